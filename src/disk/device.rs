@@ -1,0 +1,184 @@
+//! Block devices as the kernel shows them in /sys (Documentation/ABI/stable/sysfs-block).
+
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::text::{PathText, Text};
+use core::ops::ControlFlow;
+use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use serde::{Deserialize, Serialize};
+
+/// A block device's number.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Number {
+    /// The driver.
+    pub major: u32,
+    /// The device.
+    pub minor: u32,
+}
+
+impl Number {
+    /// From the form that stat(2) has.
+    pub fn from_stat(device: u64) -> Self {
+        Self {
+            major: rustix::fs::major(device as rustix::fs::Dev),
+            minor: rustix::fs::minor(device as rustix::fs::Dev),
+        }
+    }
+
+    /// From `MAJOR:MINOR`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+
+    /// The form that mknod(2) takes.
+    pub fn to_dev(self) -> rustix::fs::Dev {
+        rustix::fs::makedev(self.major, self.minor)
+    }
+
+    /// The device's folder in sysfs.
+    fn folder(self) -> Result<PathText, Error> {
+        crate::path!("/sys/dev/block/{}:{}", self.major, self.minor)
+    }
+}
+
+/// A whole disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The kernel's name, as in /dev.
+    pub name: Text<32>,
+    /// Its number.
+    pub number: Number,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The smallest unit of reading and writing, in bytes: 512 or 4096.
+    pub logical_block: u32,
+}
+
+/// The number of the block device at `path`, symbolic links followed.
+pub fn number_of(path: &str) -> Result<Number, Error> {
+    let status = rustix::fs::statat(CWD, path, AtFlags::empty())
+        .doing("looking at the device", path)
+        .map_err(Error::as_refusal)?;
+    if !FileType::from_raw_mode(status.st_mode).is_block_device() {
+        return Err(Error::refused("looking at the device", path, "it is not a block device"));
+    }
+    Ok(Number::from_stat(status.st_rdev as u64))
+}
+
+/// The kernel's name of a device.
+pub fn name_of(number: Number) -> Result<Text<32>, Error> {
+    let path = crate::path!("{}/uevent", number.folder()?)?;
+    let mut buffer = [0; 1024];
+    let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
+    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    name.map(Text::from).ok_or_else(|| Error::failed("reading", &path, "the device has no name"))
+}
+
+/// True when the device is a partition.
+pub fn is_partition(number: Number) -> Result<bool, Error> {
+    Ok(files::exists(&crate::path!("{}/partition", number.folder()?)?))
+}
+
+/// The whole disk that a device is, or is a partition of.
+pub fn whole_disk(number: Number) -> Result<Number, Error> {
+    if !is_partition(number)? {
+        return Ok(number);
+    }
+    // ".." through the symbolic link that the folder is: the disk's folder.
+    let path = crate::path!("{}/../dev", number.folder()?)?;
+    let mut buffer = [0; 32];
+    let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
+    Number::parse(text).ok_or_else(|| Error::failed("reading", &path, "it is not a device number"))
+}
+
+/// What stacks (device-mapper, md, loop) name as the devices they lie on; the first few of them.
+pub fn slaves(number: Number) -> Result<heapless::Vec<Number, 8>, Error> {
+    let folder = crate::path!("{}/slaves", number.folder()?)?;
+    let mut found = heapless::Vec::new();
+    let mut visit = |name: &str| -> Result<(), Error> {
+        let path = crate::path!("{}/{}/dev", folder, name)?;
+        let mut buffer = [0; 32];
+        let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
+        if let Some(number) = Number::parse(text) {
+            // More than eight members: the first ones already say that it is a stack.
+            let _ = found.push(number);
+        }
+        Ok(())
+    };
+    let mut result = Ok(());
+    let listed = files::for_each_entry(&folder, |name| {
+        result = visit(name);
+        if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    // A partition has no such folder.
+    if listed.is_err() {
+        return Ok(found);
+    }
+    result.map(|()| found)
+}
+
+/// The facts about a whole disk.
+pub fn disk(number: Number) -> Result<Disk, Error> {
+    let folder = number.folder()?;
+    let name = name_of(number)?;
+    let size = files::read_number(&crate::path!("{}/size", folder)?);
+    let block = files::read_number(&crate::path!("{}/queue/logical_block_size", folder)?);
+    match (size, block) {
+        (Some(sectors), Some(block @ (512 | 1024 | 2048 | 4096))) => Ok(Disk {
+            name,
+            number,
+            size: sectors * super::table::SECTOR,
+            logical_block: block as u32,
+        }),
+        _ => Err(Error::failed("reading the size of", &name, "the kernel does not tell it")),
+    }
+}
+
+/// The partition of `disk` that begins at byte `start`, if the kernel knows one.
+pub fn partition_at(disk: &str, start: u64) -> Option<Number> {
+    let folder = crate::path!("/sys/class/block/{}", disk).ok()?;
+    let mut found = None;
+    let listed = files::for_each_entry(&folder, |name| {
+        let Ok(path) = crate::path!("{}/{}/start", folder, name) else {
+            return ControlFlow::Continue(());
+        };
+        if files::read_number(&path) != Some(start / super::table::SECTOR) {
+            return ControlFlow::Continue(());
+        }
+        let mut buffer = [0; 32];
+        let text = crate::path!("{}/{}/dev", folder, name)
+            .ok()
+            .and_then(|path| files::read_text(&path, &mut buffer).ok());
+        found = text.and_then(Number::parse);
+        ControlFlow::Break(())
+    });
+    listed.ok().and(found)
+}
+
+/// Makes a device node, mode 0600. mknod(2).
+pub fn make_node(path: &str, kind: FileType, device: rustix::fs::Dev) -> Result<(), Error> {
+    rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device)
+        .doing("making the device node", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_sysfs_writes_them() {
+        assert_eq!(Number::parse("259:2"), Some(Number { major: 259, minor: 2 }));
+        assert_eq!(Number::parse("259"), None);
+        let number = Number { major: 8, minor: 300 };
+        assert_eq!(Number::from_stat(number.to_dev()), number);
+    }
+
+    #[test]
+    fn what_is_no_block_device_is_refused() {
+        for path in ["/dev/null", "/nowhere", "/"] {
+            let error = number_of(path).unwrap_err();
+            assert_eq!(error.kind, crate::error::Kind::Refused);
+        }
+    }
+}

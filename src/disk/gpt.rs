@@ -1,0 +1,131 @@
+//! The GUID partition table (UEFI specification 2.10, section 5.3).
+//!
+//! The primary header must be whole: the image is about to be written as it is, and firmware will read that one.
+
+use super::little_endian;
+use super::table::{Partition, SECTOR, Table, broken};
+use crate::error::Error;
+use crate::image::crc32;
+use crate::image::reader::ReadAt;
+use crate::text::Text;
+use ufmt::uWrite;
+
+/// What a GPT header begins with, the primary one and the one at the end of the disk.
+pub const SIGNATURE: &[u8; 8] = b"EFI PART";
+
+/// Adds the partitions of a GPT with 512-byte sectors.
+pub fn read(disk: &mut impl ReadAt, table: &mut Table) -> Result<(), Error> {
+    let mut header = [0; SECTOR as usize];
+    disk.read_exact_at(SECTOR, &mut header)?;
+    if !header.starts_with(SIGNATURE) {
+        return Err(broken("the MBR announces a GPT, but there is none"));
+    }
+    let length = little_endian::<4>(&header, 12) as usize;
+    let promised = little_endian::<4>(&header, 16) as u32;
+    header[16..20].fill(0);
+    let covered = header.get(..length).filter(|covered| covered.len() >= 92);
+    if covered.is_none_or(|covered| crc32::crc32(covered) != promised) {
+        return Err(broken("the CRC of the GPT header is wrong"));
+    }
+    let first = little_endian::<8>(&header, 72);
+    let count = little_endian::<4>(&header, 80);
+    let size = little_endian::<4>(&header, 84);
+    let promised = little_endian::<4>(&header, 88) as u32;
+    if !(128..=4096).contains(&size) || !size.is_multiple_of(128) || count > 1024 {
+        return Err(broken("the GPT has entries of an odd size or number"));
+    }
+    let start = first.checked_mul(SECTOR).ok_or_else(|| broken("the GPT lies nowhere"))?;
+    let mut crc = 0;
+    for index in 0..count {
+        let mut entry = [0; 4096];
+        let entry = entry.get_mut(..size as usize).unwrap_or_default();
+        disk.read_exact_at(start.saturating_add(index * size), entry)?;
+        crc = crc32::extend(crc, entry);
+        if let Some(partition) = partition(index as u32 + 1, entry)? {
+            table.add(partition)?;
+        }
+    }
+    match crc == promised {
+        true => Ok(()),
+        false => Err(broken("the CRC of the GPT entries is wrong")),
+    }
+}
+
+fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {
+    if entry.iter().take(16).all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let first = little_endian::<8>(entry, 32);
+    let last = little_endian::<8>(entry, 40);
+    let sectors = last.checked_sub(first).and_then(|sectors| sectors.checked_add(1));
+    let bytes = sectors.and_then(|sectors| sectors.checked_mul(SECTOR));
+    let (Some(length), Some(start)) = (bytes, first.checked_mul(SECTOR)) else {
+        return Err(broken("a GPT entry ends before it begins"));
+    };
+    Ok(Some(Partition { number, start, length, name: name(entry) }))
+}
+
+/// The name: 36 UTF-16 units at byte 56.
+fn name(entry: &[u8]) -> Text<36> {
+    let units = (0..36).map(|index| little_endian::<2>(entry, 56 + 2 * index) as u16);
+    let mut name = Text::new();
+    for character in char::decode_utf16(units.take_while(|unit| *unit != 0)) {
+        let Ok(()) = name.write_char(character.unwrap_or('?'));
+    }
+    name
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::disk::{mbr, table};
+
+    /// A GPT disk of 256 sectors with these partitions (name, first sector, last sector).
+    pub fn disk(partitions: &[(&str, u64, u64)]) -> Vec<u8> {
+        let mut disk = mbr::tests::disk(&[(PROTECTIVE, 1, 255)], 256);
+        for (index, (name, first, last)) in partitions.iter().enumerate() {
+            let at = 1024 + 128 * index;
+            disk[at..at + 16].fill(7);
+            disk[at + 32..at + 40].copy_from_slice(&first.to_le_bytes());
+            disk[at + 40..at + 48].copy_from_slice(&last.to_le_bytes());
+            for (place, unit) in name.encode_utf16().enumerate() {
+                disk[at + 56 + 2 * place..at + 58 + 2 * place].copy_from_slice(&unit.to_le_bytes());
+            }
+        }
+        let crc = crc32::crc32(&disk[1024..1024 + 128 * 128]);
+        let header = &mut disk[512..1024];
+        header[..8].copy_from_slice(SIGNATURE);
+        header[12] = 92;
+        header[72] = 2;
+        header[80] = 128;
+        header[84] = 128;
+        header[88..92].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32::crc32(&header[..92]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        disk
+    }
+
+    const PROTECTIVE: u8 = 0xee;
+
+    #[test]
+    fn names_and_places() {
+        let mut disk = disk(&[("resin-boot", 40, 47), ("resin-rootA", 48, 63)]);
+        let length = disk.len() as u64;
+        let table = table::read(&mut disk, length).unwrap();
+        assert_eq!(table.kind, table::Kind::Gpt);
+        assert_eq!(&*table.partitions[1].name, "resin-rootA");
+        assert_eq!(table.partitions[0].start, 40 * 512);
+        assert_eq!(table.partitions[0].length, 8 * 512);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused() {
+        let good = disk(&[("a", 40, 47)]);
+        for at in [512, 520, 600, 1024, 1024 + 60] {
+            let mut disk = good.clone();
+            disk[at] ^= 1;
+            let length = disk.len() as u64;
+            assert!(table::read(&mut disk, length).is_err(), "byte {at}");
+        }
+    }
+}

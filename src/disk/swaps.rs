@@ -1,0 +1,48 @@
+//! The swap areas in use: /proc/swaps (proc(5)).
+
+/// One swap area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Swap<'a> {
+    /// The file or device, as the kernel shows it (escaped like a mount point; names with blanks are rare).
+    pub path: &'a str,
+    /// True for a partition or disk, false for a file.
+    pub is_device: bool,
+    /// How much of it is in use, in KiB.
+    pub used: u64,
+    /// Its priority; negative when the kernel chose it.
+    pub priority: i32,
+}
+
+/// The swap areas of a copy of /proc/swaps.
+pub fn parse(text: &str) -> impl Iterator<Item = Swap<'_>> {
+    text.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        Some(Swap {
+            path: fields.next()?,
+            is_device: fields.next()? == "partition",
+            used: fields.nth(1)?.parse().ok()?,
+            priority: fields.next()?.parse().ok()?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_a_partition() {
+        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority
+/swapfile                               file\t\t65532\t\t12\t\t-2
+/dev/zram0                              partition\t131068\t0\t100
+";
+        let swaps: Vec<_> = parse(text).collect();
+        assert_eq!(
+            swaps,
+            [
+                Swap { path: "/swapfile", is_device: false, used: 12, priority: -2 },
+                Swap { path: "/dev/zram0", is_device: true, used: 0, priority: 100 },
+            ]
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Small files: those of the kernel, read into the caller's buffer, and those of ours, written whole and synced.
+
+use crate::error::{Doing, Error};
+use core::mem::MaybeUninit;
+use core::ops::ControlFlow;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+/// Reads a file into `buffer`, as much as fits, and gives what was read.
+pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let count = read_to_end(&file, buffer)?;
+    Ok(buffer.get(..count).unwrap_or_default())
+}
+
+/// Reads from where the file stands to its end or until the buffer is full.
+pub fn read_to_end(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::read(&file, rest) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads a file of the kernel as text without the white space around it; what is not UTF-8 reads as empty.
+pub fn read_text<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a str, Errno> {
+    let bytes = read(path, buffer)?;
+    Ok(core::str::from_utf8(bytes).unwrap_or_default().trim())
+}
+
+/// Reads a file of the kernel that holds one decimal number.
+pub fn read_number(path: &str) -> Option<u64> {
+    let mut buffer = [0; 32];
+    crate::text::decimal(read_text(path, &mut buffer).ok()?)
+}
+
+/// True when there is something at `path`, symbolic links followed.
+pub fn exists(path: &str) -> bool {
+    rustix::fs::statat(CWD, path, AtFlags::empty()).is_ok()
+}
+
+/// Writes all bytes where the file stands.
+pub fn write_all(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&file, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file that must not exist yet, mode 0600, with these bytes.
+pub fn create(path: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).doing("making", path)?;
+    write_all(&file, bytes).doing("writing", path)?;
+    Ok(file)
+}
+
+/// Calls `visit` with the name of each entry of a directory, dot entries left out, until it breaks.
+pub fn for_each_entry(
+    path: &str,
+    mut visit: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_str().unwrap_or_default();
+        if name.starts_with('.') || name.is_empty() {
+            continue;
+        }
+        if visit(name).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_created_file_is_private_and_never_overwritten() {
+        let directory = std::env::temp_dir().join(std::process::id().to_string());
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("plan");
+        let path = path.to_str().unwrap();
+        create(path, b"one").unwrap();
+        assert!(create(path, b"two").is_err());
+        let mut buffer = [0; 10];
+        assert_eq!(read(path, &mut buffer).unwrap(), b"one");
+        assert_eq!(rustix::fs::stat(path).unwrap().st_mode & 0o777, 0o600);
+        let mut names = Vec::new();
+        for_each_entry(directory.to_str().unwrap(), |name| {
+            names.push(name.to_string());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(names, ["plan"]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

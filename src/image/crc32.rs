@@ -1,0 +1,140 @@
+//! CRC-32 as gzip, zip and GPT have it (ISO 3309, polynomial 0xEDB88320 reflected).
+//!
+//! Eight tables of 1 KiB, built at first use: they cost .bss and no file. CRCs of neighbouring ranges can be combined,
+//! so that one pass over the bytes gives the CRC of each chunk and that of each gzip member.
+
+use std::sync::OnceLock;
+
+const POLYNOMIAL: u32 = 0xedb8_8320;
+
+type Tables = [[u32; 256]; 8];
+
+static TABLES: OnceLock<Tables> = OnceLock::new();
+
+fn tables() -> &'static Tables {
+    TABLES.get_or_init(|| {
+        let mut tables = [[0; 256]; 8];
+        for byte in 0..256u32 {
+            let mut value = byte;
+            for _ in 0..8 {
+                value = (value >> 1) ^ (POLYNOMIAL & (value & 1).wrapping_neg());
+            }
+            tables[0][byte as usize] = value;
+        }
+        for slice in 1..8 {
+            for byte in 0..256 {
+                let previous: u32 = tables[slice - 1][byte];
+                tables[slice][byte] = (previous >> 8) ^ tables[0][(previous & 0xff) as usize];
+            }
+        }
+        tables
+    })
+}
+
+/// Builds the tables now, so that nothing is built while the heap is sealed and time matters.
+pub fn prepare() {
+    tables();
+}
+
+/// The CRC-32 of `bytes`.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    extend(0, bytes)
+}
+
+/// The CRC-32 of a range whose CRC-32 is `crc`, followed by `bytes`.
+pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = tables();
+    let at = |table: &[u32; 256], value: u32| table[(value & 0xff) as usize];
+    let mut state = !crc;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for &[a, b, c, d, e, f, g, h] in words {
+        let low = state ^ u32::from_le_bytes([a, b, c, d]);
+        let high = u32::from_le_bytes([e, f, g, h]);
+        state = at(t7, low)
+            ^ at(t6, low >> 8)
+            ^ at(t5, low >> 16)
+            ^ at(t4, low >> 24)
+            ^ at(t3, high)
+            ^ at(t2, high >> 8)
+            ^ at(t1, high >> 16)
+            ^ at(t0, high >> 24);
+    }
+    for &byte in rest {
+        state = (state >> 8) ^ at(t0, state ^ u32::from(byte));
+    }
+    !state
+}
+
+/// The CRC-32 of two neighbouring ranges, from the CRC of each and the length of the second in bytes.
+///
+/// Appending n zero bytes multiplies the polynomial by x^(8n); the rest is addition.
+pub fn combine(first: u32, second: u32, second_length: u64) -> u32 {
+    multiply(power_of_x(second_length), first) ^ second
+}
+
+/// The CRC-32 of `length` zero bytes.
+pub fn of_zeros(length: u64) -> u32 {
+    !multiply(power_of_x(length), !0)
+}
+
+/// x^(8 · bytes) modulo the polynomial, in reflected form (bit 31 is x^0).
+fn power_of_x(bytes: u64) -> u32 {
+    let mut result = 1 << 31;
+    let mut square = 1 << 23; // x^8
+    let mut left = bytes;
+    while left != 0 {
+        if left & 1 != 0 {
+            result = multiply(result, square);
+        }
+        square = multiply(square, square);
+        left >>= 1;
+    }
+    result
+}
+
+/// a · b modulo the polynomial, both in reflected form.
+fn multiply(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    for bit in (0..32).rev() {
+        product ^= b & (a >> bit & 1).wrapping_neg();
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_value_of_the_standard() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+
+    #[test]
+    fn extending_equals_one_pass() {
+        let bytes: Vec<u8> = (0..5000u32).map(|i| (i * 7 + i / 13) as u8).collect();
+        for cut in [0, 1, 7, 8, 9, 1000, 4999, 5000] {
+            let (first, second) = bytes.split_at(cut);
+            assert_eq!(extend(crc32(first), second), crc32(&bytes));
+        }
+    }
+
+    #[test]
+    fn combining_equals_one_pass() {
+        let bytes: Vec<u8> = (0..70_000u32).map(|i| (i * 31 + i / 7) as u8).collect();
+        for cut in [0, 1, 8, 4096, 65_536, 70_000] {
+            let (first, second) = bytes.split_at(cut);
+            let combined = combine(crc32(first), crc32(second), second.len() as u64);
+            assert_eq!(combined, crc32(&bytes));
+        }
+    }
+
+    #[test]
+    fn zeros_without_looking_at_them() {
+        for length in [0, 1, 512, 1 << 20] {
+            assert_eq!(of_zeros(length as u64), crc32(&vec![0; length]));
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! From packed bytes to the disk's bytes, chunk by chunk, in memory of fixed size.
+//!
+//! Inflates straight into the caller's buffer, which carries the last 32 KiB before the chunk in front of it: no byte
+//! is copied twice. Every length and CRC that the format promises is checked where it stands. The CRC of each chunk
+//! falls out of the same pass.
+
+use super::crc32;
+use super::format::{Format, Stream};
+use super::gzip::{self, Header};
+use super::source::Source;
+use super::{CHUNK, is_zero};
+use crate::error::Error;
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::DecompressorOxide;
+use miniz_oxide::inflate::core::decompress;
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+};
+
+/// How far back deflate may refer, in bytes (RFC 1951, section 2).
+pub const WINDOW: usize = 32 * 1024;
+
+/// The length of the buffer that [`Decoder::fill`] wants: the window, then a chunk. Both are multiples of every
+/// block size, so a page-aligned buffer has its chunk aligned for O_DIRECT.
+pub const BUFFER: usize = WINDOW + CHUNK;
+
+const INPUT: usize = 32 * 1024;
+
+/// What one [`Decoder::fill`] brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Filled {
+    /// The chunk's length; less than [`CHUNK`] at the end of the image, 0 behind it.
+    pub length: usize,
+    /// The chunk's CRC-32.
+    pub crc: u32,
+    /// True when all its bytes are zero.
+    pub zero: bool,
+}
+
+impl Filled {
+    const NONE: Filled = Filled { length: 0, crc: 0, zero: true };
+
+    /// Takes in the next piece of the chunk, and gives the CRC of that piece.
+    fn add(&mut self, piece: &[u8]) -> u32 {
+        let zero = is_zero(piece);
+        let crc = match zero {
+            true => crc32::of_zeros(piece.len() as u64),
+            false => crc32::crc32(piece),
+        };
+        self.crc = crc32::combine(self.crc, crc, piece.len() as u64);
+        self.length += piece.len();
+        self.zero &= zero;
+        crc
+    }
+}
+
+/// What of the packed stream comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Header,
+    Body,
+    Trailer,
+    End,
+}
+
+/// Decodes an image from its beginning to its end. About 100 KiB.
+pub struct Decoder<S> {
+    source: S,
+    stream: Stream,
+    /// How much of the stream was read into `input`.
+    taken: u64,
+    input: [u8; INPUT],
+    unread: core::ops::Range<usize>,
+    next: Next,
+    inflate: DecompressorOxide,
+    history: [u8; WINDOW],
+    members: u32,
+    member_length: u64,
+    member_crc: u32,
+    packed_crc: u32,
+}
+
+impl<S: Source> Decoder<S> {
+    /// A decoder at the beginning of the image in `source`.
+    pub fn new(source: S, stream: Stream) -> Self {
+        let mut decoder = Self {
+            source,
+            stream,
+            taken: 0,
+            input: [0; INPUT],
+            unread: 0..0,
+            next: Next::Header,
+            inflate: DecompressorOxide::new(),
+            history: [0; WINDOW],
+            members: 0,
+            member_length: 0,
+            member_crc: 0,
+            packed_crc: 0,
+        };
+        decoder.restart();
+        decoder
+    }
+
+    /// Goes back to the beginning.
+    pub fn restart(&mut self) {
+        self.taken = 0;
+        self.unread = 0..0;
+        self.members = 0;
+        self.packed_crc = 0;
+        match self.stream.format {
+            Format::Gzip => self.next = Next::Header,
+            Format::Raw | Format::Zip => self.begin_member(),
+        }
+    }
+
+    /// Where the packed bytes lie.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// The packed file.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// How many packed bytes were consumed.
+    pub fn consumed(&self) -> u64 {
+        self.taken - self.unread.len() as u64
+    }
+
+    /// The CRC-32 of the packed bytes that were read.
+    pub fn packed_crc(&self) -> u32 {
+        self.packed_crc
+    }
+
+    /// Decodes the next chunk into `buffer[WINDOW..]`; `buffer` is [`BUFFER`] long. A length of 0 means the end, and
+    /// that everything the format promises has been checked.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<Filled, Error> {
+        if self.stream.format == Format::Raw {
+            return self.fill_raw(buffer);
+        }
+        if let Some(front) = buffer.get_mut(..WINDOW) {
+            front.copy_from_slice(&self.history);
+        }
+        let mut filled = Filled::NONE;
+        while filled.length < CHUNK && self.next != Next::End {
+            match self.next {
+                Next::Header => self.read_header()?,
+                Next::Body => self.inflate_piece(buffer, &mut filled)?,
+                Next::Trailer => self.check_trailer()?,
+                Next::End => {}
+            }
+        }
+        if let Some(last) = buffer.get(filled.length..filled.length + WINDOW) {
+            self.history.copy_from_slice(last);
+        }
+        Ok(filled)
+    }
+
+    fn fill_raw(&mut self, buffer: &mut [u8]) -> Result<Filled, Error> {
+        let left = self.stream.length - self.taken;
+        let wanted = left.min(CHUNK as u64) as usize;
+        let chunk = buffer.get_mut(WINDOW..WINDOW + wanted).unwrap_or_default();
+        let count = self.source.read_at(self.stream.offset + self.taken, chunk)?;
+        if count < wanted {
+            return Err(damaged("the file became shorter while it was read"));
+        }
+        self.taken += count as u64;
+        let mut filled = Filled::NONE;
+        let crc = filled.add(chunk);
+        self.packed_crc = crc32::combine(self.packed_crc, crc, count as u64);
+        Ok(filled)
+    }
+
+    /// Moves what is unread to the front and reads more behind it. True when there was more.
+    fn read_more(&mut self) -> Result<bool, Error> {
+        self.input.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        let left = self.stream.length - self.taken;
+        let space = self.input.get_mut(self.unread.end..).unwrap_or_default();
+        let wanted = left.min(space.len() as u64) as usize;
+        let space = space.get_mut(..wanted).unwrap_or_default();
+        let count = self.source.read_at(self.stream.offset + self.taken, space)?;
+        let new = space.get(..count).unwrap_or_default();
+        self.packed_crc = crc32::extend(self.packed_crc, new);
+        self.taken += count as u64;
+        self.unread.end += count;
+        Ok(count > 0)
+    }
+
+    fn pending(&self) -> &[u8] {
+        self.input.get(self.unread.clone()).unwrap_or_default()
+    }
+
+    fn begin_member(&mut self) {
+        self.inflate.init();
+        self.members += 1;
+        self.member_length = 0;
+        self.member_crc = 0;
+        self.next = Next::Body;
+    }
+
+    fn read_header(&mut self) -> Result<(), Error> {
+        loop {
+            let problem = match gzip::header(self.pending()) {
+                Header::Length(length) => {
+                    self.unread.start += length;
+                    self.begin_member();
+                    return Ok(());
+                }
+                Header::Incomplete => {
+                    "it ends in the middle of a gzip header: the file is cut short"
+                }
+                Header::Invalid(_) if self.members > 0 => {
+                    return Err(damaged(
+                        "after a whole gzip member there is something that is no further member: trailing garbage",
+                    ));
+                }
+                Header::Invalid(problem) => return Err(damaged(problem)),
+            };
+            if self.unread.len() >= gzip::MAX_HEADER {
+                return Err(damaged("a gzip header is longer than 8 KiB"));
+            }
+            if !self.read_more()? {
+                return Err(damaged(problem));
+            }
+        }
+    }
+
+    fn inflate_piece(&mut self, buffer: &mut [u8], filled: &mut Filled) -> Result<(), Error> {
+        if self.unread.is_empty() {
+            self.read_more()?;
+        }
+        let more = match self.taken < self.stream.length {
+            true => TINFL_FLAG_HAS_MORE_INPUT,
+            false => 0,
+        };
+        let at = WINDOW + filled.length;
+        let input = self.input.get(self.unread.clone()).unwrap_or_default();
+        let flags = more | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, read, written) = decompress(&mut self.inflate, input, buffer, at, flags);
+        self.unread.start += read;
+        let piece = buffer.get(at..at + written).unwrap_or_default();
+        let crc = filled.add(piece);
+        self.member_crc = crc32::combine(self.member_crc, crc, written as u64);
+        self.member_length += written as u64;
+        match status {
+            TINFLStatus::Done => self.next = Next::Trailer,
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if more != 0 => {
+                if self.unread.is_empty() || self.read_more()? {
+                    return Ok(());
+                }
+                return Err(damaged("the file became shorter while it was read"));
+            }
+            TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
+                return Err(damaged(
+                    "it ends in the middle of the packed data: the file is cut short",
+                ));
+            }
+            _ => {
+                let why: crate::text::Text<120> = crate::text!(
+                    "the packed data is broken near byte {} of the file (member {})",
+                    self.stream.offset + self.consumed(),
+                    self.members
+                );
+                return Err(damaged(&why));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_trailer(&mut self) -> Result<(), Error> {
+        if self.stream.format == Format::Zip {
+            return self.check_zip_end();
+        }
+        while self.unread.len() < 8 {
+            if !self.read_more()? {
+                return Err(damaged(
+                    "the last gzip member has no end (CRC and length): the file is cut short",
+                ));
+            }
+        }
+        let &[a, b, c, d, e, f, g, h] = self.pending().first_chunk().unwrap_or(&[0; 8]);
+        self.unread.start += 8;
+        if u32::from_le_bytes([a, b, c, d]) != self.member_crc {
+            return Err(self.mismatch("CRC"));
+        }
+        if u32::from_le_bytes([e, f, g, h]) != self.member_length as u32 {
+            return Err(self.mismatch("length"));
+        }
+        self.next = match self.unread.is_empty() && !self.read_more()? {
+            true => Next::End,
+            false => Next::Header,
+        };
+        Ok(())
+    }
+
+    fn check_zip_end(&mut self) -> Result<(), Error> {
+        if self.consumed() != self.stream.length {
+            return Err(damaged("its entry is longer than the packed data in it"));
+        }
+        if self.member_crc != self.stream.promised_crc {
+            return Err(self.mismatch("CRC"));
+        }
+        if self.member_length != self.stream.promised_length {
+            return Err(self.mismatch("length"));
+        }
+        self.next = Next::End;
+        Ok(())
+    }
+
+    fn mismatch(&self, what: &'static str) -> Error {
+        let why: crate::text::Text<120> = crate::text!(
+            "the {} of member {} is not the one that was recorded: the file is damaged",
+            what,
+            self.members
+        );
+        damaged(&why)
+    }
+}
+
+fn damaged(why: &str) -> Error {
+    Error::refused("decoding", "the image", why).advice("fetch it again and compare its checksum")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::text::Text;
+    use miniz_oxide::deflate::compress_to_vec;
+
+    /// Bytes that pack to about half: pseudo-random nibbles with runs of zeros.
+    pub fn sample(length: usize) -> Vec<u8> {
+        let mut state = 0x1234_5678u32;
+        (0..length)
+            .map(|position| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let nibble = (state >> 28) as u8;
+                if position % 5000 < 1000 { 0 } else { nibble }
+            })
+            .collect()
+    }
+
+    pub fn member(bytes: &[u8]) -> Vec<u8> {
+        let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        file.extend(compress_to_vec(bytes, 6));
+        file.extend(crc32::crc32(bytes).to_le_bytes());
+        file.extend((bytes.len() as u32).to_le_bytes());
+        file
+    }
+
+    fn stream(format: Format, file: &[u8]) -> Stream {
+        Stream { format, offset: 0, length: file.len() as u64, promised_crc: 0, promised_length: 0 }
+    }
+
+    fn decode(file: &Vec<u8>, stream: Stream) -> Result<Vec<u8>, Error> {
+        let mut decoder = Decoder::new(file, stream);
+        let mut buffer = vec![0xaa; BUFFER];
+        let mut image = Vec::new();
+        loop {
+            let filled = decoder.fill(&mut buffer)?;
+            let chunk = &buffer[WINDOW..WINDOW + filled.length];
+            assert_eq!(filled.crc, crc32::crc32(chunk));
+            assert_eq!(filled.zero, is_zero(chunk));
+            if filled.length == 0 {
+                return Ok(image);
+            }
+            image.extend(chunk);
+        }
+    }
+
+    fn refusal(file: &Vec<u8>) -> String {
+        let error = decode(file, stream(Format::Gzip, file)).unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::Refused);
+        let text: Text<500> = crate::text!("{}", error);
+        text.to_string()
+    }
+
+    #[test]
+    fn any_number_of_members_is_one_image() {
+        let image = sample(3 * CHUNK + 12_345);
+        for cuts in [vec![], vec![CHUNK], vec![1, CHUNK + 7, 2 * CHUNK], vec![0, 0]] {
+            let mut file = Vec::new();
+            let mut start = 0;
+            for end in cuts.into_iter().chain([image.len()]) {
+                file.extend(member(&image[start..end]));
+                start = end;
+            }
+            assert!(decode(&file, stream(Format::Gzip, &file)).unwrap() == image);
+        }
+    }
+
+    #[test]
+    fn raw_and_zip_give_the_same_bytes() {
+        let image = sample(2 * CHUNK + 512);
+        assert!(decode(&image, stream(Format::Raw, &image)).unwrap() == image);
+        let packed = compress_to_vec(&image, 6);
+        let crc = crc32::crc32(&image);
+        let file = crate::image::zip::tests::archive(&packed, image.len() as u64, crc, 1, 8, false);
+        let found = crate::image::zip::find_entry(&file, "x").unwrap();
+        assert!(decode(&file, found).unwrap() == image);
+        let wrong = Stream { promised_crc: crc ^ 1, ..found };
+        assert!(decode(&file, wrong).is_err());
+        let wrong = Stream { promised_length: 1, ..found };
+        assert!(decode(&file, wrong).is_err());
+    }
+
+    #[test]
+    fn a_restart_begins_again() {
+        let image = sample(CHUNK + 100);
+        let file = member(&image);
+        let mut decoder = Decoder::new(&file, stream(Format::Gzip, &file));
+        let mut buffer = vec![0; BUFFER];
+        let first = decoder.fill(&mut buffer).unwrap();
+        decoder.fill(&mut buffer).unwrap();
+        decoder.restart();
+        assert_eq!(decoder.fill(&mut buffer).unwrap(), first);
+    }
+
+    #[test]
+    fn a_cut_file_is_refused_wherever_it_is_cut() {
+        let file = member(&sample(5000));
+        for end in [3, 9, 10, 11, 500, file.len() - 9, file.len() - 8, file.len() - 1] {
+            assert!(refusal(&file[..end].to_vec()).contains("cut short"), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn damage_is_refused_and_named() {
+        let good = member(&sample(200_000));
+        let mut wrong_crc = good.clone();
+        let at = wrong_crc.len() - 8;
+        wrong_crc[at] ^= 1;
+        assert!(refusal(&wrong_crc).contains("CRC of member 1"));
+        let mut wrong_length = good.clone();
+        let at = wrong_length.len() - 1;
+        wrong_length[at] ^= 1;
+        assert!(refusal(&wrong_length).contains("length of member 1"));
+        let mut garbage = good.clone();
+        garbage.extend(b"garbage");
+        assert!(refusal(&garbage).contains("trailing garbage"));
+        let mut second = good.clone();
+        second.extend(member(&sample(100_000)));
+        let middle = good.len() + 1000;
+        second[middle..middle + 50].fill(0xff);
+        assert!(refusal(&second).contains("member 2"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Reading at any place of an image that may be packed.
+//!
+//! A packed image is decoded forward to the place, and from its beginning when the place lies behind. What the scan
+//! looks at (tables, the boot partition) lies at the front, so that costs little.
+
+use super::decode::{Decoder, WINDOW};
+use super::format::Format;
+use super::source::Source;
+use crate::error::Error;
+
+/// A view of the disk that the image will become.
+pub struct ImageReader<'a, S> {
+    decoder: &'a mut Decoder<S>,
+    buffer: &'a mut [u8],
+    /// Where the chunk in the buffer begins on the disk, and its length.
+    start: u64,
+    held: usize,
+}
+
+impl<'a, S: Source> ImageReader<'a, S> {
+    /// A reader; `buffer` is [`super::decode::BUFFER`] long.
+    pub fn new(decoder: &'a mut Decoder<S>, buffer: &'a mut [u8]) -> Self {
+        decoder.restart();
+        Self { decoder, buffer, start: 0, held: 0 }
+    }
+
+    /// Reads up to `wanted.len()` bytes at `offset` of the image; fewer only at its end.
+    pub fn read_at(&mut self, offset: u64, wanted: &mut [u8]) -> Result<usize, Error> {
+        let stream = self.decoder.stream();
+        if stream.format == Format::Raw {
+            return self.decoder.source().read_at(offset, wanted);
+        }
+        let mut copied = 0;
+        while copied < wanted.len() {
+            let piece = self.chunk_at(offset + copied as u64)?;
+            let space = wanted.get_mut(copied..).unwrap_or_default();
+            let count = piece.len().min(space.len());
+            if count == 0 {
+                break;
+            }
+            for (to, from) in space.iter_mut().zip(piece) {
+                *to = *from;
+            }
+            copied += count;
+        }
+        Ok(copied)
+    }
+
+    /// The rest of the decoded chunk from `offset` on; empty behind the end of the image.
+    fn chunk_at(&mut self, offset: u64) -> Result<&[u8], Error> {
+        if offset < self.start {
+            self.decoder.restart();
+            (self.start, self.held) = (0, 0);
+        }
+        while offset >= self.start + self.held as u64 {
+            self.start += self.held as u64;
+            self.held = self.decoder.fill(self.buffer)?.length;
+            if self.held == 0 {
+                return Ok(&[]);
+            }
+        }
+        let skipped = (offset - self.start) as usize;
+        let chunk = self.buffer.get(WINDOW + skipped..WINDOW + self.held);
+        Ok(chunk.unwrap_or_default())
+    }
+}
+
+/// Bytes of a disk or of an image, for those who read tables and file systems.
+pub trait ReadAt {
+    /// Fills `buffer` from `offset`, or fails when the disk ends before.
+    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+}
+
+impl<S: Source> ReadAt for ImageReader<'_, S> {
+    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let wanted = buffer.len();
+        match self.read_at(offset, buffer)? == wanted {
+            true => Ok(()),
+            false => {
+                Err(Error::refused("reading", "the image", "a structure in it lies beyond its end")
+                    .advice("the image is cut short or damaged"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl ReadAt for Vec<u8> {
+    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let wanted = buffer.len();
+        match Source::read_at(self, offset, buffer)? == wanted {
+            true => Ok(()),
+            false => Err(Error::refused("reading", "the test disk", "too short")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode::{BUFFER, tests as fixtures};
+    use crate::image::{CHUNK, format};
+
+    #[test]
+    fn forward_and_backward_reads_of_a_packed_image() {
+        let image = fixtures::sample(3 * CHUNK + 10);
+        let file = fixtures::member(&image);
+        let mut decoder = Decoder::new(&file, format::detect(&file, "x").unwrap());
+        let mut buffer = vec![0; BUFFER];
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        for offset in [0, 2 * CHUNK - 5, 10, 3 * CHUNK, CHUNK, 5] {
+            let mut bytes = [0; 10];
+            reader.read_exact_at(offset as u64, &mut bytes).unwrap();
+            assert_eq!(bytes, image[offset..offset + 10]);
+        }
+        let mut bytes = [0; 20];
+        assert_eq!(reader.read_at(3 * CHUNK as u64, &mut bytes).unwrap(), 10);
+        assert!(reader.read_exact_at(3 * CHUNK as u64, &mut bytes).is_err());
+    }
+}

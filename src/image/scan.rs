@@ -1,0 +1,109 @@
+//! The scan: one full decode, before anything is changed.
+//!
+//! It proves that the image can be decoded to its end, and leaves its length, the CRC-32 and the zero flag of each
+//! chunk. What is in the image is looked at afterwards, through [`super::reader`].
+
+use super::decode::{Decoder, WINDOW};
+use super::format::Format;
+use super::is_zero;
+use super::map::{ChunkMap, Record};
+use super::source::Source;
+use crate::error::Error;
+use crate::progress::Rate;
+
+/// The size of the pages that memory file systems are made of.
+const PAGE: usize = 4096;
+
+/// What an image is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scan {
+    /// The image's length on the disk, in bytes.
+    pub length: u64,
+    /// How many chunks it has.
+    pub chunks: u32,
+    /// How many of them are all zeros.
+    pub zero_chunks: u32,
+    /// The CRC-32 of the chunk map.
+    pub map_crc: u32,
+    /// How much memory the packed image takes in a memory file system, zero pages of raw images left out.
+    pub staged_length: u64,
+    /// The CRC-32 of the packed bytes, by which a copy of them is proven.
+    pub packed_crc: u32,
+}
+
+/// Decodes the whole image and fills `map`. `buffer` is [`super::decode::BUFFER`] long.
+pub fn scan<S: Source>(
+    decoder: &mut Decoder<S>,
+    buffer: &mut [u8],
+    map: &ChunkMap,
+) -> Result<Scan, Error> {
+    let stream = decoder.stream();
+    let mut scan = Scan {
+        length: 0,
+        chunks: 0,
+        zero_chunks: 0,
+        map_crc: 0,
+        packed_crc: 0,
+        staged_length: stream.length.next_multiple_of(PAGE as u64),
+    };
+    let mut pages = 0;
+    let mut rate = Rate::start("scan", stream.length);
+    loop {
+        let filled = decoder.fill(buffer)?;
+        if filled.length == 0 {
+            break;
+        }
+        map.set(scan.chunks, Record { crc: filled.crc, zero: filled.zero })?;
+        scan.length += filled.length as u64;
+        scan.chunks = next_index(scan.chunks)?;
+        scan.zero_chunks += u32::from(filled.zero);
+        if stream.format == Format::Raw {
+            let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
+            pages += chunk.chunks(PAGE).filter(|page| !is_zero(page)).count() as u64;
+        }
+        rate.advance(decoder.consumed());
+    }
+    if stream.format == Format::Raw {
+        scan.staged_length = pages * PAGE as u64;
+    }
+    scan.packed_crc = decoder.packed_crc();
+    scan.map_crc = map.crc(scan.chunks)?;
+    Ok(scan)
+}
+
+/// Chunks are numbered with 32 bits: 4 PiB.
+fn next_index(index: u32) -> Result<u32, Error> {
+    index
+        .checked_add(1)
+        .ok_or_else(|| Error::refused("scanning", "the image", "it is larger than 4 PiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode::{BUFFER, tests as fixtures};
+    use crate::image::{CHUNK, crc32, format};
+
+    #[test]
+    fn length_zeros_and_crcs_of_each_chunk() {
+        let mut image = fixtures::sample(4 * CHUNK + 512);
+        image[CHUNK..3 * CHUNK].fill(0);
+        let file = fixtures::member(&image);
+        for file in [file, image.clone()] {
+            let stream = format::detect(&file, "x").unwrap();
+            let map = ChunkMap::create().unwrap();
+            let mut decoder = Decoder::new(&file, stream);
+            let found = scan(&mut decoder, &mut vec![0; BUFFER], &map).unwrap();
+            assert_eq!(found.packed_crc, crc32::crc32(&file));
+            assert_eq!((found.length, found.chunks, found.zero_chunks), (image.len() as u64, 5, 2));
+            for (index, chunk) in image.chunks(CHUNK).enumerate() {
+                let record = map.get(index as u32).unwrap();
+                assert_eq!(record.crc, crc32::crc32(chunk));
+                assert_eq!(record.zero, index == 1 || index == 2);
+            }
+            if stream.format == Format::Raw {
+                assert!(found.staged_length <= 2 * CHUNK as u64 + 4096);
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! takeover replaces the operating system of a running device with a disk image, in place.
+//!
+//! Principles:
+//! - Every check comes before the first destructive byte; nothing is called success that was not read back.
+//! - Simple and clear ways over fast and clever ones, but for the inflate-and-write loop.
+//! - Memory is fixed. Stage 2 executes nothing, loads nothing and allocates nothing.
+//! - Pure functions over slices inside a thin shell of system calls: nearly everything is tested without root.
+//!
+//! Read `main.rs` for who is who, then `stage1` and `stage2`, each a page of steps.
+
+#![forbid(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+// An error is plain data of some 450 bytes, on purpose: stage 2 has no heap to box it on.
+#![allow(clippy::result_large_err)]
+
+pub mod balena;
+pub mod cli;
+pub mod disk;
+pub mod error;
+pub mod files;
+pub mod image;
+pub mod log;
+pub mod memory;
+pub mod plan;
+pub mod progress;
+pub mod stage1;
+pub mod stage2;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod text;

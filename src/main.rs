@@ -1,0 +1,73 @@
+//! Which role am I: the command line, or PID 1. (The worker is a child of PID 1, by fork alone.)
+//!
+//! Decides nothing else.
+
+// See lib.rs: errors are plain data.
+#![allow(clippy::result_large_err)]
+
+use std::process::ExitCode;
+use takeover::cli::{self, Command};
+use takeover::error::Error;
+use takeover::stage2::pid1::{self, Arrival};
+use takeover::{log, stage1};
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_panic));
+    if std::process::id() == 1 {
+        run_as_pid1();
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            takeover::error!("{}", error);
+            ExitCode::from(error.kind.exit_code() as u8)
+        }
+    }
+}
+
+/// Returns only when this is an ordinary program that happens to be PID 1, as in a container.
+fn run_as_pid1() {
+    let mark = std::env::args_os().nth(1);
+    if mark.is_some_and(|mark| mark.as_encoded_bytes() == pid1::ALONE.to_bytes()) {
+        pid1::alone();
+    }
+    match pid1::claim() {
+        Arrival::NotOurs => {}
+        Arrival::Revoked => pid1::restart(Some(Error::failed(
+            "taking over as",
+            "PID 1",
+            "stage 1 has taken the plan back",
+        ))),
+        Arrival::Claimed(ramfs) => pid1::restart(Some(pid1::leave_old_root(&ramfs))),
+    }
+}
+
+fn run() -> Result<(), Error> {
+    let options = cli::parse(std::env::args_os().skip(1))?;
+    log::set_level(options.log_level);
+    match options.command {
+        Command::Help => print(cli::HELP),
+        Command::Version => print(concat!(
+            "takeover ",
+            env!("CARGO_PKG_VERSION"),
+            " ",
+            env!("TAKEOVER_COMMIT"),
+            "\n"
+        )),
+        Command::Scan => stage1::describe(&options),
+        Command::Flash => stage1::flash(&options),
+        Command::Takeover => stage1::take_over(&options),
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    use takeover::error::Doing;
+    takeover::files::write_all(rustix::stdio::stdout(), text.as_bytes())
+        .doing("writing to", "standard output")
+}
+
+/// A panic is a bug; it is named without core::fmt and ends the process, and PID 1 deals with that.
+fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let (file, line) = info.location().map_or(("?", 0), |place| (place.file(), place.line()));
+    takeover::error!("bug: panic at {}:{}", file, line);
+}

@@ -1,0 +1,218 @@
+//! How far things are: the phases, the page that worker and PID 1 share, the progress line, the final result.
+//!
+//! The shared page is how PID 1 knows what a worker that died had done. It is made of atomics and nothing else.
+
+use crate::log::Stopwatch;
+use crate::text::{Seconds, Size, Text};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use ufmt::uwrite;
+
+/// What the worker does, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Phase {
+    /// Ending every process.
+    Kill,
+    /// Unmounting the old root, and the proof that the disk is free.
+    Unmount,
+    /// Writing the image.
+    Flash,
+    /// Reading it back, and repairs.
+    Verify,
+    /// Placing the files of the new OS.
+    Furnish,
+}
+
+/// Every phase, in order.
+pub const PHASES: [Phase; 5] =
+    [Phase::Kill, Phase::Unmount, Phase::Flash, Phase::Verify, Phase::Furnish];
+
+impl Phase {
+    /// The name in logs and in the result.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Kill => "kill",
+            Phase::Unmount => "unmount",
+            Phase::Flash => "flash",
+            Phase::Verify => "verify",
+            Phase::Furnish => "furnish",
+        }
+    }
+}
+
+/// The page that PID 1 and its workers share. Counters add up over workers; a new worker resets its own.
+#[derive(Default)]
+pub struct Shared {
+    /// Changes whenever the worker gets on.
+    pub heartbeat: AtomicU64,
+    /// Set before the first destructive byte, and never cleared: the point of no return.
+    pub destroyed: AtomicBool,
+    /// Which phase the worker is in, as its number.
+    pub phase: AtomicU32,
+    /// Milliseconds that each phase took, the last time it ran.
+    pub phase_time: [AtomicU64; PHASES.len()],
+    /// Chunks that were read back wrong and written again.
+    pub repaired: AtomicU32,
+    /// How often a worker was started.
+    pub attempts: AtomicU32,
+    /// The most memory a worker had resident, in KiB.
+    pub worker_peak: AtomicU64,
+    /// The most heap a worker had in use, in bytes.
+    pub worker_heap: AtomicU64,
+}
+
+impl Shared {
+    /// The worker got on.
+    pub fn beat(&self) {
+        self.heartbeat.fetch_add(1, SeqCst);
+    }
+
+    /// The worker begins a phase.
+    pub fn enter(&self, phase: Phase) -> Stopwatch {
+        self.beat();
+        self.phase.store(phase as u32, SeqCst);
+        Stopwatch::start()
+    }
+
+    /// The worker ends a phase.
+    pub fn leave(&self, phase: Phase, watch: Stopwatch) {
+        self.beat();
+        if let Some(time) = self.phase_time.get(phase as usize) {
+            time.store(watch.elapsed(), SeqCst);
+        }
+    }
+
+    /// The phase the worker is or was in.
+    pub fn current(&self) -> &'static str {
+        let index = self.phase.load(SeqCst) as usize;
+        PHASES.get(index).map_or("start", |phase| phase.name())
+    }
+}
+
+/// How a run ended, for programs that read the last line of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Flashed, verified and furnished.
+    Done,
+    /// `--pretend`: all but the writing.
+    Pretended,
+    /// Given up before the first write: the old OS is as it was.
+    Untouched,
+    /// Given up after the first write.
+    Failed,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Pretended => "pretended",
+            Outcome::Untouched => "untouched",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// What the result line says beside the shared page.
+pub struct Totals {
+    /// The image's length in bytes.
+    pub bytes: u64,
+    /// Its chunks.
+    pub chunks: u32,
+    /// Those that are all zeros.
+    pub zero_chunks: u32,
+    /// Bytes in the RAMFS.
+    pub ramfs: u64,
+    /// The most memory this process had resident, in KiB.
+    pub own_peak: u64,
+}
+
+/// The last line of a run, as JSON: outcome, bytes, chunks, seconds per phase, peak memory. Times in seconds, memory
+/// in KiB but for the heap, which is in bytes.
+pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
+    let mut line = Text::new();
+    let Ok(()) = uwrite!(
+        line,
+        "{{\"outcome\":\"{}\",\"bytes\":{},\"chunks\":{},\"zero_chunks\":{},\"repaired_chunks\":{},\"attempts\":{},\"seconds\":{{",
+        outcome.name(),
+        totals.bytes,
+        totals.chunks,
+        totals.zero_chunks,
+        shared.repaired.load(SeqCst),
+        shared.attempts.load(SeqCst)
+    );
+    for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let Ok(()) = uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(time.load(SeqCst)));
+    }
+    let worker = shared.worker_peak.load(SeqCst);
+    let ramfs = totals.ramfs.div_ceil(1024);
+    let Ok(()) = uwrite!(
+        line,
+        "}},\"peak_kib\":{{\"total\":{},\"pid1\":{},\"worker\":{},\"ramfs\":{}}},\"heap_bytes\":{}}}",
+        totals.own_peak + worker + ramfs,
+        totals.own_peak,
+        worker,
+        ramfs,
+        shared.worker_heap.load(SeqCst)
+    );
+    line
+}
+
+/// The progress line of a long step: at most one in two seconds.
+pub struct Rate {
+    step: &'static str,
+    total: u64,
+    watch: Stopwatch,
+    shown: u64,
+}
+
+/// Milliseconds between two progress lines.
+const INTERVAL: u64 = 2000;
+
+impl Rate {
+    /// A step of `total` bytes begins.
+    pub fn start(step: &'static str, total: u64) -> Self {
+        Self { step, total, watch: Stopwatch::start(), shown: 0 }
+    }
+
+    /// `done` bytes are done. Shows share, rate and time left when it is time to.
+    pub fn advance(&mut self, done: u64) {
+        let elapsed = self.watch.elapsed();
+        if elapsed < self.shown + INTERVAL {
+            return;
+        }
+        self.shown = elapsed;
+        let per_second = done.saturating_mul(1000) / elapsed.max(1);
+        let left = self.total.saturating_sub(done) / per_second.max(1);
+        crate::info!(
+            "{}: {} % of {}, {}/s, {} s left",
+            self.step,
+            done.saturating_mul(100) / self.total.max(1),
+            Size(self.total),
+            Size(per_second),
+            left
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_line_is_json_with_every_figure() {
+        let shared = Shared::default();
+        shared.repaired.store(2, SeqCst);
+        shared.phase_time[Phase::Flash as usize].store(61_250, SeqCst);
+        shared.worker_peak.store(6000, SeqCst);
+        let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
+        let line = result_line(Outcome::Done, &shared, &totals);
+        assert_eq!(
+            &*line,
+            "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\"attempts\":0,\
+             \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"furnish\":0.000},\
+             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0}"
+        );
+    }
+}

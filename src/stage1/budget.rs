@@ -1,0 +1,65 @@
+//! The memory budget: what the RAMFS will hold against what is there, before anything changes.
+
+use crate::error::Error;
+use crate::text::{Size, Text};
+
+/// What must stay free for the live system while the RAMFS fills: init writes its whole state down when it executes
+/// itself again.
+const RESERVE: u64 = 8 << 20;
+/// What the RAMFS takes beyond the content of its files: inodes, page tables, the log of stage 2.
+const OVERHEAD: u64 = 1 << 20;
+
+/// What stage 2 needs, in bytes.
+#[derive(Clone, Copy)]
+pub struct Budget {
+    /// The staged image.
+    pub image: u64,
+    /// This program, the chunk map and the furnishings.
+    pub rest: u64,
+    /// What comes back from swap when it is turned off.
+    pub swapped: u64,
+}
+
+impl Budget {
+    /// The size of the RAMFS.
+    pub fn ramfs(&self) -> u64 {
+        self.image + self.rest + OVERHEAD
+    }
+
+    /// All that must be available now.
+    pub fn needed(&self) -> u64 {
+        self.ramfs() + self.swapped + RESERVE
+    }
+
+    /// Refuses, with figures, when there is too little memory.
+    pub fn check(&self, available: u64) -> Result<(), Error> {
+        if self.needed() <= available {
+            return Ok(());
+        }
+        let why: Text<240> = crate::text!(
+            "{} are needed ({} for the image, {} for the program and its files, {} from swap, {} reserve) and {} are available",
+            Size(self.needed()),
+            Size(self.image),
+            Size(self.rest + OVERHEAD),
+            Size(self.swapped),
+            Size(RESERVE),
+            Size(available)
+        );
+        Err(Error::refused("comparing with the memory of", "this device", &why)
+            .advice("stop services, or use a better packed image"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_is_refused_with_figures() {
+        let budget = Budget { image: 100 << 20, rest: 2 << 20, swapped: 5 << 20 };
+        budget.check(116 << 20).unwrap();
+        let text: Text<600> = crate::text!("{}", budget.check((116 << 20) - 1).unwrap_err());
+        assert!(text.contains("116.0 MiB are needed (100.0 MiB"), "{}", &*text);
+        assert!(text.contains("115.9 MiB are available"), "{}", &*text);
+    }
+}

@@ -1,0 +1,131 @@
+//! Checks that need nothing but a look at the running system. Each refuses with a message of its own.
+
+use crate::disk::device::Disk;
+use crate::disk::table::Table;
+use crate::error::{Doing, Error};
+use crate::image::scan::Scan;
+use crate::text::{Size, Text};
+use crate::{disk, files};
+use rustix::fs::{AtFlags, CWD, Stat};
+
+/// The inode of the first PID namespace of a kernel: PROC_PID_INIT_INO in include/linux/proc_ns.h.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Root, and in the namespaces and under the root directory of PID 1.
+pub fn privileges(in_namespace: bool) -> Result<(), Error> {
+    root()?;
+    let own = look("/proc/self/ns/pid")?;
+    for (ours, first) in [
+        ("/proc/self/ns/pid", "/proc/1/ns/pid"),
+        ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
+        ("/proc/self/root", "/proc/1/root"),
+    ] {
+        if identity(&look(ours)?) != identity(&look(first)?) {
+            return Err(Error::refused(
+                "comparing with PID 1",
+                ours,
+                "this runs in another namespace or root directory than PID 1",
+            )
+            .advice("run it on the host itself, not in a container, chroot or private service"));
+        }
+    }
+    if own.st_ino != FIRST_PID_NAMESPACE && !in_namespace {
+        return Err(Error::refused(
+            "looking at",
+            "/proc/self/ns/pid",
+            "this is a container: its PID 1 is not the PID 1 of the machine",
+        )
+        .advice("run it on the host itself; --in-namespace takes over the container alone"));
+    }
+    Ok(())
+}
+
+/// Root.
+pub fn root() -> Result<(), Error> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Error::refused("starting", "", "only root can do this").advice("use sudo")),
+    }
+}
+
+fn look(path: &str) -> Result<Stat, Error> {
+    rustix::fs::statat(CWD, path, AtFlags::empty()).doing("looking at", path)
+}
+
+fn identity(status: &Stat) -> (u64, u64) {
+    (status.st_dev, status.st_ino)
+}
+
+/// A program with a dynamic linker would lose its libraries with the old root.
+pub fn static_program() -> Result<(), Error> {
+    let path = "/proc/self/exe";
+    let mut start = [0; 4096];
+    let start = files::read(path, &mut start).doing("reading", path)?;
+    match has_interpreter(start) {
+        false => Ok(()),
+        true => Err(Error::refused("looking at", path, "this program needs shared libraries")
+            .advice("build it static: see README.md")),
+    }
+}
+
+/// True when an ELF file's program headers name a dynamic linker: PT_INTERP, elf(5).
+fn has_interpreter(elf: &[u8]) -> bool {
+    use disk::little_endian as field;
+    const INTERPRETER: u64 = 3;
+    let wide = elf.get(4) == Some(&2);
+    let (offset, size, count) = match wide {
+        true => (field::<8>(elf, 32), field::<2>(elf, 54), field::<2>(elf, 56)),
+        false => (field::<4>(elf, 28), field::<2>(elf, 42), field::<2>(elf, 44)),
+    };
+    (0..count).any(|index| field::<4>(elf, (offset + index * size) as usize) == INTERPRETER)
+}
+
+/// The image and the partitions in it fit on the disk.
+pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
+    let needed = scan.length.max(table.end());
+    if needed > target.size {
+        let why: Text<200> = crate::text!(
+            "the image needs {} bytes ({}), the disk has {} ({})",
+            needed,
+            Size(needed),
+            target.size,
+            Size(target.size)
+        );
+        return Err(Error::refused("comparing the image with", &target.name, &why)
+            .advice("use a larger disk or a smaller image"));
+    }
+    if target.logical_block != disk::table::SECTOR as u32 {
+        let why: Text<120> = crate::text!(
+            "its logical blocks have {} bytes, and images are made for 512",
+            target.logical_block
+        );
+        return Err(Error::refused("comparing the image with", &target.name, &why));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_program_is_told_from_a_static_one() {
+        let mut elf = vec![0u8; 256];
+        elf[..5].copy_from_slice(b"\x7fELF\x02");
+        elf[32] = 64;
+        elf[54] = 56;
+        elf[56] = 2;
+        elf[64] = 1;
+        assert!(!has_interpreter(&elf));
+        elf[64 + 56] = 3;
+        assert!(has_interpreter(&elf));
+        elf.fill(0);
+        elf[4] = 1;
+        elf[28] = 52;
+        elf[42] = 32;
+        elf[44] = 1;
+        assert!(!has_interpreter(&elf));
+        elf[52] = 3;
+        assert!(has_interpreter(&elf));
+    }
+}

@@ -1,0 +1,141 @@
+//! The hand-over: PID 1 is asked to execute itself again, and finds this program where its own file was.
+//!
+//! The new file is bound over the old one, so nothing on the disk changes. Who asks must see that it happened: the
+//! proof is the plan, which PID 1 renames as its first act. When the proof does not come the plan is taken back by a
+//! rename too, so exactly one side wins, and all is undone.
+
+use super::facts::{Flavour, Init};
+use super::ramfs::Ramfs;
+use super::staging::interrupted;
+use super::undo::{Change, Undo, resize};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::log::Stopwatch;
+use crate::plan::names;
+use crate::text::Size;
+use core::time::Duration;
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+use rustix::process::{Pid, Signal};
+
+/// systemd re-executes itself only while /run has this much free, and otherwise does nothing
+/// (RELOAD_DISK_SPACE_MIN in its src/core/main.c).
+const ROOM_IN_RUN: u64 = 16 << 20;
+
+/// Where sysvinit listens.
+const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
+
+/// sysvinit's named pipe for requests, when there is one.
+pub fn control_pipe() -> Option<&'static str> {
+    CONTROL_PIPES.into_iter().find(|path| {
+        let status = rustix::fs::stat(*path);
+        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
+    })
+}
+
+/// Hands PID 1 over. On success stage 2 runs, and this process is about to be ended by it.
+pub fn hand_over(
+    init: &Init,
+    ramfs: &Ramfs,
+    patience: Duration,
+    undo: &mut Undo,
+) -> Result<(), Error> {
+    if init.flavour == Flavour::Systemd {
+        make_room_in_run(undo)?;
+    }
+    let program = ramfs.inside(names::PROGRAM)?;
+    rustix::mount::mount_bind(program.as_str(), init.path.as_str())
+        .doing("binding this program over", &init.path)?;
+    undo.note(Change::Mounted(init.path.clone()))?;
+    ask(init)?;
+    match wait(ramfs, patience) {
+        Ok(()) => Ok(()),
+        Err(error) => revoke(ramfs, error),
+    }
+}
+
+fn ask(init: &Init) -> Result<(), Error> {
+    match init.flavour {
+        Flavour::Systemd => rustix::process::kill_process(Pid::INIT, Signal::TERM)
+            .doing("asking systemd to re-execute", "itself"),
+        Flavour::Sysvinit => ask_sysvinit(),
+    }
+}
+
+/// The request of `telinit u`: 384 bytes, in native order (initreq.h of sysvinit).
+fn ask_sysvinit() -> Result<(), Error> {
+    const MAGIC: u32 = 0x0309_1969;
+    const CHANGE_RUNLEVEL: u32 = 1;
+    let mut request = [0; 384];
+    let fields = [MAGIC, CHANGE_RUNLEVEL, u32::from(b'U'), 0];
+    for (place, value) in request.chunks_exact_mut(4).zip(fields) {
+        place.copy_from_slice(&value.to_ne_bytes());
+    }
+    let path = control_pipe()
+        .ok_or_else(|| Error::failed("asking init", "/run/initctl", "the pipe is gone"))?;
+    // Non-blocking: without a reader this must fail, not hang.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = rustix::fs::open(path, flags, Mode::empty()).doing("asking init through", path)?;
+    files::write_all(&pipe, &request).doing("asking init through", path)
+}
+
+fn wait(ramfs: &Ramfs, patience: Duration) -> Result<(), Error> {
+    let claimed = ramfs.inside(names::CLAIMED)?;
+    let watch = Stopwatch::start();
+    while watch.elapsed() < patience.as_millis() as u64 {
+        if files::exists(&claimed) {
+            return Ok(());
+        }
+        interrupted()?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let why: crate::text::Text<120> =
+        crate::text!("it did not execute itself again within {} s", patience.as_secs());
+    Err(Error::failed("handing over", "PID 1", &why)
+        .advice("its log tells why (journalctl -b _PID=1, or /var/log/daemon.log)"))
+}
+
+/// Takes the plan back. When PID 1 was faster the hand-over has happened after all.
+fn revoke(ramfs: &Ramfs, error: Error) -> Result<(), Error> {
+    let plan = ramfs.inside(names::PLAN)?;
+    let revoked = ramfs.inside(names::REVOKED)?;
+    match rustix::fs::rename(plan.as_str(), revoked.as_str()) {
+        Ok(()) => Err(error),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::os("taking back", &plan, errno)),
+    }
+}
+
+/// Makes /run larger when systemd would silently refuse for lack of room in it.
+fn make_room_in_run(undo: &mut Undo) -> Result<(), Error> {
+    let path = "/run";
+    let space = rustix::fs::statvfs(path).doing("looking at the space in", path)?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let wanted = ROOM_IN_RUN + (2 << 20);
+    if free >= wanted {
+        return Ok(());
+    }
+    let size = space.f_blocks.saturating_mul(space.f_frsize);
+    let flags = remount_flags(space.f_flag);
+    resize(path, flags, size + wanted - free).map_err(|error| {
+        error.advice("systemd needs 16 MiB free in /run to execute itself again")
+    })?;
+    undo.note(Change::Resized(crate::path!("{}", path)?, flags, size))?;
+    crate::info!("/run had {} free and was made {} larger", Size(free), Size(wanted - free));
+    Ok(())
+}
+
+/// The flags of a mount, for mount(2): a remount drops those that are not repeated.
+fn remount_flags(flags: StatVfsMountFlags) -> MountFlags {
+    let pairs = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+        (StatVfsMountFlags::SYNCHRONOUS, MountFlags::SYNCHRONOUS),
+    ];
+    let set = pairs.into_iter().filter(|(shown, _)| flags.contains(*shown));
+    set.fold(MountFlags::empty(), |all, (_, flag)| all | flag)
+}

@@ -1,0 +1,129 @@
+//! The RAMFS: a private memory file system that holds all that stage 2 needs.
+//!
+//! Mode 0700, its size set, under a fresh directory whose name cannot be guessed. It carries executables and device
+//! nodes, so it must be a mount of its own: /run is often noexec and nodev.
+
+use super::undo::{Change, Undo};
+use crate::disk::device::{self, Number};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::plan::names;
+use crate::text::PathText;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+/// Where the fresh directory may be made: memory first, since there it leaves no trace on a disk.
+const PLACES: [&str; 4] = ["/run", "/dev/shm", "/tmp", "/"];
+
+/// A mounted RAMFS.
+pub struct Ramfs {
+    /// Where it is mounted.
+    pub path: PathText,
+}
+
+impl Ramfs {
+    /// Mounts a RAMFS of at most `size` bytes and makes its directories, with /proc and /sys.
+    pub fn mount(size: u64, undo: &mut Undo) -> Result<Self, Error> {
+        let path = fresh_directory()?;
+        undo.note(Change::MadeDirectory(path.clone()))?;
+        let data = crate::path!("size={},mode=0700", size)?;
+        let data = std::ffi::CString::new(data.as_str()).unwrap_or_default();
+        rustix::mount::mount("takeover", path.as_str(), "tmpfs", MountFlags::empty(), &*data)
+            .doing("mounting a tmpfs at", &path)?;
+        undo.note(Change::Mounted(path.clone()))?;
+        // What is mounted below must not appear in the namespaces of services.
+        rustix::mount::mount_change(path.as_str(), MountPropagationFlags::PRIVATE)
+            .doing("making private", &path)?;
+        let ramfs = Self { path };
+        for name in [names::DEV, "proc", "sys", names::OLD, names::MOUNT, names::FURNISHINGS] {
+            let directory = ramfs.inside(name)?;
+            rustix::fs::mkdir(directory.as_str(), Mode::RWXU).doing("making", &directory)?;
+        }
+        for (kind, name) in [("proc", "proc"), ("sysfs", "sys")] {
+            let point = ramfs.inside(name)?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            rustix::mount::mount(kind, point.as_str(), kind, flags, None)
+                .doing("mounting", &point)?;
+            undo.note(Change::Mounted(point))?;
+        }
+        Ok(ramfs)
+    }
+
+    /// The path of a file in it, as stage 1 sees it.
+    pub fn inside(&self, name: &str) -> Result<PathText, Error> {
+        crate::path!("{}/{}", self.path.as_str(), name)
+    }
+
+    /// Makes the device nodes that stage 2 opens: the disk, null, the console, the kernel's log, the watchdog.
+    pub fn make_nodes(&self, disk: &str, number: Number, undo: &mut Undo) -> Result<(), Error> {
+        let node = self.inside(names::DEV)?;
+        let disk = crate::path!("{}/{}", node, disk)?;
+        device::make_node(&disk, FileType::BlockDevice, number.to_dev())?;
+        let null = crate::path!("{}/null", node)?;
+        device::make_node(&null, FileType::CharacterDevice, rustix::fs::makedev(1, 3))?;
+        for name in ["console", "kmsg", "watchdog"] {
+            self.adopt_node(name, undo)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a node like the one in /dev; nothing when there is none.
+    ///
+    /// A device node is made anew: a bind mount of one on the root file system would keep that busy. What is no
+    /// device node, or one of a pseudo terminal (containers have such consoles, bound over /dev/console), works only
+    /// where it is, so that is bound.
+    fn adopt_node(&self, name: &str, undo: &mut Undo) -> Result<(), Error> {
+        /// Unix98 pseudo terminals have the major numbers 136 to 143; they work in devpts alone.
+        const TERMINALS: core::ops::Range<u32> = 136..144;
+        let old = crate::path!("/dev/{}", name)?;
+        let Ok(status) = rustix::fs::stat(old.as_str()) else {
+            crate::debug!("there is no {}", old.as_str());
+            return Ok(());
+        };
+        let new = crate::path!("{}/{}/{}", self.path.as_str(), names::DEV, name)?;
+        let is_device = FileType::from_raw_mode(status.st_mode).is_char_device();
+        if is_device && !TERMINALS.contains(&rustix::fs::major(status.st_rdev)) {
+            return device::make_node(&new, FileType::CharacterDevice, status.st_rdev);
+        }
+        files::create(&new, b"")?;
+        rustix::mount::mount_bind(old.as_str(), new.as_str()).doing("binding", &old)?;
+        undo.note(Change::Mounted(new))
+    }
+
+    /// Copies this program, mode 0700.
+    pub fn copy_program(&self) -> Result<u64, Error> {
+        let from =
+            rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .doing("opening", "/proc/self/exe")?;
+        let path = self.inside(names::PROGRAM)?;
+        let to = files::create(&path, b"")?;
+        let mut length = 0;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let count = files::read_to_end(&from, &mut buffer).doing("reading", "this program")?;
+            if count == 0 {
+                break;
+            }
+            let piece = buffer.get(..count).unwrap_or_default();
+            files::write_all(&to, piece).doing("writing", &path)?;
+            length += count as u64;
+        }
+        rustix::fs::fchmod(&to, Mode::RWXU).doing("making executable", &path)?;
+        Ok(length)
+    }
+}
+
+fn fresh_directory() -> Result<PathText, Error> {
+    let mut random = [0; 8];
+    files::read("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
+    let name = u64::from_ne_bytes(random);
+    let mut last = Error::failed("making a directory", "", "there is no place for it");
+    for place in PLACES {
+        let path = crate::path!("{}/takeover-{:016x}", place.trim_end_matches('/'), name)?;
+        match rustix::fs::mkdir(path.as_str(), Mode::RWXU).doing("making the directory", &path) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,123 @@
+//! The rehearsal: stage 2's mount, made once while the old OS can still help.
+//!
+//! A tiny file system in memory is mounted through a loop device. The kernel itself loads what that takes (loop, the
+//! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
+
+use super::ramfs::Ramfs;
+use crate::disk::loops;
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::plan::{FileSystem, names};
+use core::time::Duration;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+/// The length of the tiny file systems.
+const LENGTH: usize = 64 * 1024;
+
+/// Mounts and unmounts a tiny file system of this kind.
+pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<(), Error> {
+    let image = buffer
+        .get_mut(..LENGTH)
+        .ok_or_else(|| Error::failed("rehearsing", kind.name(), "the buffer is too small"))?;
+    image.fill(0);
+    match kind {
+        FileSystem::Vfat => format_fat(image),
+        FileSystem::Ext4 => format_ext(image),
+    }
+    let path = ramfs.inside("rehearsal")?;
+    drop(files::create(&path, image)?);
+    let result = mount_once(ramfs, &path, kind);
+    rustix::fs::unlink(path.as_str()).doing("removing", &path)?;
+    result.map_err(|error| {
+        error
+            .as_refusal()
+            .advice("the kernel must be able to mount the new boot partition: is the module there?")
+    })
+}
+
+fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
+    let backing = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .doing("opening", path)?;
+    let device = loops::attach(&ramfs.inside(names::DEV)?, &backing, 0, 0)?;
+    let point = ramfs.inside(names::MOUNT)?;
+    let name = kind.name();
+    rustix::mount::mount(device.path.as_str(), point.as_str(), name, MountFlags::RDONLY, None)
+        .doing("mounting a small file system of the type", name)?;
+    // udev may be looking at the new device.
+    for _ in 0..20 {
+        match rustix::mount::unmount(point.as_str(), UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(50)),
+            result => return result.doing("unmounting", &point),
+        }
+    }
+    Err(Error::os("unmounting", &point, Errno::BUSY))
+}
+
+fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = image.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+/// A FAT12 volume: 128 sectors of 512 bytes, one sector a cluster, one table, 16 root entries.
+fn format_fat(image: &mut [u8]) {
+    put(image, 0, b"\xeb\x3c\x90takeover");
+    put(image, 11, &[0, 2, 1, 1, 0, 1, 16, 0, 128, 0, 0xf8, 1, 0, 32, 0, 2, 0]);
+    put(image, 38, b"\x29\0\0\0\0REHEARSAL  FAT12   ");
+    put(image, 510, &[0x55, 0xaa]);
+    put(image, 512, &[0xf8, 0xff, 0xff]);
+}
+
+/// An ext2 volume, which the ext4 driver mounts: 64 blocks of 1 KiB, 16 inodes, an empty root directory
+/// (Documentation/filesystems/ext4 in Linux, revision 0).
+fn format_ext(image: &mut [u8]) {
+    const BLOCK: usize = 1024;
+    let word = |value: u32| value.to_le_bytes();
+    let superblock = BLOCK;
+    // Inodes, blocks, reserved, free blocks, free inodes, first block, block size, cluster size, per group (3).
+    for (index, value) in [16, 64, 0, 55, 5, 1, 0, 0, 8192, 8192, 16].into_iter().enumerate() {
+        put(image, superblock + 4 * index, &word(value));
+    }
+    put(image, superblock + 54, &[0xff, 0xff, 0x53, 0xef, 1, 0, 1, 0]);
+    // The group: bitmaps in blocks 3 and 4, the inode table from 5, free blocks, free inodes, directories.
+    put(image, 2 * BLOCK, &word(3));
+    put(image, 2 * BLOCK + 4, &word(4));
+    put(image, 2 * BLOCK + 8, &word(5));
+    put(image, 2 * BLOCK + 12, &[55, 0, 5, 0, 1, 0]);
+    // Blocks 1 to 7 are in use, and what lies behind the 63 blocks of the group.
+    let bitmap = image.get_mut(3 * BLOCK..4 * BLOCK).unwrap_or_default();
+    bitmap.fill(0xff);
+    put(image, 3 * BLOCK, &[0x7f, 0, 0, 0, 0, 0, 0, 0x80]);
+    let bitmap = image.get_mut(4 * BLOCK..5 * BLOCK).unwrap_or_default();
+    bitmap.fill(0xff);
+    put(image, 4 * BLOCK, &[0xff, 0x07]);
+    // Inode 2, the root: a directory of 1 KiB in block 7, three names for it.
+    let inode = 5 * BLOCK + 128;
+    put(image, inode, &[0xed, 0x41, 0, 0, 0, 4]);
+    put(image, inode + 26, &[2, 0, 2, 0]);
+    put(image, inode + 40, &word(7));
+    put(image, 7 * BLOCK, &[2, 0, 0, 0, 12, 0, 1, 0, b'.']);
+    put(image, 7 * BLOCK + 12, &[2, 0, 0, 0, 0xf4, 3, 2, 0, b'.', b'.']);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_reader_knows_the_tiny_fat() {
+        let mut image = vec![0; LENGTH];
+        format_fat(&mut image);
+        let fat = crate::disk::fat::open(&mut image, 0).unwrap().unwrap();
+        assert_eq!(fat.find(&mut image, "x").unwrap(), None);
+    }
+
+    #[test]
+    fn our_own_reader_knows_the_tiny_ext() {
+        let mut image = vec![0; LENGTH];
+        format_ext(&mut image);
+        assert!(crate::disk::ext4::label(&mut image, 0).unwrap().is_some());
+    }
+}

@@ -1,0 +1,96 @@
+//! What stage 1 has changed on the live system, and how to take it back.
+//!
+//! Each change is written down as it is made and taken back in reverse order. Nothing is ever deleted recursively:
+//! files of ours live on our own memory file system and go with its mount; directories are removed only when empty,
+//! so a mount that stayed protects what is behind it.
+
+use crate::error::{Doing, Error};
+use crate::sys::process;
+use crate::text::PathText;
+use core::time::Duration;
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+/// One change, by what takes it back.
+pub enum Change {
+    /// Something was mounted here.
+    Mounted(PathText),
+    /// A directory was made.
+    MadeDirectory(PathText),
+    /// A swap area was taken out of use; it had this priority.
+    SwappedOff(PathText, i32),
+    /// A tmpfs was made larger; its mount data and flags were these.
+    Resized(PathText, rustix::mount::MountFlags, u64),
+}
+
+/// The changes so far.
+pub struct Undo {
+    changes: heapless::Vec<Change, 32>,
+}
+
+impl Undo {
+    /// Nothing was changed yet.
+    pub const fn new() -> Self {
+        Self { changes: heapless::Vec::new() }
+    }
+
+    /// Writes a change down. Call it right after the change.
+    pub fn note(&mut self, change: Change) -> Result<(), Error> {
+        let Err(change) = self.changes.push(change) else {
+            return Ok(());
+        };
+        take_back(change);
+        Err(Error::failed("preparing", "the system", "more changes than can be undone"))
+    }
+
+    /// Takes everything back, last change first. What cannot be taken back is named in the log.
+    pub fn run(&mut self) {
+        while let Some(change) = self.changes.pop() {
+            take_back(change);
+        }
+        crate::info!("everything is undone");
+    }
+
+    /// Leaves everything as it is: it belongs to stage 2 now, or to whoever wants to look at it.
+    pub fn forget(&mut self) {
+        self.changes.clear();
+    }
+}
+
+fn take_back(change: Change) {
+    let result = match &change {
+        Change::Mounted(path) => unmount(path),
+        Change::MadeDirectory(path) => {
+            rustix::fs::rmdir(path.as_str()).doing("removing the directory", path)
+        }
+        Change::SwappedOff(path, priority) => swap_on(path, *priority),
+        Change::Resized(path, flags, size) => resize(path, *flags, *size),
+    };
+    if let Err(error) = result {
+        crate::error!("undoing: {}", error);
+    }
+}
+
+/// Unmounts, giving others that look at it (udev, a file manager) a second to finish.
+fn unmount(path: &str) -> Result<(), Error> {
+    for _ in 0..10 {
+        match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
+            result => return result.doing("unmounting", path),
+        }
+    }
+    // Only memory of ours and a bind mount of it: letting the last user go first is harmless.
+    rustix::mount::unmount(path, UnmountFlags::DETACH).doing("detaching", path)
+}
+
+fn swap_on(path: &str, priority: i32) -> Result<(), Error> {
+    let name = std::ffi::CString::new(path).map_err(|_| Error::failed("", path, "a NUL"))?;
+    process::swap_on(&name, priority).doing("swapping on", path)
+}
+
+/// Gives a tmpfs another size limit, in bytes; everything else about it stays.
+pub fn resize(path: &str, flags: rustix::mount::MountFlags, size: u64) -> Result<(), Error> {
+    let data = crate::path!("size={}", size)?;
+    let data = std::ffi::CString::new(data.as_str()).unwrap_or_default();
+    rustix::mount::mount_remount(path, flags, &data).doing("resizing", path)
+}

@@ -1,0 +1,288 @@
+//! Flashing: one thread inflates, another writes.
+//!
+//! A ring of buffers goes round between the two. Chunks of zeros are not written but made zeros by the kernel, in runs.
+//! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is held back
+//! and written last: a disk that was left half-written is not bootable by accident.
+
+use super::target::Target;
+use crate::error::{Doing, Error};
+use crate::image::decode::{BUFFER, Decoder, WINDOW};
+use crate::image::map::{ChunkMap, Record};
+use crate::image::source::Source;
+use crate::image::{CHUNK, chunk_length};
+use crate::plan::Plan;
+use crate::progress::{Rate, Shared};
+use crate::{memory, sys};
+use core::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Buffers in the ring: one is decoded into, one is written, one waits.
+const SLOTS: usize = 3;
+/// The longest run of zeros that is given to the kernel at once: a slow card must still show a heartbeat.
+const ZERO_RUN: u64 = 16 << 20;
+
+/// All the memory that flashing needs: mapped once, faulted in.
+pub struct Buffers {
+    slots: [&'static mut [u8]; SLOTS],
+    head: &'static mut [u8],
+}
+
+impl Buffers {
+    /// Maps the buffers: (3 + 1) times 1 MiB and 32 KiB.
+    pub fn map() -> Result<Self, Error> {
+        let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
+        Ok(Self { slots: [map()?, map()?, map()?], head: map()? })
+    }
+
+    /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
+    pub fn scratch(&mut self) -> &mut [u8] {
+        let [first, ..] = &mut self.slots;
+        first
+    }
+}
+
+/// Something for the writing thread to do.
+enum Work {
+    Write { slot: usize, offset: u64, length: usize },
+    Zero(Range<u64>),
+}
+
+#[derive(Default)]
+struct State {
+    queue: heapless::Deque<Work, 8>,
+    free: heapless::Vec<usize, SLOTS>,
+    error: Option<Error>,
+    closed: bool,
+}
+
+/// The ring between the two threads. Only who took a slot locks it, so no lock is waited for but that of the state.
+struct Ring<'a> {
+    slots: [Mutex<&'a mut [u8]>; SLOTS],
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic aborts, so there is no poison.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Ring<'a> {
+    fn new(slots: [&'a mut [u8]; SLOTS]) -> Self {
+        let state = State { free: (0..SLOTS).collect(), ..State::default() };
+        Self { slots: slots.map(Mutex::new), state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Waits for something in the state, for as long as the other side has not failed.
+    fn wait_for<T>(&self, mut wanted: impl FnMut(&mut State) -> Option<T>) -> Result<T, Error> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(error) = &state.error {
+                return Err(error.clone());
+            }
+            if let Some(found) = wanted(&mut state) {
+                self.changed.notify_all();
+                return Ok(found);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn take_free(&self) -> Result<usize, Error> {
+        self.wait_for(|state| state.free.pop())
+    }
+
+    fn give_back(&self, slot: usize) {
+        // There is a place for every slot.
+        let _ = lock(&self.state).free.push(slot);
+        self.changed.notify_all();
+    }
+
+    fn queue(&self, work: Work) -> Result<(), Error> {
+        let mut work = Some(work);
+        self.wait_for(|state| {
+            let item = work.take()?;
+            work = state.queue.push_back(item).err();
+            work.is_none().then_some(())
+        })
+    }
+
+    /// The next thing to do; nothing once the ring is closed and empty.
+    fn next(&self) -> Result<Option<Work>, Error> {
+        self.wait_for(|state| match state.queue.pop_front() {
+            Some(work) => Some(Some(work)),
+            None => state.closed.then_some(None),
+        })
+    }
+
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.state).error.get_or_insert(error);
+        self.changed.notify_all();
+    }
+}
+
+/// Writes the image to the target. The heap is sealed once the writing thread is there, and stays so.
+pub fn flash<S: Source>(
+    plan: &Plan,
+    target: &Target,
+    decoder: &mut Decoder<S>,
+    map: &ChunkMap,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let Buffers { slots: [a, b, c], head } = buffers;
+    let ring = Ring::new([a, b, c]);
+    decoder.restart();
+    std::thread::scope(|scope| {
+        let write = || write(&ring, target, shared);
+        std::thread::Builder::new()
+            .stack_size(64 * 1024)
+            .spawn_scoped(scope, write)
+            .map_err(|_| Error::failed("starting", "the writing thread", "out of memory"))?;
+        lock_memory();
+        memory::seal();
+        let result = decode(plan, target, decoder, map, &ring, head, shared);
+        match result {
+            Ok(()) => ring.close(),
+            Err(error) => ring.fail(error),
+        }
+        Ok(())
+    })?;
+    if let Some(error) = lock(&ring.state).error.take() {
+        return Err(error);
+    }
+    target.clear_backup_gpt(plan.image.length, &mut lock(&ring.slots[0]), shared)?;
+    target.flush()?;
+    let length = chunk_length(0, plan.image.length);
+    target.write(0, padded(head, length, target.block), shared)?;
+    target.flush()
+}
+
+fn lock_memory() {
+    if let Err(errno) = sys::map::lock_current() {
+        let error = Error::os("locking", "memory", errno);
+        crate::warn!("{}", error);
+    }
+}
+
+/// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.
+fn decode<S: Source>(
+    plan: &Plan,
+    target: &Target,
+    decoder: &mut Decoder<S>,
+    map: &ChunkMap,
+    ring: &Ring,
+    head: &mut [u8],
+    shared: &Shared,
+) -> Result<(), Error> {
+    let mut rate = Rate::start("flash", plan.image.length);
+    let mut zeros = 0..0u64;
+    for index in 0..plan.image.chunks {
+        let slot = ring.take_free()?;
+        let mut buffer = lock(&ring.slots[slot]);
+        let filled = decoder.fill(&mut buffer)?;
+        let record = Record { crc: filled.crc, zero: filled.zero };
+        compare(index, record, filled.length, map, plan)?;
+        let offset = u64::from(index) * CHUNK as u64;
+        let length = filled.length.next_multiple_of(target.block);
+        if index == 0 {
+            copy_head(&mut buffer, filled.length, head);
+            ring.give_back(slot);
+        } else if filled.zero {
+            ring.give_back(slot);
+            zeros = match zeros.is_empty() {
+                true => offset..offset + length as u64,
+                false => zeros.start..offset + length as u64,
+            };
+        } else {
+            // The end of the last block is not part of the image, but it is written with it.
+            pad(&mut buffer, filled.length, length);
+            drop(buffer);
+            flush_zeros(ring, &mut zeros)?;
+            ring.queue(Work::Write { slot, offset, length })?;
+        }
+        if zeros.end - zeros.start >= ZERO_RUN {
+            flush_zeros(ring, &mut zeros)?;
+        }
+        shared.beat();
+        rate.advance(offset + length as u64);
+    }
+    flush_zeros(ring, &mut zeros)
+}
+
+fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Error> {
+    match core::mem::replace(zeros, 0..0) {
+        none if none.is_empty() => Ok(()),
+        run => ring.queue(Work::Zero(run)),
+    }
+}
+
+/// A chunk must be what the scan saw; if not, the memory it came from is bad, and it must not reach the disk.
+pub(super) fn compare(
+    index: u32,
+    found: Record,
+    length: usize,
+    map: &ChunkMap,
+    plan: &Plan,
+) -> Result<(), Error> {
+    if map.get(index)? == found && length == chunk_length(index, plan.image.length) {
+        return Ok(());
+    }
+    let object: crate::text::Text<40> = crate::text!("chunk {}", index);
+    Err(Error::failed("decoding", &object, "it differs from what was scanned")
+        .advice("the memory of this device is bad"))
+}
+
+fn copy_head(buffer: &mut [u8], length: usize, head: &mut [u8]) {
+    let from = buffer.get(WINDOW..WINDOW + length).unwrap_or_default();
+    head.fill(0);
+    if let Some(to) = head.get_mut(WINDOW..WINDOW + length) {
+        to.copy_from_slice(from);
+    }
+}
+
+pub(super) fn pad(buffer: &mut [u8], length: usize, padded: usize) {
+    if let Some(rest) = buffer.get_mut(WINDOW + length..WINDOW + padded) {
+        rest.fill(0);
+    }
+}
+
+/// The chunk in a buffer, up to the end of its last block.
+fn padded(buffer: &[u8], length: usize, block: usize) -> &[u8] {
+    let end = WINDOW + length.next_multiple_of(block);
+    buffer.get(WINDOW..end).unwrap_or_default()
+}
+
+/// The writing thread: does what is queued until the ring is closed or something fails.
+fn write(ring: &Ring, target: &Target, shared: &Shared) {
+    static ZEROS: Zeros = Zeros([0; 4096]);
+    loop {
+        let result = match ring.next() {
+            Ok(None) => return,
+            Ok(Some(Work::Write { slot, offset, length })) => {
+                let buffer = lock(&ring.slots[slot]);
+                let result = target.write(offset, padded(&buffer, length, target.block), shared);
+                drop(buffer);
+                ring.give_back(slot);
+                result
+            }
+            Ok(Some(Work::Zero(run))) => {
+                target.zero(run.start, run.end - run.start, &ZEROS.0, shared)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            ring.fail(error);
+            return;
+        }
+    }
+}
+
+/// Zeros that O_DIRECT can write.
+#[repr(align(4096))]
+struct Zeros([u8; 4096]);

@@ -1,0 +1,125 @@
+//! Ending everything that runs: asked first, then made to, then named.
+//!
+//! kill(2) with pid −1 reaches every process at once, those in namespaces and containers below this one included;
+//! kernel threads do not listen. Nothing to kill is not an error.
+
+use crate::files;
+use crate::progress::Shared;
+use crate::sys::process;
+use crate::text::{Text, printable};
+use core::ops::ControlFlow;
+use core::time::Duration;
+use rustix::io::Errno;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+
+/// How long a process may take to end when asked, in steps of 50 ms.
+const PATIENCE_ASKED: u32 = 10 * 20;
+/// How long the kernel may take to end it.
+const PATIENCE_KILLED: u32 = 5 * 20;
+
+/// Ends every process but this one and PID 1. What does not end is named in the log: it is the proof that the disk
+/// is free that decides, not this.
+pub fn everyone(shared: &Shared) {
+    signal(SIGTERM);
+    // A stopped process gets the signal when it goes on.
+    signal(SIGCONT);
+    if wait(PATIENCE_ASKED, shared) {
+        return;
+    }
+    for_each_process(|id, name| {
+        crate::info!("{} ({}) did not end when asked, and is killed", name, id)
+    });
+    for _ in 0..3 {
+        // Again, for what was started in the meantime.
+        signal(SIGKILL);
+        if wait(PATIENCE_KILLED, shared) {
+            return;
+        }
+    }
+    for_each_process(|id, name| {
+        crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
+    });
+}
+
+fn signal(number: i32) {
+    match process::signal_everyone(number) {
+        // Nobody is left.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => {
+            let error = crate::error::Error::os("sending a signal to", "every process", errno);
+            crate::warn!("{}", error);
+        }
+    }
+}
+
+/// True as soon as nobody is left.
+fn wait(steps: u32, shared: &Shared) -> bool {
+    for _ in 0..steps {
+        shared.beat();
+        let mut anyone = false;
+        for_each_process(|_, _| anyone = true);
+        if !anyone {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+/// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread.
+fn for_each_process(mut visit: impl FnMut(u32, &str)) {
+    let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
+    let result = files::for_each_entry("/proc", |name| {
+        let id = name.parse().unwrap_or(0);
+        if id > 1 && id != own {
+            // A process that is gone by now has no file.
+            if let Some(name) = living_process(id) {
+                visit(id, &name);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if let Err(errno) = result {
+        let error = crate::error::Error::os("listing", "/proc", errno);
+        crate::warn!("{}", error);
+    }
+}
+
+/// The name of a process, or nothing when it has ended or is a kernel thread.
+fn living_process(id: u32) -> Option<Text<16>> {
+    let path = crate::path!("/proc/{}/stat", id).ok()?;
+    let mut buffer = [0; 512];
+    parse_stat(files::read(&path, &mut buffer).ok()?)
+}
+
+/// From /proc/PID/stat: the name in parentheses, the state, and the flags as ninth field (proc(5)).
+fn parse_stat(stat: &[u8]) -> Option<Text<16>> {
+    /// PF_KTHREAD in include/linux/sched.h.
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let open = stat.iter().position(|byte| *byte == b'(')?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let name = stat.get(open + 1..close)?;
+    let rest = core::str::from_utf8(stat.get(close + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let flags = crate::text::decimal(fields.nth(5)?)?;
+    let lives = !matches!(state, "Z" | "X" | "x") && flags & KERNEL_THREAD == 0;
+    lives.then(|| printable(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_threads_and_zombies_do_not_count() {
+        let name = |stat: &str| parse_stat(stat.as_bytes()).map(|name| name.to_string());
+        assert_eq!(name("7 (a) b) S 1 7 7 0 -1 4194560 1"), Some("a) b".into()));
+        assert_eq!(name("7 (kworker/0:1) I 2 0 0 0 -1 69238880 0"), None);
+        assert_eq!(name("7 (sh) Z 1 7 7 0 -1 4194560 1"), None);
+        assert_eq!(name("7 (cut"), None);
+    }
+}

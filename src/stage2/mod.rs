@@ -1,0 +1,128 @@
+//! Stage 2: PID 1 and its worker, and the flashing that a rescue image shares with them.
+//!
+//! Executes nothing and loads nothing: the old root is gone. Between the first and the last destructive byte it
+//! allocates nothing: buffers are mapped, faulted in and locked before, and the heap is sealed.
+
+mod flash;
+mod furnish;
+mod keep_log;
+mod kill;
+pub mod pid1;
+mod target;
+mod unmount;
+mod verify;
+mod worker;
+
+pub use flash::Buffers;
+pub use target::Target;
+
+use crate::error::{Doing, Error};
+use crate::image::crc32;
+use crate::image::decode::Decoder;
+use crate::image::format::Stream;
+use crate::image::map::ChunkMap;
+use crate::image::source::Source;
+use crate::plan::{Plan, names};
+use crate::progress::{Outcome, Phase, Shared, Totals, result_line};
+use crate::sys;
+use core::sync::atomic::Ordering::SeqCst;
+
+/// Where an image comes from, and what it must be.
+pub struct Origin<'a, S> {
+    /// The packed bytes.
+    pub source: S,
+    /// Where the image is in them.
+    pub stream: Stream,
+    /// What each chunk must be.
+    pub map: &'a ChunkMap,
+}
+
+/// Writes the image to a disk that is free, reads it back, and places the files of the new OS; `base` is where the
+/// RAMFS is mounted. Nothing here may allocate once the first byte is written.
+pub fn write_all<S: Source>(
+    plan: &Plan,
+    base: &str,
+    origin: Origin<'_, S>,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let path = crate::path!("{}/{}/{}", base, names::DEV, plan.target.name.as_str())?;
+    if origin.map.crc(plan.image.chunks)? != plan.image.map_crc {
+        return Err(Error::failed("checking", "the chunk map", "it changed in memory")
+            .advice("the memory of this device is bad"));
+    }
+    let target = Target::open(&path, plan)?;
+    flash_and_verify(plan, &target, origin, buffers, shared)?;
+    // The exclusive claim of the whole disk would keep its partitions from being mounted.
+    drop(target);
+    let watch = shared.enter(Phase::Furnish);
+    furnish::furnish(plan, base, &path, shared)?;
+    shared.leave(Phase::Furnish, watch);
+    crate::info!("furnished ({} s)", watch.shown());
+    Ok(())
+}
+
+/// Writes the image to an open target and reads it back. From the first written byte on the heap stays sealed.
+pub fn flash_and_verify<S: Source>(
+    plan: &Plan,
+    target: &Target,
+    origin: Origin<'_, S>,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    crc32::prepare();
+    let mut decoder = Decoder::new(origin.source, origin.stream);
+    let watch = shared.enter(Phase::Flash);
+    flash::flash(plan, target, &mut decoder, origin.map, buffers, shared)?;
+    shared.leave(Phase::Flash, watch);
+    crate::info!("flashed ({} s); reading back", watch.shown());
+    let watch = shared.enter(Phase::Verify);
+    verify::verify(plan, target, &mut decoder, origin.map, buffers, shared)?;
+    shared.leave(Phase::Verify, watch);
+    crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());
+    Ok(())
+}
+
+/// Flashes from a system that goes on running: for rescue images.
+pub fn flash_here<S: Source>(
+    plan: &Plan,
+    base: &str,
+    source: S,
+    stream: Stream,
+    map: &ChunkMap,
+) -> Result<(), Error> {
+    let shared: &Shared = sys::map::shared().doing("mapping", "the shared page")?;
+    let mut buffers = Buffers::map()?;
+    shared.attempts.store(1, SeqCst);
+    let origin = Origin { source, stream, map };
+    let result = write_all(plan, base, origin, &mut buffers, shared);
+    crate::memory::unseal();
+    let destroyed = shared.destroyed.load(SeqCst);
+    let outcome = match (&result, destroyed) {
+        (Ok(()), _) => Outcome::Done,
+        (Err(_), false) => Outcome::Untouched,
+        (Err(_), true) => Outcome::Failed,
+    };
+    shared.worker_heap.store(crate::memory::heap_high_water() as u64, SeqCst);
+    let totals = totals(plan, base);
+    crate::log::write_plain(&result_line(outcome, shared, &totals));
+    result.map_err(|error| match destroyed {
+        true => error.advice("the disk is incomplete now: flash it again"),
+        false => error,
+    })
+}
+
+/// The figures of the result line that this process knows.
+fn totals(plan: &Plan, base: &str) -> Totals {
+    let root = if base.is_empty() { "/" } else { base };
+    let used = rustix::fs::statvfs(root).map_or(0, |space| {
+        space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize)
+    });
+    Totals {
+        bytes: plan.image.length,
+        chunks: plan.image.chunks,
+        zero_chunks: plan.image.zero_chunks,
+        ramfs: used,
+        own_peak: sys::process::peak_resident_kib(),
+    }
+}

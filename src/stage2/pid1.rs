@@ -1,0 +1,378 @@
+//! PID 1: arrives in the place of the old init, leaves the old root, and outlives everything.
+//!
+//! It never panics, never allocates, and reaps every child. It starts the worker and judges it by the page they
+//! share: a worker that ends badly before the first write means a restart of the old OS, which is whole; after it,
+//! the flash is run again from the staged image.
+
+use super::worker::{self, End};
+use super::{keep_log, totals};
+use crate::disk::device::Number;
+use crate::disk::mounts::Mounts;
+use crate::error::{Doing, Error};
+use crate::log::Stopwatch;
+use crate::plan::{LogPlan, OnFailure, Plan, names};
+use crate::progress::{Outcome, Shared, result_line};
+use crate::sys::{block, map, process};
+use crate::text::PathText;
+use crate::{files, log, memory};
+use core::convert::Infallible;
+use core::sync::atomic::Ordering::SeqCst;
+use core::time::Duration;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::MountPropagationFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::system::RebootCommand;
+
+/// The argument by which PID 1 knows that it has left the old root.
+pub const ALONE: &core::ffi::CStr = c"--alone";
+
+/// How often a failed flash is run again before `--on-failure` decides.
+const RETRIES: u32 = 3;
+/// The pause before a retry after that, in seconds.
+const PAUSE: u64 = 30;
+/// Without any progress for this long a worker is killed, in milliseconds. A slow card that is flushed takes minutes.
+const STALL: u64 = 300_000;
+/// How long a killed worker may take to end, in milliseconds.
+const DEATH: u64 = 30_000;
+
+/// What a process that is PID 1 finds where its program file lies. Made once, on the stack.
+#[allow(clippy::large_enum_variant)]
+pub enum Arrival {
+    /// No RAMFS: an ordinary program that happens to be PID 1.
+    NotOurs,
+    /// The plan was taken back: stage 1 has undone everything.
+    Revoked,
+    /// The plan is claimed; the RAMFS is here.
+    Claimed(PathText),
+}
+
+/// Looks for the RAMFS that this program was started from, and claims the plan in it. The rename is the proof that
+/// stage 1 waits for, and it can succeed on one side only.
+pub fn claim() -> Arrival {
+    let Ok(Some(ramfs)) = find_ramfs() else {
+        return Arrival::NotOurs;
+    };
+    let (Ok(plan), Ok(claimed)) = (
+        crate::path!("{}/{}", ramfs.as_str(), names::PLAN),
+        crate::path!("{}/{}", ramfs.as_str(), names::CLAIMED),
+    ) else {
+        return Arrival::NotOurs;
+    };
+    match rustix::fs::rename(plan.as_str(), claimed.as_str()) {
+        Ok(()) => Arrival::Claimed(ramfs),
+        Err(_) => Arrival::Revoked,
+    }
+}
+
+/// The mount point of the file system that holds this program: a tmpfs mounted whole, not the bind mount of one file.
+fn find_ramfs() -> Result<Option<PathText>, Error> {
+    let path = "/proc/self/exe";
+    let status = rustix::fs::stat(path).doing("looking at", path)?;
+    let device = Number::from_stat(status.st_dev as u64);
+    let mut buffer = [0; 64 * 1024];
+    let mounts = Mounts::read(&mut buffer)?;
+    let ours = mounts
+        .iter()
+        .find(|mount| mount.device == device && mount.root == "/" && mount.source == "takeover");
+    ours.map(|mount| mount.point()).transpose()
+}
+
+/// Leaves the old root and starts again from the RAMFS. Returns only when that failed; nothing is harmed then.
+pub fn leave_old_root(ramfs: &str) -> Error {
+    match leave(ramfs) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn leave(ramfs: &str) -> Result<Infallible, Error> {
+    process::close_from(3);
+    process::block_all_signals().doing("blocking", "signals")?;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    // Refused in a PID namespace, where Ctrl-Alt-Del does not reach anyway.
+    let _ = process::disable_ctrl_alt_del();
+    open_console(ramfs)?;
+    let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", propagation).doing("making private", "/")?;
+    rustix::process::chdir(ramfs).doing("entering", ramfs)?;
+    rustix::process::pivot_root(".", names::OLD).doing("pivoting to", ramfs)?;
+    rustix::process::chdir("/").doing("entering", "/")?;
+    Err(Error::os("starting again from", "the RAMFS", process::become_own_copy(ALONE)))
+}
+
+/// The console as standard input, output and error; where there is none, nothing.
+fn open_console(base: &str) -> Result<(), Error> {
+    // Non-blocking: a console that was stopped with Ctrl-S must not stop us.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::APPEND;
+    let open = |name| {
+        let path = crate::path!("{}/{}/{}", base, names::DEV, name)?;
+        rustix::fs::open(path.as_str(), flags, Mode::empty()).doing("opening", &path)
+    };
+    let console = open("console").or_else(|_| open("null"))?;
+    process::become_stdio(console).doing("becoming", "standard input and output")
+}
+
+/// The rest of PID 1's life: alone on the RAMFS.
+pub fn alone() -> ! {
+    open_logs();
+    let plan = match Plan::read(&path_of(names::CLAIMED)) {
+        Ok(plan) => plan,
+        Err(error) => restart(Some(error)),
+    };
+    log::set_level(plan.log_level);
+    crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
+    let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
+        Ok(shared) => shared,
+        Err(error) => restart(Some(error)),
+    };
+    let supervisor = Supervisor { plan: &plan, shared, watchdog: open_watchdog() };
+    memory::seal();
+    supervisor.run()
+}
+
+fn path_of(name: &str) -> PathText {
+    // Our own short names always fit.
+    crate::path!("/{}", name).unwrap_or_default()
+}
+
+fn open_logs() {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(path_of(names::LOG).as_str(), flags, Mode::RUSR) {
+        log::to_file(file);
+    }
+    // Without it the kernel lets only ten lines in five seconds pass.
+    if let Ok(file) =
+        rustix::fs::open("/proc/sys/kernel/printk_devkmsg", OFlags::WRONLY, Mode::empty())
+    {
+        let _ = files::write_all(&file, b"on");
+    }
+    if let Ok(kmsg) = rustix::fs::open("/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    {
+        log::to_kernel_log(kmsg);
+    }
+}
+
+/// Takes over the watchdog, if there is one: the old init has fed it, and it would bite in some seconds.
+fn open_watchdog() -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let watchdog = rustix::fs::open("/dev/watchdog", flags, Mode::empty()).ok()?;
+    crate::info!("the watchdog is ours");
+    Some(watchdog)
+}
+
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    watchdog: Option<OwnedFd>,
+}
+
+/// How a child ended.
+enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Not at all: it was killed for a lack of progress, and the kernel does not let it go.
+    Stuck,
+}
+
+impl Supervisor<'_> {
+    fn run(&self) -> ! {
+        loop {
+            let end = self.run_worker();
+            match end {
+                Some(End::Done) => self.finish(Outcome::Done),
+                Some(End::Pretended) => self.finish(Outcome::Pretended),
+                _ if !self.shared.destroyed.load(SeqCst) => self.finish(Outcome::Untouched),
+                _ => self.after_failure(),
+            }
+        }
+    }
+
+    /// One run of the worker; nothing when it died.
+    fn run_worker(&self) -> Option<End> {
+        let attempt = self.shared.attempts.fetch_add(1, SeqCst) + 1;
+        if attempt > 1 {
+            crate::info!("starting the worker again (run {})", attempt);
+        }
+        // The child's heap is its own; it seals it when it begins to write.
+        let child = || {
+            memory::unseal();
+            worker::run(self.plan, self.shared)
+        };
+        let id = match process::spawn(child).doing("starting", "the worker") {
+            Ok(id) => id,
+            Err(error) => {
+                crate::error!("{}", error);
+                return Some(End::Failed);
+            }
+        };
+        let phase = self.shared;
+        match self.watch(id) {
+            Ended::Code(code) if code == End::Done as i32 => return Some(End::Done),
+            Ended::Code(code) if code == End::Pretended as i32 => return Some(End::Pretended),
+            Ended::Code(code) if code == End::Failed as i32 => return Some(End::Failed),
+            Ended::Code(code) => {
+                crate::error!("the worker ended with code {} in phase {}", code, phase.current())
+            }
+            Ended::Signal(signal) => {
+                crate::error!(
+                    "the worker was killed by signal {} in phase {}",
+                    signal,
+                    phase.current()
+                );
+            }
+            Ended::Stuck => {
+                crate::error!("the worker hangs in the kernel in phase {}", phase.current())
+            }
+        }
+        None
+    }
+
+    /// Waits for a child, reaps all others, feeds the watchdog as long as there is progress.
+    fn watch(&self, child: Pid) -> Ended {
+        let mut seen = self.shared.heartbeat.load(SeqCst);
+        let mut since = Stopwatch::start();
+        let mut killed = None;
+        loop {
+            if let Some(ended) = reap(child) {
+                return ended;
+            }
+            let beat = self.shared.heartbeat.load(SeqCst);
+            if beat != seen {
+                (seen, since) = (beat, Stopwatch::start());
+            }
+            match killed {
+                None => {
+                    self.feed_watchdog();
+                    if since.elapsed() > STALL {
+                        crate::error!("no progress for {} s: the worker is killed", STALL / 1000);
+                        // It may have ended just now; then it is reaped next time round.
+                        let _ = rustix::process::kill_process(child, Signal::KILL);
+                        killed = Some(Stopwatch::start());
+                    }
+                }
+                Some(watch) if watch.elapsed() > DEATH => return Ended::Stuck,
+                Some(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn feed_watchdog(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
+            let _ = block::watchdog_feed(watchdog);
+        }
+    }
+
+    /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
+    fn after_failure(&self) {
+        let attempts = self.shared.attempts.load(SeqCst);
+        if attempts <= RETRIES {
+            crate::warn!("the disk is incomplete: it is flashed again from memory");
+            return;
+        }
+        match self.plan.on_failure {
+            OnFailure::Retry => {
+                crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
+                self.pause(PAUSE);
+            }
+            OnFailure::Reboot => self.finish(Outcome::Failed),
+            OnFailure::Halt => {
+                crate::error!("flashing failed {} times; halted. The disk is incomplete", attempts);
+                self.report(Outcome::Failed);
+                loop {
+                    self.pause(PAUSE);
+                }
+            }
+        }
+    }
+
+    fn pause(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.feed_watchdog();
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Says how it ended, keeps the log, restarts.
+    fn finish(&self, outcome: Outcome) -> ! {
+        match outcome {
+            Outcome::Done => crate::info!("done: restarting into the new OS"),
+            Outcome::Pretended => crate::info!("pretended: restarting into the old OS"),
+            Outcome::Untouched => {
+                crate::error!("given up before the first write: restarting into the old OS");
+            }
+            Outcome::Failed => {
+                crate::error!("given up; the disk is incomplete: restarting all the same")
+            }
+        }
+        self.report(outcome);
+        restart(None)
+    }
+
+    fn report(&self, outcome: Outcome) {
+        let totals = totals(self.plan, "");
+        log::write_plain(&result_line(outcome, self.shared, &totals));
+        if let Some(log) = &self.plan.log_device {
+            self.keep_log(log);
+        }
+        if let (Outcome::Untouched, Some(log)) = (outcome, &self.plan.old_log) {
+            self.keep_log(log);
+        }
+    }
+
+    /// In a child, since mounting a file system may hang.
+    fn keep_log(&self, log: &LogPlan) {
+        let child = || match keep_log::keep(log) {
+            Ok(()) => 0,
+            Err(error) => {
+                crate::warn!("the log is not kept: {}", error);
+                1
+            }
+        };
+        if let Ok(id) = process::spawn(child) {
+            // Its outcome is in the log, for whoever still reads that.
+            let _ = self.watch(id);
+        }
+    }
+}
+
+/// Takes in every child that has ended; how `child` ended, if it is among them.
+fn reap(child: Pid) -> Option<Ended> {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((id, status))) if id == child => {
+                return Some(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Ended::Code(code),
+                    (None, signal) => Ended::Signal(signal.unwrap_or(0)),
+                });
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            // Nobody has ended, or nobody is left; the latter while the worker is waited for cannot be.
+            Ok(None) => return None,
+            Err(_) => return Some(Ended::Signal(0)),
+        }
+    }
+}
+
+/// Restarts the machine. In a PID namespace the kernel ends the namespace instead.
+pub fn restart(error: Option<Error>) -> ! {
+    if let Some(error) = error {
+        crate::error!("{}", error);
+        crate::error!("nothing was written: restarting into the old OS");
+    }
+    rustix::fs::sync();
+    // Let a serial line finish what was said.
+    std::thread::sleep(Duration::from_millis(100));
+    let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
+    if let Err(error) = result {
+        crate::error!("{}", error);
+    }
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}

@@ -1,0 +1,179 @@
+//! The disk that is written: opened only when it is free, past the cache, with errors named by sector.
+
+use crate::disk::gpt;
+use crate::disk::table::SECTOR;
+use crate::error::{Doing, Error};
+use crate::plan::Plan;
+use crate::progress::Shared;
+use crate::sys::block;
+use crate::text::Text;
+use core::sync::atomic::Ordering::SeqCst;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// The unit in which a failed write is tried again, in bytes: the physical sector of most media.
+const PIECE: usize = 4096;
+/// How often a piece is tried.
+const TRIES: u32 = 3;
+/// The backup GPT: a header and 32 sectors of entries at the very end of a disk, and one sector before for tools
+/// that place them oddly.
+const BACKUP_GPT: u64 = 34 * SECTOR;
+
+/// An open target.
+pub struct Target {
+    disk: OwnedFd,
+    size: u64,
+    /// The logical block, in bytes.
+    pub block: usize,
+}
+
+impl Target {
+    /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
+    /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
+    pub fn open(path: &str, plan: &Plan) -> Result<Self, Error> {
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL | OFlags::CLOEXEC;
+        let disk = rustix::fs::open(path, flags, Mode::empty())
+            .doing("claiming the disk", path)
+            .map_err(|error| {
+                error.advice("something still uses it: a mount, swap, LVM, md, or a program that has claimed it")
+            })?;
+        let size = block::size(&disk).doing("asking the size of", path)?;
+        if size != plan.target.size {
+            return Err(Error::failed("looking at the disk", path, "its size has changed")
+                .advice("it is not the disk that was checked"));
+        }
+        Ok(Self::new(disk, size, plan.target.logical_block))
+    }
+
+    /// A target of `size` bytes behind an open descriptor.
+    pub fn new(disk: OwnedFd, size: u64, logical_block: u32) -> Self {
+        Self { disk, size, block: logical_block as usize }
+    }
+
+    /// Writes bytes (whole blocks, aligned). What fails is tried again in small pieces, and named.
+    pub fn write(&self, offset: u64, bytes: &[u8], shared: &Shared) -> Result<(), Error> {
+        shared.destroyed.store(true, SeqCst);
+        if write_whole(&self.disk, offset, bytes).is_ok() {
+            return Ok(());
+        }
+        for (index, piece) in bytes.chunks(PIECE).enumerate() {
+            shared.beat();
+            self.write_piece(offset + (index * PIECE) as u64, piece)?;
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, offset: u64, piece: &[u8]) -> Result<(), Error> {
+        let mut last = Errno::IO;
+        for try_number in 1..=TRIES {
+            match write_whole(&self.disk, offset, piece) {
+                Ok(()) => return Ok(()),
+                Err(errno) => last = errno,
+            }
+            crate::warn!(
+                "writing sector {} failed (try {} of {})",
+                offset / SECTOR,
+                try_number,
+                TRIES
+            );
+        }
+        let object: Text<40> = crate::text!("sector {}", offset / SECTOR);
+        Err(Error::os("writing", &object, last)
+            .advice("the medium is going bad, or its connection is flaky"))
+    }
+
+    /// Makes a range zeros by the cheapest means that the kernel guarantees; `zeros` is a block-aligned piece of
+    /// zeros for where there is none.
+    pub fn zero(
+        &self,
+        offset: u64,
+        length: u64,
+        zeros: &[u8],
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        shared.destroyed.store(true, SeqCst);
+        if block::zero_out(&self.disk, offset, length).is_ok() {
+            return Ok(());
+        }
+        let mut done = 0;
+        while done < length {
+            let count = (length - done).min(zeros.len() as u64);
+            let piece = zeros.get(..count as usize).unwrap_or_default();
+            self.write(offset + done, piece, shared)?;
+            shared.beat();
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read reads as changed: the caller
+    /// compares, and writes it again.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pread(&self.disk, rest, offset + filled as u64) {
+                Ok(0) => {
+                    return Err(Error::failed("reading back", "the disk", "it ends too early"));
+                }
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let object: Text<60> = crate::text!("from sector {}", offset / SECTOR);
+                    return Err(Error::os("reading back", &object, errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is on the medium.
+    pub fn flush(&self) -> Result<(), Error> {
+        rustix::fs::fdatasync(&self.disk).doing("flushing", "the disk")
+    }
+
+    /// Drops what the page cache still holds of the disk from before.
+    pub fn forget_cache(&self) {
+        // O_DIRECT reads do not use the cache; this is for those who come after us.
+        let _ = block::flush_buffers(&self.disk);
+    }
+
+    /// Clears a backup GPT that an earlier system left at the end of the disk, behind an image of `length` bytes:
+    /// firmware would restore the old table from it. `zeros` as for [`Target::zero`], `scratch` a block to read into.
+    pub fn clear_backup_gpt(
+        &self,
+        length: u64,
+        scratch: &mut [u8],
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let image_end = length.next_multiple_of(self.block as u64);
+        let start = self.size.saturating_sub(BACKUP_GPT).max(image_end);
+        if start + self.block as u64 > self.size {
+            return Ok(());
+        }
+        let last = scratch.get_mut(..self.block).unwrap_or_default();
+        self.read(self.size - self.block as u64, last)?;
+        if !last.starts_with(gpt::SIGNATURE) {
+            return Ok(());
+        }
+        let wanted = (self.size - start) as usize;
+        let zeros = scratch.get_mut(..wanted).unwrap_or_default();
+        zeros.fill(0);
+        self.write(start, zeros, shared)?;
+        crate::info!("cleared a stale backup GPT at the end of the disk");
+        Ok(())
+    }
+}
+
+fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(disk, rest, offset + written as u64) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Unmounting the old root and everything on it.
+//!
+//! In passes, newest first, until a pass changes nothing: the order in the mount table is no guide, and "busy" passes.
+//! Loop devices on the target are detached between the passes. What remains is made read-only and detached, as a last
+//! resort: the mount is out of sight then, but the file system may live on, so the mount table proves nothing. The
+//! proof is the exclusive claim of the disk.
+
+use super::target::Target;
+use crate::disk::device::{self, Number};
+use crate::disk::loops;
+use crate::disk::mounts::Mounts;
+use crate::error::Error;
+use crate::plan::{Plan, names};
+use crate::progress::Shared;
+use core::time::Duration;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+/// The most passes; each that changes nothing waits 0.1 s.
+const PASSES: u32 = 100;
+/// How many passes in a row may change nothing.
+const IDLE_PASSES: u32 = 20;
+/// How often the disk is claimed, 0.1 s apart: a file system that is going away needs a moment.
+const CLAIMS: u32 = 100;
+
+/// Unmounts everything below the old root, which is at `/old`.
+pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
+    let on_target =
+        |number: Number| device::whole_disk(number).is_ok_and(|disk| disk == plan.target.number);
+    let mut idle = 0;
+    for _ in 0..PASSES {
+        shared.beat();
+        let (left, gone) = unmount_pass(scratch)?;
+        let detached = loops::detach_all("/dev", on_target);
+        if left == 0 && detached == 0 {
+            return Ok(());
+        }
+        idle = if gone + detached > 0 { 0 } else { idle + 1 };
+        if idle > IDLE_PASSES {
+            break;
+        }
+        if idle > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    last_resort(scratch)
+}
+
+/// Tries to unmount each mount below the old root, newest first. How many stayed, how many are gone.
+fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
+    let (mut left, mut gone) = (0, 0);
+    for mount in Mounts::read(scratch)?.iter().rev() {
+        let point = mount.point()?;
+        if !is_old(&point) {
+            continue;
+        }
+        match rustix::mount::unmount(point.as_str(), UnmountFlags::NOFOLLOW) {
+            Ok(()) => {
+                crate::debug!("unmounted {}", point.as_str());
+                gone += 1;
+            }
+            Err(errno) => {
+                let error = Error::os("unmounting", &point, errno);
+                crate::trace!("{}", error);
+                left += 1;
+            }
+        }
+    }
+    Ok((left, gone))
+}
+
+fn last_resort(scratch: &mut [u8]) -> Result<(), Error> {
+    for mount in Mounts::read(scratch)?.iter().rev() {
+        let point = mount.point()?;
+        if !is_old(&point) {
+            continue;
+        }
+        crate::warn!("{} stays busy: made read-only and detached", point.as_str());
+        // Either may be refused; the claim of the disk tells what that means.
+        let _ = rustix::mount::mount_remount(point.as_str(), MountFlags::RDONLY, c"");
+        let _ =
+            rustix::mount::unmount(point.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+    Ok(())
+}
+
+/// True for the old root and what is below it.
+fn is_old(point: &str) -> bool {
+    let rest = point.strip_prefix('/').and_then(|rest| rest.strip_prefix(names::OLD));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The proof that the disk is free: claiming it succeeds.
+pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
+    let path = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
+    let mut claims = 0;
+    loop {
+        shared.beat();
+        match Target::open(&path, plan) {
+            Ok(_) => return Ok(()),
+            Err(error) if claims == CLAIMS => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+        claims += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_old_root_is_unmounted() {
+        for point in ["/old", "/old/", "/old/var/lib"] {
+            assert!(is_old(point), "{point}");
+        }
+        for point in ["/", "/older", "/dev", "/mnt/old", ""] {
+            assert!(!is_old(point), "{point}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! ioctls of block, loop and watchdog devices that rustix does not have.
+
+use linux_raw_sys::loop_device as raw;
+use rustix::fd::{AsFd, AsRawFd};
+use rustix::io::Errno;
+
+// <linux/fs.h>: _IO(0x12, n), the size bits left out where the kernel's own header has them wrong.
+const BLKRRPART: usize = 0x125f;
+const BLKFLSBUF: usize = 0x1261;
+const BLKZEROOUT: usize = 0x127f;
+/// _IOR(0x12, 114, size_t): the encoded size follows the target's word.
+const BLKGETSIZE64: usize = 0x8000_1272 | size_of::<usize>() << 16;
+/// <linux/watchdog.h>: _IOR('W', 5, int).
+const WDIOC_KEEPALIVE: usize = 0x8004_5705;
+
+fn ioctl(fd: impl AsFd, request: usize, argument: usize) -> Result<usize, Errno> {
+    // SAFETY: every caller in this file passes an integer, or the address of a live value of the type that the
+    // request reads or writes.
+    let result = unsafe {
+        super::syscall(
+            linux_raw_sys::general::__NR_ioctl as _,
+            fd.as_fd().as_raw_fd() as usize,
+            request,
+            argument,
+        )
+    };
+    super::checked(result)
+}
+
+/// The size of a block device in bytes.
+pub fn size(fd: impl AsFd) -> Result<u64, Errno> {
+    let mut bytes = 0u64;
+    ioctl(fd, BLKGETSIZE64, &raw mut bytes as usize)?;
+    Ok(bytes)
+}
+
+/// Makes the kernel write zeros over a range (bytes, multiples of the logical block), by whatever means it can
+/// guarantee (<linux/fs.h> BLKZEROOUT; blkdev_issue_zeroout() in block/blk-lib.c).
+pub fn zero_out(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
+    let range = [offset, length];
+    ioctl(fd, BLKZEROOUT, &raw const range as usize).map(drop)
+}
+
+/// Writes back and drops what the page cache holds of the device.
+pub fn flush_buffers(fd: impl AsFd) -> Result<(), Errno> {
+    ioctl(fd, BLKFLSBUF, 0).map(drop)
+}
+
+/// Makes the kernel read the partition table again. A kernel without a partition parser says yes and does nothing.
+pub fn reread_partitions(fd: impl AsFd) -> Result<(), Errno> {
+    ioctl(fd, BLKRRPART, 0).map(drop)
+}
+
+/// Tells a watchdog that all is well.
+pub fn watchdog_feed(fd: impl AsFd) -> Result<(), Errno> {
+    ioctl(fd, WDIOC_KEEPALIVE, 0).map(drop)
+}
+
+/// The number of a loop device that is free, made if need be; `control` is /dev/loop-control. loop(4).
+pub fn loop_get_free(control: impl AsFd) -> Result<u32, Errno> {
+    ioctl(control, raw::LOOP_CTL_GET_FREE as usize, 0).map(|number| number as u32)
+}
+
+/// Puts `backing` behind a loop device, `offset` and `limit` in bytes (0: to the end), cleared with the last close.
+///
+/// LOOP_SET_FD and LOOP_SET_STATUS64, not LOOP_CONFIGURE: that one came with Linux 5.8.
+pub fn loop_attach(
+    device: impl AsFd,
+    backing: impl AsFd,
+    offset: u64,
+    limit: u64,
+) -> Result<(), Errno> {
+    let device = device.as_fd();
+    let backing = backing.as_fd().as_raw_fd() as usize;
+    ioctl(device, raw::LOOP_SET_FD as usize, backing)?;
+    // SAFETY: loop_info64 is plain integers and byte arrays, for which zeros are valid.
+    let mut info: raw::loop_info64 = unsafe { core::mem::zeroed() };
+    info.lo_offset = offset;
+    info.lo_sizelimit = limit;
+    info.lo_flags = raw::LO_FLAGS_AUTOCLEAR as u32;
+    let set = ioctl(device, raw::LOOP_SET_STATUS64 as usize, &raw const info as usize);
+    if set.is_err() {
+        // Best effort: the status could not be set, and the caller gets that error.
+        let _ = loop_clear(device);
+    }
+    set.map(drop)
+}
+
+/// Takes the backing file from a loop device; while it is in use the kernel waits for the last close.
+pub fn loop_clear(device: impl AsFd) -> Result<(), Errno> {
+    ioctl(device, raw::LOOP_CLR_FD as usize, 0).map(drop)
+}
+
+/// The device number of the file system that a loop device's backing file lies on, or of the backing block device
+/// itself.
+pub fn loop_backing(device: impl AsFd) -> Result<LoopBacking, Errno> {
+    // SAFETY: plain integers and byte arrays, for which zeros are valid.
+    let mut info: raw::loop_info64 = unsafe { core::mem::zeroed() };
+    ioctl(device, raw::LOOP_GET_STATUS64 as usize, &raw mut info as usize)?;
+    Ok(LoopBacking { file_system: info.lo_device, block_device: info.lo_rdevice })
+}
+
+/// What is behind a loop device, as `stat` encodes device numbers for user space (huge_encode_dev in
+/// include/linux/kdev_t.h, the same as makedev(3) for numbers below 4096).
+pub struct LoopBacking {
+    /// The file system of the backing file.
+    pub file_system: u64,
+    /// The backing block device, 0 when it is a file.
+    pub block_device: u64,
+}

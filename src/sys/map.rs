@@ -1,0 +1,46 @@
+//! Memory that is mapped once: work buffers and the page that PID 1 and its worker share.
+
+use core::ffi::c_void;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+/// Maps `length` bytes of zeros, private, page-aligned, faulted in at once (mmap(2), MAP_POPULATE), for ever.
+pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
+    let address = map(length, MapFlags::PRIVATE | MapFlags::POPULATE)?;
+    // SAFETY: a fresh private mapping of `length` readable and writable bytes that nothing else refers to and that
+    // is never unmapped, so the exclusive reference may live for ever.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address.cast(), length) })
+}
+
+/// A value that may live in memory that several processes share.
+///
+/// # Safety
+/// All zero bytes must be a valid value, and every field must be an atomic: other processes write it at any time.
+pub unsafe trait Shared: Sync {}
+
+// SAFETY: made of atomics of integers and booleans, for which zeros are valid.
+unsafe impl Shared for crate::progress::Shared {}
+
+/// Maps a zeroed `T` that children of this process share with it (mmap(2), MAP_SHARED), for ever.
+pub fn shared<T: Shared>() -> Result<&'static T, Errno> {
+    let address = map(size_of::<T>(), MapFlags::SHARED | MapFlags::POPULATE)?;
+    // SAFETY: page-aligned, at least as large as `T`, zeroed, never unmapped; `Shared` promises that zeros are a
+    // valid `T` and that it is made of atomics.
+    Ok(unsafe { &*address.cast::<T>() })
+}
+
+fn map(length: usize, flags: MapFlags) -> Result<*mut c_void, Errno> {
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
+    unsafe {
+        mmap_anonymous(core::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)
+    }
+}
+
+/// Locks all that is mapped now into memory: mlockall(2), MCL_CURRENT. Not MCL_FUTURE: a growing thread stack would
+/// be populated whole.
+pub fn lock_current() -> Result<(), Errno> {
+    const MCL_CURRENT: usize = 1;
+    // SAFETY: mlockall takes one integer and changes no memory content.
+    let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, MCL_CURRENT) };
+    super::checked(result).map(drop)
+}

@@ -1,0 +1,159 @@
+//! Processes: fork, the one execve, signals to everyone, inherited descriptors, swap.
+
+use linux_raw_sys::general as raw;
+use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn execve(
+        path: *const core::ffi::c_char,
+        argv: *const *const core::ffi::c_char,
+        envp: *const *const core::ffi::c_char,
+    ) -> i32;
+    fn _exit(code: i32) -> !;
+}
+
+/// Runs `child` in a new process that ends with the code it returns; the parent gets the process id. fork(2).
+///
+/// Only a process with a single thread may call this: the child must be free to take locks.
+pub fn spawn(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
+    // SAFETY: fork has no memory preconditions; the caller is single-threaded, so no lock is held by a thread that
+    // does not exist in the child.
+    match unsafe { fork() } {
+        0 => exit(child()),
+        id => {
+            let id = super::checked(id as core::ffi::c_long)?;
+            Pid::from_raw(id as i32).ok_or(Errno::INVAL)
+        }
+    }
+}
+
+/// Ends this process at once, without running destructors or flushing anything. _exit(2).
+pub fn exit(code: i32) -> ! {
+    // SAFETY: _exit does not return and touches no memory.
+    unsafe { _exit(code) }
+}
+
+/// Becomes this very program again, started from its copy at `/takeover` of the RAMFS, with `mark` as its only
+/// argument and no environment. execve(2). The one place where anything is executed, and only ever this program: it
+/// is what cuts the last tie (the mapped binary) to the old root. Returns only on failure.
+pub fn become_own_copy(mark: &core::ffi::CStr) -> Errno {
+    let path = c"/takeover".as_ptr();
+    let argv = [path, mark.as_ptr(), core::ptr::null()];
+    let environment = [core::ptr::null()];
+    // SAFETY: both arrays end in a null pointer and all strings are NUL-terminated and live until the call returns.
+    let result = unsafe { execve(path, argv.as_ptr(), environment.as_ptr()) };
+    super::checked(result as core::ffi::c_long).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// Sends a signal to every process this one can see, except itself and PID 1. kill(2) with pid −1.
+///
+/// In a PID namespace that is every process of the namespace and of those below it, and no other.
+pub fn signal_everyone(signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes two integers.
+    let result = unsafe { super::syscall(raw::__NR_kill as _, -1isize, signal as isize) };
+    super::checked(result).map(drop)
+}
+
+/// Blocks every signal that can be blocked, for this process and its children to come. rt_sigprocmask(2).
+pub fn block_all_signals() -> Result<(), Errno> {
+    set_mask(raw::SIG_SETMASK, u64::MAX)
+}
+
+/// Blocks SIGHUP, SIGINT and SIGTERM, so that they wait until `termination_pending` is asked.
+pub fn hold_termination() -> Result<(), Errno> {
+    set_mask(raw::SIG_BLOCK, TERMINATION)
+}
+
+/// True when a held SIGHUP, SIGINT or SIGTERM is waiting. rt_sigpending(2).
+pub fn termination_pending() -> bool {
+    let mut set = 0u64;
+    // SAFETY: the kernel writes `size_of::<u64>()` bytes, the size of its signal set, to `set`.
+    let result =
+        unsafe { super::syscall(raw::__NR_rt_sigpending as _, &raw mut set, size_of::<u64>()) };
+    result == 0 && set & TERMINATION != 0
+}
+
+/// SIGHUP (1), SIGINT (2) and SIGTERM (15) as the kernel's signal set has them: bit number − 1.
+const TERMINATION: u64 = 1 | 1 << 1 | 1 << 14;
+
+fn set_mask(how: u32, set: u64) -> Result<(), Errno> {
+    // SAFETY: the kernel reads `size_of::<u64>()` bytes from `set`; a null old set is allowed.
+    let result = unsafe {
+        super::syscall(
+            raw::__NR_rt_sigprocmask as _,
+            how as usize,
+            &raw const set,
+            core::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+    super::checked(result).map(drop)
+}
+
+/// Turns Ctrl-Alt-Del from an immediate restart into a SIGINT that nobody handles: reboot(2), CAD_OFF.
+pub fn disable_ctrl_alt_del() -> Result<(), Errno> {
+    rustix::system::reboot(rustix::system::RebootCommand::CadOff)
+}
+
+/// Closes every descriptor from `first` on: close_range(2), or one by one before Linux 5.9, up to the soft limit.
+pub fn close_from(first: RawFd) {
+    // SAFETY: the caller owns no descriptor from `first` on; this runs before any is opened.
+    let result = unsafe {
+        super::syscall(raw::__NR_close_range as _, first as usize, u32::MAX as usize, 0usize)
+    };
+    if super::checked(result).is_ok() {
+        return;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .map_or(65_536, |limit| limit.min(65_536)) as RawFd;
+    for descriptor in first..limit {
+        // SAFETY: as above; a number that is not open gives EBADF, which close ignores.
+        unsafe { rustix::io::close(descriptor) };
+    }
+}
+
+/// Makes `descriptor` the process's standard input, output and error. dup2(2).
+pub fn become_stdio(descriptor: OwnedFd) -> Result<(), Errno> {
+    rustix::stdio::dup2_stdin(&descriptor)?;
+    rustix::stdio::dup2_stdout(&descriptor)?;
+    rustix::stdio::dup2_stderr(&descriptor)?;
+    // One of the three itself, when they arrived closed: it must stay open.
+    let number = descriptor.into_raw_fd();
+    if number > 2 {
+        // SAFETY: just taken out of its owner, and not one of the three.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    Ok(())
+}
+
+/// Takes a swap area out of use: swapoff(2). Its pages are read back into memory first.
+pub fn swap_off(path: &core::ffi::CStr) -> Result<(), Errno> {
+    // SAFETY: a NUL-terminated path.
+    let result = unsafe { super::syscall(raw::__NR_swapoff as _, path.as_ptr()) };
+    super::checked(result).map(drop)
+}
+
+/// Puts a swap area into use: swapon(2). A priority of 0 or more is asked for; below 0 the kernel chooses.
+pub fn swap_on(path: &core::ffi::CStr, priority: i32) -> Result<(), Errno> {
+    const SWAP_FLAG_PREFER: usize = 0x8000;
+    let flags = match priority {
+        0.. => SWAP_FLAG_PREFER | (priority as usize & 0x7fff),
+        _ => 0,
+    };
+    // SAFETY: a NUL-terminated path and an integer.
+    let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags) };
+    super::checked(result).map(drop)
+}
+
+/// The most memory the calling process ever had resident, in KiB: getrusage(2), ru_maxrss.
+pub fn peak_resident_kib() -> u64 {
+    // struct rusage: two timevals of two longs each, then ru_maxrss; 18 longs in all on every Linux target.
+    let mut usage = [0 as core::ffi::c_long; 18];
+    // SAFETY: `usage` is as large as the kernel's struct rusage.
+    let result = unsafe { super::syscall(raw::__NR_getrusage as _, 0usize, usage.as_mut_ptr()) };
+    if result == 0 { usage[4].max(0) as u64 } else { 0 }
+}
