@@ -7,6 +7,8 @@ use crate::files;
 /// One mount.
 #[derive(Clone, Copy, Debug)]
 pub struct Mount<'a> {
+    /// The mount's own number: two processes that see the same one see the same mount.
+    pub id: u32,
     /// The device number of its file system.
     pub device: Number,
     /// Which directory of the file system is mounted, escaped as in the file.
@@ -35,7 +37,11 @@ impl<'a> Mounts<'a> {
     /// Reads this process's table into `buffer`. What does not fit is missing from the end: tables of hundreds of
     /// mounts need some 100 KiB.
     pub fn read(buffer: &'a mut [u8]) -> Result<Self, Error> {
-        let path = "/proc/self/mountinfo";
+        Self::read_from("/proc/self/mountinfo", buffer)
+    }
+
+    /// Reads the table of another process.
+    pub fn read_from(path: &str, buffer: &'a mut [u8]) -> Result<Self, Error> {
         let bytes = files::read(path, buffer).doing("reading", path)?;
         Ok(Self::parse(bytes))
     }
@@ -66,14 +72,15 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     // 36 35 98:0 /root /point options [optional fields] - type source super-options
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ');
-    let device = Number::parse(left.nth(2)?)?;
+    let id = left.next()?.parse().ok()?;
+    let device = Number::parse(left.nth(1)?)?;
     let root = left.next()?;
     let point = left.next()?;
     let options = left.next()?;
     let mut right = right.split(' ');
     let file_system = right.next()?;
     let source = right.next()?;
-    Some(Mount { device, root, point, options, file_system, source })
+    Some(Mount { id, device, root, point, options, file_system, source })
 }
 
 /// Undoes the kernel's escapes: a backslash and three octal digits (mangle() in fs/proc_namespace.c).

@@ -1,6 +1,7 @@
 //! Checks that need nothing but a look at the running system. Each refuses with a message of its own.
 
 use crate::disk::device::Disk;
+use crate::disk::mounts::Mounts;
 use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
@@ -12,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Stat};
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Root, and in the namespaces and under the root directory of PID 1.
-pub fn privileges(in_namespace: bool) -> Result<(), Error> {
+pub fn privileges(in_namespace: bool, buffer: &mut [u8]) -> Result<(), Error> {
     root()?;
     let own = look("/proc/self/ns/pid")?;
     for (ours, first) in [
@@ -21,13 +22,13 @@ pub fn privileges(in_namespace: bool) -> Result<(), Error> {
         ("/proc/self/root", "/proc/1/root"),
     ] {
         if identity(&look(ours)?) != identity(&look(first)?) {
-            return Err(Error::refused(
-                "comparing with PID 1",
-                ours,
-                "this runs in another namespace or root directory than PID 1",
-            )
-            .advice("run it on the host itself, not in a container, chroot or private service"));
+            return Err(elsewhere(ours));
         }
+    }
+    // A chroot into a bind mount of the root has the same root directory, through another mount.
+    let own_root = root_mount("/proc/self/mountinfo", buffer)?;
+    if own_root.is_none() || own_root != root_mount("/proc/1/mountinfo", buffer)? {
+        return Err(elsewhere("/proc/self/mountinfo"));
     }
     if own.st_ino != FIRST_PID_NAMESPACE && !in_namespace {
         return Err(Error::refused(
@@ -38,6 +39,17 @@ pub fn privileges(in_namespace: bool) -> Result<(), Error> {
         .advice("run it on the host itself; --in-namespace takes over the container alone"));
     }
     Ok(())
+}
+
+fn elsewhere(object: &str) -> Error {
+    let why = "this runs in another namespace or root directory than PID 1";
+    Error::refused("comparing with PID 1", object, why)
+        .advice("run it on the host itself, not in a container, chroot or private service")
+}
+
+/// The number of the mount that a process sees as `/`.
+fn root_mount(table: &str, buffer: &mut [u8]) -> Result<Option<u32>, Error> {
+    Ok(Mounts::read_from(table, buffer)?.at("/").map(|mount| mount.id))
 }
 
 /// Root.

@@ -54,9 +54,9 @@ struct Examined {
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::root()?;
-    checks::privileges(options.in_namespace)?;
-    checks::static_program()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+    checks::privileges(options.in_namespace, buffer)?;
+    checks::static_program()?;
     check_work_dir(options)?;
     let config = read_config(options, buffer)?;
     let facts = Facts::gather(options, buffer)?;

@@ -1,0 +1,553 @@
+"""Boots a guest in QEMU, drives it over its serial console and QMP, and looks at
+its disk afterwards.
+
+    with Guest("systemd", [new_disk("systemd", folder)],
+               files={"run.sh": b"echo hello; poweroff -f\\n"}) as guest:
+        guest.wait_for("hello", 60)
+        guest.wait_exit(30)
+
+A guest has no network, a hard time-out that kills it, and dies with its parent.
+The disk under test is always /dev/nvme0n1. Its job (the files, with run.sh to
+be run) comes on a disk of its own, the last one, mounted on /job by label.
+"""
+
+import collections
+import ctypes
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import rootfs
+from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
+
+KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rw console=ttyS0 panic=-1 "
+                  "sysrq_always_enabled=1 net.ifnames=0 loglevel=4 "
+                  "systemd.show_status=false mitigations=off cryptomgr.notests")
+
+OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
+KINDS = {
+    # kind: through firmware (UEFI)?
+    "systemd": False,
+    "sysvinit": False,
+    "uefi": True,
+    "image": False,         # a balena image as the disk, with -kernel
+    "image-uefi": True,     # a balena image as the disk, booting by itself
+}
+
+Line = collections.namedtuple("Line", "time text")
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
+_PR_SET_PDEATHSIG = 1
+
+
+class GuestError(AssertionError):
+    """A guest did not do what it was to do; the text has its last words."""
+
+
+# ------------------------------------------------------------------------- disks
+
+def new_disk(kind, folder, size_mib=rootfs.DEFAULT_DISK_MIB, name="disk.img"):
+    """A fresh copy, in folder, of the old OS's disk ('systemd', 'sysvinit' or
+    'uefi')."""
+    return rootfs.copy_sparse(rootfs.disk(kind, size_mib), pathlib.Path(folder) / name)
+
+
+def make_job_disk(path, files):
+    """An ext4 disk labelled JOB with files (name -> bytes, str or host path).
+
+    A str is text; a host path must be a pathlib.Path. Every *.sh and whatever is
+    executable on the host is executable in the guest.
+    """
+    with tempfile.TemporaryDirectory(dir=pathlib.Path(path).parent) as staging:
+        total = 0
+        for name, content in files.items():
+            target = pathlib.Path(staging) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, os.PathLike):
+                total += os.stat(content).st_size
+                _link_or_copy(content, target)
+            else:
+                data = content.encode() if isinstance(content, str) else content
+                target.write_bytes(data)
+                total += len(data)
+                if name.endswith(".sh"):
+                    target.chmod(0o755)
+        size = -(-(total * 33 // 32 + 8 * MIB) // MIB) * MIB
+        rootfs.make_file(path, size)
+        # No journal and no reserve: it is only read.
+        rootfs.make_ext4(path, 0, size, "JOB", "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000003",
+                         staging, ["-O", "^has_journal", "-m", "0",
+                                   "-N", len(files) + 64])
+
+
+def _link_or_copy(source, target):
+    source = os.path.realpath(source)
+    try:
+        os.link(source, target)     # big images cost nothing this way
+    except OSError:
+        rootfs.run("cp", "--sparse=always", "--reflink=auto", source, target)
+
+
+# ------------------------------------------------------------------------- guest
+
+class Guest:
+    """One QEMU, from start to kill. Every time-out is in seconds."""
+
+    def __init__(self, kind, disks, *, files=None, memory=512, options="",
+                 timeout=300, folder=None, log=None, echo=False, name=None,
+                 reboot=True, cache="unsafe", drive_options="discard=unmap",
+                 uefi_vars=None, qemu_args=(), smp=2,
+                 fail_on=r"Kernel panic - not syncing"):
+        """
+        kind      a key of KINDS
+        disks     paths (raw); the first is /dev/nvme0n1, the next nvme0n2, ...
+                  'blkdebug:CONF:PATH' injects the errors that the file CONF names
+        files     name -> bytes, str or pathlib.Path, put on the job disk
+        options   added to the kernel command line (kind 'image-uefi' has its own)
+        timeout   the whole guest's life; it is killed then
+        folder    for its own files; a temporary one otherwise
+        log       the console's log file; console.log in folder otherwise
+        echo      True shows each console line on stdout, with its time; a function
+                  gets each Line instead
+        reboot    False: QEMU exits where the guest would restart
+        cache, drive_options   of the disks' -drive; 'unsafe' only skips fsync on
+                  the host: what the guest wrote survives a kill of QEMU all the same
+        uefi_vars path of the variable store, to carry it over to another guest
+        fail_on   a console line that ends every wait at once (None: nothing does)
+        """
+        if kind not in KINDS:
+            raise ValueError(f"no such kind of guest: {kind}")
+        self.kind, self.uefi = kind, KINDS[kind]
+        self.disks = [pathlib.Path(disk) for disk in disks]
+        self.memory, self.smp, self.timeout = memory, smp, timeout
+        self.options = f"{KERNEL_OPTIONS} {options}".strip()
+        self.name = name or kind
+        self.reboot, self.cache, self.drive_options = reboot, cache, drive_options
+        self.qemu_args, self.echo = list(qemu_args), echo
+        self.fail_on = re.compile(fail_on) if fail_on else None
+        self._temporary = None
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="takeover-guest-")
+            folder = self._temporary.name
+        self.folder = pathlib.Path(folder)
+        self.log_path = pathlib.Path(log) if log else self.folder / "console.log"
+        self.uefi_vars = pathlib.Path(uefi_vars) if uefi_vars else self.folder / "vars.fd"
+        self.job_disk = None
+        if files is not None:
+            self.job_disk = self.folder / "job.img"
+            make_job_disk(self.job_disk, files)
+        self.lines = []             # every console line, as Line(time, text)
+        self.events = []            # every QMP event, as QMP sent it
+        self.timed_out = False
+        self._cursor = 0            # the first line that wait_for has not consumed
+        self._partial = b""
+        self._news = threading.Condition()
+        self._replies = {}
+        self._request = 0
+        self._shown_progress = 0.0
+        self.process = None
+
+    # ---- life
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_):
+        self.close()
+
+    def start(self):
+        """Starts QEMU."""
+        if self.kind == "uefi":
+            rootfs.fat_put(self.disks[0], rootfs.P1_START,
+                           rootfs.loader_entry("debian", self.options))
+        if self.uefi and not self.uefi_vars.exists():
+            shutil.copyfile(OVMF_VARS, self.uefi_vars)
+        # The kernel sends the death signal when the *thread* that forked ends, so
+        # a guest is started by a thread that outlives it.
+        # Descriptors instead of socket files: no path is too long, none is left.
+        self._serial, serial_end = socket.socketpair()
+        self._monitor, monitor_end = socket.socketpair()
+        self._log = open(self.log_path, "wb")
+        self._errors = tempfile.TemporaryFile()
+        ends = (serial_end.fileno(), monitor_end.fileno())
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            self._command(*ends), stdin=subprocess.DEVNULL, stdout=self._errors,
+            stderr=subprocess.STDOUT, pass_fds=ends, preexec_fn=_die_with_parent)
+        serial_end.close()
+        monitor_end.close()
+        self._timer = threading.Timer(self.timeout, self._on_timeout)
+        self._timer.daemon = True
+        self._timer.start()
+        self._threads = [threading.Thread(target=target, daemon=True)
+                         for target in (self._read_console, self._read_monitor)]
+        for thread in self._threads:
+            thread.start()
+        self.qmp("qmp_capabilities")
+        return self
+
+    def _command(self, serial, monitor):
+        command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35",
+                   "-cpu", "max", "-smp", self.smp, "-m", self.memory,
+                   "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
+                   "-chardev", f"socket,id=serial0,fd={serial}", "-serial", "chardev:serial0",
+                   "-chardev", f"socket,id=qmp0,fd={monitor}",
+                   "-mon", "chardev=qmp0,mode=control",
+                   # One controller with a namespace a disk: with a controller a
+                   # disk, the kernel probes them at once and the names vary.
+                   "-device", "nvme,id=nvme0,serial=takeover"]
+        disks = self.disks + ([self.job_disk] if self.job_disk else [])
+        for number, disk in enumerate(disks, 1):
+            path = str(disk).replace(",", ",,")
+            command += ["-drive", f"file={path},format=raw,if=none,id=disk{number},"
+                                  f"cache={self.cache},{self.drive_options}",
+                        "-device", f"nvme-ns,bus=nvme0,drive=disk{number},nsid={number}"]
+        if self.uefi:
+            store = str(self.uefi_vars).replace(",", ",,")
+            command += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
+                        "-drive", f"if=pflash,format=raw,unit=1,file={store}"]
+        else:
+            command += ["-kernel", rootfs.kernel(), "-append", self.options]
+        if not self.reboot:
+            command.append("-no-reboot")
+        return [str(word) for word in command + self.qemu_args]
+
+    def _on_timeout(self):
+        self.timed_out = True
+        self.kill()
+
+    def kill(self):
+        """Pulls the plug."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+
+    def close(self):
+        """Kills what still runs and frees everything."""
+        if self.process is None:
+            return
+        self.kill()
+        self.process.wait()
+        self._timer.cancel()
+        for thread in self._threads:
+            thread.join(10)
+        self._serial.close()
+        self._monitor.close()
+        self._errors.close()
+        self.process = None
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def wait_exit(self, timeout):
+        """Waits until QEMU is gone; its exit code."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self._error(f"still running after {timeout} s") from None
+        for thread in self._threads:
+            thread.join(10)
+        if self.timed_out:
+            raise self._error(f"killed after its {self.timeout} s")
+        return code
+
+    @property
+    def running(self):
+        """Whether QEMU runs."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def age(self):
+        """Seconds since the start."""
+        return time.monotonic() - self.began
+
+    # ---- console
+
+    def _read_console(self):
+        while True:
+            try:
+                data = self._serial.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            self._log.write(data)
+            self._log.flush()
+            with self._news:
+                self._take(data)
+                self._news.notify_all()
+        with self._news:
+            if self._partial:
+                self._add(self._partial, "\n")
+                self._partial = b""
+            self._news.notify_all()
+        self._log.close()
+
+    def _take(self, data):
+        """Cuts what came into lines. A lone carriage return ends a line too: that
+        is how a progress line is drawn over itself."""
+        data = self._partial + data
+        # A trailing \r may be half of \r\n: decided when more has come.
+        start = 0
+        for match in re.finditer(rb"\r*\n|\r+(?=[^\r\n])", data):
+            self._add(data[start:match.start()], "\n" if b"\n" in match[0] else "\r")
+            start = match.end()
+        self._partial = data[start:]
+
+    def _add(self, raw, ending):
+        text = _ESCAPES.sub("", raw.decode(errors="replace")).rstrip("\r")
+        if ending == "\r" and not text:
+            return
+        now = self.age
+        line = Line(now, text)
+        self.lines.append(line)
+        if callable(self.echo):
+            self.echo(line)
+        elif self.echo:
+            self._show(now, text, ending)
+
+    def _show(self, now, text, ending):
+        terminal = sys.stdout.isatty()
+        if ending == "\r" and not terminal:
+            # In a log each state of a progress line would be a line of its own.
+            if now - self._shown_progress < 2:
+                return
+            self._shown_progress, ending = now, "\n"
+        erase = "\x1b[K" if terminal else ""
+        sys.stdout.write(f"[{now:7.1f}] {text}{erase}{ending}")
+        sys.stdout.flush()
+
+    def _partial_text(self):
+        return _ESCAPES.sub("", self._partial.decode(errors="replace"))
+
+    def wait_for(self, pattern, timeout, *, from_start=False, prompt=False):
+        """Waits for a console line that pattern (a regex) is found in, and
+        returns the match. Lines up to the last match are over; with from_start
+        all lines count. Only whole lines count, or half of a word would match;
+        with prompt the unfinished last one does too, to wait for a question."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        position = 0 if from_start else self._cursor
+        with self._news:
+            while True:
+                while position < len(self.lines):
+                    text = self.lines[position].text
+                    position += 1
+                    match = wanted.search(text)
+                    if match:
+                        self._cursor = max(self._cursor, position)
+                        return match
+                    if self.fail_on and not from_start and self.fail_on.search(text):
+                        raise self._error(f"{text!r} while waiting for {pattern!r}")
+                match = wanted.search(self._partial_text()) if prompt else None
+                if match:
+                    self._cursor = position + 1
+                    return match
+                if not any(t.is_alive() for t in self._threads[:1]):
+                    why = (f"killed after its {self.timeout} s" if self.timed_out
+                           else f"QEMU ended ({self._qemu_words()})")
+                    raise self._error(f"{why} while waiting for {pattern!r}")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._error(f"{pattern!r} did not come within {timeout} s")
+                # Not longer than a second, to see a dead reader.
+                self._news.wait(min(left, 1))
+
+    def find(self, pattern):
+        """The first match of pattern among all lines so far, or None."""
+        return next(self.find_all(pattern), None)
+
+    def find_all(self, pattern):
+        """Every match of pattern, at most one a line, among all lines so far."""
+        wanted = re.compile(pattern)
+        return filter(None, (wanted.search(line.text) for line in list(self.lines)))
+
+    def time_of(self, pattern):
+        """When the first line with pattern came, in seconds since the start."""
+        wanted = re.compile(pattern)
+        return next((line.time for line in list(self.lines) if wanted.search(line.text)), None)
+
+    def text(self):
+        """The whole console, as one text."""
+        return "\n".join(line.text for line in list(self.lines))
+
+    def tail(self, count=60):
+        """The last console lines, with their times."""
+        lines = [f"[{line.time:7.1f}] {line.text}" for line in self.lines[-count:]]
+        if self._partial:
+            lines.append(f"[  ...  ] {self._partial_text()}")
+        return "\n".join(lines)
+
+    def send(self, text):
+        """Types text on the console."""
+        self._serial.sendall(text.encode())
+
+    def sysrq(self, key):
+        """The magic key: a break on the serial line, then the key. 'i' kills every
+        process but PID 1, 'c' panics, 'b' resets."""
+        self.qmp("chardev-send-break", id="serial0")
+        self.send(key)
+
+    # ---- monitor
+
+    def _read_monitor(self):
+        buffer = b""
+        while True:
+            try:
+                data = self._monitor.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            buffer += data
+            *complete, buffer = buffer.split(b"\n")
+            with self._news:
+                for line in complete:
+                    if line.strip():
+                        self._dispatch(json.loads(line))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def _dispatch(self, message):
+        if "event" in message:
+            message["age"] = self.age
+            self.events.append(message)
+        elif "id" in message:
+            self._replies[message["id"]] = message
+
+    def qmp(self, command, timeout=30, **arguments):
+        """One QMP command; what it returns."""
+        with self._news:
+            self._request += 1
+            request = self._request
+        try:
+            self._monitor.sendall(json.dumps(
+                {"execute": command, "arguments": arguments, "id": request}).encode() + b"\n")
+        except OSError:
+            raise self._error(f"QEMU is gone ({self._qemu_words()}), no {command}") from None
+        deadline = time.monotonic() + timeout
+        with self._news:
+            while request not in self._replies:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._threads[1].is_alive():
+                    raise self._error(f"no reply to {command} ({self._qemu_words()})")
+                self._news.wait(min(left, 1))
+            reply = self._replies.pop(request)
+        if "error" in reply:
+            raise self._error(f"{command}: {reply['error']['desc']}")
+        return reply["return"]
+
+    def monitor(self, command_line):
+        """One command of QEMU's human monitor; its output."""
+        return self.qmp("human-monitor-command", **{"command-line": command_line})
+
+    def pause(self):
+        """Stops the guest's CPUs, once its disk requests are through."""
+        self.qmp("stop")
+
+    def resume(self):
+        """Lets it run on."""
+        self.qmp("cont")
+
+    def resets(self):
+        """How often the guest has restarted."""
+        # SeaBIOS answers a warm start with a reset of its own, at once.
+        times = [event["age"] for event in list(self.events) if event["event"] == "RESET"]
+        return sum(now - before > 1 for before, now in zip([-1e9] + times, times))
+
+    # ---- errors
+
+    def _qemu_words(self):
+        code = self.process.poll() if self.process else None
+        self._errors.seek(0)
+        words = self._errors.read().decode(errors="replace").strip()
+        return f"exit code {code}" + (f": {words}" if words else "")
+
+    def _error(self, what):
+        return GuestError(f"guest {self.name}: {what}\n--- its last console lines:"
+                          f"\n{self.tail()}\n--- (console log: {self.log_path})")
+
+
+def _die_with_parent():
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# --------------------------------------------------------- looking at disks after
+
+def compare_disk(disk_path, image_path, exclude=(), block=1 * MIB):
+    """Where the disk differs from the image, as (start, length) in whole sectors;
+    [] when nowhere. exclude: (start, length) in bytes, not looked at."""
+    differing = []
+    size = os.stat(image_path).st_size
+    if os.stat(disk_path).st_size < size:
+        raise ValueError(f"{disk_path} is smaller than {image_path}")
+    cuts = sorted((start, start + length) for start, length in exclude)
+    with open(disk_path, "rb") as disk, open(image_path, "rb") as image:
+        position = 0
+        for begin, end in cuts + [(size, size)]:
+            while position < min(begin, size):
+                length = min(block - position % block, begin - position, size - position)
+                disk.seek(position)
+                image.seek(position)
+                ours, theirs = disk.read(length), image.read(length)
+                if ours != theirs:
+                    _note_differences(differing, position, ours, theirs)
+                position += length
+            position = max(position, end)
+    return differing
+
+
+def _note_differences(differing, position, ours, theirs):
+    for start in range(0, len(ours), SECTOR):
+        if ours[start:start + SECTOR] == theirs[start:start + SECTOR]:
+            continue
+        length = len(ours[start:start + SECTOR])
+        if differing and sum(differing[-1]) == position + start:
+            differing[-1] = (differing[-1][0], differing[-1][1] + length)
+        else:
+            differing.append((position + start, length))
+
+
+def partitions(disk_path):
+    """The partition table: a list of dicts with 'number', 'start' and 'size' in
+    bytes, 'type', and for GPT 'name' and 'uuid'."""
+    table = json.loads(rootfs.run("sfdisk", "-J", disk_path))["partitiontable"]
+    found = []
+    for entry in table["partitions"]:
+        number = int(re.search(r"(\d+)$", entry["node"])[1])
+        found.append(dict(entry, number=number, start=entry["start"] * SECTOR,
+                          size=entry["size"] * SECTOR))
+    return found
+
+
+def boot_files(disk_path, offset):
+    """Every file of the FAT file system at offset: path ('EFI/BOOT/x') -> bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        rootfs.run("mcopy", "-s", "-n", "-m", "-i", f"{disk_path}@@{offset}", "::/*", folder)
+        base = pathlib.Path(folder)
+        return {str(path.relative_to(base)): path.read_bytes()
+                for path in sorted(base.rglob("*")) if path.is_file()}
+
+
+def ext_read(disk_path, offset, path):
+    """One file of the ext4 file system at offset, as bytes; None when it is not
+    there. The journal is not replayed: sync in the guest first."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = pathlib.Path(folder) / "file"
+        rootfs.run("debugfs", "-R", f"dump {shlex.quote(path)} {target}",
+                   f"{disk_path}?offset={offset}")
+        return target.read_bytes() if target.exists() else None

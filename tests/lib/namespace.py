@@ -1,0 +1,250 @@
+"""A whole takeover in a PID and mount namespace of this machine, on a loop disk.
+
+    with Sandbox(folder, image=IMAGE) as box:
+        box.start("/tk/takeover -i /tk/image -c /tk/config.json --no-ack --in-namespace")
+        box.wait_exit()
+
+The disk is a file behind a loop device of our own: an MBR, and an ext4 root with
+busybox and sysvinit, whose init is PID 1 of the namespace and runs one job. Its
+console is a file on the host. There reboot(2) ends the namespace and nothing else.
+
+What this never does: run the program under test outside the namespace with more
+than --dry-run; touch loop devices, swap or mounts that are not its own.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import rootfs
+
+MIB = 1 << 20
+ROOT_START = 8 * MIB
+FIRST_PID_NAMESPACE = 4026531836
+
+INITTAB = """\
+id:2:initdefault:
+si::sysinit:/bin/true
+jb:2:wait:/bin/sh /job
+"""
+
+# Runs in the new namespaces, as the parent of init: makes the loop disk's root the
+# root directory, with nothing of the host in sight but the console and /sys.
+ENTER = """\
+set -e
+mount -t ext4 "$ROOT_DEVICE" "$POINT"
+cd "$POINT"
+mount -t proc proc proc
+mount -t sysfs sys sys
+mount -t tmpfs -o mode=755 dev dev
+mount -t tmpfs -o mode=755,nosuid,nodev,noexec,size=${RUN_SIZE:-8m} run run
+for node in null:1:3 zero:1:5 random:1:8 urandom:1:9; do
+    IFS=: read -r name major minor <<<"$node"
+    mknod "dev/$name" c "$major" "$minor"
+done
+mknod "dev/$DISK_NAME" b $DISK_NUMBER
+mknod "dev/$(basename "$ROOT_DEVICE")" b $ROOT_NUMBER
+touch dev/console
+mount --bind "$CONSOLE" dev/console
+pivot_root . old
+exec /bin/busybox chroot . /bin/sh -c 'umount -l /old; exec /sbin/init $INIT_ARGUMENT' <dev/console >dev/console 2>&1
+"""
+
+
+def sysvinit():
+    """The unpacked sysvinit-core package, from the cache."""
+    def build(path):
+        path.mkdir()
+        rootfs.run("apt-get", "-o", "APT::Sandbox::User=root", "-qq", "download", "sysvinit-core", cwd=path)
+        package = next(path.glob("*.deb"))
+        rootfs.run("dpkg", "-x", package, path)
+        package.unlink()
+    return rootfs.cached("sysvinit-core", rootfs.key_of("sysvinit-core", 1), build)
+
+
+def libraries(program):
+    """The shared libraries of a program, as the host has them."""
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"(/\S+)", listing)
+
+
+def make_root(folder, files, init=None):
+    """A root file system: busybox, sysvinit (or the program `init`), `files` (path -> bytes or Path)."""
+    for name in ("bin", "sbin", "etc", "proc", "sys", "dev", "run", "old", "tk", "mnt", "tmp", "var/log", "lib64"):
+        (folder / name).mkdir(parents=True)
+    busybox = "/bin/busybox"
+    shutil.copy(busybox, folder / "bin/busybox")
+    for name in ("sh", "true", "sleep", "cat", "mount", "umount", "mkdir", "ls", "dd", "kill", "sync", "touch", "trap"):
+        (folder / "bin" / name).symlink_to("busybox")
+    init = pathlib.Path(init or sysvinit() / "sbin/init")
+    shutil.copy(init, folder / "sbin/init")
+    for library in libraries(init):
+        target = folder / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+    (folder / "etc/inittab").write_text(INITTAB)
+    for path, content in files.items():
+        target = folder / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pathlib.Path):
+            shutil.copy(content, target)
+        else:
+            target.write_bytes(content)
+
+
+def partitions_of(device):
+    """The partitions that the kernel knows of a disk."""
+    name = os.path.basename(device)
+    return list(pathlib.Path(f"/sys/class/block/{name}").glob(f"{name}p*"))
+
+
+class Sandbox:
+    """A loop disk with an old OS on it, and the namespace it runs in."""
+
+    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m"):
+        self.folder = pathlib.Path(folder)
+        self.disk = self.folder / "disk.img"
+        self.console_path = self.folder / "console"
+        self.timeout = timeout
+        self.run_size = run_size
+        self.files = files or {}
+        self.init = init
+        self.loop = None
+        self.process = None
+        self._make_disk(size_mib)
+
+    def _make_disk(self, size_mib):
+        rootfs.make_file(self.disk, size_mib * MIB)
+        rootfs.partition(self.disk, "label: dos\nstart=2048, size=4096, type=83\n"
+                                    f"start={ROOT_START // 512}, type=83\n")
+
+    def attach(self):
+        """Puts the disk behind a loop device, and gives its path."""
+        self.loop = subprocess.run(["losetup", "--show", "--find", "--direct-io=on", self.disk],
+                                   check=True, capture_output=True, text=True).stdout.strip()
+        return self.loop
+
+    def start_as_shell(self, script):
+        """Boots with a shell in the place of init, which runs this script: a deaf PID 1."""
+        return self.start("", argument=script)
+
+    def start(self, job, argument=""):
+        """Boots the old OS with this shell script as its one job."""
+        root = self.folder / "root"
+        make_root(root, {**self.files, "/job": job.encode()}, self.init)
+        length = self.disk.stat().st_size - ROOT_START
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, "-E",
+                        f"offset={ROOT_START},lazy_itable_init=1,nodiscard", self.disk, f"{length // 1024}k"],
+                       check=True, capture_output=True)
+        shutil.rmtree(root)
+        self.attach()
+        subprocess.run(["partx", "--delete", self.loop], capture_output=True)
+        subprocess.run(["partx", "--add", self.loop], check=True)
+        self.before = self.disk_bytes(0, 4096)
+        self.console_path.write_bytes(b"")
+        point = self.folder / "mnt"
+        point.mkdir()
+        numbers = {path: os.stat(path).st_rdev for path in (self.loop, self.loop + "p2")}
+        number = {path: f"{os.major(value)} {os.minor(value)}" for path, value in numbers.items()}
+        environment = {"PATH": os.environ["PATH"], "ROOT_DEVICE": self.loop + "p2", "POINT": str(point),
+                       "CONSOLE": str(self.console_path), "DISK_NAME": os.path.basename(self.loop),
+                       "DISK_NUMBER": number[self.loop], "ROOT_NUMBER": number[self.loop + "p2"],
+                       "RUN_SIZE": self.run_size, "INIT_ARGUMENT": argument}
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
+             "bash", "-c", ENTER],
+            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=open(self.console_path, "ab"))
+        self.began = time.monotonic()
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, problem, *_):
+        if problem and self.process:
+            print(f"the console said:\n{self.console()}")
+        if self.process and self.process.poll() is None:
+            self.process.kill()     # --kill-child: the namespace goes with it
+            self.process.wait()
+        if self.loop:
+            self._detach()
+
+    def _detach(self):
+        """Gives the loop device back, once the last process of the namespace has let go of it."""
+        end = time.monotonic() + 10
+        while partitions_of(self.loop) and time.monotonic() < end:
+            if subprocess.run(["partx", "--delete", self.loop], capture_output=True).returncode != 0:
+                time.sleep(0.02)
+        subprocess.run(["losetup", "--detach", self.loop], check=True)
+
+    def console(self):
+        return self.console_path.read_text(errors="replace")
+
+    def wait_for(self, pattern, timeout=None, interval=0.01):
+        """Waits until the console shows a pattern; the match."""
+        end = time.monotonic() + (timeout or self.timeout)
+        while time.monotonic() < end:
+            found = re.search(pattern, self.console())
+            if found:
+                return found
+            if self.process.poll() is not None:
+                found = re.search(pattern, self.console())
+                if found:
+                    return found
+                break
+            time.sleep(interval)
+        raise AssertionError(f"{pattern!r} did not come")
+
+    def wait_exit(self):
+        """Waits until the namespace has ended, as it does on reboot."""
+        try:
+            self.process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the namespace did not end") from None
+        return time.monotonic() - self.began
+
+    def running(self):
+        return self.process.poll() is None
+
+    def pid1(self):
+        """The namespace's PID 1, as this machine numbers it."""
+        return self._child_of(self.process.pid)
+
+    def worker(self):
+        """The worker of stage 2: the child of PID 1 that bears our name."""
+        return self._child_of(self.pid1(), "takeover")
+
+    def _child_of(self, parent, name=None):
+        for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                text = path.read_text()
+            except OSError:
+                continue
+            comm = text[text.index("(") + 1:text.rindex(")")]
+            fields = text[text.rindex(")") + 2:].split()
+            if int(fields[1]) == parent and fields[0] != "Z" and name in (None, comm):
+                return int(path.parent.name)
+        raise AssertionError(f"process {parent} has no child {name or ''}")
+
+    def kill_worker(self):
+        """SIGKILL for the worker, from outside; it must be in a PID namespace of ours."""
+        worker = self.worker()
+        namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
+        assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
+        os.kill(worker, signal.SIGKILL)
+
+    def disk_bytes(self, start, length):
+        with open(self.disk, "rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def read_ext4(self, start, path):
+        """A file of the ext4 file system at `start` of the disk."""
+        done = subprocess.run(["debugfs", "-R", f"cat {path}", f"{self.disk}?offset={start}"],
+                              capture_output=True, check=True)
+        return done.stdout

@@ -1,0 +1,301 @@
+"""Root file systems and disks of the guests, built once and kept.
+
+Everything lands in ${XDG_CACHE_HOME:-~/.cache}/takeover-tests/NAME-KEY, where
+KEY is a hash of the script text that builds it and of what it is built from.
+So a changed script builds anew, and an unchanged one costs a look.
+
+Nothing here mounts anything or uses a loop device: file systems are filled by
+mkfs.ext4 -d and mtools, so all of it works in a plain container.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import inspect
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+MIB = 1 << 20
+SECTOR = 512
+
+# The old OS's disk: a small FAT partition, then the root. The root is p2 in
+# every layout, as rootA is in a balena image, so that one kernel command line
+# (root=/dev/nvme0n1p2) boots the old OS and the new one.
+P1_START = 1 * MIB
+P1_SIZE = 63 * MIB
+ROOT_START = 64 * MIB
+DEFAULT_DISK_MIB = 2048
+
+
+# Where a tool asks for the time, it gets this one: the same input gives the same
+# bytes.
+BUILD_TIME = "1700000000"
+_BUILD_ENVIRONMENT = dict(os.environ, LC_ALL="C.UTF-8", MTOOLS_SKIP_CHECK="1",
+                          SOURCE_DATE_EPOCH=BUILD_TIME,
+                          E2FSPROGS_FAKE_TIME=BUILD_TIME)
+
+
+class BuildError(RuntimeError):
+    """Something could not be built; the text says what and why."""
+
+
+def cache_dir():
+    """The folder of everything that is built; made when it is not there."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = pathlib.Path(base) / "takeover-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def key_of(*parts):
+    """A short hash over texts, bytes and numbers."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:16]
+
+
+def run(*command, **options):
+    """Runs a program; its output is shown only when it fails."""
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("env", _BUILD_ENVIRONMENT)
+    done = subprocess.run(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    if done.returncode:
+        tail = done.stdout.decode(errors="replace")[-4000:]
+        raise BuildError(f"{command[0]} failed with {done.returncode}: "
+                         f"{' '.join(map(str, command))}\n{tail}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _lock(name):
+    """Two test runs at once build a thing once: the second waits."""
+    with open(cache_dir() / f"{name}.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(path):
+    # --one-file-system: should an interrupted build have left /dev mounted
+    # inside, it stays whole.
+    subprocess.run(["rm", "-rf", "--one-file-system", path], check=False)
+
+
+def cached(name, key, build, suffix=""):
+    """The path of NAME-KEY (and suffix), made by build(path) when it is not there.
+
+    build gets a temporary path, renamed when it returns: an interrupted build
+    leaves nothing that looks finished.
+    """
+    final = cache_dir() / f"{name}-{key}{suffix}"
+    if final.exists():
+        # The time of last use; a user other than the builder may lack the right.
+        with contextlib.suppress(OSError):
+            os.utime(final)
+        return final
+    with _lock(name + suffix):
+        if final.exists():
+            return final
+        _prune(name, keep=final)
+        temporary = cache_dir() / f".building-{name}-{key}{suffix}"
+        _remove(temporary)
+        began = time.monotonic()
+        print(f"building {name}{suffix} ...", file=sys.stderr, flush=True)
+        try:
+            build(temporary)
+            os.utime(temporary)     # a package's folder brings the date of the package
+            os.rename(temporary, final)
+        except BaseException:
+            _remove(temporary)
+            raise
+        print(f"built {name}{suffix} in {time.monotonic() - began:.1f} s",
+              file=sys.stderr, flush=True)
+    return final
+
+
+def _prune(name, keep, unused_days=3):
+    """Removes what older scripts built, unless it was used lately (by another
+    checkout, say)."""
+    limit = time.time() - unused_days * 86400
+    older = [path for path in cache_dir().glob(f"{name}-*")
+             if len(path.name) == len(keep.name) and path != keep]
+    # And what a killed build left.
+    for path in older + list(cache_dir().glob(".*")):
+        if path.lstat().st_mtime < limit:
+            _remove(path)
+
+
+# ---------------------------------------------------------------- root folders
+
+_ROOTFS_SCRIPT = HERE / "build-rootfs.sh"
+
+
+def _rootfs_key(flavour):
+    return key_of(_ROOTFS_SCRIPT.read_text(), flavour)
+
+
+def rootfs(flavour="systemd"):
+    """The folder of a Debian root: 'systemd' or 'sysvinit'."""
+    arguments = [] if flavour == "systemd" else [rootfs("systemd")]
+
+    def build(path):
+        run("bash", _ROOTFS_SCRIPT, flavour, path, *arguments)
+
+    return cached(f"rootfs-{flavour}", _rootfs_key(flavour), build)
+
+
+def kernel():
+    """The kernel image that all guests boot, for -kernel."""
+    return next(rootfs("systemd").glob("boot/vmlinuz-*"))
+
+
+def modules():
+    """The folder of that kernel's modules."""
+    return next(rootfs("systemd").glob("usr/lib/modules/*"))
+
+
+# ------------------------------------------------------------------- file systems
+
+def make_file(path, size):
+    """A sparse file of size bytes."""
+    with open(path, "wb") as handle:
+        handle.truncate(size)
+
+
+def partition(disk, script):
+    """Writes the partition table that sfdisk reads from script."""
+    run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", disk,
+        input=script.encode())
+
+
+def make_ext4(disk, start, size, label, uuid, folder=None, options=()):
+    """An ext4 file system at start, filled from folder. Before any FAT on the
+    same disk: made after it, the FAT came out empty."""
+    # nodiscard, or mkfs punches away what lies around it in the file.
+    run("mkfs.ext4", "-q", "-F", "-L", label, "-U", uuid,
+        "-E", f"offset={start},lazy_itable_init=1,nodiscard,hash_seed={uuid}",
+        *(["-d", folder] if folder else []), *options,
+        disk, f"{size // 1024}k")
+
+
+def make_fat(disk, start, size, label, volume_id, bits, cluster_sectors=1):
+    """An empty FAT file system at start."""
+    run("mkfs.vfat", "-F", bits, "-s", cluster_sectors, "-n", label,
+        "-i", volume_id, "--invariant",
+        "--offset", start // SECTOR, disk, size // 1024)
+
+
+def fat_put(disk, start, files):
+    """Writes files (path on the FAT -> bytes or host path) to the FAT at start,
+    folders as needed."""
+    image = f"{disk}@@{start}"
+    there = set(fat_tree(disk, start))
+    for name, content in files.items():
+        parts = pathlib.PurePosixPath(name.lstrip("/"))
+        for parent in reversed(list(parts.parents)[:-1]):
+            if f"{parent}/" not in there:
+                there.add(f"{parent}/")
+                run("mmd", "-i", image, f"::/{parent}")
+        target = f"::/{parts}"
+        if isinstance(content, bytes):
+            run("mcopy", "-o", "-i", image, "-", target, input=content)
+        else:
+            run("mcopy", "-o", "-m", "-i", image, content, target)
+
+
+def fat_tree(disk, start):
+    """Every path of the FAT at start, sorted; folders end in '/'."""
+    try:
+        listing = run("mdir", "-/", "-b", "-i", f"{disk}@@{start}", "::/")
+    except BuildError as error:
+        # That is how mdir says that there is nothing at all.
+        if 'File "::/" not found' in str(error):
+            return []
+        raise
+    return sorted(line[3:] for line in listing.decode().splitlines()
+                  if line.startswith("::/") and len(line) > 3)
+
+
+def copy_sparse(source, target):
+    """A copy that shares or skips what it can."""
+    run("cp", "--sparse=always", "--reflink=auto", source, target)
+    return pathlib.Path(target)
+
+
+def builder_text():
+    """The text of all that shapes a file system, for the keys of what is built."""
+    return "".join(map(inspect.getsource, (
+        make_file, partition, make_ext4, make_fat, fat_put, loader_entry, efi_files)))
+
+
+# -------------------------------------------------------------------------- disks
+
+_DISK_LAYOUT = """\
+label: {label}
+{identifier}
+first-lba: 2048
+start=2048, size={p1}, type={type1}{name1}
+start={root_start}, size={root_size}, type={type2}{name2}
+"""
+
+def loader_entry(title, options):
+    """A systemd-boot entry for /linux on the same partition, as fat_put has it."""
+    return {f"/loader/entries/{title}.conf":
+            f"title {title}\nlinux /linux\noptions {options}\n".encode()}
+
+
+def efi_files(title, options):
+    """What makes a FAT partition boot from the removable-media path."""
+    loader = rootfs("systemd") / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    return {
+        "/EFI/BOOT/BOOTX64.EFI": loader,
+        "/loader/loader.conf": b"timeout 0\neditor no\n",
+        "/linux": kernel(),
+    } | loader_entry(title, options)
+
+
+def _build_disk(path, kind, size):
+    uefi = kind == "uefi"
+    # A GPT keeps its backup in the last 33 sectors.
+    root_size = size - ROOT_START - MIB
+    make_file(path, size)
+    partition(path, _DISK_LAYOUT.format(
+        label="gpt" if uefi else "dos",
+        identifier="label-id: " + ("3f0c6a4e-5a5b-4d0e-9c5a-0d1500000001"
+                                   if uefi else "0x0d150001"),
+        p1=P1_SIZE // SECTOR, root_start=ROOT_START // SECTOR,
+        root_size=root_size // SECTOR,
+        type1="U" if uefi else "c", type2="L" if uefi else "83",
+        name1=', name="ESP", uuid=3f0c6a4e-5a5b-4d0e-9c5a-0d1500000011' if uefi else "",
+        name2=', name="debian-root", uuid=3f0c6a4e-5a5b-4d0e-9c5a-0d1500000012'
+        if uefi else ""))
+    make_ext4(path, ROOT_START, root_size, "debian-root",
+              "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000002",
+              rootfs("sysvinit" if kind == "sysvinit" else "systemd"))
+    make_fat(path, P1_START, P1_SIZE, "ESP" if uefi else "BOOT", "0d150001", 16, 4)
+    if uefi:
+        fat_put(path, P1_START, efi_files("debian", "root=/dev/nvme0n1p2 rw console=ttyS0"))
+    else:
+        fat_put(path, P1_START, {"/old-os.txt": b"the boot partition of the old OS\n"})
+
+
+def disk(kind="systemd", size_mib=DEFAULT_DISK_MIB):
+    """The pristine disk of the old OS: 'systemd', 'sysvinit' or 'uefi'. Copy it
+    (copy_sparse) before booting it."""
+    # The roots, in full, and what lays them out.
+    key = key_of(_rootfs_key("systemd"), _rootfs_key(kind), kind, size_mib, _DISK_LAYOUT,
+                 P1_START, P1_SIZE, ROOT_START, builder_text(), inspect.getsource(_build_disk))
+    return cached(f"disk-{kind}", key, lambda path: _build_disk(path, kind, size_mib * MIB))
+
+
+if __name__ == "__main__":
+    for which in sys.argv[1:] or ("systemd", "sysvinit", "uefi"):
+        print(disk(which))

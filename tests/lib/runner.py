@@ -1,0 +1,53 @@
+"""Runs the test functions of a module and counts.
+
+A test is a function whose name begins with test_; its docstring is not needed, its
+name says the behaviour. It gets a folder of its own, removed afterwards. The last
+line is `NAME: N passed, N failed`; the exit status is the number of failures.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+
+def program():
+    """The static program under test: $TAKEOVER, else built now."""
+    if "TAKEOVER" in os.environ:
+        return pathlib.Path(os.environ["TAKEOVER"])
+    build = pathlib.Path(__file__).resolve().parent.parent / "build"
+    done = subprocess.run([build], check=True, capture_output=True, text=True)
+    return pathlib.Path(done.stdout.strip())
+
+
+def main(module, arguments):
+    tests = [(name, value) for name, value in vars(module).items()
+             if name.startswith("test_") and callable(value)]
+    wanted = [test for test in tests
+              if not arguments or any(word in test[0] for word in arguments)]
+    if not wanted:
+        sys.exit(f"no test is called like {' or '.join(arguments)}")
+    failed = [name for name, test in wanted if not run(name, test)]
+    print(f"{pathlib.Path(module.__file__).stem}: "
+          f"{len(wanted) - len(failed)} passed, {len(failed)} failed", flush=True)
+    sys.exit(min(len(failed), 100))
+
+
+def run(name, test):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="takeover-test-"))
+    began = time.monotonic()
+    try:
+        test(folder)
+        passed = True
+    except Exception:
+        traceback.print_exc()
+        passed = False
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    words = "ok" if passed else "FAILED"
+    print(f"test {name} ... {words} ({time.monotonic() - began:.1f} s)", flush=True)
+    return passed

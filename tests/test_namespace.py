@@ -1,0 +1,386 @@
+#!/usr/bin/env python3
+"""Whole takeovers in a PID and mount namespace, on a loop disk: about a second each."""
+
+import gzip
+import json
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import rootfs  # noqa: E402
+import runner  # noqa: E402
+from guest import compare_disk  # noqa: E402
+from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
+
+TAKEOVER = runner.program()
+CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
+         b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
+BOOT_START = 4 * MIB
+BOOT_LENGTH = 8 * MIB
+
+
+def make_image(folder, size_mib=24, content_mib=6):
+    """An image whose boot partition is ext4: this machine's kernel has no vfat."""
+    path = folder / "image.raw"
+    rootfs.make_file(path, size_mib * MIB)
+    rootfs.partition(path, f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type=83\n"
+                           f"start={(BOOT_START + BOOT_LENGTH) // 512}, type=83\n")
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "resin-boot", "-E", f"offset={BOOT_START},nodiscard",
+                    path, f"{BOOT_LENGTH // 1024}k"], check=True, capture_output=True)
+    with open(path, "r+b") as file:
+        file.seek(BOOT_START + BOOT_LENGTH)
+        file.write(random.Random(7).randbytes(content_mib * MIB))
+    return path
+
+
+def pack(image, parts=1, level=1):
+    """The image as gzip, in so many members."""
+    data = image.read_bytes()
+    step = -(-len(data) // parts)
+    return b"".join(gzip.compress(data[at:at + step], level, mtime=0) for at in range(0, len(data), step))
+
+
+def files(image, config=CONFIG):
+    return {"/tk/takeover": TAKEOVER, "/tk/image": image, "/tk/config.json": config}
+
+
+COMMAND = "/tk/takeover -i /tk/image -c /tk/config.json --no-ack --in-namespace"
+
+
+def job(options="", before="", after=""):
+    return f"{before}\n{COMMAND} {options}\necho EXIT $?\n{after}\nsleep 60\n"
+
+
+def check_taken_over(box, image):
+    """The disk is the image but for the boot partition, which holds config.json as it was."""
+    different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
+    assert not different, different
+    assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
+    result = json.loads(box.console().strip().splitlines()[-1])
+    assert result["outcome"] == "done", result
+    return result
+
+
+def check_secrets(box):
+    assert "sEcReT" not in box.console()
+
+
+def test_sysvinit_in_a_namespace_is_taken_over(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(pack(image, parts=3))) as box:
+        box.start(job())
+        seconds = box.wait_exit()
+        result = check_taken_over(box, image)
+        check_secrets(box)
+        assert result["bytes"] == 24 * MIB and result["chunks"] == 24 and result["zero_chunks"] > 8, result
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+        print(f"    boot to the end of the namespace: {seconds:.2f} s")
+
+
+def test_a_raw_image_is_taken_over(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(image)) as box:
+        box.start(job())
+        box.wait_exit()
+        check_taken_over(box, image)
+
+
+def test_a_full_run_directory_and_a_stubborn_process_do_not_stop_it(folder):
+    image = make_image(folder)
+    before = "dd if=/dev/zero of=/run/full bs=64k\nsh -c 'trap \"\" TERM; while :; do sleep 1; done' &\n" \
+             "sleep 1000 & kill -STOP $!"
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=before))
+        box.wait_exit()
+        check_taken_over(box, image)
+        assert "did not end when asked" in box.console()
+
+
+def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
+    image = make_image(folder)
+    inner = folder / "inner.img"
+    rootfs.make_file(inner, 4 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", inner], check=True, capture_output=True)
+    before = """
+    mkdir -p /a /b /c /low /up /work
+    mknod /dev/loop-control c 10 237
+    for n in 0 1 2 3 4 5 6 7; do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done
+    mount -o loop /inner /a || echo NO LOOP
+    mount --bind / /b || echo NO BIND
+    mount -t overlay -o lowerdir=/low,upperdir=/up,workdir=/work none /c || echo NO OVERLAY
+    sleep 1000 < /a/lost+found &
+    cat /proc/mounts
+    """
+    box_files = files(pack(image))
+    box_files["/inner"] = inner
+    with Sandbox(folder, files=box_files) as box:
+        (folder / "x").touch()
+        box.start(job(before=before.replace("mknod", "/bin/busybox mknod")))
+        box.wait_exit()
+        assert "NO " not in box.console(), box.console()
+        check_taken_over(box, image)
+
+
+def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
+    image = make_image(folder)
+    before = "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=before))
+        box.wait_for("takeover is PID 1")
+        time.sleep(0.3)
+        box.kill_worker()
+        box.wait_exit()
+        assert "killed by signal 9 in phase kill" in box.console()
+        check_old_os_is_whole(box)
+        log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
+        assert "killed by signal 9" in log and '"outcome":"untouched"' in log, log
+
+
+def check_old_os_is_whole(box):
+    assert '"outcome":"untouched"' in box.console(), box.console()
+    assert box.disk_bytes(0, 4096) == box.before, "the partition table was written"
+    done = subprocess.run(["e2fsck", "-f", "-y", f"{box.disk}?offset={ROOT_START}"], capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stdout
+    assert box.read_ext4(ROOT_START, "/tk/config.json") == CONFIG
+
+
+def test_a_worker_killed_while_flashing_is_run_again(folder):
+    image = make_image(folder, size_mib=200, content_mib=180)
+    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
+        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
+        box.start(job())
+        end = time.monotonic() + 50
+        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        box.kill_worker()
+        box.wait_exit()
+        assert "killed by signal 9 in phase flash" in box.console(), box.console()
+        assert box.disk_bytes(0, 512) != box.before[:512]
+        result = check_taken_over(box, image)
+        assert result["attempts"] == 2, result
+
+
+def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
+    image = make_image(folder, size_mib=200, content_mib=180)
+    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
+        box.start(job())
+        box.wait_for("reading back", interval=0.001)
+        with open(box.disk, "r+b", buffering=0) as file:
+            file.seek(150 * MIB + 12345)
+            file.write(b"rotten")
+        box.wait_exit()
+        assert re.search(r"chunk 150 .* was read back wrong", box.console()), box.console()
+        result = check_taken_over(box, image)
+        assert result["repaired_chunks"] == 1, result
+
+
+def test_pretend_stops_at_the_proof(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job("--pretend"))
+        box.wait_exit()
+        assert '"outcome":"pretended"' in box.console(), box.console()
+        assert box.disk_bytes(0, 4096) == box.before
+        done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
+        assert done.returncode == 0, done.stdout
+
+
+LOOK = "echo MOUNTS; cat /proc/mounts; ls /run; echo END; cat /proc/1/comm"
+
+
+def refused(folder, options="", *, image=None, config=CONFIG, code, message, extra=None, before="", **sandbox):
+    """Runs a takeover that must be refused, and sees that nothing has changed and the old OS goes on."""
+    image = pack(make_image(folder)) if image is None else image
+    box_files = files(image, config)
+    box_files.update(extra or {})
+    with Sandbox(folder, files=box_files, **sandbox) as box:
+        box.start(f"{before}\n{LOOK}\n{COMMAND} {options}\necho EXIT $?\n{LOOK}\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        text = box.console()
+        assert box.running(), text
+        views = re.findall(r"MOUNTS\n(.*?)END\n(\S+)", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert views[1][1] == "init", text
+        assert f"EXIT {code}" in text, text
+        assert re.search(message, text), text
+        assert box.disk_bytes(0, 4096) == box.before
+        check_secrets(box)
+        return text
+
+
+def test_refused_a_truncated_gzip(folder):
+    refused(folder, image=pack(make_image(folder))[:-1000], code=3, message="cut short")
+
+
+def test_refused_a_wrong_crc(folder):
+    image = bytearray(pack(make_image(folder)))
+    image[-8] ^= 1
+    refused(folder, image=bytes(image), code=3, message="CRC of member 1")
+
+
+def test_refused_trailing_garbage(folder):
+    refused(folder, image=pack(make_image(folder)) + b"garbage", code=3, message="trailing garbage")
+
+
+def test_refused_a_broken_second_member(folder):
+    image = make_image(folder)
+    first = len(pack(image, parts=2)) - len(gzip.compress(image.read_bytes()[12 * MIB:], 1, mtime=0))
+    broken = bytearray(pack(image, parts=2))
+    broken[first + 5000:first + 5100] = bytes(100)
+    refused(folder, image=bytes(broken), code=3, message="member 2")
+
+
+def test_refused_an_image_larger_than_the_disk(folder):
+    image = folder / "large"
+    rootfs.make_file(image, 300 * MIB)
+    rootfs.partition(image, "label: dos\nstart=2048, size=4096, type=83\n")
+    refused(folder, image=pack(image), code=3, message="314572800 bytes .* the disk has 268435456")
+
+
+def test_refused_no_partition_table(folder):
+    refused(folder, image=bytes(MIB), code=3, message="partition table .* there is none")
+
+
+def test_refused_xz(folder):
+    refused(folder, image=b"\xfd7zXZ\0" + bytes(1000), code=3, message="xz file")
+
+
+def test_refused_an_unreadable_config(folder):
+    refused(folder, "-c /nowhere.json", code=3, message="/nowhere.json: no such file")
+
+
+def test_refused_an_invalid_config(folder):
+    config = b'{\n "apiKey": "sEcReT",\n}\n'
+    refused(folder, config=config, code=3, message="line 3, column 1: expected a key")
+
+
+def test_refused_an_incomplete_config(folder):
+    refused(folder, config=b'{"deviceType":"x"}', code=3, message="apiEndpoint is missing")
+
+
+def test_refused_a_target_that_is_a_partition(folder):
+    refused(folder, "-f $(ls /dev/loop*p2)", code=3, message="it is a partition")
+
+
+def test_refused_a_target_that_is_not_there(folder):
+    refused(folder, "-f /dev/nowhere", code=3, message="/dev/nowhere: no such file")
+
+
+def test_refused_a_target_that_is_no_block_device(folder):
+    refused(folder, "-f /dev/null", code=3, message="not a block device")
+
+
+def test_refused_a_log_device_on_the_target(folder):
+    refused(folder, "-l $(ls /dev/loop*p2)", code=3, message="disk that will be overwritten")
+
+
+def test_refused_without_root(folder):
+    image = pack(make_image(folder))
+    with Sandbox(folder, files=files(image)) as box:
+        box.start("/bin/busybox chmod -R a+rX /\n/bin/busybox chmod 755 /tk/takeover\n"
+                  "echo 'user:x:1000:1000::/:/bin/sh' > /etc/passwd\n"
+                  f"/bin/busybox su -s /bin/sh user -c '{COMMAND}'\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        assert re.search("only root can do this", box.console()), box.console()
+        assert "EXIT 3" in box.console()
+
+
+def test_refused_outside_the_namespaces_of_pid1(folder):
+    image = pack(make_image(folder))
+    with Sandbox(folder, files=files(image)) as box:
+        box.start(f"/bin/busybox unshare -m {COMMAND}\necho EXIT $?\n"
+                  f"mkdir /jail; mount --bind / /jail; mount --bind /proc /jail/proc\n"
+                  f"/bin/busybox chroot /jail {COMMAND}\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        text = box.console()
+        assert text.count("EXIT 3") == 2 and text.count("another namespace or root directory") == 2, text
+
+
+def test_refused_in_a_container_unless_told(folder):
+    image = pack(make_image(folder))
+    with Sandbox(folder, files=files(image)) as box:
+        box.start(f"{COMMAND.replace('--in-namespace', '')}\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        assert "EXIT 3" in box.console() and "this is a container" in box.console(), box.console()
+
+
+def test_a_hand_over_that_never_comes_is_undone(folder):
+    # A shell as init: it reads /run/initctl and does nothing with it.
+    image = pack(make_image(folder))
+    shell = pathlib.Path("/bin/dash")
+    box_files = files(image)
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{LOOK}\n{COMMAND} --hand-over-timeout 1\necho EXIT $?\n{LOOK}\necho OVER\nsleep 60\n"
+                          ).encode()
+    with Sandbox(folder, files=box_files, init=shell) as box:
+        box.start_as_shell("/deaf")
+        box.wait_for("OVER")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
+        assert "everything is undone" in text
+        assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_an_unknown_init_is_refused(folder):
+    image = pack(make_image(folder))
+    box_files = files(image)
+    box_files["/deaf"] = f"{COMMAND}\necho EXIT $?\necho OVER\nsleep 60\n".encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_for("OVER")
+        assert "EXIT 3" in box.console() and "this init is not known" in box.console(), box.console()
+
+
+def test_the_answer_no_and_the_end_of_input_mean_no(folder):
+    image = pack(make_image(folder))
+    command = COMMAND.replace("--no-ack", "")
+    with Sandbox(folder, files=files(image)) as box:
+        box.start(f"echo no | {command}\necho EXIT $?\n{command} </dev/null\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        text = box.console()
+        assert text.count("EXIT 3") == 2 and text.count("the answer was not 'yes'") == 2, text
+
+
+def test_dry_run_changes_nothing_and_prints_the_plan(folder):
+    text = refused(folder, "--dry-run", code=0, message="dry run: every check passed")
+    assert "the plan: write 24.0 MiB to /dev/loop" in text, text
+
+
+def test_flash_writes_a_disk_that_is_not_in_use(folder):
+    image = make_image(folder)
+    packed = folder / "image.gz"
+    packed.write_bytes(pack(image))
+    config = folder / "config.json"
+    config.write_bytes(CONFIG)
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        done = subprocess.run([TAKEOVER, "flash", "-i", packed, "-f", loop, "-c", config, "--no-ack"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
+        assert not different, different
+        assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
+        assert '"outcome":"done"' in done.stderr
+
+
+def test_flash_refuses_a_disk_that_is_in_use(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder, files={}) as box:
+        box.start("echo UP\nsleep 60\n")
+        box.wait_for("UP")
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", box.loop, "--no-ack"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done.stderr
+        assert "something still uses it" in done.stderr and "untouched" in done.stderr, done.stderr
+        assert box.disk_bytes(0, 4096) == box.before
+
+
+if __name__ == "__main__":
+    runner.main(sys.modules[__name__], sys.argv[1:])
