@@ -4,7 +4,7 @@
 //! mapped here before it is needed, faulted in and locked. Between the first and the last destructive byte the heap
 //! is sealed (invariant 3): an allocation there aborts the process, and a test sees it.
 
-use crate::sys;
+use crate::{files, sys};
 
 /// The most heap that may ever be in use, in bytes. Measured high-water marks are under 64 KiB.
 pub const HEAP_CAP: usize = 256 * 1024;
@@ -26,6 +26,16 @@ pub fn seal() {
 /// Allows heap allocations again.
 pub fn unseal() {
     HEAP.set_sealed(false);
+}
+
+/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status (proc(5)).
+///
+/// Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
+pub fn peak_resident_kib() -> u64 {
+    let mut buffer = [0; 4096];
+    let text = files::read_text("/proc/self/status", &mut buffer).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| crate::text::decimal(line.trim().strip_suffix("kB")?)).unwrap_or(0)
 }
 
 /// The heap's high-water mark of this process, in bytes.

@@ -123,6 +123,6 @@ fn totals(plan: &Plan, base: &str) -> Totals {
         chunks: plan.image.chunks,
         zero_chunks: plan.image.zero_chunks,
         ramfs: used,
-        own_peak: sys::process::peak_resident_kib(),
+        own_peak: crate::memory::peak_resident_kib(),
     }
 }

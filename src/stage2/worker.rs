@@ -11,7 +11,6 @@ use crate::image::source::FileSource;
 use crate::memory;
 use crate::plan::{Plan, names};
 use crate::progress::{Phase, Shared};
-use crate::sys::process;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::{Mode, OFlags};
 
@@ -38,7 +37,7 @@ pub fn run(plan: &Plan, shared: &Shared) -> i32 {
             End::Failed
         }
     };
-    shared.worker_peak.fetch_max(process::peak_resident_kib(), SeqCst);
+    shared.worker_peak.fetch_max(memory::peak_resident_kib(), SeqCst);
     shared.worker_heap.fetch_max(memory::heap_high_water() as u64, SeqCst);
     end as i32
 }

@@ -148,12 +148,3 @@ pub fn swap_on(path: &core::ffi::CStr, priority: i32) -> Result<(), Errno> {
     let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags) };
     super::checked(result).map(drop)
 }
-
-/// The most memory the calling process ever had resident, in KiB: getrusage(2), ru_maxrss.
-pub fn peak_resident_kib() -> u64 {
-    // struct rusage: two timevals of two longs each, then ru_maxrss; 18 longs in all on every Linux target.
-    let mut usage = [0 as core::ffi::c_long; 18];
-    // SAFETY: `usage` is as large as the kernel's struct rusage.
-    let result = unsafe { super::syscall(raw::__NR_getrusage as _, 0usize, usage.as_mut_ptr()) };
-    if result == 0 { usage[4].max(0) as u64 } else { 0 }
-}

@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Whole takeovers in guests: real Debian systems, real reboots, the shipped binary as it is."""
+
+import hashlib
+import json
+import pathlib
+import re
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import balena_image  # noqa: E402
+import guest as guests  # noqa: E402
+import runner  # noqa: E402
+from guest import Guest, boot_files, compare_disk, new_disk  # noqa: E402
+
+MIB = 1 << 20
+TAKEOVER = runner.program()
+CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
+         b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
+COMMAND = "cp /job/takeover /usr/local/bin/ && takeover -i /job/image -c /job/config.json --no-ack"
+SEE = "cat /proc/swaps; cut -d' ' -f5- /proc/self/mountinfo | grep -v '^/job'; ls /run"
+
+
+def job(image, script):
+    """The files of a job disk."""
+    return {"run.sh": script.encode(), "takeover": TAKEOVER, "image": pathlib.Path(image), "config.json": CONFIG}
+
+
+def check_new_os(guest, folder, name="small", log=True):
+    """The new OS has come up with our config.json, and the disk is the image but for the boot partition."""
+    guest.wait_for("NEWOS: booted", 240)
+    digest = hashlib.sha256(CONFIG).hexdigest()
+    guest.wait_for(f"NEWOS: config.json sha256={digest}", 60)
+    guest.wait_for("NEWOS: config.json ok", 10)
+    guest.wait_for("NEWOS: done", 60)
+    guest.wait_exit(60)
+    check_disk(folder, name)
+    assert "sEcReT" not in guest.text(), "a secret is on the console"
+    return check_result(guest, "done")
+
+
+def check_disk(folder, name="small"):
+    disk = folder / "disk.img"
+    boot = balena_image.partition(name, "resin-boot")
+    different = compare_disk(disk, balena_image.image(name), exclude=[(boot.start, boot.size)])
+    assert not different, different
+    wanted = boot_files(balena_image.image(name), boot.start)
+    found = boot_files(disk, boot.start)
+    assert found.pop("config.json") == CONFIG
+    wanted.pop("config.json", None)
+    assert found == wanted, "other files of the boot partition have changed"
+
+
+def check_result(guest, outcome):
+    lines = [line.text for line in guest.lines if line.text.startswith('{"outcome"')]
+    assert len(lines) == 1, lines
+    result = json.loads(lines[0])
+    assert result["outcome"] == outcome, result
+    print(f"    {lines[0]}")
+    return result
+
+
+def test_systemd_is_taken_over(folder):
+    image = balena_image.gz("small", parts=3)
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(image, f"{COMMAND}\n")) as guest:
+        guest.wait_for("PID 1 is handed over", 120)
+        result = check_new_os(guest, folder)
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+
+
+def test_sysvinit_is_taken_over(folder):
+    image = balena_image.zipped("small")
+    with Guest("sysvinit", [new_disk("sysvinit", folder)], files=job(image, f"{COMMAND}\n")) as guest:
+        check_new_os(guest, folder)
+
+
+def test_uefi_with_a_gpt_image_is_taken_over(folder):
+    image = balena_image.gz("gpt")
+    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{COMMAND}\n")) as guest:
+        check_new_os(guest, folder, "gpt")
+
+
+HOSTILE = """
+dd if=/dev/zero of=/swap bs=1M count=64 status=none; chmod 600 /swap; mkswap -q /swap; swapon /swap
+mkdir -p /low /up/u /up/w /over /bound /looped
+mount -t overlay -o lowerdir=/low,upperdir=/up/u,workdir=/up/w none /over
+mount --bind / /bound
+dd if=/dev/zero of=/loop.img bs=1M count=8 status=none; mkfs.ext4 -q /loop.img; mount -o loop /loop.img /looped
+sleep 10000 < /bound/etc/passwd &
+systemd-run -q -p PrivateTmp=yes -p PrivateMounts=yes sleep 10000
+unshare --mount sh -c 'mount -t tmpfs x /mnt; exec 3>/root/open; echo started >&3; sleep 10000' &
+sleep 10000 & kill -STOP $!
+sh -c 'trap "" TERM; while :; do sleep 1; echo x > /looped/x; done' &
+sleep 2
+head -c 1G /dev/zero > /run/full
+swapon --show; df /run | tail -1; losetup -a
+"""
+
+
+def test_a_hostile_system_is_taken_over(folder):
+    image = balena_image.gz("small")
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(image, f"{HOSTILE}{COMMAND}\n")) as guest:
+        guest.wait_for(r"swap on /swap is off", 120)
+        guest.wait_for(r"/run had .* free and was made", 60)
+        guest.wait_for(r"did not end when asked", 120)
+        check_new_os(guest, folder)
+
+
+def test_128_mb_fitting_and_not_fitting(folder):
+    """In one run: an image that does not fit is refused with figures, then one that does is taken."""
+    script = f"""
+    {SEE} > /tmp/before
+    takeover() {{ /usr/local/bin/takeover "$@"; }}
+    cp /job/takeover /usr/local/bin/
+    /usr/local/bin/takeover -i /job/large -c /job/config.json --no-ack; echo EXIT $?
+    {SEE} > /tmp/after; cmp /tmp/before /tmp/after && echo SAME
+    free -m
+    {COMMAND}
+    """
+    files = job(balena_image.gz("small"), script)
+    files["large"] = balena_image.gz("demo")
+    with Guest("systemd", [new_disk("systemd", folder)], memory=128, files=files, timeout=600) as guest:
+        guest.wait_for(r"are needed \(\d+\.\d MiB for the image.* are available", 300)
+        guest.wait_for("EXIT 3", 10)
+        guest.wait_for("SAME", 10)
+        check_new_os(guest, folder)
+
+
+def refusals():
+    """Name, option changes, exit code and message of each refusal that one guest tries in turn."""
+    return [
+        ("not root", "su nobody -s /bin/sh -c 'takeover -i /job/image -c /job/config.json --no-ack'", 3, "only root"),
+        ("namespace", "unshare --mount takeover -i /job/image -c /job/config.json --no-ack", 3, "another namespace"),
+        ("pid namespace", "unshare --mount --pid --fork --mount-proc takeover -i /job/image -c /job/config.json "
+                          "--no-ack", 3, "this is a container"),
+        ("truncated", "head -c 3000000 /job/image > /tmp/t.gz; takeover -i /tmp/t.gz -c /job/config.json --no-ack",
+         3, "cut short"),
+        ("crc", "cp /job/image /tmp/t.gz; printf xxxx | dd of=/tmp/t.gz bs=1 seek=$(($(stat -c %s /tmp/t.gz) - 8)) "
+                "conv=notrunc status=none; takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "CRC of member 1"),
+        ("garbage", "(cat /job/image; echo garbage) > /tmp/t.gz; takeover -i /tmp/t.gz -c /job/config.json --no-ack",
+         3, "trailing garbage"),
+        ("second member", "(cat /job/image; head -c 100000 /job/image) > /tmp/t.gz; "
+                          "takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "cut short"),
+        ("too large", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n2", 3, "the disk has"),
+        ("no table", "head -c 1M /dev/zero > /tmp/t; takeover -i /tmp/t -c /job/config.json --no-ack", 3,
+         "partition table .* there is none"),
+        ("xz", "printf '\\3757zXZ\\0 and more' > /tmp/t; takeover -i /tmp/t -c /job/config.json --no-ack", 3, "xz"),
+        ("no config", "takeover -i /job/image -c /nowhere --no-ack", 3, "/nowhere: no such file"),
+        ("bad config", "echo '{\"a\":1,}' > /tmp/c; takeover -i /job/image -c /tmp/c --no-ack", 3,
+         "line 1, column 8"),
+        ("partition", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n1p2", 3,
+         "it is a partition"),
+        ("log device", "takeover -i /job/image -c /job/config.json --no-ack -l /dev/nvme0n1p2", 3,
+         "disk that will be overwritten"),
+        ("not there", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
+         "/dev/sdz: no such file"),
+        ("usage", "takeover --nonsense", 2, "there is no option --nonsense"),
+        ("no", "echo no | takeover -i /job/image -c /job/config.json", 3, "the answer was not"),
+    ]
+
+
+def test_refusals_and_dry_run_leave_a_guest_untouched(folder):
+    steps = []
+    for name, command, code, _ in refusals():
+        steps.append(f"echo 'CASE {name}'; ({command}) 2>&1; echo 'EXIT {name}' $?")
+    script = f"""
+    cp /job/takeover /usr/local/bin/; chmod 755 /usr/local/bin/takeover
+    mkdir /tmp/see; ({SEE}) > /tmp/see/before; cp /proc/1/comm /tmp/see/comm
+    {chr(10).join(steps)}
+    echo CASE dry; takeover -i /job/image -c /job/config.json --dry-run; echo EXIT dry $?
+    ({SEE}) > /tmp/see/after; diff /tmp/see/before /tmp/see/after && cmp /proc/1/comm /tmp/see/comm && echo SAME
+    systemctl is-system-running --wait; echo STILL RUNNING
+    poweroff -f
+    """
+    disks = [new_disk("systemd", folder), folder / "small.img"]
+    with open(disks[1], "wb") as file:
+        file.truncate(32 * MIB)
+    with Guest("systemd", disks, files=job(balena_image.gz("small", parts=1), script), timeout=600) as guest:
+        guest.wait_for("STILL RUNNING", 500)
+        text = guest.text()
+        for name, _, code, message in refusals():
+            found = re.search(rf"CASE {name}\s(.*?)EXIT {name} (\d+)", text, re.S)
+            assert found and int(found[2]) == code, (name, found and found[0])
+            assert re.search(message, found[1]), (name, found[1])
+        dry = re.search(r"CASE dry\s(.*?)EXIT dry 0", text, re.S)
+        assert dry and "the plan: write" in dry[1] and "nothing was changed" in dry[1], text[-3000:]
+        assert "SAME" in text, guest.tail(40)
+        guest.wait_exit(60)
+
+
+def test_pretend_restarts_the_old_os(folder):
+    script = f"""
+    if [ "$BOOT" = 1 ]; then {COMMAND} --pretend; else echo OLD OS AGAIN; poweroff -f; fi
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
+        guest.wait_for("pretended: restarting into the old OS", 120)
+        guest.wait_for("OLD OS AGAIN", 120)
+        guest.wait_exit(60)
+        check_result(guest, "pretended")
+
+
+def test_a_worker_killed_before_the_first_write_brings_the_old_os_back(folder):
+    script = f"""
+    if [ "$BOOT" = 1 ]; then
+        sh -c 'trap "" TERM; while :; do sleep 1; done' &
+        {COMMAND}
+    else
+        echo OLD OS AGAIN; cat /var/log/takeover.log; echo LOG ENDS; poweroff -f
+    fi
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
+        guest.wait_for("takeover is PID 1", 120)
+        time.sleep(1)
+        guest.sysrq("i")     # SIGKILL to every process but PID 1
+        guest.wait_for("killed by signal 9 in phase kill", 30)
+        guest.wait_for("OLD OS AGAIN", 120)
+        guest.wait_for(r"killed by signal 9 in phase kill", 20)
+        guest.wait_for("LOG ENDS", 20)
+        guest.wait_exit(60)
+
+
+def test_a_worker_killed_while_flashing_is_run_again(folder):
+    image = balena_image.gz("demo")
+    with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
+               files=job(image, f"{COMMAND}\n")) as guest:
+        guest.wait_for(r"flash: [1-9]\d? % of", 300)
+        guest.sysrq("i")
+        guest.wait_for("killed by signal 9 in phase flash", 30)
+        guest.wait_for("flashed again from memory", 30)
+        result = check_new_os(guest, folder, "demo")
+        assert result["attempts"] == 2, result
+
+
+def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
+    """QEMU is paused, a chunk of the disk file changed, QEMU resumed."""
+    image = balena_image.gz("demo")
+    data = balena_image.partition("demo", "resin-rootA")
+    place = data.start + 150 * MIB + 4321
+    with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
+               files=job(image, f"{COMMAND}\n")) as guest:
+        guest.wait_for(r"flashed \(.*reading back", 400)
+        guest.pause()
+        with open(folder / "disk.img", "r+b", buffering=0) as file:
+            file.seek(place)
+            before = file.read(6)
+            file.seek(place)
+            file.write(bytes(byte ^ 0xff for byte in before))
+        guest.resume()
+        guest.wait_for(rf"chunk {place // MIB} .*was read back wrong", 200)
+        result = check_new_os(guest, folder, "demo")
+        assert result["repaired_chunks"] == 1, result
+
+
+def test_a_log_device_keeps_the_log(folder):
+    disks = [new_disk("systemd", folder), folder / "log.img"]
+    guests.rootfs.make_file(disks[1], 16 * MIB)
+    guests.rootfs.make_ext4(disks[1], 0, 16 * MIB, "LOG", "b0a7e7e1-0000-4000-8000-000000000001")
+    command = COMMAND + " -l /dev/nvme0n2"
+    with Guest("systemd", disks, files=job(balena_image.gz("small"), f"{command}\n")) as guest:
+        check_new_os(guest, folder)
+    log = guests.ext_read(disks[1], 0, "/takeover.log").decode()
+    assert '"outcome":"done"' in log and "verified" in log, log
+
+
+if __name__ == "__main__":
+    runner.main(sys.modules[__name__], sys.argv[1:])
