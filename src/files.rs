@@ -4,13 +4,61 @@ use crate::error::{Doing, Error};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, RawDir, Stat, StatVfs};
 use rustix::io::Errno;
+
+/// Opens a file, closed on exec; a new one gets mode 0600. This and its neighbours are not generic: the copying of a
+/// path for the kernel is compiled once.
+#[inline(never)]
+pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)
+}
+
+/// What is at `path`, symbolic links followed.
+#[inline(never)]
+pub fn status(path: &str) -> Result<Stat, Errno> {
+    rustix::fs::stat(path)
+}
+
+/// The space of the file system at `path`.
+#[inline(never)]
+pub fn space(path: &str) -> Result<StatVfs, Errno> {
+    rustix::fs::statvfs(path)
+}
+
+/// Makes a directory, mode 0700.
+#[inline(never)]
+pub fn make_directory(path: &str) -> Result<(), Errno> {
+    rustix::fs::mkdir(path, Mode::RWXU)
+}
+
+/// Removes an empty directory.
+#[inline(never)]
+pub fn remove_directory(path: &str) -> Result<(), Errno> {
+    rustix::fs::rmdir(path)
+}
+
+/// Removes a file.
+#[inline(never)]
+pub fn remove(path: &str) -> Result<(), Errno> {
+    rustix::fs::unlink(path)
+}
+
+/// Renames a file, in place of another if there is one.
+#[inline(never)]
+pub fn rename(from: &str, to: &str) -> Result<(), Errno> {
+    rustix::fs::rename(from, to)
+}
+
+/// Makes a device node, mode 0600. mknod(2).
+#[inline(never)]
+pub fn make_node(path: &str, kind: FileType, device: Dev) -> Result<(), Errno> {
+    rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device)
+}
 
 /// Reads a file into `buffer`, as much as fits, and gives what was read.
 pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let file = open(path, OFlags::RDONLY)?;
     let count = read_to_end(&file, buffer)?;
     Ok(buffer.get(..count).unwrap_or_default())
 }
@@ -43,7 +91,7 @@ pub fn read_number(path: &str) -> Option<u64> {
 
 /// True when there is something at `path`, symbolic links followed.
 pub fn exists(path: &str) -> bool {
-    rustix::fs::statat(CWD, path, AtFlags::empty()).is_ok()
+    status(path).is_ok()
 }
 
 /// Writes all bytes where the file stands.
@@ -61,8 +109,8 @@ pub fn write_all(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 
 /// Makes a file that must not exist yet, mode 0600, with these bytes.
 pub fn create(path: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).doing("making", path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let file = open(path, flags).doing("making", path)?;
     write_all(&file, bytes).doing("writing", path)?;
     Ok(file)
 }
@@ -70,10 +118,9 @@ pub fn create(path: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
 /// Calls `visit` with the name of each entry of a directory, dot entries left out, until it breaks.
 pub fn for_each_entry(
     path: &str,
-    mut visit: impl FnMut(&str) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut buffer = [MaybeUninit::uninit(); 2048];
     let mut entries = RawDir::new(&directory, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -105,7 +152,7 @@ mod tests {
         assert_eq!(read(path, &mut buffer).unwrap(), b"one");
         assert_eq!(rustix::fs::stat(path).unwrap().st_mode & 0o777, 0o600);
         let mut names = Vec::new();
-        for_each_entry(directory.to_str().unwrap(), |name| {
+        for_each_entry(directory.to_str().unwrap(), &mut |name| {
             names.push(name.to_string());
             ControlFlow::Continue(())
         })

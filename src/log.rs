@@ -4,8 +4,7 @@
 //! a line of fixed length, so it works while the heap is sealed. Secrets never reach it: callers pass names, not
 //! values.
 
-use crate::text::{Seconds, Text};
-use core::convert::Infallible;
+use crate::text::{Format, Seconds, Text};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use rustix::fd::{AsFd, OwnedFd};
@@ -83,12 +82,15 @@ pub fn now() -> u64 {
 }
 
 /// Writes a line. Use the macros [`info!`](crate::info) and its sisters.
-pub fn write(level: Level, message: impl FnOnce(&mut Line) -> Result<(), Infallible>) {
+#[inline(never)]
+pub fn write(level: Level, message: &mut Format) {
     if level as u8 > LEVEL.load(Relaxed) {
         return;
     }
-    let mut line: Line = crate::text!("[{}] {}", Seconds(now()), level.label());
-    let Ok(()) = message(&mut line);
+    let line = Line::build(&mut |writer| {
+        ufmt::uwrite!(writer, "[{}] {}", Seconds(now()), level.label())?;
+        message(writer)
+    });
     to_sinks(&line);
 }
 
@@ -98,8 +100,7 @@ pub fn write_plain(line: &str) {
 }
 
 fn to_sinks(line: &str) {
-    let mut console: Text<640> = Text::from(line);
-    let Ok(()) = ufmt::uwrite!(console, "\n");
+    let console: Text<640> = crate::text!("{}\n", line);
     persist(rustix::stdio::stderr(), console.as_bytes());
     if let Some(kmsg) = KERNEL_LOG.get() {
         let record: Text<640> = crate::text!("<7>takeover: {}\n", line);
@@ -171,6 +172,6 @@ macro_rules! trace { ($($arg:tt)*) => { $crate::log_at!(Trace, $($arg)*) }; }
 #[macro_export]
 macro_rules! log_at {
     ($level:ident, $($arg:tt)*) => {
-        $crate::log::write($crate::log::Level::$level, |line| ufmt::uwrite!(line, $($arg)*))
+        $crate::log::write($crate::log::Level::$level, &mut |line| ufmt::uwrite!(line, $($arg)*))
     };
 }

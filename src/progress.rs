@@ -130,33 +130,23 @@ pub struct Totals {
 /// The last line of a run, as JSON: outcome, bytes, chunks, seconds per phase, peak memory. Times in seconds, memory
 /// in KiB but for the heap, which is in bytes.
 pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
-    let mut line = Text::new();
-    let Ok(()) = uwrite!(
-        line,
-        "{{\"outcome\":\"{}\",\"bytes\":{},\"chunks\":{},\"zero_chunks\":{},\"repaired_chunks\":{},\"attempts\":{},\"seconds\":{{",
-        outcome.name(),
-        totals.bytes,
-        totals.chunks,
-        totals.zero_chunks,
-        shared.repaired.load(SeqCst),
-        shared.attempts.load(SeqCst)
-    );
-    for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let Ok(()) = uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(time.load(SeqCst)));
-    }
+    let load = |counter: &AtomicU32| counter.load(SeqCst);
     let worker = shared.worker_peak.load(SeqCst);
     let ramfs = totals.ramfs.div_ceil(1024);
-    let Ok(()) = uwrite!(
-        line,
-        "}},\"peak_kib\":{{\"total\":{},\"pid1\":{},\"worker\":{},\"ramfs\":{}}},\"heap_bytes\":{}}}",
-        totals.own_peak + worker + ramfs,
-        totals.own_peak,
-        worker,
-        ramfs,
-        shared.worker_heap.load(SeqCst)
-    );
-    line
+    Text::build(&mut |line| {
+        uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), totals.bytes)?;
+        uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", totals.chunks, totals.zero_chunks)?;
+        uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
+        uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
+        for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(time.load(SeqCst)))?;
+        }
+        uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
+        uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;
+        uwrite!(line, ",\"ramfs\":{}}}", ramfs)?;
+        uwrite!(line, ",\"heap_bytes\":{}}}", shared.worker_heap.load(SeqCst))
+    })
 }
 
 /// The progress line of a long step: at most one in two seconds.

@@ -1,48 +1,99 @@
 //! Text of fixed capacity: messages that are cut when full, paths that are an error when full.
+//!
+//! All formatting goes through one [`Writer`] over the caller's bytes, behind a call that is not generic: a formatter
+//! for every capacity and every caller was two thirds of the program once.
 
 use crate::error::Error;
 use core::convert::Infallible;
 use core::ops::Deref;
 use ufmt::{Formatter, uDisplay, uWrite};
 
-/// A path with its capacity in bytes; longer ones are refused, never cut.
-pub type PathText = heapless::String<256>;
+/// Puts formatted text into bytes of fixed number. What does not fit is left out, and that is noted.
+pub struct Writer<'a> {
+    bytes: &'a mut [u8],
+    length: usize,
+    cut: bool,
+}
+
+impl uWrite for Writer<'_> {
+    type Error = Infallible;
+
+    #[inline(never)]
+    fn write_str(&mut self, text: &str) -> Result<(), Infallible> {
+        let space = self.bytes.len() - self.length;
+        let fitting = text.floor_char_boundary(space);
+        // Nothing after a cut: a later short piece would look like the next word.
+        if self.cut {
+            return Ok(());
+        }
+        self.cut = fitting < text.len();
+        for (to, from) in self.bytes.iter_mut().skip(self.length).zip(text.bytes().take(fitting)) {
+            *to = from;
+        }
+        self.length += fitting;
+        Ok(())
+    }
+}
+
+/// What formats a text: made by the macros.
+pub type Format<'a> = dyn FnMut(&mut Writer<'_>) -> Result<(), Infallible> + 'a;
+
+/// Formats into bytes; gives the length, and whether something was left out.
+#[inline(never)]
+fn fill(bytes: &mut [u8], format: &mut Format) -> (usize, bool) {
+    let mut writer = Writer { bytes, length: 0, cut: false };
+    let Ok(()) = format(&mut writer);
+    (writer.length, writer.cut)
+}
 
 /// A message of at most `N` bytes of UTF-8. What does not fit is left out: a message is better cut than lost.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Text<const N: usize>(heapless::String<N>);
+#[derive(Clone, Debug)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
 
 impl<const N: usize> Text<N> {
     /// An empty text.
     pub const fn new() -> Self {
-        Self(heapless::String::new())
+        Self { bytes: [0; N], length: 0 }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self
+    }
+
+    /// What `format` writes. Use [`text!`](crate::text).
+    pub fn build(format: &mut Format) -> Self {
+        let mut text = Self::new();
+        (text.length, _) = fill(&mut text.bytes, format);
+        text
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> PartialEq for Text<N> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 
 impl<const N: usize> Deref for Text<N> {
     type Target = str;
     fn deref(&self) -> &str {
-        &self.0
+        as_text(&self.bytes, self.length)
     }
 }
 
 impl<const N: usize> From<&str> for Text<N> {
     fn from(text: &str) -> Self {
-        let mut new = Self::new();
-        let Ok(()) = new.write_str(text);
-        new
-    }
-}
-
-impl<const N: usize> uWrite for Text<N> {
-    type Error = Infallible;
-    fn write_str(&mut self, text: &str) -> Result<(), Infallible> {
-        for character in text.chars() {
-            if self.0.push(character).is_err() {
-                break;
-            }
-        }
-        Ok(())
+        Self::build(&mut |writer| writer.write_str(text))
     }
 }
 
@@ -52,42 +103,60 @@ impl<const N: usize> uDisplay for Text<N> {
     }
 }
 
-/// Bytes from outside (a process name, a path from the kernel) made fit for a log: control characters, quotes' worst
-/// friends and whatever is not UTF-8 become `?`.
+/// The first bytes of a buffer that a [`Writer`] filled: whole characters of `str`s, so always UTF-8.
+fn as_text(bytes: &[u8], length: usize) -> &str {
+    core::str::from_utf8(bytes.get(..length).unwrap_or_default()).unwrap_or_default()
+}
+
+/// A path of at most 255 bytes; longer ones are refused, never cut.
+pub type PathText = Text<255>;
+
+/// The path that `format` writes. Use [`path!`](crate::path).
+#[inline(never)]
+pub fn build_path(format: &mut Format) -> Result<PathText, Error> {
+    let mut path = PathText::new();
+    let (length, cut) = fill(&mut path.bytes, format);
+    path.length = length;
+    match cut {
+        false => Ok(path),
+        true => Err(path_too_long(&path)),
+    }
+}
+
+/// Bytes from outside (a process name, a label) made fit for a log: control characters and whatever is not UTF-8
+/// become `?`.
 pub fn printable<const N: usize>(bytes: &[u8]) -> Text<N> {
-    let mut text = Text::new();
+    Text::build(&mut |writer| write_printable(writer, bytes))
+}
+
+#[inline(never)]
+fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             let shown = if character.is_control() { '?' } else { character };
-            let Ok(()) = text.write_char(shown);
+            writer.write_str(shown.encode_utf8(&mut [0; 4]))?;
         }
         if !chunk.invalid().is_empty() {
-            let Ok(()) = text.write_char('?');
+            writer.write_str("?")?;
         }
     }
-    text
+    Ok(())
 }
 
-/// A text of the named capacity from a ufmt format string, cut when full.
+/// A text of the wanted capacity from a ufmt format string, cut when full.
 #[macro_export]
 macro_rules! text {
-    ($($arg:tt)*) => {{
-        let mut text = $crate::text::Text::new();
-        let Ok(()) = ufmt::uwrite!(text, $($arg)*);
-        text
-    }};
+    ($($arg:tt)*) => {
+        $crate::text::Text::build(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
+    };
 }
 
-/// A path from a ufmt format string, or an error when it does not fit into [`PathText`].
+/// A path from a ufmt format string, or an error when it does not fit into a [`PathText`](crate::text::PathText).
 #[macro_export]
 macro_rules! path {
-    ($($arg:tt)*) => {{
-        let mut path = $crate::text::PathText::new();
-        match ufmt::uwrite!(path, $($arg)*) {
-            Ok(()) => Ok(path),
-            Err(_) => Err($crate::text::path_too_long(&path)),
-        }
-    }};
+    ($($arg:tt)*) => {
+        $crate::text::build_path(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
+    };
 }
 
 /// What [`path!`](crate::path) fails with.
@@ -145,7 +214,7 @@ mod tests {
     fn a_full_path_is_an_error() {
         let long = "x".repeat(300);
         assert!(path!("/{}", long.as_str()).is_err());
-        assert_eq!(path!("/{}", "a").unwrap(), "/a");
+        assert_eq!(&*path!("/{}", "a").unwrap(), "/a");
     }
 
     #[test]

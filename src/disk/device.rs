@@ -4,7 +4,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
-use rustix::fs::{AtFlags, CWD, FileType, Mode};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 /// A block device's number.
@@ -57,18 +57,18 @@ pub struct Disk {
 
 /// The number of the block device at `path`, symbolic links followed.
 pub fn number_of(path: &str) -> Result<Number, Error> {
-    let status = rustix::fs::statat(CWD, path, AtFlags::empty())
-        .doing("looking at the device", path)
-        .map_err(Error::as_refusal)?;
+    let status =
+        files::status(path).doing("looking at the device", path).map_err(Error::as_refusal)?;
     if !FileType::from_raw_mode(status.st_mode).is_block_device() {
         return Err(Error::refused("looking at the device", path, "it is not a block device"));
     }
-    Ok(Number::from_stat(status.st_rdev as u64))
+    Ok(Number::from_stat(status.st_rdev))
 }
 
 /// The kernel's name of a device.
 pub fn name_of(number: Number) -> Result<Text<32>, Error> {
-    let path = crate::path!("{}/uevent", number.folder()?)?;
+    let folder = number.folder()?;
+    let path = crate::path!("{}/uevent", folder)?;
     let mut buffer = [0; 1024];
     let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
     let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
@@ -77,7 +77,8 @@ pub fn name_of(number: Number) -> Result<Text<32>, Error> {
 
 /// True when the device is a partition.
 pub fn is_partition(number: Number) -> Result<bool, Error> {
-    Ok(files::exists(&crate::path!("{}/partition", number.folder()?)?))
+    let folder = number.folder()?;
+    Ok(files::exists(&crate::path!("{}/partition", folder)?))
 }
 
 /// The whole disk that a device is, or is a partition of.
@@ -86,7 +87,8 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
         return Ok(number);
     }
     // ".." through the symbolic link that the folder is: the disk's folder.
-    let path = crate::path!("{}/../dev", number.folder()?)?;
+    let folder = number.folder()?;
+    let path = crate::path!("{}/../dev", folder)?;
     let mut buffer = [0; 32];
     let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
     Number::parse(text).ok_or_else(|| Error::failed("reading", &path, "it is not a device number"))
@@ -94,7 +96,8 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
 
 /// What stacks (device-mapper, md, loop) name as the devices they lie on; the first few of them.
 pub fn slaves(number: Number) -> Result<heapless::Vec<Number, 8>, Error> {
-    let folder = crate::path!("{}/slaves", number.folder()?)?;
+    let folder = number.folder()?;
+    let folder = crate::path!("{}/slaves", folder)?;
     let mut found = heapless::Vec::new();
     let mut visit = |name: &str| -> Result<(), Error> {
         let path = crate::path!("{}/{}/dev", folder, name)?;
@@ -107,7 +110,7 @@ pub fn slaves(number: Number) -> Result<heapless::Vec<Number, 8>, Error> {
         Ok(())
     };
     let mut result = Ok(());
-    let listed = files::for_each_entry(&folder, |name| {
+    let listed = files::for_each_entry(&folder, &mut |name| {
         result = visit(name);
         if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -139,7 +142,7 @@ pub fn disk(number: Number) -> Result<Disk, Error> {
 pub fn partition_at(disk: &str, start: u64) -> Option<Number> {
     let folder = crate::path!("/sys/class/block/{}", disk).ok()?;
     let mut found = None;
-    let listed = files::for_each_entry(&folder, |name| {
+    let listed = files::for_each_entry(&folder, &mut |name| {
         let Ok(path) = crate::path!("{}/{}/start", folder, name) else {
             return ControlFlow::Continue(());
         };
@@ -156,9 +159,9 @@ pub fn partition_at(disk: &str, start: u64) -> Option<Number> {
     listed.ok().and(found)
 }
 
-/// Makes a device node, mode 0600. mknod(2).
-pub fn make_node(path: &str, kind: FileType, device: rustix::fs::Dev) -> Result<(), Error> {
-    rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device)
+/// Makes the node of a block device, mode 0600.
+pub fn make_node(path: &str, number: Number) -> Result<(), Error> {
+    files::make_node(path, FileType::BlockDevice, number.to_dev())
         .doing("making the device node", path)
 }
 

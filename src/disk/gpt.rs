@@ -68,11 +68,13 @@ fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {
 /// The name: 36 UTF-16 units at byte 56.
 fn name(entry: &[u8]) -> Text<36> {
     let units = (0..36).map(|index| little_endian::<2>(entry, 56 + 2 * index) as u16);
-    let mut name = Text::new();
-    for character in char::decode_utf16(units.take_while(|unit| *unit != 0)) {
-        let Ok(()) = name.write_char(character.unwrap_or('?'));
-    }
-    name
+    let name = units.take_while(|unit| *unit != 0);
+    Text::build(&mut |writer| {
+        for character in char::decode_utf16(name.clone()) {
+            writer.write_str(character.unwrap_or('?').encode_utf8(&mut [0; 4]))?;
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

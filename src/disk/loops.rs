@@ -1,13 +1,13 @@
 //! Loop devices: attached for our own mounts, and those of others that keep the target busy.
 
-use super::device::{self, Number};
+use super::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
 use crate::text::PathText;
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 /// The character device that hands out loop devices: misc 237 (Documentation/admin-guide/devices.txt).
@@ -47,7 +47,7 @@ pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Resul
 /// one of them; gives how many. Others are left alone.
 pub fn detach_all(nodes: &str, is_ours: impl Fn(Number) -> bool) -> u32 {
     let mut detached = 0;
-    let visit = |name: &str| {
+    let mut visit = |name: &str| {
         let attached = crate::path!("/sys/block/{}/loop/backing_file", name);
         if name.starts_with("loop") && attached.is_ok_and(|path| files::exists(&path)) {
             match detach_one(nodes, name, &is_ours) {
@@ -59,7 +59,7 @@ pub fn detach_all(nodes: &str, is_ours: impl Fn(Number) -> bool) -> u32 {
         ControlFlow::Continue(())
     };
     // Without /sys/block there is no loop device either.
-    let _ = files::for_each_entry("/sys/block", visit);
+    let _ = files::for_each_entry("/sys/block", &mut visit);
     detached
 }
 
@@ -88,11 +88,11 @@ fn minor_of(name: &str) -> Result<Number, Error> {
 fn open_node(nodes: &str, name: &str, kind: FileType, number: Number) -> Result<OwnedFd, Error> {
     let path = crate::path!("{}/{}", nodes, name)?;
     if !files::exists(&path) {
-        device::make_node(&path, kind, number.to_dev())?;
+        files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
     }
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR;
     // Opening the control node makes the kernel load the driver (char-major-10-237).
-    rustix::fs::open(path.as_str(), flags, Mode::empty())
+    files::open(&path, flags)
         .doing("opening", &path)
         .map_err(|error| error.advice("the kernel needs loop devices (CONFIG_BLK_DEV_LOOP)"))
 }

@@ -3,6 +3,10 @@
 use super::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
+use core::ffi::CStr;
+use core::time::Duration;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 /// One mount.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +68,7 @@ impl<'a> Mounts<'a> {
 
     /// The mount that is seen at `point`.
     pub fn at(&self, point: &str) -> Option<Mount<'a>> {
-        self.iter().rfind(|mount| mount.point().is_ok_and(|path| path == point))
+        self.iter().rfind(|mount| mount.point().is_ok_and(|path| &*path == point))
     }
 }
 
@@ -96,8 +100,10 @@ fn unescape(text: &str) -> Result<crate::text::PathText, Error> {
         }
         path.push(value.unwrap_or(byte)).map_err(|_| too_long())?;
     }
-    heapless::String::from_utf8(path)
-        .map_err(|_| Error::failed("reading the mount point", text, "it is not UTF-8"))
+    match core::str::from_utf8(&path) {
+        Ok(path) => crate::path!("{}", path),
+        Err(_) => Err(Error::failed("reading the mount point", text, "it is not UTF-8")),
+    }
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {
@@ -106,6 +112,73 @@ fn octal(digits: &[u8]) -> Option<u8> {
         Some(sum << 3 | digit)
     })?;
     u8::try_from(value).ok()
+}
+
+/// Mounts a file system. mount(2). Like its neighbours not generic: the copying of paths for the kernel is compiled
+/// once.
+#[inline(never)]
+pub fn mount_at(
+    source: &str,
+    point: &str,
+    kind: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<(), Errno> {
+    let mut bytes = [0; 64];
+    let data = terminated(data, &mut bytes)?;
+    rustix::mount::mount(source, point, kind, flags, data)
+}
+
+/// Changes the flags of a mount, and the options of its file system. Flags that are not repeated are dropped.
+#[inline(never)]
+pub fn remount(point: &str, flags: MountFlags, data: &str) -> Result<(), Errno> {
+    let mut bytes = [0; 64];
+    rustix::mount::mount_remount(point, flags, terminated(data, &mut bytes)?)
+}
+
+/// Makes a file or directory appear in another place too.
+#[inline(never)]
+pub fn bind(source: &str, point: &str) -> Result<(), Errno> {
+    rustix::mount::mount_bind(source, point)
+}
+
+/// Keeps mounts made below from spreading to other namespaces, and the other way round.
+#[inline(never)]
+pub fn make_private(point: &str, below_too: bool) -> Result<(), Errno> {
+    let recursive =
+        if below_too { MountPropagationFlags::REC } else { MountPropagationFlags::empty() };
+    rustix::mount::mount_change(point, MountPropagationFlags::PRIVATE | recursive)
+}
+
+/// Unmounts. umount2(2), never through a symbolic link.
+#[inline(never)]
+pub fn unmount(point: &str) -> Result<(), Errno> {
+    rustix::mount::unmount(point, UnmountFlags::NOFOLLOW)
+}
+
+/// Takes a mount out of sight; what it shows stays alive for those who use it.
+#[inline(never)]
+pub fn detach(point: &str) -> Result<(), Errno> {
+    rustix::mount::unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+}
+
+/// Unmounts, giving those who look at every new mount (udev, a file manager) two seconds to finish.
+pub fn unmount_patiently(point: &str) -> Result<(), Errno> {
+    for _ in 0..20 {
+        match unmount(point) {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
+            result => return result,
+        }
+    }
+    Err(Errno::BUSY)
+}
+
+/// Mount data as the kernel takes it.
+fn terminated<'a>(data: &str, bytes: &'a mut [u8; 64]) -> Result<&'a CStr, Errno> {
+    let place =
+        bytes.get_mut(..data.len()).filter(|_| data.len() < 64).ok_or(Errno::NAMETOOLONG)?;
+    place.copy_from_slice(data.as_bytes());
+    CStr::from_bytes_until_nul(bytes).map_err(|_| Errno::INVAL)
 }
 
 #[cfg(test)]
@@ -125,7 +198,7 @@ mod tests {
         let mounts = Mounts::parse(TABLE.as_bytes());
         let all: Vec<_> = mounts.iter().collect();
         assert_eq!(all.len(), 5);
-        assert_eq!(all[2].point().unwrap(), "/mnt/a b\\c");
+        assert_eq!(&*all[2].point().unwrap(), "/mnt/a b\\c");
         assert_eq!((all[2].root, all[2].source), ("/sub", "/dev/root"));
         assert_eq!(mounts.at("/").unwrap().device, Number { major: 8, minor: 2 });
     }

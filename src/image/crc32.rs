@@ -3,32 +3,38 @@
 //! Eight tables of 1 KiB, built at first use: they cost .bss and no file. CRCs of neighbouring ranges can be combined,
 //! so that one pass over the bytes gives the CRC of each chunk and that of each gzip member.
 
-use std::sync::OnceLock;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Once;
 
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
-type Tables = [[u32; 256]; 8];
+type Table = [AtomicU32; 256];
 
-static TABLES: OnceLock<Tables> = OnceLock::new();
+/// Zeros in the file's .bss until they are built; atomics only because a static that changes must be.
+static TABLES: [Table; 8] = [const { [const { AtomicU32::new(0) }; 256] }; 8];
+static BUILT: Once = Once::new();
 
-fn tables() -> &'static Tables {
-    TABLES.get_or_init(|| {
-        let mut tables = [[0; 256]; 8];
-        for byte in 0..256u32 {
-            let mut value = byte;
+fn tables() -> &'static [Table; 8] {
+    BUILT.call_once(|| {
+        for (byte, entry) in (0..).zip(&TABLES[0]) {
+            let mut value: u32 = byte;
             for _ in 0..8 {
                 value = (value >> 1) ^ (POLYNOMIAL & (value & 1).wrapping_neg());
             }
-            tables[0][byte as usize] = value;
+            entry.store(value, Relaxed);
         }
-        for slice in 1..8 {
-            for byte in 0..256 {
-                let previous: u32 = tables[slice - 1][byte];
-                tables[slice][byte] = (previous >> 8) ^ tables[0][(previous & 0xff) as usize];
+        for [before, table] in TABLES.array_windows() {
+            for (entry, previous) in table.iter().zip(before) {
+                let previous = previous.load(Relaxed);
+                entry.store((previous >> 8) ^ at(&TABLES[0], previous), Relaxed);
             }
         }
-        tables
-    })
+    });
+    &TABLES
+}
+
+fn at(table: &Table, value: u32) -> u32 {
+    table[(value & 0xff) as usize].load(Relaxed)
 }
 
 /// Builds the tables now, so that nothing is built while the heap is sealed and time matters.
@@ -44,7 +50,6 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 /// The CRC-32 of a range whose CRC-32 is `crc`, followed by `bytes`.
 pub fn extend(crc: u32, bytes: &[u8]) -> u32 {
     let [t0, t1, t2, t3, t4, t5, t6, t7] = tables();
-    let at = |table: &[u32; 256], value: u32| table[(value & 0xff) as usize];
     let mut state = !crc;
     let (words, rest) = bytes.as_chunks::<8>();
     for &[a, b, c, d, e, f, g, h] in words {

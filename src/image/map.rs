@@ -5,8 +5,9 @@
 
 use super::crc32;
 use crate::error::{Doing, Error};
+use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{MemfdFlags, OFlags};
 
 /// Bytes per chunk in the file.
 pub const RECORD: u64 = 8;
@@ -37,8 +38,7 @@ impl ChunkMap {
 
     /// Opens a map that was stored.
     pub fn open(path: &str) -> Result<Self, Error> {
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing("opening", path)?;
+        let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
         Ok(Self { file })
     }
 

@@ -1,8 +1,9 @@
 //! Where the bytes of an image file are read from.
 
 use crate::error::{Doing, Error};
+use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 /// Bytes that can be read at any place.
 pub trait Source {
@@ -21,8 +22,8 @@ pub struct FileSource {
 impl FileSource {
     /// Opens a regular file for reading.
     pub fn open(path: &str) -> Result<Self, Error> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let file = rustix::fs::open(path, flags, Mode::empty()).doing("opening", path)?;
+        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let file = files::open(path, flags).doing("opening", path)?;
         let status = rustix::fs::fstat(&file).doing("reading the status of", path)?;
         if !rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() {
             return Err(Error::refused("opening", path, "it is not a regular file"));

@@ -7,7 +7,7 @@ use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
 use crate::text::{Size, Text};
 use crate::{disk, files};
-use rustix::fs::{AtFlags, CWD, Stat};
+use rustix::fs::Stat;
 
 /// The inode of the first PID namespace of a kernel: PROC_PID_INIT_INO in include/linux/proc_ns.h.
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -61,7 +61,7 @@ pub fn root() -> Result<(), Error> {
 }
 
 fn look(path: &str) -> Result<Stat, Error> {
-    rustix::fs::statat(CWD, path, AtFlags::empty()).doing("looking at", path)
+    files::status(path).doing("looking at", path)
 }
 
 fn identity(status: &Stat) -> (u64, u64) {

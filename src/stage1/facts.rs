@@ -159,14 +159,14 @@ fn refuse_stacks(disk: &Disk) -> Result<(), Error> {
             return ControlFlow::Break(());
         };
         // A place without that folder has no holders.
-        let _ = files::for_each_entry(&path, |name| {
+        let _ = files::for_each_entry(&path, &mut |name| {
             holder = Text::from(name);
             ControlFlow::Break(())
         });
         if holder.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     if look_below(&folder).is_continue() {
-        files::for_each_entry(&folder, |name| match crate::path!("{}/{}", folder, name) {
+        files::for_each_entry(&folder, &mut |name| match crate::path!("{}/{}", folder, name) {
             Ok(place) => look_below(&place),
             Err(_) => ControlFlow::Continue(()),
         })
@@ -242,7 +242,7 @@ fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Er
 
 /// True when a device, or the file system that a file lies on, is part of a disk.
 fn lies_on(path: &str, disk: Number) -> bool {
-    let Ok(status) = rustix::fs::stat(path) else {
+    let Ok(status) = files::status(path) else {
         return false;
     };
     let device = match FileType::from_raw_mode(status.st_mode).is_block_device() {

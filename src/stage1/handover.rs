@@ -8,13 +8,14 @@ use super::facts::{Flavour, Init};
 use super::ramfs::Ramfs;
 use super::staging::interrupted;
 use super::undo::{Change, Undo, resize};
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::names;
 use crate::text::Size;
 use core::time::Duration;
-use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal};
@@ -29,7 +30,7 @@ const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
 /// sysvinit's named pipe for requests, when there is one.
 pub fn control_pipe() -> Option<&'static str> {
     CONTROL_PIPES.into_iter().find(|path| {
-        let status = rustix::fs::stat(*path);
+        let status = files::status(path);
         status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
     })
 }
@@ -45,8 +46,7 @@ pub fn hand_over(
         make_room_in_run(undo)?;
     }
     let program = ramfs.inside(names::PROGRAM)?;
-    rustix::mount::mount_bind(program.as_str(), init.path.as_str())
-        .doing("binding this program over", &init.path)?;
+    mounts::bind(&program, &init.path).doing("binding this program over", &init.path)?;
     undo.note(Change::Mounted(init.path.clone()))?;
     ask(init)?;
     match wait(ramfs, patience) {
@@ -75,8 +75,8 @@ fn ask_sysvinit() -> Result<(), Error> {
     let path = control_pipe()
         .ok_or_else(|| Error::failed("asking init", "/run/initctl", "the pipe is gone"))?;
     // Non-blocking: without a reader this must fail, not hang.
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let pipe = rustix::fs::open(path, flags, Mode::empty()).doing("asking init through", path)?;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+    let pipe = files::open(path, flags).doing("asking init through", path)?;
     files::write_all(&pipe, &request).doing("asking init through", path)
 }
 
@@ -100,7 +100,7 @@ fn wait(ramfs: &Ramfs, patience: Duration) -> Result<(), Error> {
 fn revoke(ramfs: &Ramfs, error: Error) -> Result<(), Error> {
     let plan = ramfs.inside(names::PLAN)?;
     let revoked = ramfs.inside(names::REVOKED)?;
-    match rustix::fs::rename(plan.as_str(), revoked.as_str()) {
+    match files::rename(&plan, &revoked) {
         Ok(()) => Err(error),
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Error::os("taking back", &plan, errno)),
@@ -110,7 +110,7 @@ fn revoke(ramfs: &Ramfs, error: Error) -> Result<(), Error> {
 /// Makes /run larger when systemd would silently refuse for lack of room in it.
 fn make_room_in_run(undo: &mut Undo) -> Result<(), Error> {
     let path = "/run";
-    let space = rustix::fs::statvfs(path).doing("looking at the space in", path)?;
+    let space = files::space(path).doing("looking at the space in", path)?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let wanted = ROOM_IN_RUN + (2 << 20);
     if free >= wanted {

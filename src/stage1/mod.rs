@@ -33,7 +33,7 @@ use budget::Budget;
 use core::time::Duration;
 use facts::Facts;
 use ramfs::Ramfs;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use undo::Undo;
 
 /// The log that stage 2 leaves on the old root when it gives up before the first write.
@@ -226,8 +226,8 @@ fn log_image(
 
 fn check_work_dir(options: &Options) -> Result<(), Error> {
     let path = options.work_dir.as_str();
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    rustix::fs::open(path, flags, Mode::empty())
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+    files::open(path, flags)
         .doing("opening the work directory", path)
         .map_err(Error::as_refusal)
         .map(drop)
@@ -269,8 +269,8 @@ fn log_device(options: &Options, target: Number) -> Result<Option<LogPlan>, Erro
         return Err(refuse("it lies on the disk that will be overwritten")
             .advice("name a partition of another disk"));
     }
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).doing("opening", path)?;
+    let flags = OFlags::RDONLY;
+    let file = files::open(path, flags).doing("opening", path)?;
     let mut disk = DeviceReader { file, path };
     let file_system = match fat::open(&mut disk, 0)? {
         Some(_) => "vfat",
@@ -383,7 +383,7 @@ fn boot_plan(image: &Examined) -> Result<BootPlan, Error> {
 }
 
 fn budget(facts: &Facts, scan: &Scan, furnishings: usize) -> Result<Budget, Error> {
-    let program = rustix::fs::stat("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
+    let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
     let map = u64::from(scan.chunks) * crate::image::map::RECORD;
     Ok(Budget {
         image: scan.staged_length,

@@ -5,12 +5,13 @@
 
 use super::undo::{Change, Undo};
 use crate::disk::device::{self, Number};
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::names;
-use crate::text::PathText;
+use crate::text::{PathText, Text};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::MountFlags;
 
 /// Where the fresh directory may be made: memory first, since there it leaves no trace on a disk.
 const PLACES: [&str; 4] = ["/run", "/dev/shm", "/tmp", "/"];
@@ -26,24 +27,21 @@ impl Ramfs {
     pub fn mount(size: u64, undo: &mut Undo) -> Result<Self, Error> {
         let path = fresh_directory()?;
         undo.note(Change::MadeDirectory(path.clone()))?;
-        let data = crate::path!("size={},mode=0700", size)?;
-        let data = std::ffi::CString::new(data.as_str()).unwrap_or_default();
-        rustix::mount::mount("takeover", path.as_str(), "tmpfs", MountFlags::empty(), &*data)
+        let data: Text<60> = crate::text!("size={},mode=0700", size);
+        mounts::mount_at("takeover", &path, "tmpfs", MountFlags::empty(), &data)
             .doing("mounting a tmpfs at", &path)?;
         undo.note(Change::Mounted(path.clone()))?;
         // What is mounted below must not appear in the namespaces of services.
-        rustix::mount::mount_change(path.as_str(), MountPropagationFlags::PRIVATE)
-            .doing("making private", &path)?;
+        mounts::make_private(&path, false).doing("making private", &path)?;
         let ramfs = Self { path };
         for name in [names::DEV, "proc", "sys", names::OLD, names::MOUNT, names::FURNISHINGS] {
             let directory = ramfs.inside(name)?;
-            rustix::fs::mkdir(directory.as_str(), Mode::RWXU).doing("making", &directory)?;
+            files::make_directory(&directory).doing("making", &directory)?;
         }
         for (kind, name) in [("proc", "proc"), ("sysfs", "sys")] {
             let point = ramfs.inside(name)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            rustix::mount::mount(kind, point.as_str(), kind, flags, None)
-                .doing("mounting", &point)?;
+            mounts::mount_at(kind, &point, kind, flags, "").doing("mounting", &point)?;
             undo.note(Change::Mounted(point))?;
         }
         Ok(ramfs)
@@ -58,9 +56,9 @@ impl Ramfs {
     pub fn make_nodes(&self, disk: &str, number: Number, undo: &mut Undo) -> Result<(), Error> {
         let node = self.inside(names::DEV)?;
         let disk = crate::path!("{}/{}", node, disk)?;
-        device::make_node(&disk, FileType::BlockDevice, number.to_dev())?;
+        device::make_node(&disk, number)?;
         let null = crate::path!("{}/null", node)?;
-        device::make_node(&null, FileType::CharacterDevice, rustix::fs::makedev(1, 3))?;
+        make_character_node(&null, rustix::fs::makedev(1, 3))?;
         for name in ["console", "kmsg", "watchdog"] {
             self.adopt_node(name, undo)?;
         }
@@ -76,25 +74,24 @@ impl Ramfs {
         /// Unix98 pseudo terminals have the major numbers 136 to 143; they work in devpts alone.
         const TERMINALS: core::ops::Range<u32> = 136..144;
         let old = crate::path!("/dev/{}", name)?;
-        let Ok(status) = rustix::fs::stat(old.as_str()) else {
+        let Ok(status) = files::status(&old) else {
             crate::debug!("there is no {}", old.as_str());
             return Ok(());
         };
         let new = crate::path!("{}/{}/{}", self.path.as_str(), names::DEV, name)?;
         let is_device = FileType::from_raw_mode(status.st_mode).is_char_device();
         if is_device && !TERMINALS.contains(&rustix::fs::major(status.st_rdev)) {
-            return device::make_node(&new, FileType::CharacterDevice, status.st_rdev);
+            return make_character_node(&new, status.st_rdev);
         }
         files::create(&new, b"")?;
-        rustix::mount::mount_bind(old.as_str(), new.as_str()).doing("binding", &old)?;
+        mounts::bind(&old, &new).doing("binding", &old)?;
         undo.note(Change::Mounted(new))
     }
 
     /// Copies this program, mode 0700.
     pub fn copy_program(&self) -> Result<u64, Error> {
         let from =
-            rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .doing("opening", "/proc/self/exe")?;
+            files::open("/proc/self/exe", OFlags::RDONLY).doing("opening", "/proc/self/exe")?;
         let path = self.inside(names::PROGRAM)?;
         let to = files::create(&path, b"")?;
         let mut length = 0;
@@ -113,6 +110,10 @@ impl Ramfs {
     }
 }
 
+fn make_character_node(path: &str, device: rustix::fs::Dev) -> Result<(), Error> {
+    files::make_node(path, FileType::CharacterDevice, device).doing("making the device node", path)
+}
+
 fn fresh_directory() -> Result<PathText, Error> {
     let mut random = [0; 8];
     files::read("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
@@ -120,7 +121,7 @@ fn fresh_directory() -> Result<PathText, Error> {
     let mut last = Error::failed("making a directory", "", "there is no place for it");
     for place in PLACES {
         let path = crate::path!("{}/takeover-{:016x}", place.trim_end_matches('/'), name)?;
-        match rustix::fs::mkdir(path.as_str(), Mode::RWXU).doing("making the directory", &path) {
+        match files::make_directory(&path).doing("making the directory", &path) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
         }

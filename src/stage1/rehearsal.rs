@@ -5,13 +5,12 @@
 
 use super::ramfs::Ramfs;
 use crate::disk::loops;
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::{FileSystem, names};
-use core::time::Duration;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::fs::OFlags;
+use rustix::mount::MountFlags;
 
 /// The length of the tiny file systems.
 const LENGTH: usize = 64 * 1024;
@@ -29,7 +28,7 @@ pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<()
     let path = ramfs.inside("rehearsal")?;
     drop(files::create(&path, image)?);
     let result = mount_once(ramfs, &path, kind);
-    rustix::fs::unlink(path.as_str()).doing("removing", &path)?;
+    files::remove(&path).doing("removing", &path)?;
     result.map_err(|error| {
         error
             .as_refusal()
@@ -38,21 +37,13 @@ pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<()
 }
 
 fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
-    let backing = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .doing("opening", path)?;
+    let backing = files::open(path, OFlags::RDWR).doing("opening", path)?;
     let device = loops::attach(&ramfs.inside(names::DEV)?, &backing, 0, 0)?;
     let point = ramfs.inside(names::MOUNT)?;
     let name = kind.name();
-    rustix::mount::mount(device.path.as_str(), point.as_str(), name, MountFlags::RDONLY, None)
+    mounts::mount_at(&device.path, &point, name, MountFlags::RDONLY, "")
         .doing("mounting a small file system of the type", name)?;
-    // udev may be looking at the new device.
-    for _ in 0..20 {
-        match rustix::mount::unmount(point.as_str(), UnmountFlags::NOFOLLOW) {
-            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(50)),
-            result => return result.doing("unmounting", &point),
-        }
-    }
-    Err(Error::os("unmounting", &point, Errno::BUSY))
+    mounts::unmount_patiently(&point).doing("unmounting", &point)
 }
 
 fn put(image: &mut [u8], at: usize, bytes: &[u8]) {

@@ -4,12 +4,12 @@
 //! files of ours live on our own memory file system and go with its mount; directories are removed only when empty,
 //! so a mount that stayed protects what is behind it.
 
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
+use crate::files;
 use crate::sys::process;
-use crate::text::PathText;
-use core::time::Duration;
+use crate::text::{PathText, Text};
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 
 /// One change, by what takes it back.
 pub enum Change {
@@ -61,7 +61,7 @@ fn take_back(change: Change) {
     let result = match &change {
         Change::Mounted(path) => unmount(path),
         Change::MadeDirectory(path) => {
-            rustix::fs::rmdir(path.as_str()).doing("removing the directory", path)
+            files::remove_directory(path).doing("removing the directory", path)
         }
         Change::SwappedOff(path, priority) => swap_on(path, *priority),
         Change::Resized(path, flags, size) => resize(path, *flags, *size),
@@ -71,16 +71,12 @@ fn take_back(change: Change) {
     }
 }
 
-/// Unmounts, giving others that look at it (udev, a file manager) a second to finish.
 fn unmount(path: &str) -> Result<(), Error> {
-    for _ in 0..10 {
-        match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
-            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
-            result => return result.doing("unmounting", path),
-        }
+    match mounts::unmount_patiently(path) {
+        // Only memory of ours and a bind mount of it: letting the last user go first is harmless.
+        Err(Errno::BUSY) => mounts::detach(path).doing("detaching", path),
+        result => result.doing("unmounting", path),
     }
-    // Only memory of ours and a bind mount of it: letting the last user go first is harmless.
-    rustix::mount::unmount(path, UnmountFlags::DETACH).doing("detaching", path)
 }
 
 fn swap_on(path: &str, priority: i32) -> Result<(), Error> {
@@ -90,7 +86,6 @@ fn swap_on(path: &str, priority: i32) -> Result<(), Error> {
 
 /// Gives a tmpfs another size limit, in bytes; everything else about it stays.
 pub fn resize(path: &str, flags: rustix::mount::MountFlags, size: u64) -> Result<(), Error> {
-    let data = crate::path!("size={}", size)?;
-    let data = std::ffi::CString::new(data.as_str()).unwrap_or_default();
-    rustix::mount::mount_remount(path, flags, &data).doing("resizing", path)
+    let data: Text<40> = crate::text!("size={}", size);
+    mounts::remount(path, flags, &data).doing("resizing", path)
 }

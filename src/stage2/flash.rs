@@ -25,13 +25,19 @@ const ZERO_RUN: u64 = 16 << 20;
 pub struct Buffers {
     slots: [&'static mut [u8]; SLOTS],
     head: &'static mut [u8],
+    /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
+    zeros: &'static [u8],
 }
+
+/// How many zeros are written at once, in bytes.
+const ZEROS: usize = 64 * 1024;
 
 impl Buffers {
     /// Maps the buffers: (3 + 1) times 1 MiB and 32 KiB.
     pub fn map() -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
-        Ok(Self { slots: [map()?, map()?, map()?], head: map()? })
+        let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
+        Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros })
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
@@ -135,11 +141,11 @@ pub fn flash<S: Source>(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    let Buffers { slots: [a, b, c], head } = buffers;
+    let Buffers { slots: [a, b, c], head, zeros } = buffers;
     let ring = Ring::new([a, b, c]);
     decoder.restart();
     std::thread::scope(|scope| {
-        let write = || write(&ring, target, shared);
+        let write = || write(&ring, target, zeros, shared);
         std::thread::Builder::new()
             .stack_size(64 * 1024)
             .spawn_scoped(scope, write)
@@ -259,8 +265,7 @@ fn padded(buffer: &[u8], length: usize, block: usize) -> &[u8] {
 }
 
 /// The writing thread: does what is queued until the ring is closed or something fails.
-fn write(ring: &Ring, target: &Target, shared: &Shared) {
-    static ZEROS: Zeros = Zeros([0; 4096]);
+fn write(ring: &Ring, target: &Target, zeros: &[u8], shared: &Shared) {
     loop {
         let result = match ring.next() {
             Ok(None) => return,
@@ -271,9 +276,7 @@ fn write(ring: &Ring, target: &Target, shared: &Shared) {
                 ring.give_back(slot);
                 result
             }
-            Ok(Some(Work::Zero(run))) => {
-                target.zero(run.start, run.end - run.start, &ZEROS.0, shared)
-            }
+            Ok(Some(Work::Zero(run))) => target.zero(run.start, run.end - run.start, zeros, shared),
             Err(error) => Err(error),
         };
         if let Err(error) = result {
@@ -282,7 +285,3 @@ fn write(ring: &Ring, target: &Target, shared: &Shared) {
         }
     }
 }
-
-/// Zeros that O_DIRECT can write.
-#[repr(align(4096))]
-struct Zeros([u8; 4096]);

@@ -4,6 +4,7 @@
 
 use crate::disk::device;
 use crate::disk::loops;
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::{BootPlan, Plan, names};
@@ -12,9 +13,9 @@ use crate::sys::block;
 use crate::text::PathText;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 /// How often furnishing is tried.
 const TRIES: u32 = 3;
@@ -41,8 +42,7 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
 
 /// Makes the kernel see the new partitions. A kernel without a parser for them sees none, and that is no error.
 fn reread_table(disk: &str) -> Result<(), Error> {
-    let file = rustix::fs::open(disk, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .doing("opening", disk)?;
+    let file = files::open(disk, OFlags::RDWR).doing("opening", disk)?;
     for _ in 0..20 {
         match block::reread_partitions(&file) {
             Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
@@ -94,12 +94,12 @@ impl BootPartition<'_> {
         let point = crate::path!("{}/{}", self.base, names::MOUNT)?;
         let (device, loop_device) = self.device()?;
         let kind = self.boot.file_system.name();
-        rustix::mount::mount(device.as_str(), point.as_str(), kind, flags, None)
+        mounts::mount_at(&device, &point, kind, flags, "")
             .doing("mounting the new boot partition", &device)?;
         drop(loop_device);
         let result = work(&point);
-        let unmounted = unmount(&point);
-        if let Ok(file) = rustix::fs::open(device.as_str(), OFlags::RDONLY, Mode::empty()) {
+        let unmounted = mounts::unmount_patiently(&point).doing("unmounting", &point);
+        if let Ok(file) = files::open(&device, OFlags::RDONLY) {
             // Best effort: the next mount reads through the cache of this node.
             let _ = block::flush_buffers(&file);
         }
@@ -111,12 +111,11 @@ impl BootPartition<'_> {
         if let Some(number) = device::partition_at(&self.plan.target.name, self.boot.start) {
             let path = crate::path!("{}/{}/boot-partition", self.base, names::DEV)?;
             // Left over from an earlier try, perhaps with another number.
-            let _ = rustix::fs::unlink(path.as_str());
-            device::make_node(&path, FileType::BlockDevice, number.to_dev())?;
+            let _ = files::remove(&path);
+            device::make_node(&path, number)?;
             return Ok((path, None));
         }
-        let disk = rustix::fs::open(self.disk, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .doing("opening", self.disk)?;
+        let disk = files::open(self.disk, OFlags::RDWR).doing("opening", self.disk)?;
         let nodes = crate::path!("{}/{}", self.base, names::DEV)?;
         let device = loops::attach(&nodes, &disk, self.boot.start, self.boot.length)?;
         crate::debug!("the kernel knows no such partition: using {}", device.path.as_str());
@@ -129,9 +128,8 @@ impl BootPartition<'_> {
         let path = crate::path!("{}/{}", point, to)?;
         let fresh = crate::path!("{}.new", path.as_str())?;
         make_parents(point, to)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = rustix::fs::open(fresh.as_str(), flags, Mode::RUSR | Mode::WUSR)
-            .doing("making", &fresh)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let file = files::open(&fresh, flags).doing("making", &fresh)?;
         let mut buffer = [0; 4096];
         loop {
             let count = files::read_to_end(&source, &mut buffer).doing("reading", from)?;
@@ -142,14 +140,13 @@ impl BootPartition<'_> {
             files::write_all(&file, piece).doing("writing", &fresh)?;
         }
         rustix::fs::fsync(&file).doing("syncing", &fresh)?;
-        rustix::fs::rename(fresh.as_str(), path.as_str()).doing("renaming", &fresh)
+        files::rename(&fresh, &path).doing("renaming", &fresh)
     }
 
     fn compare(&self, point: &str, from: &str, to: &str) -> Result<(), Error> {
         let source = self.source(from)?;
         let path = crate::path!("{}/{}", point, to)?;
-        let file = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing("opening", &path)?;
+        let file = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
         let (mut wanted, mut found) = ([0; 4096], [0; 4096]);
         loop {
             let length = files::read_to_end(&source, &mut wanted).doing("reading", from)?;
@@ -165,8 +162,7 @@ impl BootPartition<'_> {
 
     fn source(&self, from: &str) -> Result<OwnedFd, Error> {
         let path = crate::path!("{}/{}/{}", self.base, names::FURNISHINGS, from)?;
-        rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing("opening", &path)
+        files::open(&path, OFlags::RDONLY).doing("opening", &path)
     }
 }
 
@@ -174,21 +170,10 @@ impl BootPartition<'_> {
 fn make_parents(point: &str, to: &str) -> Result<(), Error> {
     for (at, _) in to.match_indices('/') {
         let directory = crate::path!("{}/{}", point, to.get(..at).unwrap_or_default())?;
-        match rustix::fs::mkdir(directory.as_str(), Mode::RWXU) {
+        match files::make_directory(&directory) {
             Err(Errno::EXIST) => {}
             result => result.doing("making", &directory)?,
         }
     }
     Ok(())
-}
-
-/// Unmounts, giving whoever looks at a new mount (udev on a rescue system) two seconds.
-fn unmount(point: &str) -> Result<(), Error> {
-    for _ in 0..20 {
-        match rustix::mount::unmount(point, UnmountFlags::NOFOLLOW) {
-            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
-            result => return result.doing("unmounting", point),
-        }
-    }
-    Err(Error::os("unmounting", point, Errno::BUSY))
 }

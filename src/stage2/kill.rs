@@ -72,7 +72,7 @@ fn wait(steps: u32, shared: &Shared) -> bool {
 /// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread.
 fn for_each_process(mut visit: impl FnMut(u32, &str)) {
     let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
-    let result = files::for_each_entry("/proc", |name| {
+    let result = files::for_each_entry("/proc", &mut |name| {
         let id = name.parse().unwrap_or(0);
         if id > 1 && id != own {
             // A process that is gone by now has no file.

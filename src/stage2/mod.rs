@@ -17,6 +17,7 @@ pub use flash::Buffers;
 pub use target::Target;
 
 use crate::error::{Doing, Error};
+use crate::files;
 use crate::image::crc32;
 use crate::image::decode::Decoder;
 use crate::image::format::Stream;
@@ -115,7 +116,7 @@ pub fn flash_here<S: Source>(
 /// The figures of the result line that this process knows.
 fn totals(plan: &Plan, base: &str) -> Totals {
     let root = if base.is_empty() { "/" } else { base };
-    let used = rustix::fs::statvfs(root).map_or(0, |space| {
+    let used = files::space(root).map_or(0, |space| {
         space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize)
     });
     Totals {

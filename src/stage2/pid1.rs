@@ -7,7 +7,7 @@
 use super::worker::{self, End};
 use super::{keep_log, totals};
 use crate::disk::device::Number;
-use crate::disk::mounts::Mounts;
+use crate::disk::mounts::{self, Mounts};
 use crate::error::{Doing, Error};
 use crate::log::Stopwatch;
 use crate::plan::{LogPlan, OnFailure, Plan, names};
@@ -21,7 +21,6 @@ use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountPropagationFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::system::RebootCommand;
 
@@ -60,7 +59,7 @@ pub fn claim() -> Arrival {
     ) else {
         return Arrival::NotOurs;
     };
-    match rustix::fs::rename(plan.as_str(), claimed.as_str()) {
+    match files::rename(&plan, &claimed) {
         Ok(()) => Arrival::Claimed(ramfs),
         Err(_) => Arrival::Revoked,
     }
@@ -69,8 +68,8 @@ pub fn claim() -> Arrival {
 /// The mount point of the file system that holds this program: a tmpfs mounted whole, not the bind mount of one file.
 fn find_ramfs() -> Result<Option<PathText>, Error> {
     let path = "/proc/self/exe";
-    let status = rustix::fs::stat(path).doing("looking at", path)?;
-    let device = Number::from_stat(status.st_dev as u64);
+    let status = files::status(path).doing("looking at", path)?;
+    let device = Number::from_stat(status.st_dev);
     let mut buffer = [0; 64 * 1024];
     let mounts = Mounts::read(&mut buffer)?;
     let ours = mounts
@@ -94,8 +93,7 @@ fn leave(ramfs: &str) -> Result<Infallible, Error> {
     // Refused in a PID namespace, where Ctrl-Alt-Del does not reach anyway.
     let _ = process::disable_ctrl_alt_del();
     open_console(ramfs)?;
-    let propagation = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", propagation).doing("making private", "/")?;
+    mounts::make_private("/", true).doing("making private", "/")?;
     rustix::process::chdir(ramfs).doing("entering", ramfs)?;
     rustix::process::pivot_root(".", names::OLD).doing("pivoting to", ramfs)?;
     rustix::process::chdir("/").doing("entering", "/")?;
@@ -108,7 +106,7 @@ fn open_console(base: &str) -> Result<(), Error> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::APPEND;
     let open = |name| {
         let path = crate::path!("{}/{}/{}", base, names::DEV, name)?;
-        rustix::fs::open(path.as_str(), flags, Mode::empty()).doing("opening", &path)
+        files::open(&path, flags).doing("opening", &path)
     };
     let console = open("console").or_else(|_| open("null"))?;
     process::become_stdio(console).doing("becoming", "standard input and output")
@@ -138,26 +136,23 @@ fn path_of(name: &str) -> PathText {
 }
 
 fn open_logs() {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(path_of(names::LOG).as_str(), flags, Mode::RUSR) {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+    if let Ok(file) = files::open(&path_of(names::LOG), flags) {
         log::to_file(file);
     }
     // Without it the kernel lets only ten lines in five seconds pass.
-    if let Ok(file) =
-        rustix::fs::open("/proc/sys/kernel/printk_devkmsg", OFlags::WRONLY, Mode::empty())
-    {
+    if let Ok(file) = files::open("/proc/sys/kernel/printk_devkmsg", OFlags::WRONLY) {
         let _ = files::write_all(&file, b"on");
     }
-    if let Ok(kmsg) = rustix::fs::open("/dev/kmsg", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-    {
+    if let Ok(kmsg) = files::open("/dev/kmsg", OFlags::WRONLY) {
         log::to_kernel_log(kmsg);
     }
 }
 
 /// Takes over the watchdog, if there is one: the old init has fed it, and it would bite in some seconds.
 fn open_watchdog() -> Option<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let watchdog = rustix::fs::open("/dev/watchdog", flags, Mode::empty()).ok()?;
+    let flags = OFlags::WRONLY;
+    let watchdog = files::open("/dev/watchdog", flags).ok()?;
     crate::info!("the watchdog is ours");
     Some(watchdog)
 }

@@ -3,13 +3,14 @@
 use crate::disk::gpt;
 use crate::disk::table::SECTOR;
 use crate::error::{Doing, Error};
+use crate::files;
 use crate::plan::Plan;
 use crate::progress::Shared;
 use crate::sys::block;
 use crate::text::Text;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 /// The unit in which a failed write is tried again, in bytes: the physical sector of most media.
@@ -32,12 +33,12 @@ impl Target {
     /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
     pub fn open(path: &str, plan: &Plan) -> Result<Self, Error> {
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL | OFlags::CLOEXEC;
-        let disk = rustix::fs::open(path, flags, Mode::empty())
-            .doing("claiming the disk", path)
-            .map_err(|error| {
-                error.advice("something still uses it: a mount, swap, LVM, md, or a program that has claimed it")
-            })?;
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL;
+        let disk = files::open(path, flags).doing("claiming the disk", path).map_err(|error| {
+            error.advice(
+                "something still uses it: a mount, swap, LVM, md, or a program that has claimed it",
+            )
+        })?;
         let size = block::size(&disk).doing("asking the size of", path)?;
         if size != plan.target.size {
             return Err(Error::failed("looking at the disk", path, "its size has changed")

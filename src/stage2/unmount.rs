@@ -8,12 +8,12 @@
 use super::target::Target;
 use crate::disk::device::{self, Number};
 use crate::disk::loops;
-use crate::disk::mounts::Mounts;
+use crate::disk::mounts::{self, Mounts};
 use crate::error::Error;
 use crate::plan::{Plan, names};
 use crate::progress::Shared;
 use core::time::Duration;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 /// The most passes; each that changes nothing waits 0.1 s.
 const PASSES: u32 = 100;
@@ -53,7 +53,7 @@ fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
         if !is_old(&point) {
             continue;
         }
-        match rustix::mount::unmount(point.as_str(), UnmountFlags::NOFOLLOW) {
+        match mounts::unmount(&point) {
             Ok(()) => {
                 crate::debug!("unmounted {}", point.as_str());
                 gone += 1;
@@ -76,9 +76,8 @@ fn last_resort(scratch: &mut [u8]) -> Result<(), Error> {
         }
         crate::warn!("{} stays busy: made read-only and detached", point.as_str());
         // Either may be refused; the claim of the disk tells what that means.
-        let _ = rustix::mount::mount_remount(point.as_str(), MountFlags::RDONLY, c"");
-        let _ =
-            rustix::mount::unmount(point.as_str(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        let _ = mounts::remount(&point, MountFlags::RDONLY, "");
+        let _ = mounts::detach(&point);
     }
     Ok(())
 }

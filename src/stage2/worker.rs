@@ -12,7 +12,7 @@ use crate::memory;
 use crate::plan::{Plan, names};
 use crate::progress::{Phase, Shared};
 use core::sync::atomic::Ordering::SeqCst;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 /// How a worker ended, as its exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +68,7 @@ fn steps(plan: &Plan, shared: &Shared) -> Result<End, Error> {
 
 /// Makes the kernel's out-of-memory killer look elsewhere (proc(5), oom_score_adj).
 fn spare_from_oom() -> Result<(), rustix::io::Errno> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty())?;
+    let flags = OFlags::WRONLY;
+    let file = files::open("/proc/self/oom_score_adj", flags)?;
     files::write_all(&file, b"-1000")
 }
