@@ -233,7 +233,7 @@ mod tests {
 
     fn usage(line: &str) -> String {
         let error = read(line).unwrap_err();
-        assert_eq!(error.kind.exit_code(), 2);
+        assert_eq!(error.kind().exit_code(), 2);
         let text: Text<500> = crate::text!("{}", error);
         text.to_string()
     }

@@ -1,9 +1,12 @@
 //! The one error type: what was being done, to what, why it failed, what to do about it.
 //!
-//! An error is plain data of fixed size, so that stage 2 can make one without a heap.
+//! Its text is of fixed size and lies in one of a few static slots, and the error itself is the number of that slot:
+//! stage 2 can make one without a heap, and a `Result` stays as small as an errno. (As plain data of 450 bytes, errors
+//! were copied at every `?`, and that was a third of the program.)
 
 use crate::text::Text;
 use rustix::io::Errno;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use ufmt::{Formatter, uDisplay, uWrite};
 
 /// What kind of end an error is; decides the exit code.
@@ -28,15 +31,40 @@ impl Kind {
     }
 }
 
-/// An error, in the parts a reader needs.
-#[derive(Clone, Debug)]
-pub struct Error {
-    /// The kind of end.
-    pub kind: Kind,
-    doing: &'static str,
+/// The parts of an error that a reader needs.
+struct Details {
+    used: bool,
+    kind: Kind,
+    // None and not "": all zeros, so the slots need no room in the file.
+    doing: Option<&'static str>,
     object: Text<160>,
     why: Text<240>,
-    advice: &'static str,
+    advice: Option<&'static str>,
+}
+
+/// More errors than this are not alive at once: one is handled before the next is made. Should they be, the last
+/// slot is shared, and its older text is lost.
+const SLOTS: usize = if cfg!(test) { 256 } else { 8 };
+
+const LAST: u8 = (SLOTS - 1) as u8;
+
+static DETAILS: [Mutex<Details>; SLOTS] = [const { Mutex::new(Details::EMPTY) }; SLOTS];
+
+impl Details {
+    const EMPTY: Self = Self {
+        used: false,
+        kind: Kind::Failed,
+        doing: None,
+        object: Text::new(),
+        why: Text::new(),
+        advice: None,
+    };
+}
+
+/// An error. See the module's text for why it is a number.
+#[derive(Debug)]
+pub struct Error {
+    slot: u8,
 }
 
 impl Error {
@@ -56,36 +84,75 @@ impl Error {
     }
 
     /// A system call failed.
+    #[cold]
+    #[inline(never)]
     pub fn os(doing: &'static str, object: &str, errno: Errno) -> Self {
         Self::new(Kind::Failed, doing, object, &errno_text(errno))
     }
 
+    #[cold]
+    #[inline(never)]
     fn new(kind: Kind, doing: &'static str, object: &str, why: &str) -> Self {
-        Self { kind, doing, object: Text::from(object), why: Text::from(why), advice: "" }
+        // Found and taken under one lock: another thread may be failing too.
+        let free = |slot: &u8| !core::mem::replace(&mut details(*slot).used, true);
+        let slot = (0..LAST).find(free).unwrap_or(LAST);
+        let mut details = details(slot);
+        details.used = true;
+        details.kind = kind;
+        details.doing = Some(doing);
+        details.object = Text::from(object);
+        details.why = Text::from(why);
+        details.advice = None;
+        Self { slot }
+    }
+
+    fn details(&self) -> MutexGuard<'static, Details> {
+        details(self.slot)
     }
 
     /// What to do about it, as a clause that follows a semicolon.
-    pub fn advice(mut self, advice: &'static str) -> Self {
-        self.advice = advice;
+    #[inline(never)]
+    pub fn advice(self, advice: &'static str) -> Self {
+        self.details().advice = Some(advice);
         self
     }
 
     /// The same, as a refusal: found by a check, before anything was changed.
-    pub fn as_refusal(mut self) -> Self {
-        self.kind = Kind::Refused;
+    #[inline(never)]
+    pub fn as_refusal(self) -> Self {
+        self.details().kind = Kind::Refused;
         self
+    }
+
+    /// The kind of end.
+    pub fn kind(&self) -> Kind {
+        self.details().kind
+    }
+}
+
+fn details(slot: u8) -> MutexGuard<'static, Details> {
+    let index = usize::from(slot);
+    // A panic aborts, so there is no poison.
+    DETAILS[index].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Error {
+    #[inline(never)]
+    fn drop(&mut self) {
+        self.details().used = false;
     }
 }
 
 impl uDisplay for Error {
     fn fmt<W: uWrite + ?Sized>(&self, f: &mut Formatter<'_, W>) -> Result<(), W::Error> {
-        f.write_str(self.doing)?;
-        if !self.object.is_empty() {
-            ufmt::uwrite!(f, " {}", self.object)?;
+        let details = self.details();
+        f.write_str(details.doing.unwrap_or_default())?;
+        if !details.object.is_empty() {
+            ufmt::uwrite!(f, " {}", details.object)?;
         }
-        ufmt::uwrite!(f, ": {}", self.why)?;
-        if !self.advice.is_empty() {
-            ufmt::uwrite!(f, "; {}", self.advice)?;
+        ufmt::uwrite!(f, ": {}", details.why)?;
+        if let Some(advice) = details.advice {
+            ufmt::uwrite!(f, "; {}", advice)?;
         }
         Ok(())
     }
@@ -154,8 +221,18 @@ mod tests {
             shown(&error),
             "opening the image /a.img: no such file or directory; check the path"
         );
-        assert_eq!(error.kind.exit_code(), 1);
-        assert_eq!(error.as_refusal().kind.exit_code(), 3);
+        assert_eq!(error.kind().exit_code(), 1);
+        assert_eq!(error.as_refusal().kind().exit_code(), 3);
+    }
+
+    #[test]
+    fn slots_are_given_back_and_never_run_out() {
+        for round in 0..3 * SLOTS {
+            let error = Error::failed("x", "y", "z");
+            assert!(round == 0 || usize::from(error.slot) < SLOTS);
+        }
+        let many: Vec<_> = (0..2 * SLOTS).map(|_| Error::failed("a", "b", "c")).collect();
+        assert_eq!(shown(&many[2 * SLOTS - 1]), "a b: c");
     }
 
     #[test]

@@ -11,8 +11,6 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-// An error is plain data of some 450 bytes, on purpose: stage 2 has no heap to box it on.
-#![allow(clippy::result_large_err)]
 
 pub mod balena;
 pub mod cli;

@@ -2,9 +2,6 @@
 //!
 //! Decides nothing else.
 
-// See lib.rs: errors are plain data.
-#![allow(clippy::result_large_err)]
-
 use std::process::ExitCode;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
@@ -20,7 +17,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             takeover::error!("{}", error);
-            ExitCode::from(error.kind.exit_code() as u8)
+            ExitCode::from(error.kind().exit_code() as u8)
         }
     }
 }

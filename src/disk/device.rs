@@ -181,7 +181,7 @@ mod tests {
     fn what_is_no_block_device_is_refused() {
         for path in ["/dev/null", "/nowhere", "/"] {
             let error = number_of(path).unwrap_err();
-            assert_eq!(error.kind, crate::error::Kind::Refused);
+            assert_eq!(error.kind(), crate::error::Kind::Refused);
         }
     }
 }

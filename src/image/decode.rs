@@ -372,7 +372,7 @@ pub(crate) mod tests {
 
     fn refusal(file: &Vec<u8>) -> String {
         let error = decode(file, stream(Format::Gzip, file)).unwrap_err();
-        assert_eq!(error.kind, crate::error::Kind::Refused);
+        assert_eq!(error.kind(), crate::error::Kind::Refused);
         let text: Text<500> = crate::text!("{}", error);
         text.to_string()
     }

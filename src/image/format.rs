@@ -99,7 +99,7 @@ mod tests {
             let error = detect(&magic.to_vec(), "x").unwrap_err();
             let shown: Text<400> = crate::text!("{}", error);
             assert!(shown.contains(what), "{}", &*shown);
-            assert_eq!(error.kind, crate::error::Kind::Refused);
+            assert_eq!(error.kind(), crate::error::Kind::Refused);
         }
     }
 

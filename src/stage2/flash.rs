@@ -47,6 +47,29 @@ impl Buffers {
     }
 }
 
+/// The other thread has failed, and left its error in the ring.
+struct Stopped;
+
+/// How decoding ended early.
+enum Ended {
+    /// The writing thread has failed.
+    Stopped,
+    /// Decoding has.
+    Failed(Error),
+}
+
+impl From<Stopped> for Ended {
+    fn from(_: Stopped) -> Self {
+        Ended::Stopped
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Ended::Failed(error)
+    }
+}
+
 /// Something for the writing thread to do.
 enum Work {
     Write { slot: usize, offset: u64, length: usize },
@@ -80,11 +103,11 @@ impl<'a> Ring<'a> {
     }
 
     /// Waits for something in the state, for as long as the other side has not failed.
-    fn wait_for<T>(&self, mut wanted: impl FnMut(&mut State) -> Option<T>) -> Result<T, Error> {
+    fn wait_for<T>(&self, mut wanted: impl FnMut(&mut State) -> Option<T>) -> Result<T, Stopped> {
         let mut state = lock(&self.state);
         loop {
-            if let Some(error) = &state.error {
-                return Err(error.clone());
+            if state.error.is_some() {
+                return Err(Stopped);
             }
             if let Some(found) = wanted(&mut state) {
                 self.changed.notify_all();
@@ -94,7 +117,7 @@ impl<'a> Ring<'a> {
         }
     }
 
-    fn take_free(&self) -> Result<usize, Error> {
+    fn take_free(&self) -> Result<usize, Stopped> {
         self.wait_for(|state| state.free.pop())
     }
 
@@ -104,7 +127,7 @@ impl<'a> Ring<'a> {
         self.changed.notify_all();
     }
 
-    fn queue(&self, work: Work) -> Result<(), Error> {
+    fn queue(&self, work: Work) -> Result<(), Stopped> {
         let mut work = Some(work);
         self.wait_for(|state| {
             let item = work.take()?;
@@ -114,7 +137,7 @@ impl<'a> Ring<'a> {
     }
 
     /// The next thing to do; nothing once the ring is closed and empty.
-    fn next(&self) -> Result<Option<Work>, Error> {
+    fn next(&self) -> Result<Option<Work>, Stopped> {
         self.wait_for(|state| match state.queue.pop_front() {
             Some(work) => Some(Some(work)),
             None => state.closed.then_some(None),
@@ -155,7 +178,8 @@ pub fn flash<S: Source>(
         let result = decode(plan, target, decoder, map, &ring, head, shared);
         match result {
             Ok(()) => ring.close(),
-            Err(error) => ring.fail(error),
+            Err(Ended::Failed(error)) => ring.fail(error),
+            Err(Ended::Stopped) => {}
         }
         Ok(())
     })?;
@@ -185,7 +209,7 @@ fn decode<S: Source>(
     ring: &Ring,
     head: &mut [u8],
     shared: &Shared,
-) -> Result<(), Error> {
+) -> Result<(), Ended> {
     let mut rate = Rate::start("flash", plan.image.length);
     let mut zeros = 0..0u64;
     for index in 0..plan.image.chunks {
@@ -218,10 +242,11 @@ fn decode<S: Source>(
         shared.beat();
         rate.advance(offset + length as u64);
     }
-    flush_zeros(ring, &mut zeros)
+    flush_zeros(ring, &mut zeros)?;
+    Ok(())
 }
 
-fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Error> {
+fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Stopped> {
     match core::mem::replace(zeros, 0..0) {
         none if none.is_empty() => Ok(()),
         run => ring.queue(Work::Zero(run)),
@@ -277,7 +302,7 @@ fn write(ring: &Ring, target: &Target, zeros: &[u8], shared: &Shared) {
                 result
             }
             Ok(Some(Work::Zero(run))) => target.zero(run.start, run.end - run.start, zeros, shared),
-            Err(error) => Err(error),
+            Err(Stopped) => return,
         };
         if let Err(error) = result {
             ring.fail(error);

@@ -1,0 +1,75 @@
+"""Says who takes the bytes of a program: by crate, and by room of ours.
+
+    contributors.py UNSTRIPPED-PROGRAM
+
+Counts the symbols of nm, which every linker writes: a function that was inlined counts for the one it was
+inlined into. What has no symbol of its own (strings, unwinding tables, padding) is named as such.
+"""
+
+import collections
+import re
+import subprocess
+import sys
+
+OURS = "takeover"
+
+
+def symbols(program):
+    """(bytes, kind, demangled name) of each symbol that takes room in the file."""
+    listing = subprocess.run(["nm", "-t", "d", "-S", "-C", program], capture_output=True, text=True, check=True).stdout
+    seen = set()
+    for line in listing.splitlines():
+        fields = line.split(None, 3)
+        if len(fields) < 4 or fields[2] in "bBuU" or not fields[1].isdigit():
+            continue
+        place = (fields[0], fields[1])
+        if place in seen:       # an alias
+            continue
+        seen.add(place)
+        yield int(fields[1]), fields[2], fields[3]
+
+
+def owner(name):
+    """The crate that a symbol belongs to, and its room when it is ours."""
+    if name.startswith("_RN") or name.startswith("_RI"):
+        # What nm could not demangle: the crates are in it with their lengths.
+        found = re.findall(r"_?\d+([a-z_0-9]+?)(?=\d|N|[A-Z]|$)", name)
+        if OURS in found:
+            return OURS, "generic"
+    found = re.search(r"(?:^|[<&( ])(?:mut |dyn )*([a-z_][a-z_0-9]*)((?:::[a-z_][a-z_0-9]*)*)", name)
+    if not found or "::" not in name:
+        return "musl (C)", ""
+    crate, path = found[1], found[2].strip(":").split("::")
+    inside = re.findall(rf"{OURS}::([a-z_0-9]+)(?:::([a-z_0-9]+))?", name)
+    if crate == OURS or (inside and crate in ("core", "alloc")):
+        room = "/".join(part for part in (inside[0] if inside else path[:2]) if part)
+        return OURS, room
+    return crate, ""
+
+
+def contributors(program):
+    crates, rooms = collections.Counter(), collections.Counter()
+    for size, _, name in symbols(program):
+        crate, room = owner(name)
+        crates[crate] += size
+        if crate == OURS:
+            rooms[room.split("/")[0] if room.split("/")[0] not in ("stage1", "stage2") else room] += size
+    return crates, rooms
+
+
+def sections(program):
+    """The sections that take room in the file, by name."""
+    listing = subprocess.run(["readelf", "-SW", program], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"\] (\.\S+)\s+(\w+)\s+\w+ \w+ (\w+)", listing)
+    return {name: int(size, 16) for name, kind, size in found if kind != "NOBITS"}
+
+
+if __name__ == "__main__":
+    crates, rooms = contributors(sys.argv[1])
+    found = sections(sys.argv[1])
+    print({name: size for name, size in found.items() if size > 200 and not name.startswith((".sym", ".str", ".shstr"))})
+    print("symbols", sum(crates.values()))
+    for table in (crates, rooms):
+        for name, size in table.most_common(32):
+            print(f"{size:8} {name}")
+        print()
