@@ -38,6 +38,7 @@ EXIT CODES
   1  failed, and everything is undone
   2  wrong usage
   3  refused by a check; nothing was changed
+  4  takeover flash: failed while writing; the disk is incomplete
 ";
 
 /// What is to be done.

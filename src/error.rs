@@ -18,6 +18,8 @@ pub enum Kind {
     Usage,
     /// A check says that this cannot work here. Nothing was changed. Exit code 3.
     Refused,
+    /// `takeover flash` failed in the middle: the disk is incomplete. Exit code 4.
+    Incomplete,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Failed => 1,
             Kind::Usage => 2,
             Kind::Refused => 3,
+            Kind::Incomplete => 4,
         }
     }
 }
@@ -121,6 +124,12 @@ impl Error {
     #[inline(never)]
     pub fn as_refusal(self) -> Self {
         self.details().kind = Kind::Refused;
+        self
+    }
+
+    /// The same, found when a part of the disk was written already.
+    pub fn as_incomplete(self) -> Self {
+        self.details().kind = Kind::Incomplete;
         self
     }
 

@@ -22,21 +22,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns only when this is an ordinary program that happens to be PID 1, as in a container.
+/// Returns only when this is an ordinary program that happens to be PID 1 of a container. The machine's own PID 1 must
+/// never end: the kernel would panic.
 fn run_as_pid1() {
     let mark = std::env::args_os().nth(1);
     if mark.is_some_and(|mark| mark.as_encoded_bytes() == pid1::ALONE.to_bytes()) {
         pid1::alone();
     }
-    match pid1::claim() {
-        Arrival::NotOurs => {}
-        Arrival::Revoked => pid1::restart(Some(Error::failed(
-            "taking over as",
-            "PID 1",
-            "stage 1 has taken the plan back",
-        ))),
-        Arrival::Claimed(ramfs) => pid1::restart(Some(pid1::leave_old_root(&ramfs))),
-    }
+    let error = match pid1::claim() {
+        Arrival::NotOurs if !stage1::in_first_pid_namespace() => return,
+        Arrival::NotOurs => Error::failed("taking over as", "PID 1", "there is no plan"),
+        Arrival::Revoked => {
+            Error::failed("taking over as", "PID 1", "stage 1 has gone, or has taken the plan back")
+        }
+        Arrival::Claimed(ramfs) => pid1::leave_old_root(&ramfs),
+    };
+    pid1::restart(Some(error), &|| ());
 }
 
 fn run() -> Result<(), Error> {

@@ -47,6 +47,8 @@ pub struct Shared {
     pub heartbeat: AtomicU64,
     /// Set before the first destructive byte, and never cleared: the point of no return.
     pub destroyed: AtomicBool,
+    /// Set when the whole image was read back; what is left then is furnishing.
+    pub verified: AtomicBool,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.

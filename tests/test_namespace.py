@@ -157,11 +157,38 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
         while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
             time.sleep(0.002)
         box.kill_worker()
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
         box.wait_exit()
         assert "killed by signal 9 in phase flash" in box.console(), box.console()
-        assert box.disk_bytes(0, 512) != box.before[:512]
         result = check_taken_over(box, image)
         assert result["attempts"] == 2, result
+
+
+def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job())
+        box.wait_for("is free", interval=0.0005)
+        box.stop_worker_at("verified:")
+        box.kill_worker()
+        box.wait_exit()
+        assert "killed by signal 9 in phase furnish" in box.console(), box.console()
+        result = check_taken_over(box, image)
+        assert result["attempts"] == 2 and box.console().count("flashed (") == 1, box.console()
+
+
+def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
+    """The trap is still set when init executes itself later: it must not be one."""
+    box_files = files(pack(make_image(folder)))
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{COMMAND} &\nsleep 1\n/bin/busybox killall -9 takeover\necho KILLED\n"
+                          "exec /sbin/init\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_exit()
+        assert "KILLED" in box.console() and "stage 1 has gone" in box.console(), box.console()
+        assert "takeover is PID 1" not in box.console()
+        assert box.disk_bytes(0, 4096) == box.before
 
 
 def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
@@ -380,6 +407,37 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         assert done.returncode == 1, done.stderr
         assert "something still uses it" in done.stderr and "untouched" in done.stderr, done.stderr
         assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_flash_refuses_a_read_only_disk(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach("--read-only")
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3 and "it is read-only" in done.stderr, done.stderr
+
+
+def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
+    image = make_image(folder, size_mib=200, content_mib=180)
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                                   stderr=subprocess.PIPE, text=True)
+        with open(image, "r+b", buffering=0) as file:
+            file.seek(20 * MIB)
+            wanted = file.read(512)
+            end = time.monotonic() + 60
+            while box.disk_bytes(20 * MIB, 512) != wanted and time.monotonic() < end:
+                time.sleep(0.0005)
+            file.seek(190 * MIB)
+            file.write(b"rotten")
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 4, errors
+        assert "it differs from what was scanned" in errors and "incomplete" in errors, errors
+        assert '"outcome":"failed"' in errors, errors
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ pub struct Disk {
     pub size: u64,
     /// The smallest unit of reading and writing, in bytes: 512 or 4096.
     pub logical_block: u32,
+    /// The kernel refuses to write to it.
+    pub read_only: bool,
 }
 
 /// The number of the block device at `path`, symbolic links followed.
@@ -133,20 +135,23 @@ pub fn disk(number: Number) -> Result<Disk, Error> {
             number,
             size: sectors * super::table::SECTOR,
             logical_block: block as u32,
+            read_only: files::read_number(&crate::path!("{}/ro", folder)?) == Some(1),
         }),
         _ => Err(Error::failed("reading the size of", &name, "the kernel does not tell it")),
     }
 }
 
-/// The partition of `disk` that begins at byte `start`, if the kernel knows one.
-pub fn partition_at(disk: &str, start: u64) -> Option<Number> {
+/// The partition of `disk` that begins at byte `start` and has `length` bytes, if the kernel knows one.
+pub fn partition_at(disk: &str, start: u64, length: u64) -> Option<Number> {
     let folder = crate::path!("/sys/class/block/{}", disk).ok()?;
     let mut found = None;
     let listed = files::for_each_entry(&folder, &mut |name| {
-        let Ok(path) = crate::path!("{}/{}/start", folder, name) else {
-            return ControlFlow::Continue(());
+        let number = |file: &str| {
+            let path = crate::path!("{}/{}/{}", folder, name, file).ok()?;
+            files::read_number(&path)
         };
-        if files::read_number(&path) != Some(start / super::table::SECTOR) {
+        let sectors = |bytes: u64| Some(bytes / super::table::SECTOR);
+        if number("start") != sectors(start) || number("size") != sectors(length) {
             return ControlFlow::Continue(());
         }
         let mut buffer = [0; 32];

@@ -4,7 +4,7 @@ use super::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
-use crate::text::PathText;
+use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
@@ -43,37 +43,77 @@ pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Resul
     Err(Error::failed("attaching", "a loop device", "others keep taking the free one"))
 }
 
-/// Detaches every loop device whose backing file lies on one of the devices for which `is_ours` says true, or is
-/// one of them; gives how many. Others are left alone.
-pub fn detach_all(nodes: &str, is_ours: impl Fn(Number) -> bool) -> u32 {
+/// How deep loop devices may lie on each other: files on file systems in files.
+const DEPTH: u32 = 4;
+
+/// Detaches every loop device that lies on a disk, directly or through other loop devices; gives how many are gone.
+/// One in use goes with its last user. Others are left alone.
+pub fn detach_all(nodes: &str, disk: Number) -> u32 {
     let mut detached = 0;
-    let mut visit = |name: &str| {
-        let attached = crate::path!("/sys/block/{}/loop/backing_file", name);
-        if name.starts_with("loop") && attached.is_ok_and(|path| files::exists(&path)) {
-            match detach_one(nodes, name, &is_ours) {
-                Ok(true) => detached += 1,
-                Ok(false) => {}
+    for_each_on(nodes, disk, &mut |name, device| {
+        let cleared = block::loop_clear(device).doing("detaching", name);
+        if let Err(error) = cleared {
+            crate::warn!("{}", error);
+        }
+        detached += u32::from(!is_attached(name));
+    });
+    detached
+}
+
+/// Fails when a loop device lies on a disk.
+pub fn none_on(nodes: &str, disk: Number) -> Result<(), Error> {
+    let mut result = Ok(());
+    for_each_on(nodes, disk, &mut |name, _| {
+        result = Err(Error::failed("claiming", "the disk", "a loop device lies on it")
+            .advice("something still has that loop device mounted or open"));
+        crate::debug!("{} lies on the disk", name);
+    });
+    result
+}
+
+fn is_attached(name: &str) -> bool {
+    crate::path!("/sys/block/{}/loop/backing_file", name).is_ok_and(|path| files::exists(&path))
+}
+
+/// Calls `visit` with each attached loop device that lies on a disk.
+fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd)) {
+    let mut look = |name: &str| {
+        if name.starts_with("loop") && is_attached(name) {
+            let device = minor_of(name)
+                .and_then(|number| open_node(nodes, name, FileType::BlockDevice, number));
+            match device {
+                Ok(device) if lies_on(nodes, &device, disk, DEPTH) => visit(name, &device),
+                Ok(_) => {}
                 Err(error) => crate::warn!("{}", error),
             }
         }
         ControlFlow::Continue(())
     };
     // Without /sys/block there is no loop device either.
-    let _ = files::for_each_entry("/sys/block", &mut visit);
-    detached
+    let _ = files::for_each_entry("/sys/block", &mut look);
 }
 
-fn detach_one(nodes: &str, name: &str, is_ours: impl Fn(Number) -> bool) -> Result<bool, Error> {
-    let device = open_node(nodes, name, FileType::BlockDevice, minor_of(name)?)?;
-    let backing = block::loop_backing(&device).doing("looking behind", name)?;
-    let ours = [backing.file_system, backing.block_device]
-        .into_iter()
-        .any(|number| number != 0 && is_ours(Number::from_stat(number)));
-    if ours {
-        block::loop_clear(&device).doing("detaching", name)?;
-        crate::debug!("detached {}", name);
-    }
-    Ok(ours)
+/// True when the file system of a loop device's backing file, or the device that backs it, is part of a disk.
+fn lies_on(nodes: &str, device: &OwnedFd, disk: Number, depth: u32) -> bool {
+    let Ok(backing) = block::loop_backing(device) else {
+        return false;
+    };
+    [backing.file_system, backing.block_device].into_iter().filter(|number| *number != 0).any(
+        |number| {
+            let number = Number::from_stat(number);
+            let Ok(whole) = super::device::whole_disk(number) else {
+                return false;
+            };
+            if whole == disk {
+                return true;
+            }
+            let name: Text<16> = crate::text!("loop{}", whole.minor);
+            depth > 0
+                && whole.major == LOOP_MAJOR
+                && open_node(nodes, &name, FileType::BlockDevice, whole)
+                    .is_ok_and(|below| lies_on(nodes, &below, disk, depth - 1))
+        },
+    )
 }
 
 /// The device number of `loopN`, as sysfs has it.

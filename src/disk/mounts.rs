@@ -3,8 +3,10 @@
 use super::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::text::{PathText, Text};
 use core::ffi::CStr;
 use core::time::Duration;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
@@ -29,46 +31,101 @@ pub struct Mount<'a> {
 
 impl Mount<'_> {
     /// Where it is mounted.
-    pub fn point(&self) -> Result<crate::text::PathText, Error> {
+    pub fn point(&self) -> Result<PathText, Error> {
         unescape(self.point)
+    }
+
+    /// True when this is mounted at `point`.
+    pub fn is_at(&self, point: &str) -> bool {
+        self.point().is_ok_and(|path| &*path == point)
+    }
+
+    fn found(&self) -> Result<Found, Error> {
+        Ok(Found {
+            id: self.id,
+            device: self.device,
+            point: self.point()?,
+            file_system: Text::from(self.file_system),
+            source: Text::from(self.source),
+        })
     }
 }
 
+/// A mount that was found, with what is asked of it afterwards.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The mount's own number.
+    pub id: u32,
+    /// The device number of its file system.
+    pub device: Number,
+    /// Where it is mounted.
+    pub point: PathText,
+    /// The type of the file system.
+    pub file_system: Text<16>,
+    /// What was mounted, as it was called then.
+    pub source: Text<128>,
+}
+
+/// This process's mount table.
+pub const OWN: &str = "/proc/self/mountinfo";
+
+/// The newest mount in a table for which `wanted` says true: the one that is seen, of several at a place.
+///
+/// The table is read line by line, so its length does not matter: hosts of containers have hundreds of mounts, and
+/// what is newest stands last. A line that is not UTF-8 (the kernel escapes blanks, not foreign bytes) is stepped over.
+pub fn find(table: &str, wanted: &mut dyn FnMut(&Mount) -> bool) -> Result<Option<Found>, Error> {
+    let file = files::open(table, OFlags::RDONLY).doing("reading", table)?;
+    let mut newest = None;
+    let mut buffer = [0; LONGEST_LINE];
+    let mut filled = 0;
+    loop {
+        let space = buffer.get_mut(filled..).unwrap_or_default();
+        let count = rustix::io::read(&file, space).doing("reading", table)?;
+        filled += count;
+        let held = buffer.get(..filled).unwrap_or_default();
+        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for mount in Mounts::parse(held.get(..whole).unwrap_or_default()).iter() {
+            if wanted(&mount) {
+                newest = Some(mount.found()?);
+            }
+        }
+        // A line longer than any the kernel writes: what there is of it is dropped.
+        let used = if whole == 0 && filled == buffer.len() { filled } else { whole };
+        buffer.copy_within(used..filled, 0);
+        filled -= used;
+        if count == 0 {
+            return Ok(newest);
+        }
+    }
+}
+
+/// The mount that is seen at `point`.
+pub fn at(point: &str) -> Result<Option<Found>, Error> {
+    find(OWN, &mut |mount| mount.is_at(point))
+}
+
+/// Options, source and paths have at most a page each.
+const LONGEST_LINE: usize = 20 * 1024;
+
 /// A copy of a mount table.
-pub struct Mounts<'a>(&'a str);
+pub struct Mounts<'a>(&'a [u8]);
 
 impl<'a> Mounts<'a> {
-    /// Reads this process's table into `buffer`. What does not fit is missing from the end: tables of hundreds of
-    /// mounts need some 100 KiB.
+    /// Reads this process's table into `buffer`; what does not fit is missing from the end.
     pub fn read(buffer: &'a mut [u8]) -> Result<Self, Error> {
-        Self::read_from("/proc/self/mountinfo", buffer)
+        Ok(Self(files::read(OWN, buffer).doing("reading", OWN)?))
     }
 
-    /// Reads the table of another process.
-    pub fn read_from(path: &str, buffer: &'a mut [u8]) -> Result<Self, Error> {
-        let bytes = files::read(path, buffer).doing("reading", path)?;
-        Ok(Self::parse(bytes))
-    }
-
-    /// A table that was read already. A byte that is not UTF-8 ends it.
+    /// A table that was read already.
     pub fn parse(bytes: &'a [u8]) -> Self {
-        Self(match core::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                core::str::from_utf8(valid).unwrap_or_default()
-            }
-        })
+        Self(bytes)
     }
 
-    /// The mounts, oldest first; the last one at a place is the one that is seen.
+    /// The mounts, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Mount<'a>> + use<'a> {
-        self.0.lines().filter_map(mount)
-    }
-
-    /// The mount that is seen at `point`.
-    pub fn at(&self, point: &str) -> Option<Mount<'a>> {
-        self.iter().rfind(|mount| mount.point().is_ok_and(|path| &*path == point))
+        self.0
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| mount(core::str::from_utf8(line).ok()?))
     }
 }
 
@@ -88,7 +145,7 @@ fn mount(line: &str) -> Option<Mount<'_>> {
 }
 
 /// Undoes the kernel's escapes: a backslash and three octal digits (mangle() in fs/proc_namespace.c).
-fn unescape(text: &str) -> Result<crate::text::PathText, Error> {
+pub fn unescape(text: &str) -> Result<PathText, Error> {
     let mut path = heapless::Vec::<u8, 256>::new();
     let too_long = || crate::text::path_too_long(text);
     let mut bytes = text.as_bytes().iter();
@@ -200,13 +257,28 @@ mod tests {
         assert_eq!(all.len(), 5);
         assert_eq!(&*all[2].point().unwrap(), "/mnt/a b\\c");
         assert_eq!((all[2].root, all[2].source), ("/sub", "/dev/root"));
-        assert_eq!(mounts.at("/").unwrap().device, Number { major: 8, minor: 2 });
     }
 
     #[test]
-    fn the_last_mount_at_a_place_is_the_one_seen() {
-        let mounts = Mounts::parse(TABLE.as_bytes());
-        assert_eq!(mounts.at("/mnt/twice").unwrap().file_system, "vfat");
+    fn the_newest_of_a_long_table_is_found_behind_foreign_bytes() {
+        let path = std::env::temp_dir().join(format!("takeover-mounts-{}", std::process::id()));
+        let mut table = TABLE.as_bytes().to_vec();
+        table.extend(b"27 22 8:6 / /media/caf\xe9 rw - vfat /dev/sdb1 rw\n");
+        for number in 0..2000 {
+            let options = "lowerdir=/a:/b".repeat(40);
+            table.extend(
+                format!("{} 22 0:9 / /c/{number} rw - overlay x {options}\n", 100 + number).bytes(),
+            );
+        }
+        table.extend(b"9999 22 0:77 / /run/takeover-1 rw - tmpfs takeover rw\n");
+        std::fs::write(&path, &table).unwrap();
+        let path = path.to_str().unwrap();
+        let found = find(path, &mut |mount| mount.source == "takeover").unwrap().unwrap();
+        assert_eq!((found.id, &*found.point), (9999, "/run/takeover-1"));
+        let found = find(path, &mut |mount| mount.is_at("/mnt/twice")).unwrap().unwrap();
+        assert_eq!(&*found.file_system, "vfat", "the last mount at a place is the one seen");
+        assert!(find(path, &mut |mount| mount.is_at("/nowhere")).unwrap().is_none());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

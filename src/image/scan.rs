@@ -11,9 +11,6 @@ use super::source::Source;
 use crate::error::Error;
 use crate::progress::Rate;
 
-/// The size of the pages that memory file systems are made of.
-const PAGE: usize = 4096;
-
 /// What an image is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scan {
@@ -38,13 +35,15 @@ pub fn scan<S: Source>(
     map: &ChunkMap,
 ) -> Result<Scan, Error> {
     let stream = decoder.stream();
+    // What memory file systems are made of: 4 KiB mostly, 16 or 64 on some arm64 kernels.
+    let page_size = rustix::param::page_size();
     let mut scan = Scan {
         length: 0,
         chunks: 0,
         zero_chunks: 0,
         map_crc: 0,
         packed_crc: 0,
-        staged_length: stream.length.next_multiple_of(PAGE as u64),
+        staged_length: stream.length.next_multiple_of(page_size as u64),
     };
     let mut pages = 0;
     let mut rate = Rate::start("scan", stream.length);
@@ -59,12 +58,12 @@ pub fn scan<S: Source>(
         scan.zero_chunks += u32::from(filled.zero);
         if stream.format == Format::Raw {
             let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
-            pages += chunk.chunks(PAGE).filter(|page| !is_zero(page)).count() as u64;
+            pages += chunk.chunks(page_size).filter(|page| !is_zero(page)).count() as u64;
         }
         rate.advance(decoder.consumed());
     }
     if stream.format == Format::Raw {
-        scan.staged_length = pages * PAGE as u64;
+        scan.staged_length = pages * page_size as u64;
     }
     scan.packed_crc = decoder.packed_crc();
     scan.map_crc = map.crc(scan.chunks)?;

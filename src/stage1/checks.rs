@@ -1,7 +1,7 @@
 //! Checks that need nothing but a look at the running system. Each refuses with a message of its own.
 
 use crate::disk::device::Disk;
-use crate::disk::mounts::Mounts;
+use crate::disk::mounts;
 use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
@@ -13,9 +13,8 @@ use rustix::fs::Stat;
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Root, and in the namespaces and under the root directory of PID 1.
-pub fn privileges(in_namespace: bool, buffer: &mut [u8]) -> Result<(), Error> {
+pub fn privileges(in_namespace: bool) -> Result<(), Error> {
     root()?;
-    let own = look("/proc/self/ns/pid")?;
     for (ours, first) in [
         ("/proc/self/ns/pid", "/proc/1/ns/pid"),
         ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
@@ -26,11 +25,11 @@ pub fn privileges(in_namespace: bool, buffer: &mut [u8]) -> Result<(), Error> {
         }
     }
     // A chroot into a bind mount of the root has the same root directory, through another mount.
-    let own_root = root_mount("/proc/self/mountinfo", buffer)?;
-    if own_root.is_none() || own_root != root_mount("/proc/1/mountinfo", buffer)? {
+    let own_root = root_mount("/proc/self/mountinfo")?;
+    if own_root.is_none() || own_root != root_mount("/proc/1/mountinfo")? {
         return Err(elsewhere("/proc/self/mountinfo"));
     }
-    if own.st_ino != FIRST_PID_NAMESPACE && !in_namespace {
+    if !in_first_pid_namespace() && !in_namespace {
         return Err(Error::refused(
             "looking at",
             "/proc/self/ns/pid",
@@ -41,6 +40,12 @@ pub fn privileges(in_namespace: bool, buffer: &mut [u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// True when this process sees the machine's own PID 1.
+pub fn in_first_pid_namespace() -> bool {
+    // Where it cannot be told it is better to behave as on the machine itself.
+    look("/proc/self/ns/pid").map_or(true, |own| own.st_ino == FIRST_PID_NAMESPACE)
+}
+
 fn elsewhere(object: &str) -> Error {
     let why = "this runs in another namespace or root directory than PID 1";
     Error::refused("comparing with PID 1", object, why)
@@ -48,8 +53,8 @@ fn elsewhere(object: &str) -> Error {
 }
 
 /// The number of the mount that a process sees as `/`.
-fn root_mount(table: &str, buffer: &mut [u8]) -> Result<Option<u32>, Error> {
-    Ok(Mounts::read_from(table, buffer)?.at("/").map(|mount| mount.id))
+fn root_mount(table: &str) -> Result<Option<u32>, Error> {
+    Ok(mounts::find(table, &mut |mount| mount.is_at("/"))?.map(|mount| mount.id))
 }
 
 /// Root.
@@ -90,6 +95,17 @@ fn has_interpreter(elf: &[u8]) -> bool {
         false => (field::<4>(elf, 28), field::<2>(elf, 42), field::<2>(elf, 44)),
     };
     (0..count).any(|index| field::<4>(elf, (offset + index * size) as usize) == INTERPRETER)
+}
+
+/// An init that SELinux confines may not execute a file in a memory file system: it would give up its place and have
+/// nothing to put there.
+pub fn no_selinux() -> Result<(), Error> {
+    let path = "/sys/fs/selinux/enforce";
+    match files::read_number(path) {
+        Some(1) => Err(Error::refused("looking at", path, "SELinux is enforcing its policy")
+            .advice("turn that off until the restart: setenforce 0")),
+        _ => Ok(()),
+    }
 }
 
 /// The image and the partitions in it fit on the disk.

@@ -4,7 +4,7 @@
 
 use crate::cli::Options;
 use crate::disk::device::{self, Disk, Number};
-use crate::disk::mounts::Mounts;
+use crate::disk::mounts::{self, Found};
 use crate::disk::swaps;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -67,12 +67,16 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Looks at everything. `buffer` is for tables of the kernel.
-    pub fn gather(options: &Options, buffer: &mut [u8]) -> Result<Self, Error> {
-        let mounts = Mounts::read(buffer)?;
-        let root = root(&mounts)?;
-        let target = target(options.flash_to.as_deref(), &mounts)?;
-        let init = init(&mounts)?;
+    /// Looks at everything.
+    pub fn gather(options: &Options) -> Result<Self, Error> {
+        let root_mount = root_mount()?;
+        let root = Root { number: root_mount.device, file_system: root_mount.file_system.clone() };
+        let number = match options.flash_to.as_deref() {
+            Some(path) => asked_for(path)?,
+            None => under_root(&root_mount, options.in_namespace)?,
+        };
+        let target = free_to_be_written(number)?;
+        let init = init()?;
         let swaps = swaps_on(target.number)?;
         let (available, total) = memory()?;
         Ok(Self { target, root, init, swaps, available, total })
@@ -96,20 +100,27 @@ impl Facts {
     }
 }
 
-fn root(mounts: &Mounts) -> Result<Root, Error> {
-    let mount = mounts
-        .at("/")
+fn root_mount() -> Result<Found, Error> {
+    let root = mounts::at("/")?
         .ok_or_else(|| Error::failed("looking for", "/", "it is not in the mount table"))?;
-    Ok(Root { number: mount.device, file_system: Text::from(mount.file_system) })
+    if &*root.file_system == "rootfs" {
+        return Err(Error::refused(
+            "looking at",
+            "/",
+            "it is the kernel's initramfs, which cannot be left",
+        )
+        .advice("this system runs from memory already: use takeover flash"));
+    }
+    Ok(root)
 }
 
-/// The disk to write: the one that was asked for, or the one under `/`.
-fn target(asked: Option<&str>, mounts: &Mounts) -> Result<Disk, Error> {
-    let number = match asked {
-        Some(path) => asked_for(path)?,
-        None => under_root(mounts)?,
-    };
+/// The facts about a disk that nothing lies on and that can be written.
+pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
     let disk = device::disk(number)?;
+    if disk.read_only {
+        return Err(Error::refused("looking at the target", &disk.name, "it is read-only")
+            .advice("look for a write-protect switch, or at blockdev --getro"));
+    }
     refuse_stacks(&disk)?;
     Ok(disk)
 }
@@ -126,28 +137,41 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
     Ok(number)
 }
 
-fn under_root(mounts: &Mounts) -> Result<Number, Error> {
-    let refuse = |object: &str, why: &str| {
-        Error::refused("looking for the disk under", object, why)
-            .advice("name the disk with -f DEV")
+/// The disk whose partition `/` is. A whole disk, or a loop device, is not taken for granted.
+fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
+    const LOOP_MAJOR: u32 = 7;
+    let refuse = |why: &str| {
+        Error::refused("looking for the disk under", "/", why).advice("name the disk with -f DEV")
     };
-    let root = mounts.at("/").ok_or_else(|| refuse("/", "it is not in the mount table"))?;
-    let number = match root.device.major {
-        // btrfs and others have numbers of their own; what was mounted is a device all the same.
-        0 if root.source.starts_with("/dev/") => device::number_of(root.source)?,
-        0 => {
-            let why: Text<120> = crate::text!("it is {} on no device", root.file_system);
-            return Err(refuse("/", &why));
-        }
-        _ => root.device,
-    };
-    if !device::slaves(number)?.is_empty() && !device::is_partition(number)? {
-        let name = device::name_of(number)?;
-        let why: Text<160> =
-            crate::text!("{} is put together by LVM, dm-crypt or md, which is not supported", name);
-        return Err(refuse("/", &why));
+    let number = mounted_device(root)?.ok_or_else(|| {
+        let why: Text<120> = crate::text!("it is {} on no device", root.file_system);
+        refuse(&why)
+    })?;
+    let name = device::name_of(number)?;
+    if !device::is_partition(number)? {
+        let why: Text<160> = match device::slaves(number)?.is_empty() {
+            true => crate::text!("{} is no partition of a disk", name),
+            false => crate::text!(
+                "{} is put together by LVM, dm-crypt or md, which is not supported",
+                name
+            ),
+        };
+        return Err(refuse(&why));
     }
-    device::whole_disk(number)
+    let disk = device::whole_disk(number)?;
+    if disk.major == LOOP_MAJOR && !in_namespace {
+        return Err(refuse("it lies on a loop device"));
+    }
+    Ok(disk)
+}
+
+/// The device of a mount. btrfs and others have numbers of their own; what was mounted is a device all the same.
+fn mounted_device(mount: &Found) -> Result<Option<Number>, Error> {
+    match mount.device.major {
+        0 if mount.source.starts_with("/dev/") => device::number_of(&mount.source).map(Some),
+        0 => Ok(None),
+        _ => Ok(Some(mount.device)),
+    }
 }
 
 /// A disk that others are stacked on cannot be set free yet.
@@ -181,7 +205,7 @@ fn refuse_stacks(disk: &Disk) -> Result<(), Error> {
 }
 
 /// Which init runs, and from which file it will execute itself again.
-fn init(mounts: &Mounts) -> Result<Init, Error> {
+fn init() -> Result<Init, Error> {
     let mut buffer = [0; 256];
     let link = read_link("/proc/1/exe", &mut buffer)?;
     // After an upgrade of the package the running file is gone, and the new one is at the same place.
@@ -196,7 +220,7 @@ fn init(mounts: &Mounts) -> Result<Init, Error> {
                 .advice("systemd and sysvinit can be replaced"));
         }
     };
-    if mounts.at(&path).is_some() {
+    if mounts::at(&path)?.is_some() {
         return Err(Error::refused(
             "looking at PID 1",
             &path,
@@ -225,14 +249,11 @@ fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Er
         return Ok(found);
     };
     for swap in swaps::parse(text) {
-        if !lies_on(swap.path, target) {
+        let path = mounts::unescape(swap.path)?;
+        if !lies_on(&path, target)? {
             continue;
         }
-        let entry = SwapOnTarget {
-            path: crate::path!("{}", swap.path)?,
-            priority: swap.priority,
-            used: swap.used * 1024,
-        };
+        let entry = SwapOnTarget { path, priority: swap.priority, used: swap.used * 1024 };
         found
             .push(entry)
             .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
@@ -241,15 +262,21 @@ fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Er
 }
 
 /// True when a device, or the file system that a file lies on, is part of a disk.
-fn lies_on(path: &str, disk: Number) -> bool {
-    let Ok(status) = files::status(path) else {
-        return false;
+fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
+    let status = files::status(path)
+        .doing("looking at the swap area", path)
+        .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
+    let number = match FileType::from_raw_mode(status.st_mode).is_block_device() {
+        true => Number::from_stat(status.st_rdev),
+        false => Number::from_stat(status.st_dev),
     };
-    let device = match FileType::from_raw_mode(status.st_mode).is_block_device() {
-        true => status.st_rdev,
-        false => status.st_dev,
+    let number = match number.major {
+        0 => mounts::find(mounts::OWN, &mut |mount| mount.device == number)?
+            .map_or(Ok(None), |mount| mounted_device(&mount))?,
+        _ => Some(number),
     };
-    device::whole_disk(Number::from_stat(device)).is_ok_and(|whole| whole == disk)
+    // On no device: not on this disk.
+    number.map_or(Ok(false), |number| Ok(device::whole_disk(number)? == disk))
 }
 
 /// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
@@ -263,7 +290,11 @@ pub fn memory() -> Result<(u64, u64), Error> {
         kib.map(|kib| kib * 1024)
     };
     // Before Linux 3.14 there is no MemAvailable.
-    let available = field("MemAvailable").or_else(|| Some(field("MemFree")? + field("Cached")?));
+    let older = || {
+        let cached = field("Cached")?.saturating_sub(field("Shmem").unwrap_or(0));
+        Some(field("MemFree")? + cached)
+    };
+    let available = field("MemAvailable").or_else(older);
     match (available, field("MemTotal")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),

@@ -13,9 +13,11 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::names;
+use crate::stage2::pid1;
 use crate::text::Size;
 use core::time::Duration;
-use rustix::fs::{FileType, OFlags, StatVfsMountFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, FlockOperation, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal};
@@ -35,6 +37,9 @@ pub fn control_pipe() -> Option<&'static str> {
     })
 }
 
+/// How long PID 1 may take to claim the plan when it is seen to execute this program already.
+const LAST_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Hands PID 1 over. On success stage 2 runs, and this process is about to be ended by it.
 pub fn hand_over(
     init: &Init,
@@ -46,12 +51,49 @@ pub fn hand_over(
         make_room_in_run(undo)?;
     }
     let program = ramfs.inside(names::PROGRAM)?;
+    check_that_pid1_will_find(ramfs, &program)?;
+    // Held until the end: PID 1 claims the plan only while this lock says that somebody waits for it. Without it a
+    // stage 1 that was killed here would leave a trap for whatever next makes init execute itself.
+    let _lock = lock_plan(ramfs)?;
     mounts::bind(&program, &init.path).doing("binding this program over", &init.path)?;
-    undo.note(Change::Mounted(init.path.clone()))?;
-    ask(init)?;
-    match wait(ramfs, patience) {
+    match ask(init).and_then(|()| wait(ramfs, patience)) {
         Ok(()) => Ok(()),
-        Err(error) => revoke(ramfs, error),
+        Err(error) => take_back(init, ramfs, error, undo),
+    }
+}
+
+/// PID 1 must find the RAMFS by the device that its program lies on; better to learn now that it would not.
+fn check_that_pid1_will_find(ramfs: &Ramfs, program: &str) -> Result<(), Error> {
+    match pid1::find_ramfs(program)? {
+        Some(path) if *path == *ramfs.path => Ok(()),
+        _ => Err(Error::failed("looking for", &ramfs.path, "it is not in the mount table")),
+    }
+}
+
+fn lock_plan(ramfs: &Ramfs) -> Result<OwnedFd, Error> {
+    let path = ramfs.inside(names::PLAN)?;
+    let plan = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+    rustix::fs::flock(&plan, FlockOperation::LockExclusive).doing("locking", &path)?;
+    Ok(plan)
+}
+
+/// Takes everything back, or finds that PID 1 was faster after all.
+///
+/// First the bind mount: while it is busy PID 1 is executing this program and will claim the plan any moment. Only
+/// when it is gone, and nobody can start this program by it any more, the plan.
+fn take_back(init: &Init, ramfs: &Ramfs, error: Error, undo: &mut Undo) -> Result<(), Error> {
+    if mounts::unmount(&init.path).is_err() {
+        if wait(ramfs, LAST_PATIENCE).is_ok() {
+            return Ok(());
+        }
+        undo.note(Change::Mounted(init.path.clone()))?;
+    }
+    let plan = ramfs.inside(names::PLAN)?;
+    let revoked = ramfs.inside(names::REVOKED)?;
+    match files::rename(&plan, &revoked) {
+        Ok(()) => Err(error),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::os("taking back", &plan, errno)),
     }
 }
 
@@ -94,17 +136,6 @@ fn wait(ramfs: &Ramfs, patience: Duration) -> Result<(), Error> {
         crate::text!("it did not execute itself again within {} s", patience.as_secs());
     Err(Error::failed("handing over", "PID 1", &why)
         .advice("its log tells why (journalctl -b _PID=1, or /var/log/daemon.log)"))
-}
-
-/// Takes the plan back. When PID 1 was faster the hand-over has happened after all.
-fn revoke(ramfs: &Ramfs, error: Error) -> Result<(), Error> {
-    let plan = ramfs.inside(names::PLAN)?;
-    let revoked = ramfs.inside(names::REVOKED)?;
-    match files::rename(&plan, &revoked) {
-        Ok(()) => Err(error),
-        Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::os("taking back", &plan, errno)),
-    }
 }
 
 /// Makes /run larger when systemd would silently refuse for lack of room in it.

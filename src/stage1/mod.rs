@@ -36,6 +36,8 @@ use ramfs::Ramfs;
 use rustix::fs::OFlags;
 use undo::Undo;
 
+pub use checks::in_first_pid_namespace;
+
 /// The log that stage 2 leaves on the old root when it gives up before the first write.
 const OLD_LOG: &str = "var/log/takeover.log";
 /// The log on the log device.
@@ -55,11 +57,12 @@ struct Examined {
 pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    checks::privileges(options.in_namespace, buffer)?;
+    checks::privileges(options.in_namespace)?;
     checks::static_program()?;
+    checks::no_selinux()?;
     check_work_dir(options)?;
     let config = read_config(options, buffer)?;
-    let facts = Facts::gather(options, buffer)?;
+    let facts = Facts::gather(options)?;
     let log_device = log_device(options, facts.target.number)?;
     facts.log();
     ask(options, &facts.target)?;
@@ -67,8 +70,10 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::fits(&image.scan, &image.table, &facts.target)?;
     let plan = make_plan(options, &facts.target, &image, Some(&facts), log_device)?;
     let budget = budget(&facts, &image.scan, config.len())?;
-    budget.check(facts.available)?;
-    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(facts.available));
+    // Now, not before the question and the scan: services live on meanwhile.
+    let (available, _) = facts::memory()?;
+    budget.check(available)?;
+    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
     if options.dry_run {
         print_plan(&plan);
         return Ok(());
@@ -135,7 +140,7 @@ pub fn flash(options: &Options) -> Result<(), Error> {
         None => Vec::new(),
     };
     let path = options.flash_to.as_deref().unwrap_or_default();
-    let target = device::disk(facts::asked_for(path)?)?;
+    let target = facts::free_to_be_written(facts::asked_for(path)?)?;
     ask(options, &target)?;
     let image = examine(options, buffer)?;
     checks::fits(&image.scan, &image.table, &target)?;

@@ -9,6 +9,7 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::names;
+use crate::stage2::pid1::WATCHDOGS;
 use crate::text::{PathText, Text};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -59,7 +60,7 @@ impl Ramfs {
         device::make_node(&disk, number)?;
         let null = crate::path!("{}/null", node)?;
         make_character_node(&null, rustix::fs::makedev(1, 3))?;
-        for name in ["console", "kmsg", "watchdog"] {
+        for name in ["console", "kmsg"].into_iter().chain(WATCHDOGS) {
             self.adopt_node(name, undo)?;
         }
         Ok(())

@@ -10,12 +10,10 @@ use crate::image::format::Format;
 use crate::image::map::{ChunkMap, RECORD};
 use crate::image::scan::Scan;
 use crate::image::source::Source;
-use crate::image::{crc32, format::Stream, is_zero};
+use crate::image::{CHUNK, crc32, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
 use crate::sys::process;
-
-const PAGE: usize = 4096;
 
 /// Copies the image's part of its file to the RAMFS and proves the copy. Pages of zeros of a raw image become holes:
 /// they cost no memory.
@@ -27,8 +25,11 @@ pub fn stage_image(
     buffer: &mut [u8],
 ) -> Result<(), Error> {
     let path = ramfs.inside(names::IMAGE)?;
+    let page_size = rustix::param::page_size();
     let file = files::create(&path, b"")?;
     rustix::fs::ftruncate(&file, stream.length).doing("sizing", &path)?;
+    // In whole chunks, so that pages are aligned whatever their size.
+    let buffer = buffer.get_mut(..CHUNK).unwrap_or_default();
     let mut crc = 0;
     let mut done = 0;
     let mut rate = Rate::start("copy to memory", stream.length);
@@ -39,11 +40,11 @@ pub fn stage_image(
         let count = source.read_at(stream.offset + done, piece)?;
         let piece = piece.get(..count).filter(|piece| !piece.is_empty()).ok_or_else(changed)?;
         crc = crc32::extend(crc, piece);
-        for (index, page) in piece.chunks(PAGE).enumerate() {
+        for (index, page) in piece.chunks(page_size).enumerate() {
             if stream.format == Format::Raw && is_zero(page) {
                 continue;
             }
-            write_at(&file, page, done + (index * PAGE) as u64, &path)?;
+            write_at(&file, page, done + (index * page_size) as u64, &path)?;
         }
         done += count as u64;
         rate.advance(done);

@@ -1,8 +1,8 @@
 //! Flashing: one thread inflates, another writes.
 //!
 //! A ring of buffers goes round between the two. Chunks of zeros are not written but made zeros by the kernel, in runs.
-//! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is held back
-//! and written last: a disk that was left half-written is not bootable by accident.
+//! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared at
+//! once and written last, when everything else has been read back: a disk that was left half-written does not boot.
 
 use super::target::Target;
 use crate::error::{Doing, Error};
@@ -82,6 +82,7 @@ struct State {
     free: heapless::Vec<usize, SLOTS>,
     error: Option<Error>,
     closed: bool,
+    started: bool,
 }
 
 /// The ring between the two threads. Only who took a slot locks it, so no lock is waited for but that of the state.
@@ -155,7 +156,8 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// Writes the image to the target. The heap is sealed once the writing thread is there, and stays so.
+/// Writes the image to the target, all but its first chunk. The heap is sealed once the writing thread is there, and
+/// stays so.
 pub fn flash<S: Source>(
     plan: &Plan,
     target: &Target,
@@ -173,9 +175,14 @@ pub fn flash<S: Source>(
             .stack_size(64 * 1024)
             .spawn_scoped(scope, write)
             .map_err(|_| Error::failed("starting", "the writing thread", "out of memory"))?;
+        // What a thread allocates when it starts must be over before the seal.
+        let started = ring.wait_for(|state| state.started.then_some(()));
         lock_memory();
         memory::seal();
-        let result = decode(plan, target, decoder, map, &ring, head, shared);
+        let result = started.map_err(Ended::from).and_then(|()| {
+            ring.queue(Work::Zero(0..head_length(plan, target)))?;
+            decode(plan, target, decoder, map, &ring, head, shared)
+        });
         match result {
             Ok(()) => ring.close(),
             Err(Ended::Failed(error)) => ring.fail(error),
@@ -187,10 +194,23 @@ pub fn flash<S: Source>(
         return Err(error);
     }
     target.clear_backup_gpt(plan.image.length, &mut lock(&ring.slots[0]), shared)?;
-    target.flush()?;
-    let length = chunk_length(0, plan.image.length);
-    target.write(0, padded(head, length, target.block), shared)?;
     target.flush()
+}
+
+/// Writes the first chunk, which [`flash`] has left in `buffers`: from here on the disk boots.
+pub fn write_head(
+    plan: &Plan,
+    target: &Target,
+    buffers: &Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let length = chunk_length(0, plan.image.length);
+    target.write(0, padded(buffers.head, length, target.block), shared)?;
+    target.flush()
+}
+
+fn head_length(plan: &Plan, target: &Target) -> u64 {
+    chunk_length(0, plan.image.length).next_multiple_of(target.block) as u64
 }
 
 fn lock_memory() {
@@ -291,6 +311,8 @@ fn padded(buffer: &[u8], length: usize, block: usize) -> &[u8] {
 
 /// The writing thread: does what is queued until the ring is closed or something fails.
 fn write(ring: &Ring, target: &Target, zeros: &[u8], shared: &Shared) {
+    lock(&ring.state).started = true;
+    ring.changed.notify_all();
     loop {
         let result = match ring.next() {
             Ok(None) => return,

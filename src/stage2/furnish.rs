@@ -25,11 +25,11 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
     let mut tries = 1;
     loop {
         shared.beat();
-        reread_table(disk)?;
+        let fresh = reread_table(disk)?;
         let Some(boot) = plan.boot else {
             return Ok(());
         };
-        let boot_partition = BootPartition { plan, base, disk, boot };
+        let boot_partition = BootPartition { plan, base, disk, boot, fresh };
         match boot_partition.place_and_compare(shared) {
             Ok(()) => return Ok(()),
             Err(error) if tries == TRIES => return Err(error),
@@ -40,21 +40,18 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
     }
 }
 
-/// Makes the kernel see the new partitions. A kernel without a parser for them sees none, and that is no error.
-fn reread_table(disk: &str) -> Result<(), Error> {
+/// Makes the kernel see the new partitions; false when it may still show the old ones, because somebody keeps one
+/// open. (A kernel without a parser for the table shows none, and that is no error.)
+fn reread_table(disk: &str) -> Result<bool, Error> {
     let file = files::open(disk, OFlags::RDWR).doing("opening", disk)?;
     for _ in 0..20 {
         match block::reread_partitions(&file) {
             Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
-            Err(errno) => {
-                let error = Error::os("reading the new partition table of", disk, errno);
-                crate::debug!("{}", error);
-                break;
-            }
-            Ok(()) => break,
+            result => return Ok(result.is_ok()),
         }
     }
-    Ok(())
+    crate::warn!("something keeps an old partition of {} open", disk);
+    Ok(false)
 }
 
 struct BootPartition<'a> {
@@ -62,6 +59,8 @@ struct BootPartition<'a> {
     base: &'a str,
     disk: &'a str,
     boot: BootPlan,
+    /// The kernel's partitions are those of the new table.
+    fresh: bool,
 }
 
 impl BootPartition<'_> {
@@ -73,8 +72,7 @@ impl BootPartition<'_> {
             }
             Ok(())
         })?;
-        rustix::fs::sync();
-        // Mounted anew, so that what is compared comes from the disk.
+        // Unmounting has written everything back. Mounted anew, so that what is compared comes from the disk.
         self.mounted(MountFlags::RDONLY, |point| {
             for furnishing in &self.plan.furnishings {
                 shared.beat();
@@ -94,21 +92,21 @@ impl BootPartition<'_> {
         let point = crate::path!("{}/{}", self.base, names::MOUNT)?;
         let (device, loop_device) = self.device()?;
         let kind = self.boot.file_system.name();
+        // What the cache of this node holds may be from before the flash.
+        forget_cache(&device)?;
         mounts::mount_at(&device, &point, kind, flags, "")
             .doing("mounting the new boot partition", &device)?;
         drop(loop_device);
         let result = work(&point);
         let unmounted = mounts::unmount_patiently(&point).doing("unmounting", &point);
-        if let Ok(file) = files::open(&device, OFlags::RDONLY) {
-            // Best effort: the next mount reads through the cache of this node.
-            let _ = block::flush_buffers(&file);
-        }
         result.and(unmounted)
     }
 
     /// The node to mount, and what keeps it there until it is.
     fn device(&self) -> Result<(PathText, Option<OwnedFd>), Error> {
-        if let Some(number) = device::partition_at(&self.plan.target.name, self.boot.start) {
+        let (start, length) = (self.boot.start, self.boot.length);
+        let known = device::partition_at(&self.plan.target.name, start, length);
+        if let Some(number) = known.filter(|_| self.fresh) {
             let path = crate::path!("{}/{}/boot-partition", self.base, names::DEV)?;
             // Left over from an earlier try, perhaps with another number.
             let _ = files::remove(&path);
@@ -117,7 +115,7 @@ impl BootPartition<'_> {
         }
         let disk = files::open(self.disk, OFlags::RDWR).doing("opening", self.disk)?;
         let nodes = crate::path!("{}/{}", self.base, names::DEV)?;
-        let device = loops::attach(&nodes, &disk, self.boot.start, self.boot.length)?;
+        let device = loops::attach(&nodes, &disk, start, length)?;
         crate::debug!("the kernel knows no such partition: using {}", device.path.as_str());
         Ok((device.path, Some(device.descriptor)))
     }
@@ -164,6 +162,11 @@ impl BootPartition<'_> {
         let path = crate::path!("{}/{}/{}", self.base, names::FURNISHINGS, from)?;
         files::open(&path, OFlags::RDONLY).doing("opening", &path)
     }
+}
+
+fn forget_cache(device: &str) -> Result<(), Error> {
+    let file = files::open(device, OFlags::RDONLY).doing("opening", device)?;
+    block::flush_buffers(&file).doing("dropping the cache of", device)
 }
 
 /// Makes the directories above a file.

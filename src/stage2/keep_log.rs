@@ -15,7 +15,13 @@ pub fn keep(log: &LogPlan) -> Result<(), Error> {
     crate::disk::device::make_node(&node, log.number)?;
     let point = crate::path!("/{}", names::MOUNT)?;
     let kind = log.file_system.as_str();
-    mounts::mount_at(&node, &point, kind, MountFlags::empty(), "")
+    let mount = |flags| mounts::mount_at(&node, &point, kind, flags, "");
+    // Still there read-only, as unmounting leaves it as a last resort: joined as it is, then made writable.
+    let joined = || {
+        mount(MountFlags::RDONLY).and_then(|()| mounts::remount(&point, MountFlags::empty(), ""))
+    };
+    mount(MountFlags::empty())
+        .or_else(|_| joined())
         .doing("mounting a partition for the log,", kind)?;
     let result = append(&point, &log.path);
     let unmounted = mounts::unmount(&point);

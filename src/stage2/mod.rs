@@ -16,6 +16,7 @@ mod worker;
 pub use flash::Buffers;
 pub use target::Target;
 
+use crate::disk::loops;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::crc32;
@@ -25,7 +26,7 @@ use crate::image::map::ChunkMap;
 use crate::image::source::Source;
 use crate::plan::{Plan, names};
 use crate::progress::{Outcome, Phase, Shared, Totals, result_line};
-use crate::sys;
+use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Where an image comes from, and what it must be.
@@ -53,6 +54,7 @@ pub fn write_all<S: Source>(
             .advice("the memory of this device is bad"));
     }
     let target = Target::open(&path, plan)?;
+    loops::none_on(&crate::path!("{}/{}", base, names::DEV)?, plan.target.number)?;
     flash_and_verify(plan, &target, origin, buffers, shared)?;
     // The exclusive claim of the whole disk would keep its partitions from being mounted.
     drop(target);
@@ -63,7 +65,9 @@ pub fn write_all<S: Source>(
     Ok(())
 }
 
-/// Writes the image to an open target and reads it back. From the first written byte on the heap stays sealed.
+/// Writes the image to an open target and reads it back, the first chunk last of all. From the first written byte on
+/// the heap stays sealed. A disk that an earlier worker has verified is only read again, and repaired: what differs is
+/// the boot partition that it was furnishing.
 pub fn flash_and_verify<S: Source>(
     plan: &Plan,
     target: &Target,
@@ -73,13 +77,27 @@ pub fn flash_and_verify<S: Source>(
 ) -> Result<(), Error> {
     crc32::prepare();
     let mut decoder = Decoder::new(origin.source, origin.stream);
+    let verify = |chunks, buffers: &mut Buffers, decoder: &mut _| {
+        verify::verify(plan, target, decoder, origin.map, chunks, buffers, shared)
+    };
+    let all = 0..plan.image.chunks;
+    if shared.verified.load(SeqCst) {
+        memory::seal();
+        let watch = shared.enter(Phase::Verify);
+        verify(all, buffers, &mut decoder)?;
+        shared.leave(Phase::Verify, watch);
+        return Ok(());
+    }
     let watch = shared.enter(Phase::Flash);
     flash::flash(plan, target, &mut decoder, origin.map, buffers, shared)?;
     shared.leave(Phase::Flash, watch);
     crate::info!("flashed ({} s); reading back", watch.shown());
     let watch = shared.enter(Phase::Verify);
-    verify::verify(plan, target, &mut decoder, origin.map, buffers, shared)?;
+    verify(1..all.end, buffers, &mut decoder)?;
+    flash::write_head(plan, target, buffers, shared)?;
+    verify(0..1, buffers, &mut decoder)?;
     shared.leave(Phase::Verify, watch);
+    shared.verified.store(true, SeqCst);
     crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());
     Ok(())
 }
@@ -97,18 +115,18 @@ pub fn flash_here<S: Source>(
     shared.attempts.store(1, SeqCst);
     let origin = Origin { source, stream, map };
     let result = write_all(plan, base, origin, &mut buffers, shared);
-    crate::memory::unseal();
+    memory::unseal();
     let destroyed = shared.destroyed.load(SeqCst);
     let outcome = match (&result, destroyed) {
         (Ok(()), _) => Outcome::Done,
         (Err(_), false) => Outcome::Untouched,
         (Err(_), true) => Outcome::Failed,
     };
-    shared.worker_heap.store(crate::memory::heap_high_water() as u64, SeqCst);
+    shared.worker_heap.store(memory::heap_high_water() as u64, SeqCst);
     let totals = totals(plan, base);
     crate::log::write_plain(&result_line(outcome, shared, &totals));
     result.map_err(|error| match destroyed {
-        true => error.advice("the disk is incomplete now: flash it again"),
+        true => error.as_incomplete().advice("the disk is incomplete now: flash it again"),
         false => error,
     })
 }
@@ -124,6 +142,6 @@ fn totals(plan: &Plan, base: &str) -> Totals {
         chunks: plan.image.chunks,
         zero_chunks: plan.image.zero_chunks,
         ramfs: used,
-        own_peak: crate::memory::peak_resident_kib(),
+        own_peak: memory::peak_resident_kib(),
     }
 }

@@ -7,7 +7,7 @@
 use super::worker::{self, End};
 use super::{keep_log, totals};
 use crate::disk::device::Number;
-use crate::disk::mounts::{self, Mounts};
+use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
 use crate::log::Stopwatch;
 use crate::plan::{LogPlan, OnFailure, Plan, names};
@@ -15,11 +15,12 @@ use crate::progress::{Outcome, Shared, result_line};
 use crate::sys::{block, map, process};
 use crate::text::PathText;
 use crate::{files, log, memory};
+use core::cell::OnceCell;
 use core::convert::Infallible;
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::system::RebootCommand;
@@ -50,32 +51,33 @@ pub enum Arrival {
 /// Looks for the RAMFS that this program was started from, and claims the plan in it. The rename is the proof that
 /// stage 1 waits for, and it can succeed on one side only.
 pub fn claim() -> Arrival {
-    let Ok(Some(ramfs)) = find_ramfs() else {
+    let Ok(Some(ramfs)) = find_ramfs("/proc/self/exe") else {
         return Arrival::NotOurs;
     };
-    let (Ok(plan), Ok(claimed)) = (
-        crate::path!("{}/{}", ramfs.as_str(), names::PLAN),
-        crate::path!("{}/{}", ramfs.as_str(), names::CLAIMED),
-    ) else {
-        return Arrival::NotOurs;
-    };
-    match files::rename(&plan, &claimed) {
+    match claim_plan(&ramfs) {
         Ok(()) => Arrival::Claimed(ramfs),
         Err(_) => Arrival::Revoked,
     }
 }
 
-/// The mount point of the file system that holds this program: a tmpfs mounted whole, not the bind mount of one file.
-fn find_ramfs() -> Result<Option<PathText>, Error> {
-    let path = "/proc/self/exe";
-    let status = files::status(path).doing("looking at", path)?;
+fn claim_plan(ramfs: &str) -> Result<(), Error> {
+    let plan = crate::path!("{}/{}", ramfs, names::PLAN)?;
+    let claimed = crate::path!("{}/{}", ramfs, names::CLAIMED)?;
+    let file = files::open(&plan, OFlags::RDONLY).doing("opening", &plan)?;
+    // The lock is stage 1's: nobody waits for the hand-over if it can be had.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Err(Error::failed("claiming", &plan, "stage 1 has gone"));
+    }
+    files::rename(&plan, &claimed).doing("claiming", &plan)
+}
+
+/// The mount point of the file system that holds `program`: our tmpfs, mounted whole, not the bind mount of one file.
+pub fn find_ramfs(program: &str) -> Result<Option<PathText>, Error> {
+    let status = files::status(program).doing("looking at", program)?;
     let device = Number::from_stat(status.st_dev);
-    let mut buffer = [0; 64 * 1024];
-    let mounts = Mounts::read(&mut buffer)?;
-    let ours = mounts
-        .iter()
-        .find(|mount| mount.device == device && mount.root == "/" && mount.source == "takeover");
-    ours.map(|mount| mount.point()).transpose()
+    let is_ours =
+        |mount: &Mount| mount.device == device && mount.root == "/" && mount.source == "takeover";
+    Ok(mounts::find(mounts::OWN, &mut { is_ours })?.map(|mount| mount.point))
 }
 
 /// Leaves the old root and starts again from the RAMFS. Returns only when that failed; nothing is harmed then.
@@ -117,15 +119,15 @@ pub fn alone() -> ! {
     open_logs();
     let plan = match Plan::read(&path_of(names::CLAIMED)) {
         Ok(plan) => plan,
-        Err(error) => restart(Some(error)),
+        Err(error) => restart(Some(error), &|| ()),
     };
     log::set_level(plan.log_level);
     crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
     let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
         Ok(shared) => shared,
-        Err(error) => restart(Some(error)),
+        Err(error) => restart(Some(error), &|| ()),
     };
-    let supervisor = Supervisor { plan: &plan, shared, watchdog: open_watchdog() };
+    let supervisor = Supervisor { plan: &plan, shared, watchdogs: Default::default() };
     memory::seal();
     supervisor.run()
 }
@@ -149,18 +151,14 @@ fn open_logs() {
     }
 }
 
-/// Takes over the watchdog, if there is one: the old init has fed it, and it would bite in some seconds.
-fn open_watchdog() -> Option<OwnedFd> {
-    let flags = OFlags::WRONLY;
-    let watchdog = files::open("/dev/watchdog", flags).ok()?;
-    crate::info!("the watchdog is ours");
-    Some(watchdog)
-}
+/// The watchdogs of a device, as /dev has them.
+pub const WATCHDOGS: [&str; 2] = ["watchdog", "watchdog1"];
 
 struct Supervisor<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
-    watchdog: Option<OwnedFd>,
+    /// Those that are ours by now.
+    watchdogs: [OnceCell<OwnedFd>; WATCHDOGS.len()],
 }
 
 /// How a child ended.
@@ -239,27 +237,41 @@ impl Supervisor<'_> {
             if beat != seen {
                 (seen, since) = (beat, Stopwatch::start());
             }
+            // A worker that hangs before the first write may be ended by the watchdog: that brings the old OS back.
+            if killed.is_none() || self.shared.destroyed.load(SeqCst) {
+                self.feed_watchdogs();
+            }
             match killed {
-                None => {
-                    self.feed_watchdog();
-                    if since.elapsed() > STALL {
-                        crate::error!("no progress for {} s: the worker is killed", STALL / 1000);
-                        // It may have ended just now; then it is reaped next time round.
-                        let _ = rustix::process::kill_process(child, Signal::KILL);
-                        killed = Some(Stopwatch::start());
-                    }
+                None if since.elapsed() > STALL => {
+                    crate::error!("no progress for {} s: the worker is killed", STALL / 1000);
+                    // It may have ended just now; then it is reaped next time round.
+                    let _ = rustix::process::kill_process(child, Signal::KILL);
+                    killed = Some(Stopwatch::start());
                 }
                 Some(watch) if watch.elapsed() > DEATH => return Ended::Stuck,
-                Some(_) => {}
+                _ => {}
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn feed_watchdog(&self) {
-        if let Some(watchdog) = &self.watchdog {
-            // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
-            let _ = block::watchdog_feed(watchdog);
+    /// Feeds the watchdogs, and takes those that were not to be had before: a daemon that held one ends with the
+    /// rest, and what it leaves running would bite in the middle of the flash.
+    fn feed_watchdogs(&self) {
+        for (name, watchdog) in WATCHDOGS.iter().zip(&self.watchdogs) {
+            if let Some(watchdog) = watchdog.get() {
+                // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
+                let _ = block::watchdog_feed(watchdog);
+                continue;
+            }
+            let opened = crate::path!("/{}/{}", names::DEV, *name)
+                .ok()
+                .and_then(|path| files::open(&path, OFlags::WRONLY).ok());
+            if let Some(opened) = opened {
+                // The cell was empty.
+                let _ = watchdog.set(opened);
+                crate::info!("{} is ours", *name);
+            }
         }
     }
 
@@ -288,7 +300,7 @@ impl Supervisor<'_> {
 
     fn pause(&self, seconds: u64) {
         for _ in 0..seconds {
-            self.feed_watchdog();
+            self.feed_watchdogs();
             std::thread::sleep(Duration::from_secs(1));
         }
     }
@@ -306,7 +318,7 @@ impl Supervisor<'_> {
             }
         }
         self.report(outcome);
-        restart(None)
+        restart(None, &|| self.feed_watchdogs())
     }
 
     fn report(&self, outcome: Outcome) {
@@ -354,13 +366,30 @@ fn reap(child: Pid) -> Option<Ended> {
     }
 }
 
-/// Restarts the machine. In a PID namespace the kernel ends the namespace instead.
-pub fn restart(error: Option<Error>) -> ! {
+/// How long the file systems that are left may take to write back, in milliseconds. Ours are synced already; one whose
+/// server or disk has gone would never return.
+const SYNC: u64 = 20_000;
+
+/// Restarts the machine; `feed` keeps the watchdogs quiet until then. In a PID namespace the kernel ends the namespace
+/// instead.
+pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
     if let Some(error) = error {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
     }
-    rustix::fs::sync();
+    // In a child: sync(2) waits for every file system, and cannot be interrupted.
+    let child = process::spawn(|| {
+        rustix::fs::sync();
+        0
+    });
+    let watch = Stopwatch::start();
+    while let Ok(child) = child
+        && reap(child).is_none()
+        && watch.elapsed() < SYNC
+    {
+        feed();
+        std::thread::sleep(Duration::from_millis(20));
+    }
     // Let a serial line finish what was said.
     std::thread::sleep(Duration::from_millis(100));
     let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
@@ -368,6 +397,7 @@ pub fn restart(error: Option<Error>) -> ! {
         crate::error!("{}", error);
     }
     loop {
-        std::thread::sleep(Duration::from_secs(3600));
+        feed();
+        std::thread::sleep(Duration::from_secs(1));
     }
 }

@@ -59,15 +59,15 @@ impl Target {
             return Ok(());
         }
         for (index, piece) in bytes.chunks(PIECE).enumerate() {
-            shared.beat();
-            self.write_piece(offset + (index * PIECE) as u64, piece)?;
+            self.write_piece(offset + (index * PIECE) as u64, piece, shared)?;
         }
         Ok(())
     }
 
-    fn write_piece(&self, offset: u64, piece: &[u8]) -> Result<(), Error> {
+    fn write_piece(&self, offset: u64, piece: &[u8], shared: &Shared) -> Result<(), Error> {
         let mut last = Errno::IO;
         for try_number in 1..=TRIES {
+            shared.beat();
             match write_whole(&self.disk, offset, piece) {
                 Ok(()) => return Ok(()),
                 Err(errno) => last = errno,
@@ -153,7 +153,11 @@ impl Target {
             return Ok(());
         }
         let last = scratch.get_mut(..self.block).unwrap_or_default();
-        self.read(self.size - self.block as u64, last)?;
+        if let Err(error) = self.read(self.size - self.block as u64, last) {
+            // Behind the image, and unreadable for firmware too.
+            crate::warn!("{}", error);
+            return Ok(());
+        }
         if !last.starts_with(gpt::SIGNATURE) {
             return Ok(());
         }

@@ -22,15 +22,13 @@ const IDLE_PASSES: u32 = 20;
 /// How often the disk is claimed, 0.1 s apart: a file system that is going away needs a moment.
 const CLAIMS: u32 = 100;
 
-/// Unmounts everything below the old root, which is at `/old`.
+/// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`.
 pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
-    let on_target =
-        |number: Number| device::whole_disk(number).is_ok_and(|disk| disk == plan.target.number);
     let mut idle = 0;
     for _ in 0..PASSES {
         shared.beat();
         let (left, gone) = unmount_pass(scratch)?;
-        let detached = loops::detach_all("/dev", on_target);
+        let detached = loops::detach_all("/dev", plan.target.number);
         if left == 0 && detached == 0 {
             return Ok(());
         }
@@ -38,24 +36,28 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
         if idle > IDLE_PASSES {
             break;
         }
-        if idle > 0 {
+        if gone == 0 {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    last_resort(scratch)
+    last_resort(plan.target.number, scratch)
 }
 
-/// Tries to unmount each mount below the old root, newest first. How many stayed, how many are gone.
+/// Tries to unmount each foreign mount, newest first. How many stayed, how many are gone.
 fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
     let (mut left, mut gone) = (0, 0);
     for mount in Mounts::read(scratch)?.iter().rev() {
-        let point = mount.point()?;
-        if !is_old(&point) {
+        let Ok(point) = mount.point() else {
+            // Too long for us with the old root's directory before it: it goes with the one it is mounted on.
+            left += 1;
+            continue;
+        };
+        if !is_foreign(&point) {
             continue;
         }
         match mounts::unmount(&point) {
             Ok(()) => {
-                crate::debug!("unmounted {}", point.as_str());
+                crate::debug!("unmounted {}", point);
                 gone += 1;
             }
             Err(errno) => {
@@ -68,34 +70,44 @@ fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
     Ok((left, gone))
 }
 
-fn last_resort(scratch: &mut [u8]) -> Result<(), Error> {
+fn last_resort(target: Number, scratch: &mut [u8]) -> Result<(), Error> {
     for mount in Mounts::read(scratch)?.iter().rev() {
-        let point = mount.point()?;
-        if !is_old(&point) {
+        let Ok(point) = mount.point() else {
+            continue;
+        };
+        if !is_foreign(&point) {
             continue;
         }
-        crate::warn!("{} stays busy: made read-only and detached", point.as_str());
-        // Either may be refused; the claim of the disk tells what that means.
-        let _ = mounts::remount(&point, MountFlags::RDONLY, "");
+        crate::warn!("{} stays busy: detached", point);
+        // Either may be refused; the claim of the disk tells what that means. Only what lies on the target is made
+        // read-only: that is for the whole file system, and /proc and /sys are ours too.
+        if device::whole_disk(mount.device).is_ok_and(|disk| disk == target) {
+            let _ = mounts::remount(&point, MountFlags::RDONLY, "");
+        }
         let _ = mounts::detach(&point);
     }
     Ok(())
 }
 
-/// True for the old root and what is below it.
-fn is_old(point: &str) -> bool {
-    let rest = point.strip_prefix('/').and_then(|rest| rest.strip_prefix(names::OLD));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// True for the old root, for the place of mounts of our own, and for what is below them.
+fn is_foreign(point: &str) -> bool {
+    [names::OLD, names::MOUNT].into_iter().any(|name| {
+        let rest = point.strip_prefix('/').and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
-/// The proof that the disk is free: claiming it succeeds.
+/// The proof that the disk is free: claiming it succeeds, and no loop device lies on it. (A loop device claims the
+/// file system of its backing file, but a backing disk or partition it does not.)
 pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
     let path = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
     let mut claims = 0;
     loop {
         shared.beat();
-        match Target::open(&path, plan) {
-            Ok(_) => return Ok(()),
+        let proof =
+            Target::open(&path, plan).and_then(|_| loops::none_on("/dev", plan.target.number));
+        match proof {
+            Ok(()) => return Ok(()),
             Err(error) if claims == CLAIMS => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
@@ -108,12 +120,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_old_root_is_unmounted() {
-        for point in ["/old", "/old/", "/old/var/lib"] {
-            assert!(is_old(point), "{point}");
+    fn only_the_old_root_and_our_own_mounts_are_unmounted() {
+        for point in ["/old", "/old/", "/old/var/lib", "/mnt", "/mnt/x"] {
+            assert!(is_foreign(point), "{point}");
         }
-        for point in ["/", "/older", "/dev", "/mnt/old", ""] {
-            assert!(!is_old(point), "{point}");
+        for point in ["/", "/older", "/dev", "/sys/old", "/mnts", ""] {
+            assert!(!is_foreign(point), "{point}");
         }
     }
 }

@@ -13,40 +13,39 @@ use crate::image::source::Source;
 use crate::image::{CHUNK, chunk_length, crc32};
 use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
+use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 
-/// How often bad chunks are written again.
-const REPAIRS: u32 = 3;
-/// How many bad chunks are handled at a time; more are found again in the next round.
+/// How often a chunk that is bad again after its repair is forgiven.
+const PATIENCE: u32 = 3;
+/// How many bad chunks are handled at a time; more are found in the next round.
 const MAX_BAD: usize = 256;
 
 type Bad = heapless::Vec<u32, MAX_BAD>;
 
-/// Reads the image back and repairs what is bad.
+/// Reads these chunks back and repairs what is bad, until all are good or some stay bad.
 pub fn verify<S: Source>(
     plan: &Plan,
     target: &Target,
     decoder: &mut Decoder<S>,
     map: &ChunkMap,
+    chunks: Range<u32>,
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
     target.forget_cache();
     let buffer = buffers.scratch();
-    let mut bad = read_back(plan, target, map, 0..plan.image.chunks, buffer, shared)?;
-    let mut round = 0;
-    while !bad.is_empty() {
-        round += 1;
-        if round > REPAIRS {
-            return Err(still_bad(&bad));
-        }
+    let mut bad = read_back(plan, target, map, chunks.clone(), buffer, shared)?;
+    let mut failures = 0;
+    while let Some(&first) = bad.first() {
         repair(plan, target, decoder, map, &bad, buffer, shared)?;
-        // More may have been bad than were noted.
-        let full = bad.is_full();
-        bad = match full {
-            true => read_back(plan, target, map, 0..plan.image.chunks, buffer, shared)?,
-            false => read_back(plan, target, map, bad.iter().copied(), buffer, shared)?,
-        };
+        // Before the first bad one all were good; behind the last one that was noted there may be more.
+        let still = read_back(plan, target, map, first..chunks.end, buffer, shared)?;
+        failures += u32::from(still.iter().any(|index| bad.contains(index)));
+        if failures >= PATIENCE {
+            return Err(still_bad(&still));
+        }
+        bad = still;
     }
     Ok(())
 }
@@ -56,7 +55,7 @@ fn read_back(
     plan: &Plan,
     target: &Target,
     map: &ChunkMap,
-    chunks: impl Iterator<Item = u32>,
+    chunks: Range<u32>,
     buffer: &mut [u8],
     shared: &Shared,
 ) -> Result<Bad, Error> {

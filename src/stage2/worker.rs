@@ -62,7 +62,6 @@ fn steps(plan: &Plan, shared: &Shared) -> Result<End, Error> {
     let map = ChunkMap::open(&crate::path!("/{}", names::MAP)?)?;
     let origin = Origin { source: FileSource::open(&image)?, stream: plan.image.stream, map: &map };
     write_all(plan, "", origin, &mut buffers, shared)?;
-    rustix::fs::sync();
     Ok(End::Done)
 }
 

@@ -62,12 +62,12 @@ pub fn block_all_signals() -> Result<(), Errno> {
     set_mask(raw::SIG_SETMASK, u64::MAX)
 }
 
-/// Blocks SIGHUP, SIGINT and SIGTERM, so that they wait until `termination_pending` is asked.
+/// Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGTSTP, so that they wait until `termination_pending` is asked.
 pub fn hold_termination() -> Result<(), Errno> {
-    set_mask(raw::SIG_BLOCK, TERMINATION)
+    set_mask(raw::SIG_BLOCK, TERMINATION | STOP)
 }
 
-/// True when a held SIGHUP, SIGINT or SIGTERM is waiting. rt_sigpending(2).
+/// True when a held signal that should end this process is waiting. rt_sigpending(2).
 pub fn termination_pending() -> bool {
     let mut set = 0u64;
     // SAFETY: the kernel writes `size_of::<u64>()` bytes, the size of its signal set, to `set`.
@@ -76,8 +76,10 @@ pub fn termination_pending() -> bool {
     result == 0 && set & TERMINATION != 0
 }
 
-/// SIGHUP (1), SIGINT (2) and SIGTERM (15) as the kernel's signal set has them: bit number − 1.
-const TERMINATION: u64 = 1 | 1 << 1 | 1 << 14;
+/// SIGHUP (1), SIGINT (2), SIGQUIT (3) and SIGTERM (15) as the kernel's signal set has them: bit number − 1.
+const TERMINATION: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 14;
+/// SIGTSTP (20): stopped in the middle, stage 1 could neither go on nor undo.
+const STOP: u64 = 1 << 19;
 
 fn set_mask(how: u32, set: u64) -> Result<(), Errno> {
     // SAFETY: the kernel reads `size_of::<u64>()` bytes from `set`; a null old set is allowed.

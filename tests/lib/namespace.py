@@ -122,9 +122,9 @@ class Sandbox:
         rootfs.partition(self.disk, "label: dos\nstart=2048, size=4096, type=83\n"
                                     f"start={ROOT_START // 512}, type=83\n")
 
-    def attach(self):
+    def attach(self, *options):
         """Puts the disk behind a loop device, and gives its path."""
-        self.loop = subprocess.run(["losetup", "--show", "--find", "--direct-io=on", self.disk],
+        self.loop = subprocess.run(["losetup", "--show", "--find", "--direct-io=on", *options, self.disk],
                                    check=True, capture_output=True, text=True).stdout.strip()
         return self.loop
 
@@ -237,6 +237,17 @@ class Sandbox:
         namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
         assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
         os.kill(worker, signal.SIGKILL)
+
+    def stop_worker_at(self, pattern):
+        """Lets the worker go on in very small steps until the console shows a pattern, and leaves it stopped there."""
+        worker = self.worker()
+        namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
+        assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
+        end = time.monotonic() + self.timeout
+        while not re.search(pattern, self.console()) and time.monotonic() < end:
+            os.kill(worker, signal.SIGCONT)
+            time.sleep(0.0005)
+            os.kill(worker, signal.SIGSTOP)
 
     def disk_bytes(self, start, length):
         with open(self.disk, "rb") as file:
