@@ -214,7 +214,7 @@ fn wrong(error: &lexopt::Error) -> Error {
             crate::text!("there is no option {}", option.as_str())
         }
         Problem::UnexpectedArgument(value) => {
-            crate::text!("'{}' is one argument too many", value.to_string_lossy().as_ref())
+            crate::text!("'{}' is one argument too many", value.to_str().unwrap_or("?"))
         }
         Problem::UnexpectedValue { option, .. } => {
             crate::text!("the option {} takes no value", option.as_str())

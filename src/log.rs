@@ -9,7 +9,6 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -77,8 +76,7 @@ pub fn to_file(file: OwnedFd) {
 
 /// Milliseconds since the machine was started, time asleep included (clock_gettime(2), CLOCK_BOOTTIME).
 pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
-    (time.tv_sec.max(0) as u64) * 1000 + (time.tv_nsec.max(0) as u64) / 1_000_000
+    crate::sys::milliseconds_since_boot()
 }
 
 /// Writes a line. Use the macros [`info!`](crate::info) and its sisters.

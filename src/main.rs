@@ -9,7 +9,6 @@ use takeover::stage2::pid1::{self, Arrival};
 use takeover::{log, stage1};
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(report_panic));
     if std::process::id() == 1 {
         run_as_pid1();
     }
@@ -62,10 +61,4 @@ fn print(text: &str) -> Result<(), Error> {
     use takeover::error::Doing;
     takeover::files::write_all(rustix::stdio::stdout(), text.as_bytes())
         .doing("writing to", "standard output")
-}
-
-/// A panic is a bug; it is named without core::fmt and ends the process, and PID 1 deals with that.
-fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
-    let (file, line) = info.location().map_or(("?", 0), |place| (place.file(), place.line()));
-    takeover::error!("bug: panic at {}:{}", file, line);
 }

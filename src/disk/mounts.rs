@@ -3,6 +3,7 @@
 use super::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::sys::terminated;
 use crate::text::{PathText, Text};
 use core::ffi::CStr;
 use core::time::Duration;
@@ -181,16 +182,19 @@ pub fn mount_at(
     flags: MountFlags,
     data: &str,
 ) -> Result<(), Errno> {
-    let mut bytes = [0; 64];
-    let data = terminated(data, &mut bytes)?;
-    rustix::mount::mount(source, point, kind, flags, data)
+    let data = terminated::<64>(data)?;
+    rustix::mount::mount(source, point, kind, flags, as_c_string(&data)?)
 }
 
 /// Changes the flags of a mount, and the options of its file system. Flags that are not repeated are dropped.
 #[inline(never)]
 pub fn remount(point: &str, flags: MountFlags, data: &str) -> Result<(), Errno> {
-    let mut bytes = [0; 64];
-    rustix::mount::mount_remount(point, flags, terminated(data, &mut bytes)?)
+    let data = terminated::<64>(data)?;
+    rustix::mount::mount_remount(point, flags, as_c_string(&data)?)
+}
+
+fn as_c_string(data: &[u8]) -> Result<&CStr, Errno> {
+    CStr::from_bytes_until_nul(data).map_err(|_| Errno::INVAL)
 }
 
 /// Makes a file or directory appear in another place too.
@@ -228,14 +232,6 @@ pub fn unmount_patiently(point: &str) -> Result<(), Errno> {
         }
     }
     Err(Errno::BUSY)
-}
-
-/// Mount data as the kernel takes it.
-fn terminated<'a>(data: &str, bytes: &'a mut [u8; 64]) -> Result<&'a CStr, Errno> {
-    let place =
-        bytes.get_mut(..data.len()).filter(|_| data.len() < 64).ok_or(Errno::NAMETOOLONG)?;
-    place.copy_from_slice(data.as_bytes());
-    CStr::from_bytes_until_nul(bytes).map_err(|_| Errno::INVAL)
 }
 
 #[cfg(test)]

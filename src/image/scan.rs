@@ -36,7 +36,7 @@ pub fn scan<S: Source>(
 ) -> Result<Scan, Error> {
     let stream = decoder.stream();
     // What memory file systems are made of: 4 KiB mostly, 16 or 64 on some arm64 kernels.
-    let page_size = rustix::param::page_size();
+    let page_size = crate::sys::map::page_size();
     let mut scan = Scan {
         length: 0,
         chunks: 0,

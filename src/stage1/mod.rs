@@ -400,9 +400,7 @@ fn budget(facts: &Facts, scan: &Scan, furnishings: usize) -> Result<Budget, Erro
 fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
     for swap in &facts.swaps {
         let path = swap.path.as_str();
-        let name = std::ffi::CString::new(path)
-            .map_err(|_| Error::failed("swapping off", path, "its name holds a NUL"))?;
-        process::swap_off(&name).doing("swapping off", path)?;
+        process::swap_off(path).doing("swapping off", path)?;
         undo.note(undo::Change::SwappedOff(swap.path.clone(), swap.priority))?;
         crate::info!("swap on {} is off", path);
     }

@@ -25,7 +25,7 @@ pub fn stage_image(
     buffer: &mut [u8],
 ) -> Result<(), Error> {
     let path = ramfs.inside(names::IMAGE)?;
-    let page_size = rustix::param::page_size();
+    let page_size = crate::sys::map::page_size();
     let file = files::create(&path, b"")?;
     rustix::fs::ftruncate(&file, stream.length).doing("sizing", &path)?;
     // In whole chunks, so that pages are aligned whatever their size.

@@ -63,7 +63,9 @@ fn take_back(change: Change) {
         Change::MadeDirectory(path) => {
             files::remove_directory(path).doing("removing the directory", path)
         }
-        Change::SwappedOff(path, priority) => swap_on(path, *priority),
+        Change::SwappedOff(path, priority) => {
+            process::swap_on(path, *priority).doing("swapping on", path)
+        }
         Change::Resized(path, flags, size) => resize(path, *flags, *size),
     };
     if let Err(error) = result {
@@ -77,11 +79,6 @@ fn unmount(path: &str) -> Result<(), Error> {
         Err(Errno::BUSY) => mounts::detach(path).doing("detaching", path),
         result => result.doing("unmounting", path),
     }
-}
-
-fn swap_on(path: &str, priority: i32) -> Result<(), Error> {
-    let name = std::ffi::CString::new(path).map_err(|_| Error::failed("", path, "a NUL"))?;
-    process::swap_on(&name, priority).doing("swapping on", path)
 }
 
 /// Gives a tmpfs another size limit, in bytes; everything else about it stays.

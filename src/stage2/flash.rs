@@ -27,8 +27,12 @@ pub struct Buffers {
     head: &'static mut [u8],
     /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
     zeros: &'static [u8],
+    /// The stack of the writing thread.
+    stack: &'static mut [u8],
 }
 
+/// The writing thread's stack, in bytes; it uses a tenth of that.
+const STACK: usize = 64 * 1024;
 /// How many zeros are written at once, in bytes.
 const ZEROS: usize = 64 * 1024;
 
@@ -37,7 +41,8 @@ impl Buffers {
     pub fn map() -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
-        Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros })
+        let stack = sys::map::buffer(STACK).doing("reserving", "a stack")?;
+        Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros, stack })
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
@@ -166,16 +171,12 @@ pub fn flash<S: Source>(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    let Buffers { slots: [a, b, c], head, zeros } = buffers;
+    let Buffers { slots: [a, b, c], head, zeros, stack } = buffers;
     let ring = Ring::new([a, b, c]);
     decoder.restart();
-    std::thread::scope(|scope| {
-        let write = || write(&ring, target, zeros, shared);
-        std::thread::Builder::new()
-            .stack_size(64 * 1024)
-            .spawn_scoped(scope, write)
-            .map_err(|_| Error::failed("starting", "the writing thread", "out of memory"))?;
-        // What a thread allocates when it starts must be over before the seal.
+    let helper = || write(&ring, target, zeros, shared);
+    let work = || {
+        // What a thread does to begin with must be over before the seal.
         let started = ring.wait_for(|state| state.started.then_some(()));
         lock_memory();
         memory::seal();
@@ -188,8 +189,8 @@ pub fn flash<S: Source>(
             Err(Ended::Failed(error)) => ring.fail(error),
             Err(Ended::Stopped) => {}
         }
-        Ok(())
-    })?;
+    };
+    sys::thread::alongside(stack, &helper, work).doing("starting", "the writing thread")?;
     if let Some(error) = lock(&ring.state).error.take() {
         return Err(error);
     }

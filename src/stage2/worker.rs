@@ -60,7 +60,8 @@ fn steps(plan: &Plan, shared: &Shared) -> Result<End, Error> {
 
     let image = crate::path!("/{}", names::IMAGE)?;
     let map = ChunkMap::open(&crate::path!("/{}", names::MAP)?)?;
-    let origin = Origin { source: FileSource::open(&image)?, stream: plan.image.stream, map: &map };
+    let source = FileSource::open(&image)?;
+    let origin = Origin { source: &source, stream: plan.image.stream, map: &map };
     write_all(plan, "", origin, &mut buffers, shared)?;
     Ok(End::Done)
 }

@@ -44,3 +44,11 @@ pub fn lock_current() -> Result<(), Errno> {
     let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, MCL_CURRENT) };
     super::checked(result).map(drop)
 }
+
+/// The size of a page in bytes: 4 KiB mostly, 16 or 64 on some arm64 kernels. getpagesize(2).
+pub fn page_size() -> usize {
+    unsafe extern "C" {
+        safe fn getpagesize() -> core::ffi::c_int;
+    }
+    getpagesize().max(4096) as usize
+}

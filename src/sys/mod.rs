@@ -7,12 +7,21 @@ pub mod block;
 pub mod heap;
 pub mod map;
 pub mod process;
+pub mod thread;
 
 use rustix::io::Errno;
 
 unsafe extern "C" {
     /// syscall(2), from the C library that std links.
     fn syscall(number: core::ffi::c_long, ...) -> core::ffi::c_long;
+}
+
+/// A string as the kernel takes it: ended by a NUL, and holding none.
+pub fn terminated<const N: usize>(text: &str) -> Result<[u8; N], Errno> {
+    let mut bytes = [0; N];
+    let place = bytes.get_mut(..text.len()).filter(|_| text.len() < N);
+    place.ok_or(Errno::NAMETOOLONG)?.copy_from_slice(text.as_bytes());
+    if text.contains('\0') { Err(Errno::INVAL) } else { Ok(bytes) }
 }
 
 /// Turns the C library's −1 into the calling thread's errno.
@@ -22,4 +31,19 @@ fn checked(result: core::ffi::c_long) -> Result<usize, Errno> {
     }
     let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
     Err(Errno::from_raw_os_error(code))
+}
+
+/// Milliseconds since the machine was started, time asleep included: clock_gettime(2), CLOCK_BOOTTIME.
+///
+/// As a system call, since finding the kernel's shared page for it takes more code than all of our logging. On 32-bit
+/// targets this is the call with 32 bits for the seconds, which no uptime exceeds.
+pub fn milliseconds_since_boot() -> u64 {
+    let clock = linux_raw_sys::general::CLOCK_BOOTTIME as usize;
+    let mut time = [0 as core::ffi::c_long; 2];
+    // SAFETY: the kernel writes a struct timespec, two longs, to `time`.
+    let result = unsafe {
+        syscall(linux_raw_sys::general::__NR_clock_gettime as _, clock, time.as_mut_ptr())
+    };
+    let [seconds, nanoseconds] = if result == 0 { time } else { [0; 2] };
+    seconds.max(0) as u64 * 1000 + nanoseconds.max(0) as u64 / 1_000_000
 }

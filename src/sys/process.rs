@@ -133,14 +133,16 @@ pub fn become_stdio(descriptor: OwnedFd) -> Result<(), Errno> {
 }
 
 /// Takes a swap area out of use: swapoff(2). Its pages are read back into memory first.
-pub fn swap_off(path: &core::ffi::CStr) -> Result<(), Errno> {
+pub fn swap_off(path: &str) -> Result<(), Errno> {
+    let path = super::terminated::<256>(path)?;
     // SAFETY: a NUL-terminated path.
     let result = unsafe { super::syscall(raw::__NR_swapoff as _, path.as_ptr()) };
     super::checked(result).map(drop)
 }
 
 /// Puts a swap area into use: swapon(2). A priority of 0 or more is asked for; below 0 the kernel chooses.
-pub fn swap_on(path: &core::ffi::CStr, priority: i32) -> Result<(), Errno> {
+pub fn swap_on(path: &str, priority: i32) -> Result<(), Errno> {
+    let path = super::terminated::<256>(path)?;
     const SWAP_FLAG_PREFER: usize = 0x8000;
     let flags = match priority {
         0.. => SWAP_FLAG_PREFER | (priority as usize & 0x7fff),
