@@ -172,10 +172,14 @@ fn text(parser: &mut lexopt::Parser, option: &'static str) -> Result<String, Err
     utf8(value, option)
 }
 
+/// A value as text that the kernel takes as a path without a copy on the heap, which is sealed by then.
 fn utf8(value: OsString, what: &str) -> Result<String, Error> {
-    value
-        .into_string()
-        .map_err(|_| Error::usage("reading the command line", what, "the value is not UTF-8"))
+    let wrong = |why| Error::usage("reading the command line", what, why);
+    let text = value.into_string().map_err(|_| wrong("the value is not UTF-8"))?;
+    match text.len() {
+        0..256 => Ok(text),
+        _ => Err(wrong("the value is longer than 255 bytes")),
+    }
 }
 
 fn level(parser: &mut lexopt::Parser, option: &'static str) -> Result<Level, Error> {
@@ -270,6 +274,7 @@ mod tests {
         assert!(usage("flash -i a").contains("no disk"));
         assert!(usage("-i a --log-level loud").contains("no such level"));
         assert!(usage("-i a --dry-run --pretend").contains("exclude"));
+        assert!(usage(&format!("-i {}", "x".repeat(256))).contains("longer than 255"));
         assert!(usage("-i a --hand-over-timeout 0").contains("1 to 3600"));
         assert!(usage("-i a --on-failure pray").contains("retry, halt and reboot"));
     }

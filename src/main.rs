@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
 use takeover::stage2::pid1::{self, Arrival};
-use takeover::{log, stage1};
+use takeover::{log, memory, stage1};
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {
@@ -40,7 +40,9 @@ fn run_as_pid1() {
 }
 
 fn run() -> Result<(), Error> {
+    memory::fail_clearly();
     let options = cli::parse(std::env::args_os().skip(1))?;
+    memory::seal();
     log::set_level(options.log_level);
     match options.command {
         Command::Help => print(cli::HELP),

@@ -1,12 +1,13 @@
-//! How much memory this program may use, and the buffers it maps once.
+//! How much memory this program may use, and that it asks for none when it must not fail.
 //!
-//! The heap is small and capped: stage 1 uses it for paths and option values, std for threads. Whatever is large is
-//! mapped here before it is needed, faulted in and locked. Between the first and the last destructive byte the heap
-//! is sealed (invariant 3): an allocation there aborts the process, and a test sees it.
+//! The heap is for the command line (lexopt, std's arguments) and nothing else: it is capped, and sealed as soon as the
+//! options are read. So between the first change of the live system and the undoing of it, and between the first and
+//! the last destructive byte (invariant 3), there is no allocation that could fail: one would abort the process, and
+//! tests would see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
 
 use crate::{files, sys};
 
-/// The most heap that may ever be in use, in bytes. Measured high-water marks are under 64 KiB.
+/// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 pub const HEAP_CAP: usize = 256 * 1024;
 
 /// Unit tests run beside each other in one process, harness and fixtures included.
@@ -18,7 +19,13 @@ const CAP: usize = HEAP_CAP;
 #[global_allocator]
 static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP);
 
-/// Refuses every heap allocation of this process from here on.
+/// From here on an allocation that cannot be had ends the process with a message and exit code 1, as it should while
+/// nothing was changed, instead of aborting it.
+pub fn fail_clearly() {
+    HEAP.set_fatal();
+}
+
+/// Refuses every heap allocation of this process and its children from here on.
 pub fn seal() {
     HEAP.set_sealed(true);
 }

@@ -156,7 +156,7 @@ pub struct Plan {
 impl Plan {
     /// Writes the plan as JSON to a new file, mode 0600.
     pub fn write(&self, path: &str) -> Result<(), Error> {
-        let mut buffer = vec![0; MAX_JSON];
+        let mut buffer = [0; MAX_JSON];
         let length = serde_json_core::to_slice(self, &mut buffer)
             .map_err(|_| Error::failed("writing the plan", path, "it is larger than 24 KiB"))?;
         files::create(path, buffer.get(..length).unwrap_or_default()).map(drop)

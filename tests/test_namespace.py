@@ -181,7 +181,9 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
     """The trap is still set when init executes itself later: it must not be one."""
     box_files = files(pack(make_image(folder)))
     box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
-                          f"{COMMAND} &\nsleep 1\n/bin/busybox killall -9 takeover\necho KILLED\n"
+                          f"{COMMAND} & stage1=$!\n"
+                          "while ! grep -q ' /sbin/init ' /proc/mounts; do sleep 0.05; done\n"
+                          "kill -9 $stage1; wait $stage1; echo KILLED\n"
                           "exec /sbin/init\n").encode()
     with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
         box.start_as_shell("/deaf")
@@ -407,6 +409,11 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         assert done.returncode == 1, done.stderr
         assert "something still uses it" in done.stderr and "untouched" in done.stderr, done.stderr
         assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
+    done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 400], capture_output=True, text=True)
+    assert done.returncode == 1 and "cap of this program; nothing was changed" in done.stderr, done
 
 
 def test_flash_refuses_a_read_only_disk(folder):

@@ -80,8 +80,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     }
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let preparation =
-        Preparation { options, facts: &facts, image: &image, plan: &plan, config: &config };
+    let preparation = Preparation { options, facts: &facts, image: &image, plan: &plan, config };
     let result = preparation.run(&budget, buffer, &mut undo);
     match (&result, options.no_cleanup) {
         (Err(_), false) => undo.run(),
@@ -137,7 +136,7 @@ pub fn flash(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     let config = match &options.config {
         Some(_) => read_config(options, buffer)?,
-        None => Vec::new(),
+        None => &[],
     };
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = facts::free_to_be_written(facts::asked_for(path)?)?;
@@ -151,7 +150,7 @@ pub fn flash(options: &Options) -> Result<(), Error> {
     }
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = flash_here(&plan, &image, &config, buffer, &mut undo);
+    let result = flash_here(&plan, &image, config, buffer, &mut undo);
     undo.run();
     result
 }
@@ -239,7 +238,7 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
 }
 
 /// config.json, read and checked; the one that was named, or that of a balenaOS.
-fn read_config(options: &Options, buffer: &mut [u8]) -> Result<Vec<u8>, Error> {
+fn read_config(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error> {
     const OF_BALENA_OS: &str = "/mnt/boot/config.json";
     let path = match options.config.as_deref() {
         Some(path) => path,
@@ -260,7 +259,9 @@ fn read_config(options: &Options, buffer: &mut [u8]) -> Result<Vec<u8>, Error> {
         return Err(Error::refused("reading the configuration", path, "it is larger than 128 KiB"));
     }
     config::check(bytes, path)?;
-    Ok(bytes.to_vec())
+    let kept = map::buffer(bytes.len()).doing("reserving memory for", path)?;
+    kept.copy_from_slice(bytes);
+    Ok(kept)
 }
 
 /// Where stage 2 is to keep its log: a file system that can be mounted, on another disk.

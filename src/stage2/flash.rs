@@ -12,7 +12,7 @@ use crate::image::source::Source;
 use crate::image::{CHUNK, chunk_length};
 use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
-use crate::{memory, sys};
+use crate::sys;
 use core::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -161,8 +161,7 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// Writes the image to the target, all but its first chunk. The heap is sealed once the writing thread is there, and
-/// stays so.
+/// Writes the image to the target, all but its first chunk.
 pub fn flash<S: Source>(
     plan: &Plan,
     target: &Target,
@@ -176,10 +175,9 @@ pub fn flash<S: Source>(
     decoder.restart();
     let helper = || write(&ring, target, zeros, shared);
     let work = || {
-        // What a thread does to begin with must be over before the seal.
+        // Before the first write: what a thread needs to begin with must be had.
         let started = ring.wait_for(|state| state.started.then_some(()));
         lock_memory();
-        memory::seal();
         let result = started.map_err(Ended::from).and_then(|()| {
             ring.queue(Work::Zero(0..head_length(plan, target)))?;
             decode(plan, target, decoder, map, &ring, head, shared)

@@ -65,8 +65,7 @@ pub fn write_all<S: Source>(
     Ok(())
 }
 
-/// Writes the image to an open target and reads it back, the first chunk last of all. From the first written byte on
-/// the heap stays sealed. A disk that an earlier worker has verified is only read again, and repaired: what differs is
+/// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has verified is only read again, and repaired: what differs is
 /// the boot partition that it was furnishing.
 pub fn flash_and_verify<S: Source>(
     plan: &Plan,
@@ -82,7 +81,6 @@ pub fn flash_and_verify<S: Source>(
     };
     let all = 0..plan.image.chunks;
     if shared.verified.load(SeqCst) {
-        memory::seal();
         let watch = shared.enter(Phase::Verify);
         verify(all, buffers, &mut decoder)?;
         shared.leave(Phase::Verify, watch);
@@ -115,7 +113,6 @@ pub fn flash_here<S: Source>(
     shared.attempts.store(1, SeqCst);
     let origin = Origin { source, stream, map };
     let result = write_all(plan, base, origin, &mut buffers, shared);
-    memory::unseal();
     let destroyed = shared.destroyed.load(SeqCst);
     let outcome = match (&result, destroyed) {
         (Ok(()), _) => Outcome::Done,

@@ -190,11 +190,7 @@ impl Supervisor<'_> {
         if attempt > 1 {
             crate::info!("starting the worker again (run {})", attempt);
         }
-        // The child's heap is its own; it seals it when it begins to write.
-        let child = || {
-            memory::unseal();
-            worker::run(self.plan, self.shared)
-        };
+        let child = || worker::run(self.plan, self.shared);
         let id = match process::spawn(child).doing("starting", "the worker") {
             Ok(id) => id,
             Err(error) => {

@@ -7,12 +7,16 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::alloc::System;
 
+const OUT_OF_MEMORY: &[u8] =
+    b"error: reading the command line: it needs more memory than there is, or than the cap of this program; nothing was changed\n";
+
 /// A counting allocator that refuses beyond `cap` bytes, and refuses everything while sealed.
 pub struct Heap {
     cap: usize,
     used: AtomicUsize,
     high_water: AtomicUsize,
     sealed: AtomicBool,
+    fatal: AtomicBool,
     refused: AtomicUsize,
 }
 
@@ -24,6 +28,7 @@ impl Heap {
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
             sealed: AtomicBool::new(false),
+            fatal: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
         }
     }
@@ -31,6 +36,22 @@ impl Heap {
     /// From here on every allocation is refused, or allowed again.
     pub fn set_sealed(&self, sealed: bool) {
         self.sealed.store(sealed, Relaxed);
+    }
+
+    /// From here on a refusal ends the process, unless the heap is sealed: then it is a bug, and aborts.
+    pub fn set_fatal(&self) {
+        self.fatal.store(true, Relaxed);
+    }
+
+    /// The null pointer of a refusal, or the end.
+    fn refuse(&self) -> *mut u8 {
+        self.refused.fetch_add(1, Relaxed);
+        if self.fatal.load(Relaxed) && !self.sealed.load(Relaxed) {
+            // Nobody to tell if even that fails.
+            let _ = rustix::io::write(rustix::stdio::stderr(), OUT_OF_MEMORY);
+            super::process::exit(1);
+        }
+        core::ptr::null_mut()
     }
 
     /// The most bytes that were ever in use at once.
@@ -47,7 +68,6 @@ impl Heap {
         let before = self.used.fetch_add(size, Relaxed);
         if self.sealed.load(Relaxed) || before.saturating_add(size) > self.cap {
             self.used.fetch_sub(size, Relaxed);
-            self.refused.fetch_add(1, Relaxed);
             return false;
         }
         self.high_water.fetch_max(before + size, Relaxed);
@@ -60,10 +80,15 @@ impl Heap {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !self.admit(layout.size()) {
-            return core::ptr::null_mut();
+            return self.refuse();
         }
         // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
+        let pointer = unsafe { System.alloc(layout) };
+        if pointer.is_null() {
+            self.used.fetch_sub(layout.size(), Relaxed);
+            return self.refuse();
+        }
+        pointer
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {

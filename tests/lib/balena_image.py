@@ -4,6 +4,8 @@ console what they find when they boot.
     small   about 128 MiB, MBR, FAT16 boot partition
     demo    about 900 MiB, MBR, FAT32 boot partition, filled like a real image
     gpt     about 150 MiB, GPT, boots by itself through UEFI
+    raspberrypi3-64, raspberrypi3
+            128 MiB, MBR, FAT32 boot partition; arm64 and armv7
 
 Each is built once and kept (rootfs.cached). An image's rootA is the size of a
 thumb: busybox and an init that prints NEWOS lines and powers off. Its ext4 is
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import zipfile
 
+import arm
 import rootfs
 from rootfs import MIB, SECTOR
 
@@ -105,6 +108,7 @@ _MODULES = ("fs/fat/fat", "fs/fat/vfat", "fs/nls/nls_cp437", "fs/nls/nls_ascii",
             "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8", "fs/efivarfs/efivarfs")
 
 # MiB of each partition, the FAT's type, and the device type that the image is for.
+# Of ARM's: the architecture of its programs, and the kernels that they run on.
 _SHAPES = {
     "small": dict(table="dos", boot=32, root_a=24, root_b=24, state=8, data=24,
                   fat=16, cluster=4, slug="genericx86-64-ext"),
@@ -112,8 +116,15 @@ _SHAPES = {
                  fat=32, cluster=1, slug="genericx86-64-ext"),
     "gpt": dict(table="gpt", boot=64, root_a=24, root_b=24, state=8, data=24,
                 fat=32, cluster=1, slug="generic-amd64"),
+    "raspberrypi3-64": dict(table="dos", boot=36, root_a=24, root_b=24, state=8, data=24,
+                            fat=32, cluster=1, slug="raspberrypi3-64", balena="aarch64",
+                            arm="arm64", kernels=("arm64",)),
+    "raspberrypi3": dict(table="dos", boot=36, root_a=24, root_b=24, state=8, data=24,
+                         fat=32, cluster=1, slug="raspberrypi3", balena="armv7hf",
+                         arm="armhf", kernels=("armhf", "arm64")),
 }
-NAMES = tuple(_SHAPES)
+NAMES = tuple(name for name, shape in _SHAPES.items() if "arm" not in shape)
+ARM_NAMES = tuple(name for name in _SHAPES if name not in NAMES)
 
 
 def partitions(name):
@@ -188,7 +199,7 @@ def _boot_files(name):
     shape = _SHAPES[name]
     noise = random.Random(f"{name} boot")
     description = {"slug": shape["slug"], "version": 1, "name": "Test machine",
-                   "arch": "amd64", "state": "released",
+                   "arch": shape.get("balena", "amd64"), "state": "released",
                    "yocto": {"machine": shape["slug"], "image": "balena-image"}}
     files = {
         "device-type.json": json.dumps(description, indent=1).encode(),
@@ -205,26 +216,48 @@ def _boot_files(name):
         root = _uuid(name, "resin-rootA")
         files |= rootfs.efi_files(
             "balena", f"root=PARTUUID={root} rw console=ttyS0 panic=-1 loglevel=4")
+    if "arm" in shape:
+        files |= {
+            "config.txt": b"enable_uart=1\ndisable_splash=1\n",
+            "cmdline.txt": b"console=ttyS1,115200 root=/dev/mmcblk0p2 rootwait\n",
+            "start.elf": noise.randbytes(2_900_000),
+            "bcm2710-rpi-3-b.dtb": arm.device_tree(),
+        }
     return files
 
 
+def _busybox(name):
+    """The program that the image lives on, and the names that it answers to."""
+    if "arm" in _SHAPES[name]:
+        return arm.busybox(_SHAPES[name]["arm"])
+    busybox = rootfs.rootfs("systemd") / "bin/busybox"
+    return busybox, subprocess.run([busybox, "--list"], check=True, text=True,
+                                   stdout=subprocess.PIPE).stdout.split()
+
+
 def _fill_root_a(folder, name):
-    root = rootfs.rootfs("systemd")
-    busybox = root / "bin/busybox"
+    busybox, applets = _busybox(name)
     _write(folder, "bin/busybox", busybox.read_bytes(), 0o755)
-    for applet in subprocess.run([busybox, "--list"], check=True, text=True,
-                                 stdout=subprocess.PIPE).stdout.split():
+    for applet in applets:
         if applet != "busybox":
             (folder / "bin" / applet).symlink_to("busybox")
-    data = partition(name, "resin-data").number
-    _write(folder, "sbin/init", _INIT.replace("@DATA@", str(data)), 0o755)
-    for module in _MODULES:
-        _write(folder, f"modules/{os.path.basename(module)}.ko",
-               (rootfs.modules() / f"kernel/{module}.ko").read_bytes())
+    init = _INIT.replace("@DATA@", str(partition(name, "resin-data").number))
+    if "arm" in _SHAPES[name]:
+        init = init.replace("/modules/", "/modules/$(uname -r)/")
+        sources = [(f"modules/{source.name}", source)
+                   for source in map(arm.modules, _SHAPES[name]["kernels"])]
+    else:
+        sources = [("modules", rootfs.modules())]
+    _write(folder, "sbin/init", init, 0o755)
+    for target, source in sources:
+        for module in _MODULES:
+            content = source / f"kernel/{module}.ko"
+            if "arm" not in _SHAPES[name] or content.exists():
+                _write(folder, f"{target}/{content.name}", content.read_bytes())
     for empty in ("proc", "sys", "dev", "run", "mnt"):
         (folder / empty).mkdir()
     if name == "demo":
-        _copy_up_to(root / "usr", folder / "content", 270 * MIB)
+        _copy_up_to(rootfs.rootfs("systemd") / "usr", folder / "content", 270 * MIB)
 
 
 def _fill_data(folder, name):
@@ -300,8 +333,11 @@ def _build(path, name):
 # ------------------------------------------------------------------------- images
 
 def _key(name, *more):
+    shape = _SHAPES[name]
+    roots = ([arm.name(which) for which in (shape["arm"], *shape["kernels"])]
+             if "arm" in shape else [rootfs.rootfs("systemd").name])
     return rootfs.key_of(pathlib.Path(__file__).read_text(), rootfs.builder_text(),
-                         rootfs.rootfs("systemd").name, name, *more)
+                         *roots, name, *more)
 
 
 def image(name="small"):

@@ -7,8 +7,9 @@ its disk afterwards.
         guest.wait_exit(30)
 
 A guest has no network, a hard time-out that kills it, and dies with its parent.
-The disk under test is always /dev/nvme0n1. Its job (the files, with run.sh to
-be run) comes on a disk of its own, the last one, mounted on /job by label.
+The disk under test is /dev/nvme0n1 on x86, and what disk_name() says on ARM. Its
+job (the files, with run.sh to be run) comes on a disk of its own, the last one,
+mounted on /job by label. A Raspberry Pi has but one disk: there it is p3 of it.
 """
 
 import collections
@@ -27,6 +28,7 @@ import tempfile
 import threading
 import time
 
+import arm
 import rootfs
 from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
 
@@ -44,6 +46,8 @@ KINDS = {
     "uefi": True,
     "image": False,         # a balena image as the disk, with -kernel
     "image-uefi": True,     # a balena image as the disk, booting by itself
+    # ARM: these boot the old OS's disk and a balena image alike, with -kernel.
+    **dict.fromkeys(arm.MACHINES, False),
 }
 
 Line = collections.namedtuple("Line", "time text")
@@ -58,13 +62,23 @@ class GuestError(AssertionError):
 # ------------------------------------------------------------------------- disks
 
 def new_disk(kind, folder, size_mib=rootfs.DEFAULT_DISK_MIB, name="disk.img"):
-    """A fresh copy, in folder, of the old OS's disk ('systemd', 'sysvinit' or
-    'uefi')."""
-    return rootfs.copy_sparse(rootfs.disk(kind, size_mib), pathlib.Path(folder) / name)
+    """A fresh copy, in folder, of the old OS's disk ('systemd', 'sysvinit', 'uefi'
+    or a kind of arm.MACHINES)."""
+    make = arm.disk if kind in arm.MACHINES else rootfs.disk
+    return rootfs.copy_sparse(make(kind, size_mib), pathlib.Path(folder) / name)
 
 
-def make_job_disk(path, files):
-    """An ext4 disk labelled JOB with files (name -> bytes, str or host path).
+def disk_name(kind, partition=None):
+    """What the disk under test, or a partition of it, is called in the guest."""
+    if kind in arm.MACHINES:
+        machine = arm.MACHINES[kind]
+        return f"{machine.partition}{partition}" if partition else machine.disk
+    return "/dev/nvme0n1" + (f"p{partition}" if partition else "")
+
+
+def make_job_disk(path, files, start=0, room=None):
+    """An ext4 disk labelled JOB with files (name -> bytes, str or host path); with
+    room (bytes), a file system at start of the disk that path is.
 
     A str is text; a host path must be a pathlib.Path. Every *.sh and whatever is
     executable on the host is executable in the guest.
@@ -84,9 +98,13 @@ def make_job_disk(path, files):
                 if name.endswith(".sh"):
                     target.chmod(0o755)
         size = -(-(total * 33 // 32 + 8 * MIB) // MIB) * MIB
-        rootfs.make_file(path, size)
+        if room is None:
+            rootfs.make_file(path, size)
+        elif room < size:
+            raise ValueError(f"the job needs {size // MIB} MiB, {path} has room for "
+                             f"{room // MIB}: make the disk larger (size_mib)")
         # No journal and no reserve: it is only read.
-        rootfs.make_ext4(path, 0, size, "JOB", "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000003",
+        rootfs.make_ext4(path, start, room or size, "JOB", "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000003",
                          staging, ["-O", "^has_journal", "-m", "0",
                                    "-N", len(files) + 64])
 
@@ -112,8 +130,11 @@ class Guest:
         """
         kind      a key of KINDS
         disks     paths (raw); the first is /dev/nvme0n1, the next nvme0n2, ...
+                  (ARM: vda, vdb, ...; a Raspberry Pi takes one, mmcblk0, which is
+                  grown to a power of two, as a card must be)
                   'blkdebug:CONF:PATH' injects the errors that the file CONF names
         files     name -> bytes, str or pathlib.Path, put on the job disk
+        memory    in MiB; a Raspberry Pi's kernel is told to use no more
         options   added to the kernel command line (kind 'image-uefi' has its own)
         timeout   the whole guest's life; it is killed then
         folder    for its own files; a temporary one otherwise
@@ -131,7 +152,9 @@ class Guest:
         self.kind, self.uefi = kind, KINDS[kind]
         self.disks = [pathlib.Path(disk) for disk in disks]
         self.memory, self.smp, self.timeout = memory, smp, timeout
-        self.options = f"{KERNEL_OPTIONS} {options}".strip()
+        self.machine = arm.MACHINES.get(kind)
+        base = self.machine.options if self.machine else KERNEL_OPTIONS
+        self.options = f"{base} {options}".strip()
         self.name = name or kind
         self.reboot, self.cache, self.drive_options = reboot, cache, drive_options
         self.qemu_args, self.echo = list(qemu_args), echo
@@ -144,7 +167,9 @@ class Guest:
         self.log_path = pathlib.Path(log) if log else self.folder / "console.log"
         self.uefi_vars = pathlib.Path(uefi_vars) if uefi_vars else self.folder / "vars.fd"
         self.job_disk = None
-        if files is not None:
+        if self.machine and self.machine.on_card:
+            self._prepare_card(files)
+        elif files is not None:
             self.job_disk = self.folder / "job.img"
             make_job_disk(self.job_disk, files)
         self.lines = []             # every console line, as Line(time, text)
@@ -157,6 +182,15 @@ class Guest:
         self._request = 0
         self._shown_progress = 0.0
         self.process = None
+
+    def _prepare_card(self, files):
+        if len(self.disks) != 1:
+            raise ValueError(f"a {self.kind} has one disk")
+        card = str(self.disks[0]).rsplit(":", 1)[-1]
+        size = os.stat(card).st_size
+        os.truncate(card, arm.card_size(size))
+        if files is not None:
+            make_job_disk(card, files, arm.JOB_START, size - arm.JOB_START)
 
     # ---- life
 
@@ -202,16 +236,27 @@ class Guest:
         return self
 
     def _command(self, serial, monitor):
+        disks = self.disks + ([self.job_disk] if self.job_disk else [])
+        if self.machine:
+            command = arm.command(self.kind, self.memory, self.smp, self.options,
+                                  "chardev:serial0", disks, self.cache, self.drive_options)
+        else:
+            command = self._x86_command(disks)
+        command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
+                    "-chardev", f"socket,id=serial0,fd={serial}",
+                    "-chardev", f"socket,id=qmp0,fd={monitor}",
+                    "-mon", "chardev=qmp0,mode=control"]
+        if not self.reboot:
+            command.append("-no-reboot")
+        return [str(word) for word in command + self.qemu_args]
+
+    def _x86_command(self, disks):
         command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35",
                    "-cpu", "max", "-smp", self.smp, "-m", self.memory,
-                   "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
-                   "-chardev", f"socket,id=serial0,fd={serial}", "-serial", "chardev:serial0",
-                   "-chardev", f"socket,id=qmp0,fd={monitor}",
-                   "-mon", "chardev=qmp0,mode=control",
+                   "-serial", "chardev:serial0",
                    # One controller with a namespace a disk: with a controller a
                    # disk, the kernel probes them at once and the names vary.
                    "-device", "nvme,id=nvme0,serial=takeover"]
-        disks = self.disks + ([self.job_disk] if self.job_disk else [])
         for number, disk in enumerate(disks, 1):
             path = str(disk).replace(",", ",,")
             command += ["-drive", f"file={path},format=raw,if=none,id=disk{number},"
@@ -223,9 +268,7 @@ class Guest:
                         "-drive", f"if=pflash,format=raw,unit=1,file={store}"]
         else:
             command += ["-kernel", rootfs.kernel(), "-append", self.options]
-        if not self.reboot:
-            command.append("-no-reboot")
-        return [str(word) for word in command + self.qemu_args]
+        return command
 
     def _on_timeout(self):
         self.timed_out = True
@@ -397,7 +440,10 @@ class Guest:
 
     def sysrq(self, key):
         """The magic key: a break on the serial line, then the key. 'i' kills every
-        process but PID 1, 'c' panics, 'b' resets."""
+        process but PID 1, 'c' panics, 'b' resets. Not on a raspi3: QEMU's model of
+        its serial port knows no break."""
+        if self.machine and self.machine.on_card:
+            raise ValueError(f"a {self.kind} has no sysrq")
         self.qmp("chardev-send-break", id="serial0")
         self.send(key)
 

@@ -78,7 +78,7 @@ def make_root(folder, files, init=None):
         (folder / name).mkdir(parents=True)
     busybox = "/bin/busybox"
     shutil.copy(busybox, folder / "bin/busybox")
-    for name in ("sh", "true", "sleep", "cat", "mount", "umount", "mkdir", "ls", "dd", "kill", "sync", "touch", "trap"):
+    for name in ("sh", "true", "sleep", "cat", "mount", "umount", "mkdir", "ls", "dd", "kill", "sync", "touch", "grep"):
         (folder / "bin" / name).symlink_to("busybox")
     init = pathlib.Path(init or sysvinit() / "sbin/init")
     shutil.copy(init, folder / "sbin/init")

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Boots each kind of guest and each kind of image once, to see that the guests
-work before anything is blamed on takeover. Prints what each took."""
+work before anything is blamed on takeover. Prints what each took. Words choose
+what runs; ARM's (arm64, armhf, raspi3) run only when a word asks: `all`, or one of
+theirs."""
 
 import pathlib
 import sys
@@ -9,11 +11,16 @@ import time
 
 sys.dont_write_bytecode = True
 
+import arm
 import balena_image
 import guest
 import rootfs
 from guest import Guest
 
+# Each image, and a kind of guest that boots it.
+IMAGES = [("small", "image"), ("demo", "image"), ("gpt", "image-uefi")]
+ARM_IMAGES = [("raspberrypi3-64", "arm64"), ("raspberrypi3-64", "raspi3"),
+              ("raspberrypi3", "armhf"), ("raspberrypi3", "raspi3")]
 CONFIG = b'{\n  "apiKey": "self-test",\n  "deviceType": "genericx86-64-ext"\n}\n'
 
 
@@ -53,10 +60,10 @@ def old_os(kind, folder):
     print(f"    the job ran after {mark:.1f} s")
 
 
-def sysrq(folder):
+def sysrq(kind, folder):
     """The magic key kills the job, and restarts the guest: boot 2 of the same root."""
     run = 'echo "MARK $BOOT"; sync; [ "$BOOT" = 1 ] && sleep 1000; poweroff -f\n'
-    with Guest("systemd", [guest.new_disk("systemd", folder)], files={"run.sh": run},
+    with Guest(kind, [guest.new_disk(kind, folder)], files={"run.sh": run},
                timeout=180) as one:
         one.wait_for("MARK 1", 120)
         one.sysrq("b")
@@ -65,16 +72,15 @@ def sysrq(folder):
         assert one.resets() == 1, one.events
 
 
-def new_os(name, folder):
+def new_os(name, kind, folder):
     """An image boots as the disk, finds config.json, and leaves no trace."""
     image = balena_image.image(name)
     disk = rootfs.copy_sparse(image, pathlib.Path(folder) / "image.img")
     boot = balena_image.partition(name, "resin-boot")
     rootfs.fat_put(disk, boot.start, {"/config.json": CONFIG,
                                       "/system-connections/balena-01": b"[connection]\n"})
-    kind = "image-uefi" if name == "gpt" else "image"
-    with Guest(kind, [disk], timeout=120) as one:
-        one.wait_for("NEWOS: booted", 60)
+    with Guest(kind, [disk], timeout=180) as one:
+        one.wait_for("NEWOS: booted", 100)
         one.wait_for("NEWOS: config.json ok", 20)
         one.wait_for("NEWOS: file system-connections/balena-01 sha256=", 20)
         one.wait_for("NEWOS: done", 60)
@@ -91,19 +97,76 @@ def new_os(name, folder):
                                     "system-connections/balena-01"])
 
 
+def arm_old_os(kind, folder):
+    """The old OS of an ARM guest boots, finds its job and its disk, loads modules,
+    runs what it is to run, and restarts; then it is powered off."""
+    run = """
+    [ "$BOOT" = 2 ] && { echo "AGAIN $(cat /job/sub/note.txt)"; sync; poweroff -f; }
+    echo "MARK $(cat /job/sub/note.txt)"
+    findmnt -n -o SOURCE /
+    lsblk -r -n -o NAME,SIZE,TYPE
+    free -m | sed -n 2p
+    tr '\\0' '\\n' </proc/device-tree/model
+    modprobe vfat && modprobe loop && modprobe overlay && echo MODULES
+    mount -t vfat -o ro @DISK@1 /mnt && cat /mnt/old-os.txt && umount /mnt
+    for busybox in /job/busybox-*; do
+        "$busybox" echo "${busybox##*/} RUNS"
+    done
+    printf 'really? '
+    read -r answer </dev/console
+    echo "ANSWER $answer"
+    sync
+    reboot -f
+    """.replace("@DISK@1", guest.disk_name(kind, 1))
+    files = {"run.sh": run, "sub/note.txt": "note"}
+    programs = ["arm64", "armhf"] if arm.MACHINES[kind].architecture == "arm64" else ["armhf"]
+    for architecture in programs:
+        files[f"busybox-{architecture}"] = arm.busybox(architecture)[0]
+    disk = guest.new_disk(kind, folder)
+    with Guest(kind, [disk], files=files, timeout=400) as one:
+        one.wait_for("MARK note", 200)
+        mark = one.age
+        one.wait_for(f"^{guest.disk_name(kind, 2)}$", 30)
+        one.wait_for("^Mem: .*", 30)
+        one.wait_for("^MODULES$", 40)
+        one.wait_for("^the boot partition of the old OS$", 20)
+        for architecture in programs:
+            one.wait_for(f"^busybox-{architecture} RUNS$", 20)
+        one.wait_for(r"really\? $", 20, prompt=True)
+        one.send("yes\n")
+        one.wait_for("^ANSWER yes$", 20)
+        restart = one.age
+        one.wait_for("AGAIN note", 200)
+        again = one.age - restart
+        assert one.resets() == 1, one.events
+        code = one.wait_exit(60)
+        assert code == 0, code
+    boots = guest.ext_read(disk, arm.ROOT_START, "/var/lib/guest-boots")
+    assert boots == b"2\n", boots
+    print(f"    the job ran after {mark:.1f} s, again {again:.1f} s after the restart")
+    print(f"    {one.find('^Mem: .*')[0]}")
+
+
 def main(wanted):
     checks = {f"old OS: {kind}": (old_os, kind) for kind in ("systemd", "sysvinit", "uefi")}
-    checks |= {"sysrq": (sysrq,)}
-    checks |= {f"image: {name}": (new_os, name) for name in balena_image.NAMES}
+    checks |= {"sysrq": (sysrq, "systemd")}
+    checks |= {f"image: {name}": (new_os, name, kind) for name, kind in IMAGES}
+    checks |= {f"old OS: {kind}": (arm_old_os, kind) for kind in arm.MACHINES}
+    checks |= {"sysrq on arm64": (sysrq, "arm64"), "sysrq on armhf": (sysrq, "armhf")}
+    checks |= {f"image: {name} on {kind}": (new_os, name, kind) for name, kind in ARM_IMAGES}
     for what, (check, *arguments) in checks.items():
-        if wanted and not any(word in what for word in wanted):
+        on_arm = arguments[-1] in arm.MACHINES
+        words = [word for word in wanted if word == "all" or word in what]
+        if wanted and not words or on_arm and not words:
             continue
         with tempfile.TemporaryDirectory(prefix="takeover-selftest-") as folder:
-            for name in arguments:      # building is not booting
-                if check is new_os:
-                    balena_image.image(name)
-                else:
-                    rootfs.disk(name)
+            # Building is not booting.
+            if check is new_os:
+                balena_image.image(arguments[0])
+            if on_arm:
+                arm.disk(arguments[-1])
+            elif check is not new_os:
+                rootfs.disk(arguments[0])
             began = time.monotonic()
             check(*arguments, folder)
             report(what, began)
