@@ -147,6 +147,37 @@ def arm_old_os(kind, folder):
     print(f"    {one.find('^Mem: .*')[0]}")
 
 
+def overwritten(name, kind, folder):
+    """An image written over the running ARM guest's disk is what the restart boots:
+    what takeover does, at its roughest and without it."""
+    run = """
+    mount -t tmpfs none /mnt && cp /job/busybox /job/image.gz /mnt && cd /mnt
+    ./busybox echo u >/proc/sysrq-trigger
+    sleep 3
+    echo WRITING
+    ./busybox sh -c './busybox zcat image.gz | ./busybox dd of=@DISK@ bs=1M iflag=fullblock conv=fsync
+        echo WRITTEN
+        echo b >/proc/sysrq-trigger'
+    """.replace("@DISK@", guest.disk_name(kind))
+    disk = guest.new_disk(kind, folder)
+    files = {"run.sh": run, "image.gz": balena_image.gz(name),
+             "busybox": arm.busybox(arm.MACHINES[kind].architecture)[0]}
+    with Guest(kind, [disk], files=files, memory=256, timeout=400) as one:
+        one.wait_for("^WRITING$", 200)
+        writing = one.age
+        one.wait_for("WRITTEN", 100)
+        written = one.age
+        one.wait_for("NEWOS: booted", 100)
+        booted = one.age
+        one.wait_for("NEWOS: config.json MISSING", 30)
+        one.wait_for("NEWOS: done", 60)
+        one.wait_exit(60)
+    different = guest.compare_disk(disk, balena_image.image(name))
+    assert not different, different
+    print(f"    up after {writing:.1f} s, written in {written - writing:.1f} s, "
+          f"the image booted {booted - written:.1f} s later")
+
+
 def main(wanted):
     checks = {f"old OS: {kind}": (old_os, kind) for kind in ("systemd", "sysvinit", "uefi")}
     checks |= {"sysrq": (sysrq, "systemd")}
@@ -154,6 +185,8 @@ def main(wanted):
     checks |= {f"old OS: {kind}": (arm_old_os, kind) for kind in arm.MACHINES}
     checks |= {"sysrq on arm64": (sysrq, "arm64"), "sysrq on armhf": (sysrq, "armhf")}
     checks |= {f"image: {name} on {kind}": (new_os, name, kind) for name, kind in ARM_IMAGES}
+    checks |= {f"overwritten: {kind} with {name}": (overwritten, name, kind)
+               for name, kind in ARM_IMAGES}
     for what, (check, *arguments) in checks.items():
         on_arm = arguments[-1] in arm.MACHINES
         words = [word for word in wanted if word == "all" or word in what]
@@ -161,7 +194,7 @@ def main(wanted):
             continue
         with tempfile.TemporaryDirectory(prefix="takeover-selftest-") as folder:
             # Building is not booting.
-            if check is new_os:
+            if check in (new_os, overwritten):
                 balena_image.image(arguments[0])
             if on_arm:
                 arm.disk(arguments[-1])

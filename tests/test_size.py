@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""The budget gate: 4 KiB more than what is committed must fail, and name the room that grew."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "lib"))
+import runner  # noqa: E402
+
+TOP = HERE.parent
+TARGET = "x86_64-unknown-linux-musl"
+PADDING = """
+/// Four kilobytes too much.
+#[used]
+static PADDING: [u8; 4096] = [0x55; 4096];
+"""
+
+
+def copy_of_the_project(folder):
+    """The sources in another folder; what was built already comes along, so that std is not built again."""
+    shutil.copytree(TOP, folder / "copy", symlinks=True,
+                    ignore=shutil.ignore_patterns("target", ".git", "__pycache__"))
+    return folder / "copy"
+
+
+def report(top):
+    return subprocess.run([top / "size-report/run", "--check", TARGET], capture_output=True, text=True)
+
+
+def test_within_the_budget_it_passes_and_with_4_kib_more_it_fails_and_names_the_room(folder):
+    copy = copy_of_the_project(folder)
+    done = report(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every cell is within its limit" in done.stdout
+    with open(copy / "src/stage2/kill.rs", "a") as file:
+        file.write(PADDING)
+    done = report(copy)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"OVER BUDGET: {TARGET} core" in done.stdout, done.stdout
+    assert re.search(r"stage2/kill grew by 4\d\d\d bytes", done.stdout), done.stdout
+
+
+if __name__ == "__main__":
+    runner.main(sys.modules[__name__], sys.argv[1:])
