@@ -27,13 +27,13 @@ def job(image, script):
     return {"run.sh": script.encode(), "takeover": TAKEOVER, "image": pathlib.Path(image), "config.json": CONFIG}
 
 
-def check_new_os(guest, folder, name="small", log=True):
+def check_new_os(guest, folder, name="small", wait=240):
     """The new OS has come up with our config.json, and the disk is the image but for the boot partition."""
-    guest.wait_for("NEWOS: booted", 240)
+    guest.wait_for("NEWOS: booted", wait)
     digest = hashlib.sha256(CONFIG).hexdigest()
     guest.wait_for(f"NEWOS: config.json sha256={digest}", 60)
     guest.wait_for("NEWOS: config.json ok", 10)
-    guest.wait_for("NEWOS: done", 60)
+    guest.wait_for("NEWOS: done", 120)
     guest.wait_exit(60)
     check_disk(folder, name)
     assert "sEcReT" not in guest.text(), "a secret is on the console"

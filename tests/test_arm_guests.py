@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Whole takeovers on ARM: the Raspberry Pi 3 with both programs, and plain 32-bit and 64-bit machines.
+
+The programs are those of the audited build. $TAKEOVER_AARCH64 and $TAKEOVER_ARMV7 name others.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "lib"))
+sys.path.insert(0, str(HERE))
+import balena_image  # noqa: E402
+import runner  # noqa: E402
+import test_guests  # noqa: E402
+from guest import Guest, new_disk  # noqa: E402
+
+TARGETS = {"AARCH64": "aarch64-unknown-linux-musl", "ARMV7": "armv7-unknown-linux-musleabihf"}
+
+
+def program(name):
+    given = os.environ.get(f"TAKEOVER_{name}")
+    if given:
+        return pathlib.Path(given)
+    done = subprocess.run([HERE.parent / "size-report/build", TARGETS[name], "full"], check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return pathlib.Path(done.stdout.strip())
+
+
+# QEMU's Pi has no watchdog timer: starting it restarts the machine at once, as the driver does to restart. The shipped
+# program takes every watchdog it finds, so here there must be none to find.
+WITHOUT_WATCHDOG = "rm -f /dev/watchdog /dev/watchdog0\n"
+
+
+def take_over(folder, kind, name, image, memory=256):
+    before = WITHOUT_WATCHDOG if kind == "raspi3" else ""
+    files = test_guests.job(balena_image.gz(image), f"{before}{test_guests.COMMAND}; echo EXIT $?\n")
+    files["takeover"] = program(name)
+    with Guest(kind, [new_disk(kind, folder)], files=files, memory=memory, timeout=900) as guest:
+        guest.wait_for("PID 1 is handed over", 600)
+        test_guests.check_new_os(guest, folder, image, wait=300)
+
+
+def test_raspberry_pi_3_with_the_aarch64_program(folder):
+    take_over(folder, "raspi3", "AARCH64", "raspberrypi3-64")
+
+
+def test_raspberry_pi_3_with_the_armv7_program(folder):
+    take_over(folder, "raspi3", "ARMV7", "raspberrypi3")
+
+
+def test_arm64_with_the_aarch64_program(folder):
+    take_over(folder, "arm64", "AARCH64", "raspberrypi3-64")
+
+
+def test_armhf_with_the_armv7_program_on_a_32_bit_kernel(folder):
+    take_over(folder, "armhf", "ARMV7", "raspberrypi3")
+
+
+if __name__ == "__main__":
+    subprocess.run([HERE / "setup", "arm"], check=True)
+    runner.main(sys.modules[__name__], sys.argv[1:])
