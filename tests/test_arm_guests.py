@@ -34,6 +34,21 @@ def program(name):
 WITHOUT_WATCHDOG = "rm -f /dev/watchdog /dev/watchdog0\n"
 
 
+# Kind: the program, and the image.
+SMALL = {"systemd": (None, "small"), "sysvinit": (None, "small"), "arm64": ("AARCH64", "raspberrypi3-64"),
+         "armhf": ("ARMV7", "raspberrypi3"), "raspi3": ("AARCH64", "raspberrypi3-64")}
+
+
+def small_takeover(kind, folder, memory):
+    """A guest of any kind that is about to be taken over with a small image."""
+    name, image = SMALL[kind]
+    before = WITHOUT_WATCHDOG if kind == "raspi3" else ""
+    files = test_guests.job(balena_image.gz(image), f"{before}{test_guests.COMMAND}; echo EXIT $?\n")
+    if name:
+        files["takeover"] = program(name)
+    return Guest(kind, [new_disk(kind, folder)], memory=memory, timeout=600, files=files)
+
+
 def take_over(folder, kind, name, image, memory=256):
     before = WITHOUT_WATCHDOG if kind == "raspi3" else ""
     files = test_guests.job(balena_image.gz(image), f"{before}{test_guests.COMMAND}; echo EXIT $?\n")

@@ -61,12 +61,6 @@ def check_result(guest, outcome):
     return result
 
 
-def small_takeover(kind, folder, memory):
-    """A guest of any kind that is about to be taken over with the small image."""
-    return Guest(kind, [new_disk(kind, folder)], memory=memory, timeout=600,
-                 files=job(balena_image.gz("small"), f"{COMMAND}; echo EXIT $?\n"))
-
-
 def test_systemd_is_taken_over(folder):
     image = balena_image.gz("small", parts=3)
     with Guest("systemd", [new_disk("systemd", folder)], files=job(image, f"{COMMAND}\n")) as guest:
