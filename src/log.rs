@@ -110,6 +110,18 @@ fn to_sinks(line: &str) {
     }
 }
 
+/// Waits, 2 s at most, until the console has sent what was written to it. A serial line is slow, and the kernel's own
+/// messages do not queue behind ours: they would land in the middle of a line.
+pub fn drain() {
+    for _ in 0..200 {
+        // What is no terminal has no queue.
+        match crate::sys::block::output_pending(rustix::stdio::stderr()) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
 /// Writes all bytes, waiting at most 0.2 s for a sink that is not ready: a console stopped with Ctrl-S must not stop
 /// a flash.
 fn persist(sink: impl AsFd, mut bytes: &[u8]) {

@@ -386,7 +386,8 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
         feed();
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Let a serial line finish what was said.
+    log::drain();
+    // And what is in the port's own buffer.
     std::thread::sleep(Duration::from_millis(100));
     let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
     if let Err(error) = result {

@@ -1,4 +1,4 @@
-//! ioctls of block, loop and watchdog devices that rustix does not have.
+//! ioctls of block, loop, watchdog and terminal devices that rustix does not have.
 
 use linux_raw_sys::loop_device as raw;
 use rustix::fd::{AsFd, AsRawFd};
@@ -12,6 +12,8 @@ const BLKZEROOUT: usize = 0x127f;
 const BLKGETSIZE64: usize = 0x8000_1272 | size_of::<usize>() << 16;
 /// <linux/watchdog.h>: _IOR('W', 5, int).
 const WDIOC_KEEPALIVE: usize = 0x8004_5705;
+/// ioctl_tty(2): how many bytes of output have not left yet.
+const TIOCOUTQ: usize = 0x5411;
 
 fn ioctl(fd: impl AsFd, request: usize, argument: usize) -> Result<usize, Errno> {
     // SAFETY: every caller in this file passes an integer, or the address of a live value of the type that the
@@ -54,6 +56,13 @@ pub fn reread_partitions(fd: impl AsFd) -> Result<(), Errno> {
 /// Tells a watchdog that all is well.
 pub fn watchdog_feed(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, WDIOC_KEEPALIVE, 0).map(drop)
+}
+
+/// How many bytes written to a terminal have not left yet. ioctl_tty(2), TIOCOUTQ.
+pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
+    let mut count = 0i32;
+    ioctl(terminal, TIOCOUTQ, &raw mut count as usize)?;
+    Ok(count.max(0) as u32)
 }
 
 /// The number of a loop device that is free, made if need be; `control` is /dev/loop-control. loop(4).
