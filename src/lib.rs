@@ -20,6 +20,7 @@ pub mod files;
 pub mod image;
 pub mod log;
 pub mod memory;
+pub mod network;
 pub mod plan;
 pub mod progress;
 pub mod stage1;

@@ -1,0 +1,136 @@
+//! Reading the network settings of the old OS: NetworkManager, wpa_supplicant, connman, iwd, ifupdown,
+//! systemd-networkd and dhcpcd.
+//!
+//! Each reader is a function over the bytes of one file that hands what it finds to the caller, one finding at a time;
+//! none opens a file, and none allocates. Secrets are in the findings and nowhere else: never in a reason or a name.
+
+use crate::text::Text;
+
+/// The name of a Wi-Fi: up to 32 bytes of any kind (IEEE 802.11, 9.4.2.2).
+pub type Ssid = heapless::Vec<u8, 32>;
+
+/// An IP address as it was written; checked to be one.
+pub type Address = Text<45>;
+
+/// How a Wi-Fi is protected.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Security {
+    /// Not at all.
+    Open,
+    /// WPA or WPA2 with a passphrase of 8 to 63 characters, or a key of 64 hexadecimal digits.
+    Psk(Text<64>),
+    /// WPA3 with a password.
+    Sae(Text<128>),
+    /// 802.1X with a user name and a password.
+    Enterprise(Enterprise),
+}
+
+/// What 802.1X needs, when no certificate file is involved.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Enterprise {
+    /// The method: peap, ttls, pwd, fast, leap or md5.
+    pub method: Text<8>,
+    /// Who logs in.
+    pub identity: Text<128>,
+    /// Who is named outside the tunnel; may be empty.
+    pub anonymous_identity: Text<128>,
+    /// The password.
+    pub password: Text<128>,
+    /// The method inside the tunnel: mschapv2, pap, …; may be empty.
+    pub phase2: Text<16>,
+}
+
+/// A configured Wi-Fi.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Wifi {
+    /// Its name.
+    pub ssid: Ssid,
+    /// Its protection.
+    pub security: Security,
+    /// It does not announce itself.
+    pub hidden: bool,
+    /// Higher is tried first; 0 when nothing is said.
+    pub priority: i32,
+    /// It is joined without being asked.
+    pub autoconnect: bool,
+}
+
+/// How one family of addresses is set.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Method {
+    /// DHCP, or router advertisements.
+    #[default]
+    Auto,
+    /// The addresses that are listed.
+    Manual,
+    /// Not at all.
+    Disabled,
+}
+
+/// An address with the length of its prefix.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Prefixed {
+    /// The address.
+    pub address: Address,
+    /// The length of the network's prefix in bits.
+    pub prefix: u8,
+}
+
+/// A route that is not the default one.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// Where to.
+    pub to: Prefixed,
+    /// By which router; empty for none.
+    pub via: Address,
+    /// Lower is preferred; none when nothing is said.
+    pub metric: Option<u32>,
+}
+
+/// The settings of one family of addresses.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Family {
+    /// How.
+    pub method: Method,
+    /// The addresses, when they are fixed.
+    pub addresses: heapless::Vec<Prefixed, 8>,
+    /// The router; empty for none.
+    pub gateway: Address,
+    /// Name servers.
+    pub dns: heapless::Vec<Address, 4>,
+    /// Other routes.
+    pub routes: heapless::Vec<Route, 8>,
+}
+
+/// A configured interface with a cable.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Wired {
+    /// The kernel's name of the interface; empty when the setting is for whatever has `mac`.
+    pub interface: Text<15>,
+    /// The hardware address that the setting is for, `aa:bb:cc:dd:ee:ff`; empty for none.
+    pub mac: Text<17>,
+    /// IPv4.
+    pub ipv4: Family,
+    /// IPv6.
+    pub ipv6: Family,
+    /// Domains that names are looked up in, separated by blanks.
+    pub search: Text<128>,
+    /// The largest packet in bytes; 0 when nothing is said.
+    pub mtu: u32,
+}
+
+/// What a reader found.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Finding {
+    /// A Wi-Fi.
+    Wifi(Wifi),
+    /// An interface with a cable, with something that plain DHCP would not give.
+    Wired(Wired),
+    /// A network that the new OS would need and that cannot be carried over: its name, and why.
+    Lost(Text<64>, &'static str),
+    /// Something of less weight that does not survive, or may not: its name, and why.
+    Doubtful(Text<64>, &'static str),
+}
+
+/// Where findings go.
+pub type Findings<'a> = dyn FnMut(Finding) + 'a;
