@@ -115,6 +115,19 @@ pub fn create(path: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
     Ok(file)
 }
 
+/// A file without a name, mode 0600, that goes away with its last user, on the file system of `folder`.
+///
+/// Made and removed, not O_TMPFILE: FAT and overlays of older kernels have none.
+pub fn unnamed(folder: &str) -> Result<OwnedFd, Errno> {
+    let name: crate::text::Text<40> =
+        crate::text!("takeover-{}-{}", std::process::id(), crate::log::now());
+    let path: crate::text::Text<300> = crate::text!("{}/{}", folder, name);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let file = open(&path, flags)?;
+    remove(&path)?;
+    Ok(file)
+}
+
 /// Calls `visit` with the name of each entry of a directory, dot entries left out, until it breaks.
 pub fn for_each_entry(
     path: &str,
@@ -139,6 +152,13 @@ pub fn for_each_entry(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_a_name_has_none() {
+        let file = unnamed(std::env::temp_dir().to_str().unwrap()).unwrap();
+        let status = rustix::fs::fstat(&file).unwrap();
+        assert_eq!((status.st_nlink, status.st_mode & 0o777), (0, 0o600));
+    }
 
     #[test]
     fn a_created_file_is_private_and_never_overwritten() {

@@ -36,7 +36,7 @@ pub mod names {
     pub const FURNISHINGS: &str = "furnish";
 }
 
-/// The most files that are placed on the new boot partition.
+/// The most files that are placed on the new disk.
 pub const MAX_FURNISHINGS: usize = 64;
 /// The most bytes that a plan takes as JSON.
 const MAX_JSON: usize = 24 * 1024;
@@ -99,9 +99,9 @@ pub struct TargetPlan {
     pub logical_block: u32,
 }
 
-/// The new boot partition.
+/// A partition of the new OS.
 #[derive(Clone, Copy, Serialize, Deserialize, Debug)]
-pub struct BootPlan {
+pub struct PartitionPlan {
     /// Where it begins on the disk, in bytes.
     pub start: u64,
     /// Its length in bytes.
@@ -110,13 +110,24 @@ pub struct BootPlan {
     pub file_system: FileSystem,
 }
 
-/// A file that is placed on the new boot partition.
+/// Which partition of the new OS a file is placed on.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub enum Place {
+    /// The boot partition.
+    Boot,
+    /// The data partition.
+    Data,
+}
+
+/// A file that is placed on the new disk.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct Furnishing {
     /// Its name below `furnish/` in the RAMFS.
     pub from: heapless::String<32>,
-    /// Its path on the boot partition.
+    /// Its path on its partition.
     pub to: heapless::String<128>,
+    /// Which partition that is.
+    pub place: Place,
 }
 
 /// A partition that stage 2 may write a log to.
@@ -144,7 +155,9 @@ pub struct Plan {
     /// The disk.
     pub target: TargetPlan,
     /// The boot partition, when files are placed on it.
-    pub boot: Option<BootPlan>,
+    pub boot: Option<PartitionPlan>,
+    /// The data partition, when files are placed on it.
+    pub data: Option<PartitionPlan>,
     /// The files.
     pub furnishings: heapless::Vec<Furnishing, MAX_FURNISHINGS>,
     /// Where the log goes when stage 2 gives up before the first write: the old root.
@@ -199,6 +212,7 @@ pub(crate) mod tests {
             let furnishing = Furnishing {
                 from: heapless::String::try_from(index.to_string().as_str()).unwrap(),
                 to: heapless::String::try_from("a \"quoted\" \\ name é").unwrap(),
+                place: if index % 2 == 0 { Place::Boot } else { Place::Data },
             };
             furnishings.push(furnishing).unwrap();
         }
@@ -225,7 +239,16 @@ pub(crate) mod tests {
                 size: 1 << 41,
                 logical_block: 512,
             },
-            boot: Some(BootPlan { start: 1 << 22, length: 1 << 26, file_system: FileSystem::Vfat }),
+            boot: Some(PartitionPlan {
+                start: 1 << 22,
+                length: 1 << 26,
+                file_system: FileSystem::Vfat,
+            }),
+            data: Some(PartitionPlan {
+                start: 1 << 32,
+                length: 1 << 30,
+                file_system: FileSystem::Ext4,
+            }),
             furnishings,
             old_log: Some(log.clone()),
             log_device: Some(log),

@@ -150,6 +150,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
             logical_block: 512,
         },
         boot: None,
+        data: None,
         furnishings: heapless::Vec::new(),
         old_log: None,
         log_device: None,

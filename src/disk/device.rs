@@ -90,37 +90,35 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
     }
     // ".." through the symbolic link that the folder is: the disk's folder.
     let folder = number.folder()?;
-    let path = crate::path!("{}/../dev", folder)?;
-    let mut buffer = [0; 32];
-    let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
-    Number::parse(text).ok_or_else(|| Error::failed("reading", &path, "it is not a device number"))
+    read_number(&crate::path!("{}/../dev", folder)?)
 }
 
-/// What stacks (device-mapper, md, loop) name as the devices they lie on; the first few of them.
-pub fn slaves(number: Number) -> Result<heapless::Vec<Number, 8>, Error> {
+/// Calls `visit` with each device that a stack (device-mapper, md) names as one it lies on, until it says false.
+pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> Result<(), Error> {
     let folder = number.folder()?;
     let folder = crate::path!("{}/slaves", folder)?;
-    let mut found = heapless::Vec::new();
-    let mut visit = |name: &str| -> Result<(), Error> {
-        let path = crate::path!("{}/{}/dev", folder, name)?;
-        let mut buffer = [0; 32];
-        let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
-        if let Some(number) = Number::parse(text) {
-            // More than eight members: the first ones already say that it is a stack.
-            let _ = found.push(number);
-        }
-        Ok(())
-    };
     let mut result = Ok(());
-    let listed = files::for_each_entry(&folder, &mut |name| {
-        result = visit(name);
-        if result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    // A partition has no such folder, and lies on nothing but its disk.
+    let _ = files::for_each_entry(&folder, &mut |name| {
+        match crate::path!("{}/{}/dev", folder, name).and_then(|path| read_number(&path)) {
+            Ok(slave) if visit(slave) => return ControlFlow::Continue(()),
+            Ok(_) => {}
+            Err(error) => result = Err(error),
+        }
+        ControlFlow::Break(())
     });
-    // A partition has no such folder.
-    if listed.is_err() {
-        return Ok(found);
-    }
-    result.map(|()| found)
+    result
+}
+
+/// The number of a whole disk or stacked device by its kernel name, if there is such a device.
+pub fn number_named(name: &str) -> Option<Number> {
+    read_number(&crate::path!("/sys/block/{}/dev", name).ok()?).ok()
+}
+
+fn read_number(path: &str) -> Result<Number, Error> {
+    let mut buffer = [0; 32];
+    let text = files::read_text(path, &mut buffer).doing("reading", path)?;
+    Number::parse(text).ok_or_else(|| Error::failed("reading", path, "it is not a device number"))
 }
 
 /// The facts about a whole disk.

@@ -1,6 +1,7 @@
 //! Loop devices: attached for our own mounts, and those of others that keep the target busy.
 
 use super::device::Number;
+use super::stack;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
@@ -101,12 +102,12 @@ fn lies_on(nodes: &str, device: &OwnedFd, disk: Number, depth: u32) -> bool {
     [backing.file_system, backing.block_device].into_iter().filter(|number| *number != 0).any(
         |number| {
             let number = Number::from_stat(number);
+            if stack::lies_on(number, disk).unwrap_or(false) {
+                return true;
+            }
             let Ok(whole) = super::device::whole_disk(number) else {
                 return false;
             };
-            if whole == disk {
-                return true;
-            }
             let name: Text<16> = crate::text!("loop{}", whole.minor);
             depth > 0
                 && whole.major == LOOP_MAJOR
@@ -118,11 +119,8 @@ fn lies_on(nodes: &str, device: &OwnedFd, disk: Number, depth: u32) -> bool {
 
 /// The device number of `loopN`, as sysfs has it.
 fn minor_of(name: &str) -> Result<Number, Error> {
-    let path = crate::path!("/sys/block/{}/dev", name)?;
-    let mut buffer = [0; 32];
-    let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
-    let number = Number::parse(text).filter(|number| number.major == LOOP_MAJOR);
-    number.ok_or_else(|| Error::failed("reading", &path, "it is not a loop device"))
+    let number = super::device::number_named(name).filter(|number| number.major == LOOP_MAJOR);
+    number.ok_or_else(|| Error::failed("looking at", name, "it is not a loop device"))
 }
 
 fn open_node(nodes: &str, name: &str, kind: FileType, number: Number) -> Result<OwnedFd, Error> {

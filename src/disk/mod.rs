@@ -1,5 +1,5 @@
 //! Block devices and what is on them: partition tables, the file systems' own names, devices as sysfs has them,
-//! mounts, swap, loop devices.
+//! mounts, swap, loop devices, stacks (LVM, dm-crypt, md).
 //!
 //! Knows nothing of images: tables and file systems are read through [`crate::image::reader::ReadAt`], whatever is
 //! behind it.
@@ -11,6 +11,7 @@ pub mod gpt;
 pub mod loops;
 pub mod mbr;
 pub mod mounts;
+pub mod stack;
 pub mod swaps;
 pub mod table;
 

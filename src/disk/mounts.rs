@@ -28,6 +28,8 @@ pub struct Mount<'a> {
     pub file_system: &'a str,
     /// What was mounted, as it was called then.
     pub source: &'a str,
+    /// The options of the file system itself.
+    pub file_system_options: &'a str,
 }
 
 impl Mount<'_> {
@@ -100,6 +102,23 @@ pub fn find(table: &str, wanted: &mut dyn FnMut(&Mount) -> bool) -> Result<Optio
     }
 }
 
+/// The mount that a path lies on: the one with the longest mount point above it.
+pub fn above(path: &str) -> Result<Option<Found>, Error> {
+    let mut longest = 0;
+    find(OWN, &mut |mount| {
+        let Ok(point) = mount.point() else {
+            return false;
+        };
+        let rest = path.strip_prefix(point.trim_end_matches('/'));
+        let is_above = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_longest = is_above && point.len() >= longest;
+        if is_longest {
+            longest = point.len();
+        }
+        is_longest
+    })
+}
+
 /// The mount that is seen at `point`.
 pub fn at(point: &str) -> Result<Option<Found>, Error> {
     find(OWN, &mut |mount| mount.is_at(point))
@@ -142,7 +161,8 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     let mut right = right.split(' ');
     let file_system = right.next()?;
     let source = right.next()?;
-    Some(Mount { id, device, root, point, options, file_system, source })
+    let file_system_options = right.next().unwrap_or_default();
+    Some(Mount { id, device, root, point, options, file_system, source, file_system_options })
 }
 
 /// Undoes the kernel's escapes: a backslash and three octal digits (mangle() in fs/proc_namespace.c).

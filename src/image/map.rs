@@ -6,10 +6,8 @@
 use super::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::text::Text;
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, OFlags};
-use rustix::io::Errno;
 
 /// Bytes per chunk in the file.
 pub const RECORD: u64 = 8;
@@ -35,7 +33,7 @@ impl ChunkMap {
     pub fn create() -> Result<Self, Error> {
         let file = rustix::fs::memfd_create("chunk-map", MemfdFlags::CLOEXEC)
             // Before Linux 3.17 there is none.
-            .or_else(|_| unlinked_file())
+            .or_else(|_| files::unnamed("/run"))
             .doing("making", "the chunk map")?;
         Ok(Self { file })
     }
@@ -97,26 +95,9 @@ impl ChunkMap {
     }
 }
 
-/// A file in memory without a name.
-fn unlinked_file() -> Result<OwnedFd, Errno> {
-    let path: Text<40> = crate::text!("/run/takeover-map-{}", std::process::id());
-    let file = files::open(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)?;
-    files::remove(&path)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_kernel_without_memfd_gets_a_file_without_a_name() {
-        // Only root may make files in /run.
-        if rustix::process::geteuid().is_root() {
-            let file = unlinked_file().unwrap();
-            assert_eq!(rustix::fs::fstat(&file).unwrap().st_nlink, 0);
-        }
-    }
 
     #[test]
     fn records_come_back_and_change_the_crc() {

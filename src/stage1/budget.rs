@@ -1,6 +1,10 @@
 //! The memory budget: what the RAMFS will hold against what is there, before anything changes.
 
-use crate::error::Error;
+use super::facts::Facts;
+use super::furnishings::Furnishings;
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::image::scan::Scan;
 use crate::text::{Size, Text};
 
 /// What must stay free for the live system while the RAMFS fills: init writes its whole state down when it executes
@@ -21,6 +25,17 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The budget of a takeover.
+    pub fn of(facts: &Facts, scan: &Scan, furnishings: &Furnishings) -> Result<Self, Error> {
+        let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
+        let map = u64::from(scan.chunks) * crate::image::map::RECORD;
+        Ok(Self {
+            image: scan.staged_length,
+            rest: program.st_size.max(0) as u64 + map + furnishings.staged_length(),
+            swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
+        })
+    }
+
     /// The size of the RAMFS.
     pub fn ramfs(&self) -> u64 {
         self.image + self.rest + OVERHEAD

@@ -2,14 +2,14 @@
 //!
 //! Reads only.
 
+use super::origin;
 use crate::cli::Options;
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::{self, Found};
-use crate::disk::swaps;
+use crate::disk::{stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text};
-use core::ops::ControlFlow;
 use rustix::fs::FileType;
 
 /// The most swap areas that are handled; the kernel has room for 29.
@@ -121,7 +121,8 @@ pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
         return Err(Error::refused("looking at the target", &disk.name, "it is read-only")
             .advice("look for a write-protect switch, or at blockdev --getro"));
     }
-    refuse_stacks(&disk)?;
+    refuse_firmware_areas(&disk)?;
+    refuse_unknown_stacks(&disk)?;
     Ok(disk)
 }
 
@@ -137,71 +138,60 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
     Ok(number)
 }
 
-/// The disk whose partition `/` is. A whole disk, or a loop device, is not taken for granted.
+/// The disk under `/`. A whole disk without partitions, or a loop device, is not taken for granted.
 fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
     const LOOP_MAJOR: u32 = 7;
     let refuse = |why: &str| {
         Error::refused("looking for the disk under", "/", why).advice("name the disk with -f DEV")
     };
-    let number = mounted_device(root)?.ok_or_else(|| {
+    let number = origin::device_of_root(root)?.ok_or_else(|| {
         let why: Text<120> = crate::text!("it is {} on no device", root.file_system);
         refuse(&why)
     })?;
-    let name = device::name_of(number)?;
-    if !device::is_partition(number)? {
-        let why: Text<160> = match device::slaves(number)?.is_empty() {
-            true => crate::text!("{} is no partition of a disk", name),
-            false => crate::text!(
-                "{} is put together by LVM, dm-crypt or md, which is not supported",
-                name
-            ),
-        };
+    let disk = match *stack::disks_below(number)? {
+        [disk] => disk,
+        [first, second, ..] => {
+            let (first, second) = (device::name_of(first)?, device::name_of(second)?);
+            let why: Text<160> = crate::text!("it lies on several disks: {}, {}, …", first, second);
+            return Err(refuse(&why));
+        }
+        [] => return Err(refuse("it lies on none")),
+    };
+    if disk == number {
+        let name = device::name_of(number)?;
+        let why: Text<80> = crate::text!("{} is no partition of a disk", name);
         return Err(refuse(&why));
     }
-    let disk = device::whole_disk(number)?;
     if disk.major == LOOP_MAJOR && !in_namespace {
         return Err(refuse("it lies on a loop device"));
     }
     Ok(disk)
 }
 
-/// The device of a mount. btrfs and others have numbers of their own; what was mounted is a device all the same.
-fn mounted_device(mount: &Found) -> Result<Option<Number>, Error> {
-    match mount.device.major {
-        0 if mount.source.starts_with("/dev/") => device::number_of(&mount.source).map(Some),
-        0 => Ok(None),
-        _ => Ok(Some(mount.device)),
+/// Boot partitions of an eMMC hold the firmware's loader, and are no place for an operating system: mmcblk0boot0 and
+/// its sisters, and the replay-protected block.
+fn refuse_firmware_areas(disk: &Disk) -> Result<(), Error> {
+    let area =
+        disk.name.strip_prefix("mmcblk").map(|rest| rest.trim_start_matches(char::is_numeric));
+    match area {
+        None | Some("") => Ok(()),
+        Some(_) => Err(Error::refused(
+            "looking at the target",
+            &disk.name,
+            "it is a boot or replay-protected area of an eMMC",
+        )
+        .advice("name the disk itself, as /dev/mmcblk0")),
     }
 }
 
-/// A disk that others are stacked on cannot be set free yet.
-fn refuse_stacks(disk: &Disk) -> Result<(), Error> {
-    let folder = crate::path!("/sys/class/block/{}", disk.name)?;
-    let mut holder: Text<64> = Text::new();
-    let mut look_below = |place: &str| {
-        let Ok(path) = crate::path!("{}/holders", place) else {
-            return ControlFlow::Break(());
-        };
-        // A place without that folder has no holders.
-        let _ = files::for_each_entry(&path, &mut |name| {
-            holder = Text::from(name);
-            ControlFlow::Break(())
-        });
-        if holder.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    };
-    if look_below(&folder).is_continue() {
-        files::for_each_entry(&folder, &mut |name| match crate::path!("{}/{}", folder, name) {
-            Ok(place) => look_below(&place),
-            Err(_) => ControlFlow::Continue(()),
-        })
-        .doing("listing", &folder)?;
-    }
-    if holder.is_empty() {
+/// What is stacked on the disk must be something that stage 2 can take down.
+fn refuse_unknown_stacks(disk: &Disk) -> Result<(), Error> {
+    let Some(name) = stack::unknown_on(disk.number) else {
         return Ok(());
-    }
-    let why: Text<160> =
-        crate::text!("{} (LVM, dm-crypt or md) lies on it, which is not supported", holder);
-    Err(Error::refused("looking at the target", &disk.name, &why))
+    };
+    let why: Text<160> = crate::text!("{} lies on it, which cannot be taken down", name);
+    Err(Error::refused("looking at the target", &disk.name, &why)
+        .advice("LVM, dm-crypt and md can be; take this one down first"))
 }
 
 /// Which init runs, and from which file it will execute itself again.
@@ -272,11 +262,11 @@ fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
     };
     let number = match number.major {
         0 => mounts::find(mounts::OWN, &mut |mount| mount.device == number)?
-            .map_or(Ok(None), |mount| mounted_device(&mount))?,
+            .map_or(Ok(None), |mount| origin::device_of(&mount))?,
         _ => Some(number),
     };
     // On no device: not on this disk.
-    number.map_or(Ok(false), |number| Ok(device::whole_disk(number)? == disk))
+    number.map_or(Ok(false), |number| stack::lies_on(number, disk))
 }
 
 /// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
@@ -298,5 +288,27 @@ pub fn memory() -> Result<(u64, u64), Error> {
     match (available, field("MemTotal")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_areas_of_an_emmc_are_no_disks() {
+        let disk = |name: &str| Disk {
+            name: Text::from(name),
+            number: Number { major: 179, minor: 0 },
+            size: 4 << 20,
+            logical_block: 512,
+            read_only: false,
+        };
+        for name in ["mmcblk0", "mmcblk12", "sda", "nvme0n1", "vda"] {
+            refuse_firmware_areas(&disk(name)).unwrap();
+        }
+        for name in ["mmcblk0boot0", "mmcblk1boot1", "mmcblk0rpmb", "mmcblk0gp0"] {
+            assert!(refuse_firmware_areas(&disk(name)).is_err(), "{name}");
+        }
     }
 }

@@ -1,57 +1,42 @@
 //! Stage 1: the sequence on the live system, one line a step, and the undoing of each.
 //!
-//! Everything that can fail is made to fail here. Up to `prepare` nothing is changed at all.
+//! Everything that can fail is made to fail here. Up to the first entry in `undo` nothing is changed at all.
 
 mod budget;
 mod checks;
+mod configuration;
+mod examination;
 mod facts;
+mod furnishings;
 mod handover;
+mod logs;
+mod origin;
+mod planning;
 mod ramfs;
 mod rehearsal;
 mod staging;
 mod undo;
 
-use crate::balena::{config, layout};
 use crate::cli::Options;
-use crate::disk::device::{self, Disk, Number};
-use crate::disk::table::{self, Table};
-use crate::disk::{ext4, fat};
+use crate::disk::device::Disk;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::decode::{BUFFER, Decoder};
-use crate::image::format::{self, Stream};
-use crate::image::map::ChunkMap;
-use crate::image::reader::{ImageReader, ReadAt};
-use crate::image::scan::{self, Scan};
-use crate::image::source::FileSource;
+use crate::image::decode::BUFFER;
 use crate::log::Stopwatch;
-use crate::plan::{self, BootPlan, Furnishing, ImagePlan, LogPlan, Plan, TargetPlan, names};
+use crate::plan::{self, Plan, names};
 use crate::stage2;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use budget::Budget;
 use core::time::Duration;
+use examination::{Examined, examine};
 use facts::Facts;
+use furnishings::Furnishings;
 use ramfs::Ramfs;
 use rustix::fs::OFlags;
 use undo::Undo;
 
 pub use checks::in_first_pid_namespace;
-
-/// The log that stage 2 leaves on the old root when it gives up before the first write.
-const OLD_LOG: &str = "var/log/takeover.log";
-/// The log on the log device.
-const DEVICE_LOG: &str = "takeover.log";
-
-/// An image that was decoded from end to end and looked into.
-struct Examined {
-    source: FileSource,
-    stream: Stream,
-    scan: Scan,
-    map: ChunkMap,
-    table: Table,
-    layout: layout::Layout,
-}
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
@@ -61,15 +46,18 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::static_program()?;
     checks::no_selinux()?;
     check_work_dir(options)?;
-    let config = read_config(options, buffer)?;
+    let config = configuration::read(options, buffer)?;
     let facts = Facts::gather(options)?;
-    let log_device = log_device(options, facts.target.number)?;
+    let log_device = logs::device(options, facts.target.number)?;
     facts.log();
     ask(options, &facts.target)?;
+    let mut furnishings = Furnishings::new()?;
+    furnishings.add("config.json", config)?;
     let image = examine(options, buffer)?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
-    let plan = make_plan(options, &facts.target, &image, Some(&facts), log_device)?;
-    let budget = budget(&facts, &image.scan, config.len())?;
+    let old_log = logs::of_old_os(&facts.root)?;
+    let plan = planning::plan(options, &facts.target, &image, &furnishings, old_log, log_device)?;
+    let budget = Budget::of(&facts, &image.scan, &furnishings)?;
     // Now, not before the question and the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
     budget.check(available)?;
@@ -80,7 +68,8 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     }
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let preparation = Preparation { options, facts: &facts, image: &image, plan: &plan, config };
+    let preparation =
+        Preparation { options, facts: &facts, image: &image, plan: &plan, furnishings };
     let result = preparation.run(&budget, buffer, &mut undo);
     match (&result, options.no_cleanup) {
         (Err(_), false) => undo.run(),
@@ -96,7 +85,7 @@ struct Preparation<'a> {
     facts: &'a Facts,
     image: &'a Examined,
     plan: &'a Plan,
-    config: &'a [u8],
+    furnishings: Furnishings,
 }
 
 impl Preparation<'_> {
@@ -118,7 +107,7 @@ impl Preparation<'_> {
         ramfs.copy_program()?;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
         staging::stage_map(&ramfs, &image.map, &image.scan, buffer)?;
-        stage_furnishings(&ramfs, self.plan, self.config)?;
+        self.furnishings.stage(&ramfs, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         staging::interrupted()?;
@@ -134,23 +123,23 @@ impl Preparation<'_> {
 pub fn flash(options: &Options) -> Result<(), Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    let config = match &options.config {
-        Some(_) => read_config(options, buffer)?,
-        None => &[],
-    };
+    let mut furnishings = Furnishings::new()?;
+    if options.config.is_some() {
+        furnishings.add("config.json", configuration::read(options, buffer)?)?;
+    }
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = facts::free_to_be_written(facts::asked_for(path)?)?;
     ask(options, &target)?;
     let image = examine(options, buffer)?;
     checks::fits(&image.scan, &image.table, &target)?;
-    let plan = make_plan(options, &target, &image, None, None)?;
+    let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.dry_run {
         print_plan(&plan);
         return Ok(());
     }
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = flash_here(&plan, &image, config, buffer, &mut undo);
+    let result = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
     undo.run();
     result
 }
@@ -158,14 +147,14 @@ pub fn flash(options: &Options) -> Result<(), Error> {
 fn flash_here(
     plan: &Plan,
     image: &Examined,
-    config: &[u8],
+    furnishings: &Furnishings,
     buffer: &mut [u8],
     undo: &mut Undo,
 ) -> Result<(), Error> {
-    let ramfs = Ramfs::mount(config.len() as u64 + (2 << 20), undo)?;
+    let ramfs = Ramfs::mount(furnishings.staged_length() + (2 << 20), undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
-    stage_furnishings(&ramfs, plan, config)?;
+    furnishings.stage(&ramfs, buffer)?;
     stage2::flash_here(plan, &ramfs.path, &image.source, image.stream, &image.map)
 }
 
@@ -184,50 +173,6 @@ pub fn describe(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> {
-    let watch = Stopwatch::start();
-    let path = options.image.as_deref().unwrap_or_default();
-    let source = FileSource::open(path).map_err(Error::as_refusal)?;
-    let stream = format::detect(&source, path)?;
-    let map = ChunkMap::create()?;
-    let mut decoder = Decoder::new(&source, stream);
-    let scan = scan::scan(&mut decoder, buffer, &map)?;
-    let mut reader = ImageReader::new(&mut decoder, buffer);
-    let table = table::read(&mut reader, scan.length)?;
-    let layout = layout::find_boot(&mut reader, &table)?;
-    log_image(stream, &scan, &table, &layout, watch);
-    Ok(Examined { source, stream, scan, map, table, layout })
-}
-
-fn log_image(
-    stream: Stream,
-    scan: &Scan,
-    table: &Table,
-    layout: &layout::Layout,
-    watch: Stopwatch,
-) {
-    let kind = match table.kind {
-        table::Kind::Mbr => "MBR",
-        table::Kind::Gpt => "GPT",
-    };
-    let device_type = match layout.device_type.is_empty() {
-        true => "no device",
-        false => &layout.device_type,
-    };
-    crate::info!(
-        "the image: {}, {} bytes ({}), {} chunks, {} % zeros, {} with {} partitions, for {} ({} s)",
-        stream.format.name(),
-        scan.length,
-        Size(scan.length),
-        scan.chunks,
-        u64::from(scan.zero_chunks) * 100 / u64::from(scan.chunks.max(1)),
-        kind,
-        table.partitions.len(),
-        device_type,
-        watch.shown()
-    );
-}
-
 fn check_work_dir(options: &Options) -> Result<(), Error> {
     let path = options.work_dir.as_str();
     let flags = OFlags::DIRECTORY | OFlags::RDONLY;
@@ -235,76 +180,6 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
         .doing("opening the work directory", path)
         .map_err(Error::as_refusal)
         .map(drop)
-}
-
-/// config.json, read and checked; the one that was named, or that of a balenaOS.
-fn read_config(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error> {
-    const OF_BALENA_OS: &str = "/mnt/boot/config.json";
-    let path = match options.config.as_deref() {
-        Some(path) => path,
-        None if files::exists(OF_BALENA_OS) => OF_BALENA_OS,
-        None => {
-            return Err(Error::usage(
-                "reading the command line",
-                "",
-                "no config.json was given (-c FILE)",
-            )
-            .advice("download one for this fleet"));
-        }
-    };
-    let bytes = files::read(path, buffer)
-        .doing("reading the configuration", path)
-        .map_err(Error::as_refusal)?;
-    if bytes.len() > config::MAX_LENGTH {
-        return Err(Error::refused("reading the configuration", path, "it is larger than 128 KiB"));
-    }
-    config::check(bytes, path)?;
-    let kept = map::buffer(bytes.len()).doing("reserving memory for", path)?;
-    kept.copy_from_slice(bytes);
-    Ok(kept)
-}
-
-/// Where stage 2 is to keep its log: a file system that can be mounted, on another disk.
-fn log_device(options: &Options, target: Number) -> Result<Option<LogPlan>, Error> {
-    let Some(path) = options.log_to.as_deref() else {
-        return Ok(None);
-    };
-    let refuse = |why| Error::refused("looking at the log device", path, why);
-    let number = device::number_of(path)?;
-    if device::whole_disk(number)? == target {
-        return Err(refuse("it lies on the disk that will be overwritten")
-            .advice("name a partition of another disk"));
-    }
-    let flags = OFlags::RDONLY;
-    let file = files::open(path, flags).doing("opening", path)?;
-    let mut disk = DeviceReader { file, path };
-    let file_system = match fat::open(&mut disk, 0)? {
-        Some(_) => "vfat",
-        None if ext4::label(&mut disk, 0)?.is_some() => "ext4",
-        None => return Err(refuse("it has no vfat, ext3 or ext4 file system")),
-    };
-    Ok(Some(LogPlan {
-        number,
-        file_system: plan::bounded("", file_system)?,
-        path: plan::bounded("", DEVICE_LOG)?,
-    }))
-}
-
-/// A block device, for those who read file systems.
-struct DeviceReader<'a> {
-    file: rustix::fd::OwnedFd,
-    path: &'a str,
-}
-
-impl ReadAt for DeviceReader<'_> {
-    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let wanted = buffer.len();
-        let count = rustix::io::pread(&self.file, buffer, offset).doing("reading", self.path)?;
-        match count == wanted {
-            true => Ok(()),
-            false => Err(Error::refused("reading", self.path, "it is too small")),
-        }
-    }
 }
 
 /// The question, before anything slow. The end of input means no.
@@ -326,76 +201,6 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
         _ => Err(Error::refused("asking", "for consent", "the answer was not 'yes'")
             .advice("--no-ack asks no question")),
     }
-}
-
-fn make_plan(
-    options: &Options,
-    target: &Disk,
-    image: &Examined,
-    facts: Option<&Facts>,
-    log_device: Option<LogPlan>,
-) -> Result<Plan, Error> {
-    let mut furnishings = heapless::Vec::new();
-    let mut boot = None;
-    if facts.is_some() || options.config.is_some() {
-        boot = Some(boot_plan(image)?);
-        let name = "config.json";
-        let furnishing =
-            Furnishing { from: plan::bounded("", name)?, to: plan::bounded("", name)? };
-        // The first of 64 places.
-        let _ = furnishings.push(furnishing);
-    }
-    let old_log = match facts {
-        Some(facts) if facts.root.number.major != 0 => Some(LogPlan {
-            number: facts.root.number,
-            file_system: plan::bounded("", &facts.root.file_system)?,
-            path: plan::bounded("", OLD_LOG)?,
-        }),
-        _ => None,
-    };
-    Ok(Plan {
-        pretend: options.pretend,
-        on_failure: options.on_failure,
-        log_level: options.stage2_log_level,
-        image: ImagePlan {
-            // Only the packed image itself is staged, so in the copy it begins at 0.
-            stream: Stream { offset: 0, ..image.stream },
-            length: image.scan.length,
-            chunks: image.scan.chunks,
-            zero_chunks: image.scan.zero_chunks,
-            map_crc: image.scan.map_crc,
-        },
-        target: TargetPlan {
-            name: plan::bounded("use a disk with a shorter name", &target.name)?,
-            number: target.number,
-            size: target.size,
-            logical_block: target.logical_block,
-        },
-        boot,
-        furnishings,
-        old_log,
-        log_device,
-    })
-}
-
-fn boot_plan(image: &Examined) -> Result<BootPlan, Error> {
-    let layout = &image.layout;
-    let file_system = layout.file_system.ok_or_else(|| {
-        let object: Text<32> = crate::text!("partition {}", layout.boot_number);
-        Error::refused("looking at the boot partition,", &object, "it is neither FAT nor ext4")
-            .advice("config.json cannot be placed on it")
-    })?;
-    Ok(BootPlan { start: layout.boot_start, length: layout.boot_length, file_system })
-}
-
-fn budget(facts: &Facts, scan: &Scan, furnishings: usize) -> Result<Budget, Error> {
-    let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
-    let map = u64::from(scan.chunks) * crate::image::map::RECORD;
-    Ok(Budget {
-        image: scan.staged_length,
-        rest: program.st_size.max(0) as u64 + map + furnishings as u64,
-        swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
-    })
 }
 
 fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
@@ -421,19 +226,6 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
         Some(_) => rehearsal::rehearse(ramfs, plan::FileSystem::Ext4, buffer),
         None => Ok(()),
     }
-}
-
-fn stage_furnishings(ramfs: &Ramfs, plan: &Plan, config: &[u8]) -> Result<(), Error> {
-    for furnishing in &plan.furnishings {
-        let path = crate::path!(
-            "{}/{}/{}",
-            ramfs.path.as_str(),
-            names::FURNISHINGS,
-            furnishing.from.as_str()
-        )?;
-        drop(files::create(&path, config)?);
-    }
-    Ok(())
 }
 
 fn print_plan(plan: &Plan) {

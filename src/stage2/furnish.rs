@@ -1,13 +1,13 @@
-//! Furnishing: the files of the new OS, placed on its boot partition and read back.
+//! Furnishing: the files of the new OS, placed on its boot and data partitions and read back.
 //!
-//! The partition is mounted through its node where the kernel has read the new table, else through a loop device.
+//! A partition is mounted through its node where the kernel has read the new table, else through a loop device.
 
 use crate::disk::device;
 use crate::disk::loops;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::{BootPlan, Plan, names};
+use crate::plan::{Furnishing, PartitionPlan, Place, Plan, names};
 use crate::progress::Shared;
 use crate::sys::block;
 use crate::text::PathText;
@@ -20,17 +20,17 @@ use rustix::mount::MountFlags;
 /// How often furnishing is tried.
 const TRIES: u32 = 3;
 
+/// How much is copied at once, in bytes.
+const PIECE: usize = 4096;
+/// How much of a file is written before it is synced, in bytes.
+const SYNC_STEP: usize = 4 << 20;
+
 /// Places every furnishing of the plan; `base` is where the RAMFS is mounted, `disk` the node of the disk.
 pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(), Error> {
     let mut tries = 1;
     loop {
         shared.beat();
-        let fresh = reread_table(disk)?;
-        let Some(boot) = plan.boot else {
-            return Ok(());
-        };
-        let boot_partition = BootPartition { plan, base, disk, boot, fresh };
-        match boot_partition.place_and_compare(shared) {
+        match furnish_once(plan, base, disk, shared) {
             Ok(()) => return Ok(()),
             Err(error) if tries == TRIES => return Err(error),
             Err(error) => crate::warn!("{} (try {} of {})", error, tries, TRIES),
@@ -38,6 +38,18 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
         tries += 1;
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+fn furnish_once(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(), Error> {
+    let fresh = reread_table(disk)?;
+    // The boot partition last: while it lacks config.json, the new OS does not start as if all was there.
+    for (place, partition) in [(Place::Data, plan.data), (Place::Boot, plan.boot)] {
+        if let Some(partition) = partition {
+            let room = Room { plan, base, disk, place, partition, fresh };
+            room.place_and_compare(shared)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the kernel see the new partitions; false when it may still show the old ones, because somebody keeps one
@@ -54,48 +66,54 @@ fn reread_table(disk: &str) -> Result<bool, Error> {
     Ok(false)
 }
 
-struct BootPartition<'a> {
+/// A partition of the new OS that files are placed on.
+struct Room<'a> {
     plan: &'a Plan,
     base: &'a str,
     disk: &'a str,
-    boot: BootPlan,
+    place: Place,
+    partition: PartitionPlan,
     /// The kernel's partitions are those of the new table.
     fresh: bool,
 }
 
-impl BootPartition<'_> {
+impl Room<'_> {
     fn place_and_compare(&self, shared: &Shared) -> Result<(), Error> {
-        self.mounted(MountFlags::NOATIME, |point| {
-            for furnishing in &self.plan.furnishings {
+        self.mounted(MountFlags::NOATIME, &mut |point| {
+            for furnishing in self.furnishings() {
                 shared.beat();
-                self.place(point, &furnishing.from, &furnishing.to)?;
+                self.put(point, furnishing, shared)?;
             }
             Ok(())
         })?;
         // Unmounting has written everything back. Mounted anew, so that what is compared comes from the disk.
-        self.mounted(MountFlags::RDONLY, |point| {
-            for furnishing in &self.plan.furnishings {
+        self.mounted(MountFlags::RDONLY, &mut |point| {
+            for furnishing in self.furnishings() {
                 shared.beat();
-                self.compare(point, &furnishing.from, &furnishing.to)?;
+                self.compare(point, furnishing, shared)?;
                 crate::info!("placed and read back /{}", furnishing.to.as_str());
             }
             Ok(())
         })
     }
 
+    fn furnishings(&self) -> impl Iterator<Item = &Furnishing> {
+        self.plan.furnishings.iter().filter(|furnishing| furnishing.place == self.place)
+    }
+
     /// Mounts the partition, calls `work` with the mount point, and unmounts it, whatever came out.
     fn mounted(
         &self,
         flags: MountFlags,
-        work: impl FnOnce(&str) -> Result<(), Error>,
+        work: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let point = crate::path!("{}/{}", self.base, names::MOUNT)?;
         let (device, loop_device) = self.device()?;
-        let kind = self.boot.file_system.name();
+        let kind = self.partition.file_system.name();
         // What the cache of this node holds may be from before the flash.
         forget_cache(&device)?;
         mounts::mount_at(&device, &point, kind, flags, "")
-            .doing("mounting the new boot partition", &device)?;
+            .doing("mounting the new partition", &device)?;
         drop(loop_device);
         let result = work(&point);
         let unmounted = mounts::unmount_patiently(&point).doing("unmounting", &point);
@@ -104,10 +122,10 @@ impl BootPartition<'_> {
 
     /// The node to mount, and what keeps it there until it is.
     fn device(&self) -> Result<(PathText, Option<OwnedFd>), Error> {
-        let (start, length) = (self.boot.start, self.boot.length);
+        let (start, length) = (self.partition.start, self.partition.length);
         let known = device::partition_at(&self.plan.target.name, start, length);
         if let Some(number) = known.filter(|_| self.fresh) {
-            let path = crate::path!("{}/{}/boot-partition", self.base, names::DEV)?;
+            let path = crate::path!("{}/{}/new-partition", self.base, names::DEV)?;
             // Left over from an earlier try, perhaps with another number.
             let _ = files::remove(&path);
             device::make_node(&path, number)?;
@@ -121,36 +139,46 @@ impl BootPartition<'_> {
     }
 
     /// Copies a file beside its place, syncs it, and renames it there: it is whole or not there.
-    fn place(&self, point: &str, from: &str, to: &str) -> Result<(), Error> {
-        let source = self.source(from)?;
-        let path = crate::path!("{}/{}", point, to)?;
+    fn put(&self, point: &str, furnishing: &Furnishing, shared: &Shared) -> Result<(), Error> {
+        let source = self.source(&furnishing.from)?;
+        let path = crate::path!("{}/{}", point, furnishing.to.as_str())?;
         let fresh = crate::path!("{}.new", path.as_str())?;
-        make_parents(point, to)?;
+        make_parents(point, &furnishing.to)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
         let file = files::open(&fresh, flags).doing("making", &fresh)?;
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; PIECE];
+        let mut unsynced = 0;
         loop {
-            let count = files::read_to_end(&source, &mut buffer).doing("reading", from)?;
+            shared.beat();
+            let count = files::read_to_end(&source, &mut buffer).doing("reading", &path)?;
             if count == 0 {
                 break;
             }
             let piece = buffer.get(..count).unwrap_or_default();
             files::write_all(&file, piece).doing("writing", &fresh)?;
+            unsynced += count;
+            // One sync of a large file on a slow card would look like a standstill.
+            if unsynced >= SYNC_STEP {
+                rustix::fs::fdatasync(&file).doing("syncing", &fresh)?;
+                unsynced = 0;
+            }
         }
         rustix::fs::fsync(&file).doing("syncing", &fresh)?;
         files::rename(&fresh, &path).doing("renaming", &fresh)
     }
 
-    fn compare(&self, point: &str, from: &str, to: &str) -> Result<(), Error> {
-        let source = self.source(from)?;
-        let path = crate::path!("{}/{}", point, to)?;
+    fn compare(&self, point: &str, furnishing: &Furnishing, shared: &Shared) -> Result<(), Error> {
+        let source = self.source(&furnishing.from)?;
+        let path = crate::path!("{}/{}", point, furnishing.to.as_str())?;
         let file = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
-        let (mut wanted, mut found) = ([0; 4096], [0; 4096]);
+        let (mut wanted, mut found) = ([0; PIECE], [0; PIECE]);
         loop {
-            let length = files::read_to_end(&source, &mut wanted).doing("reading", from)?;
-            let count = files::read_to_end(&file, &mut found).doing("reading back", to)?;
+            shared.beat();
+            let length = files::read_to_end(&source, &mut wanted).doing("reading for", &path)?;
+            let count = files::read_to_end(&file, &mut found).doing("reading back", &path)?;
             if wanted.get(..length) != found.get(..count) {
-                return Err(Error::failed("reading back", to, "it differs from what was written"));
+                let why = "it differs from what was written";
+                return Err(Error::failed("reading back", &path, why));
             }
             if length == 0 {
                 return Ok(());

@@ -1,14 +1,14 @@
 //! Unmounting the old root and everything on it.
 //!
 //! In passes, newest first, until a pass changes nothing: the order in the mount table is no guide, and "busy" passes.
-//! Loop devices on the target are detached between the passes. What remains is made read-only and detached, as a last
-//! resort: the mount is out of sight then, but the file system may live on, so the mount table proves nothing. The
-//! proof is the exclusive claim of the disk.
+//! Loop devices on the target are detached between the passes, and LVM, dm-crypt and md on it taken down. What remains
+//! is made read-only and detached, as a last resort: the mount is out of sight then, but the file system may live on,
+//! so the mount table proves nothing. The proof is the exclusive claim of the disk.
 
 use super::target::Target;
-use crate::disk::device::{self, Number};
-use crate::disk::loops;
+use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mounts};
+use crate::disk::{loops, stack};
 use crate::error::Error;
 use crate::plan::{Plan, names};
 use crate::progress::Shared;
@@ -28,7 +28,7 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
     for _ in 0..PASSES {
         shared.beat();
         let (left, gone) = unmount_pass(scratch)?;
-        let detached = loops::detach_all("/dev", plan.target.number);
+        let detached = release(plan.target.number);
         if left == 0 && detached == 0 {
             return Ok(());
         }
@@ -41,6 +41,12 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
         }
     }
     last_resort(plan.target.number, scratch)
+}
+
+/// Detaches loop devices from the target, and takes down what is stacked on it; gives how many are gone.
+fn release(target: Number) -> u32 {
+    let detached = loops::detach_all("/dev", target);
+    detached + stack::take_down("/dev", target)
 }
 
 /// Tries to unmount each foreign mount, newest first. How many stayed, how many are gone.
@@ -81,7 +87,7 @@ fn last_resort(target: Number, scratch: &mut [u8]) -> Result<(), Error> {
         crate::warn!("{} stays busy: detached", point);
         // Either may be refused; the claim of the disk tells what that means. Only what lies on the target is made
         // read-only: that is for the whole file system, and /proc and /sys are ours too.
-        if device::whole_disk(mount.device).is_ok_and(|disk| disk == target) {
+        if stack::lies_on(mount.device, target).unwrap_or(false) {
             let _ = mounts::remount(&point, MountFlags::RDONLY, "");
         }
         let _ = mounts::detach(&point);
@@ -104,13 +110,16 @@ pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
     let mut claims = 0;
     loop {
         shared.beat();
-        let proof =
-            Target::open(&path, plan).and_then(|_| loops::none_on("/dev", plan.target.number));
+        let proof = Target::open(&path, plan)
+            .and_then(|_| loops::none_on("/dev", plan.target.number))
+            .and_then(|()| stack::none_on(plan.target.number));
         match proof {
             Ok(()) => return Ok(()),
             Err(error) if claims == CLAIMS => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
+        // What was detached as a last resort may have let go of it by now.
+        release(plan.target.number);
         claims += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! ioctls of block, loop, watchdog and terminal devices that rustix does not have.
+//! ioctls of block, loop, device-mapper, md, watchdog and terminal devices that rustix does not have.
 
 use linux_raw_sys::loop_device as raw;
 use rustix::fd::{AsFd, AsRawFd};
@@ -63,6 +63,55 @@ pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
     let mut count = 0i32;
     ioctl(terminal, TIOCOUTQ, &raw mut count as usize)?;
     Ok(count.max(0) as u32)
+}
+
+/// struct dm_ioctl of <linux/dm-ioctl.h>: 312 bytes on every target.
+#[repr(C)]
+struct MapperRequest {
+    version: [u32; 3],
+    data_size: u32,
+    data_start: u32,
+    target_count: u32,
+    open_count: i32,
+    flags: u32,
+    event_number: u32,
+    padding: u32,
+    device: u64,
+    name: [u8; 128],
+    identity: [u8; 129],
+    data: [u8; 7],
+}
+
+/// _IOWR(0xfd, 4, struct dm_ioctl).
+const DM_DEV_REMOVE: usize = 0xc138_fd04;
+/// <linux/raid/md_u.h>: _IO(9, 0x32).
+const STOP_ARRAY: usize = 0x932;
+
+/// Removes a device-mapper device that nobody has open; `control` is /dev/mapper/control, `device` its number as
+/// makedev(3) puts it together. dm_ioctl's DM_DEV_REMOVE (drivers/md/dm-ioctl.c), which finds a device by its number
+/// when neither name nor uuid is given.
+pub fn mapper_remove(control: impl AsFd, device: u64) -> Result<(), Errno> {
+    let mut request = MapperRequest {
+        // The interface, not the driver: 4.0.0 is understood by every kernel since 2.6.
+        version: [4, 0, 0],
+        data_size: size_of::<MapperRequest>() as u32,
+        data_start: 0,
+        target_count: 0,
+        open_count: 0,
+        flags: 0,
+        event_number: 0,
+        padding: 0,
+        device,
+        name: [0; 128],
+        identity: [0; 129],
+        data: [0; 7],
+    };
+    ioctl(control, DM_DEV_REMOVE, &raw mut request as usize).map(drop)
+}
+
+/// Stops a software RAID that nobody else has open: md(4), STOP_ARRAY.
+pub fn md_stop(array: impl AsFd) -> Result<(), Errno> {
+    ioctl(array, STOP_ARRAY, 0).map(drop)
 }
 
 /// The number of a loop device that is free, made if need be; `control` is /dev/loop-control. loop(4).

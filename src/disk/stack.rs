@@ -1,0 +1,210 @@
+//! Stacked block devices: device-mapper (LVM, dm-crypt, multipath) and md, which lie on disks and keep them busy.
+//!
+//! sysfs names what a stacked device lies on (`slaves`) and what lies on a device (`holders`); both are followed, over
+//! any number of layers up to a bound. Loop devices have neither: [`super::loops`] looks after them.
+
+use super::device::{self, Number};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::sys::block;
+use crate::text::Text;
+use core::ops::ControlFlow;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+/// How many layers may lie on each other: a partition below LVM below dm-crypt below md is four.
+const LAYERS: u32 = 8;
+
+/// The most disks that one stack may lie on.
+pub const MAX_DISKS: usize = 16;
+
+/// The control device of device-mapper: misc 236 (Documentation/admin-guide/devices.txt).
+const MAPPER_CONTROL: Number = Number { major: 10, minor: 236 };
+
+/// What keeps a stacked device alive, and so how it is taken down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// device-mapper: LVM, dm-crypt, multipath and others.
+    Mapper,
+    /// Software RAID.
+    Md,
+    /// Something that this program cannot take down.
+    Unknown,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        match name {
+            _ if name.starts_with("dm-") => Kind::Mapper,
+            _ if name.starts_with("md") => Kind::Md,
+            _ => Kind::Unknown,
+        }
+    }
+}
+
+/// True when a device is a disk, a partition of it, or lies on it.
+pub fn lies_on(number: Number, disk: Number) -> Result<bool, Error> {
+    let mut found = false;
+    visit_disks(number, LAYERS, &mut |below| {
+        found |= below == disk;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// The whole disks that a device is, is a partition of, or lies on; each once.
+pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, Error> {
+    let mut disks = heapless::Vec::new();
+    visit_disks(number, LAYERS, &mut |disk| {
+        if disks.contains(&disk) {
+            return Ok(());
+        }
+        disks.push(disk).map_err(|_| {
+            Error::refused("looking for the disks under", "a device", "there are more than 16")
+        })
+    })?;
+    Ok(disks)
+}
+
+fn visit_disks(
+    number: Number,
+    layers: u32,
+    visit: &mut dyn FnMut(Number) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let whole = device::whole_disk(number)?;
+    let mut lowest = true;
+    let mut result = Ok(());
+    device::for_each_slave(whole, &mut |slave| {
+        lowest = false;
+        result = match layers {
+            0 => Err(Error::refused("looking for the disk under", "a device", "too many layers")),
+            _ => visit_disks(slave, layers - 1, visit),
+        };
+        result.is_ok()
+    })?;
+    result?;
+    if lowest { visit(whole) } else { Ok(()) }
+}
+
+/// Calls `visit` with the name and number of each stacked device that lies on a disk.
+pub fn for_each_on(disk: Number, visit: &mut dyn FnMut(&str, Number)) {
+    let mut look = |name: &str| {
+        let number = device::number_named(name);
+        // A device that goes away while it is looked at lies on nothing any more.
+        if let Some(number) = number.filter(|number| *number != disk)
+            && lies_on(number, disk).unwrap_or(false)
+        {
+            visit(name, number);
+        }
+        ControlFlow::Continue(())
+    };
+    // Whole devices only. Without /sys/block there is no disk either.
+    let _ = files::for_each_entry("/sys/block", &mut look);
+}
+
+/// A stacked device on a disk that cannot be taken down, if there is one.
+pub fn unknown_on(disk: Number) -> Option<Text<32>> {
+    let mut unknown = None;
+    for_each_on(disk, &mut |name, _| {
+        if Kind::of(name) == Kind::Unknown {
+            unknown = Some(Text::from(name));
+        }
+    });
+    unknown
+}
+
+/// Fails when a stacked device lies on a disk.
+pub fn none_on(disk: Number) -> Result<(), Error> {
+    let mut result = Ok(());
+    for_each_on(disk, &mut |name, _| {
+        result = Err(Error::failed("claiming", "the disk", "LVM, dm-crypt or md lies on it")
+            .advice("something still has that device open"));
+        crate::debug!("{} lies on the disk", name);
+    });
+    result
+}
+
+/// Takes down the stacked devices on a disk that nothing uses, topmost first; gives how many are gone. Those in use
+/// are left: another pass, after more was unmounted, may find them free. Device nodes are made in `nodes`.
+pub fn take_down(nodes: &str, disk: Number) -> u32 {
+    let mut gone = 0;
+    for_each_on(disk, &mut |name, number| {
+        if is_held(name) {
+            return;
+        }
+        match take_down_one(nodes, name, number) {
+            Ok(()) => {
+                crate::debug!("took down {}", name);
+                gone += 1;
+            }
+            Err(error) => crate::trace!("{}", error),
+        }
+    });
+    gone
+}
+
+fn take_down_one(nodes: &str, name: &str, number: Number) -> Result<(), Error> {
+    let result = match Kind::of(name) {
+        Kind::Mapper => {
+            let path = node(nodes, "mapper-control", FileType::CharacterDevice, MAPPER_CONTROL)?;
+            let control = files::open(&path, OFlags::RDWR).doing("opening", &path)?;
+            block::mapper_remove(&control, number.to_dev())
+        }
+        Kind::Md => {
+            let path = node(nodes, name, FileType::BlockDevice, number)?;
+            let array = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+            block::md_stop(&array)
+        }
+        Kind::Unknown => Err(Errno::OPNOTSUPP),
+    };
+    result.doing("taking down", name)
+}
+
+/// True when another device lies on this one, or on a partition of it.
+fn is_held(name: &str) -> bool {
+    let Ok(folder) = crate::path!("/sys/block/{}", name) else {
+        return true;
+    };
+    let has_holder = |place: &str| {
+        let mut held = false;
+        if let Ok(path) = crate::path!("{}/holders", place) {
+            // What has no such folder has no holder.
+            let _ = files::for_each_entry(&path, &mut |_| {
+                held = true;
+                ControlFlow::Break(())
+            });
+        }
+        held
+    };
+    let mut held = has_holder(&folder);
+    let listed = files::for_each_entry(&folder, &mut |entry| {
+        held |= crate::path!("{}/{}", folder, entry).is_ok_and(|place| has_holder(&place));
+        if held { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    held || listed.is_err()
+}
+
+fn node(
+    nodes: &str,
+    name: &str,
+    kind: FileType,
+    number: Number,
+) -> Result<crate::text::PathText, Error> {
+    let path = crate::path!("{}/{}", nodes, name)?;
+    if !files::exists(&path) {
+        files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_the_kernels_names() {
+        assert_eq!(Kind::of("dm-12"), Kind::Mapper);
+        assert_eq!(Kind::of("md127"), Kind::Md);
+        assert_eq!(Kind::of("bcache0"), Kind::Unknown);
+    }
+}

@@ -1,0 +1,182 @@
+//! The files that the new OS gets, gathered while the old one can still be asked: config.json, network settings, the
+//! backup.
+//!
+//! Their bytes are kept in anonymous memory (they hold keys) until the RAMFS is there, and the backup in a file
+//! without a name, in the work directory. Nothing here knows what is in them.
+
+use super::ramfs::Ramfs;
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::plan::{self, Furnishing, MAX_FURNISHINGS, Place, names};
+use crate::text::Text;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::MemfdFlags;
+use std::os::fd::AsFd;
+
+/// The files, in the order in which they were added.
+pub struct Furnishings {
+    store: OwnedFd,
+    used: u64,
+    files: heapless::Vec<File, MAX_FURNISHINGS>,
+    backup: Option<OwnedFd>,
+}
+
+struct File {
+    to: heapless::String<128>,
+    place: Place,
+    kept: Kept,
+    length: u64,
+}
+
+enum Kept {
+    /// In the store, from here on.
+    InStore(u64),
+    /// In the file that holds the backup.
+    AsBackup,
+}
+
+impl Furnishings {
+    /// None yet.
+    pub fn new() -> Result<Self, Error> {
+        let store = rustix::fs::memfd_create("furnishings", MemfdFlags::CLOEXEC)
+            // Before Linux 3.17 there is none.
+            .or_else(|_| files::unnamed("/run"))
+            .doing("making", "the store of furnishings")?;
+        Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
+    }
+
+    /// Adds a file for the new boot partition. Names are compared as FAT does: a second file of the same name is an
+    /// error.
+    pub fn add(&mut self, to: &str, bytes: &[u8]) -> Result<(), Error> {
+        let start = self.used;
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            written += rustix::io::pwrite(&self.store, rest, start + written as u64)
+                .doing("keeping", to)?;
+        }
+        self.used += bytes.len() as u64;
+        self.push(to, Place::Boot, Kept::InStore(start), bytes.len() as u64)
+    }
+
+    /// Adds the backup, for the new data partition.
+    pub fn add_backup(&mut self, file: OwnedFd, length: u64) -> Result<(), Error> {
+        self.backup = Some(file);
+        self.push("backup.tgz", Place::Data, Kept::AsBackup, length)
+    }
+
+    fn push(&mut self, to: &str, place: Place, kept: Kept, length: u64) -> Result<(), Error> {
+        let refuse = |why| Error::refused("planning the file", to, why);
+        if self.files.iter().any(|file| file.place == place && file.to.eq_ignore_ascii_case(to)) {
+            return Err(refuse("there are two of this name").advice("rename one of them"));
+        }
+        let file = File { to: plan::bounded("use a shorter name", to)?, place, kept, length };
+        self.files
+            .push(file)
+            .map_err(|_| refuse("there are more than 64").advice("name those that matter: --wifi"))
+    }
+
+    /// How many there are for a partition, and their bytes.
+    pub fn count(&self, place: Place) -> (usize, u64) {
+        let of_place = || self.files.iter().filter(|file| file.place == place);
+        (of_place().count(), of_place().map(|file| file.length).sum())
+    }
+
+    /// What they take in a memory file system, in bytes.
+    pub fn staged_length(&self) -> u64 {
+        let page = crate::sys::map::page_size() as u64;
+        self.files.iter().map(|file| file.length.next_multiple_of(page)).sum()
+    }
+
+    /// As the plan names them.
+    pub fn plan(&self) -> Result<heapless::Vec<Furnishing, MAX_FURNISHINGS>, Error> {
+        let mut furnishings = heapless::Vec::new();
+        for (index, file) in self.files.iter().enumerate() {
+            let from: Text<8> = crate::text!("{}", index);
+            let from = plan::bounded("", &from)?;
+            let furnishing = Furnishing { from, to: file.to.clone(), place: file.place };
+            // As many places as files.
+            let _ = furnishings.push(furnishing);
+        }
+        Ok(furnishings)
+    }
+
+    /// Copies them into the RAMFS.
+    pub fn stage(&self, ramfs: &Ramfs, buffer: &mut [u8]) -> Result<(), Error> {
+        for (index, file) in self.files.iter().enumerate() {
+            let path = crate::path!("{}/{}/{}", ramfs.path.as_str(), names::FURNISHINGS, index)?;
+            let (source, start) = match (&file.kept, &self.backup) {
+                (Kept::AsBackup, Some(backup)) => (backup.as_fd(), 0),
+                (Kept::AsBackup, None) => continue,
+                (Kept::InStore(start), _) => (self.store.as_fd(), *start),
+            };
+            copy(source, start, file.length, &path, buffer)?;
+        }
+        Ok(())
+    }
+}
+
+fn copy(
+    source: BorrowedFd,
+    start: u64,
+    length: u64,
+    path: &str,
+    buffer: &mut [u8],
+) -> Result<(), Error> {
+    let to = files::create(path, b"")?;
+    let mut done = 0;
+    while done < length {
+        let wanted = (length - done).min(buffer.len() as u64) as usize;
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        let count =
+            rustix::io::pread(source, &mut *piece, start + done).doing("reading for", path)?;
+        let piece = piece.get(..count).filter(|piece| !piece.is_empty()).ok_or_else(|| {
+            Error::failed("reading for", path, "it is shorter than when it was made")
+        })?;
+        files::write_all(&to, piece).doing("writing", path)?;
+        done += count as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_twice_is_refused_in_any_case() {
+        let mut files = Furnishings::new().unwrap();
+        files.add("system-connections/a", b"one").unwrap();
+        assert!(files.add("system-connections/A", b"two").is_err());
+        assert_eq!(files.count(Place::Boot), (1, 3));
+        assert_eq!(files.count(Place::Data), (0, 0));
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused_not_left_out() {
+        let mut files = Furnishings::new().unwrap();
+        for index in 0..MAX_FURNISHINGS {
+            files.add(&index.to_string(), b"x").unwrap();
+        }
+        assert!(files.add("one more", b"x").is_err());
+        assert_eq!(files.plan().unwrap().len(), MAX_FURNISHINGS);
+    }
+
+    #[test]
+    fn each_file_is_staged_with_its_own_bytes() {
+        let folder = std::env::temp_dir().join(format!("takeover-stage-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
+        let mut files = Furnishings::new().unwrap();
+        files.add("config.json", b"{}").unwrap();
+        files.add("system-connections/a", &[7; 10_000]).unwrap();
+        let backup = crate::files::unnamed("/tmp").unwrap();
+        crate::files::write_all(&backup, &[9; 5000]).unwrap();
+        files.add_backup(backup, 5000).unwrap();
+        let ramfs = Ramfs { path: crate::path!("{}", folder.to_str().unwrap()).unwrap() };
+        files.stage(&ramfs, &mut [0; 4096]).unwrap();
+        let read = |name| std::fs::read(folder.join(names::FURNISHINGS).join(name)).unwrap();
+        assert_eq!(read("0"), b"{}");
+        assert_eq!(read("1"), [7; 10_000]);
+        assert_eq!(read("2"), [9; 5000]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
