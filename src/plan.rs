@@ -160,6 +160,8 @@ pub struct Plan {
     pub data: Option<PartitionPlan>,
     /// The files.
     pub furnishings: heapless::Vec<Furnishing, MAX_FURNISHINGS>,
+    /// Where the log goes on the data partition when all is done (`--fallback-log`).
+    pub fallback_log: Option<heapless::String<96>>,
     /// Where the log goes when stage 2 gives up before the first write: the old root.
     pub old_log: Option<LogPlan>,
     /// Where the log goes in any case (`--log-to`).
@@ -250,6 +252,7 @@ pub(crate) mod tests {
                 file_system: FileSystem::Ext4,
             }),
             furnishings,
+            fallback_log: Some(heapless::String::try_from("fallback_log/a.log").unwrap()),
             old_log: Some(log.clone()),
             log_device: Some(log),
         }

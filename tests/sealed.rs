@@ -152,6 +152,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         boot: None,
         data: None,
         furnishings: heapless::Vec::new(),
+        fallback_log: None,
         old_log: None,
         log_device: None,
     }

@@ -3,7 +3,7 @@
 //! Reads only.
 
 use super::origin;
-use crate::cli::Options;
+use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::{self, Found};
 use crate::disk::{stack, swaps};
@@ -73,7 +73,7 @@ impl Facts {
         let root = Root { number: root_mount.device, file_system: root_mount.file_system.clone() };
         let number = match options.flash_to.as_deref() {
             Some(path) => asked_for(path)?,
-            None => under_root(&root_mount, options.in_namespace)?,
+            None => under_root(&root_mount, options.has(Flag::InNamespace))?,
         };
         let target = free_to_be_written(number)?;
         let init = init()?;

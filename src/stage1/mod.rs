@@ -11,13 +11,15 @@ mod furnishings;
 mod handover;
 mod logs;
 mod origin;
+mod page;
 mod planning;
 mod ramfs;
 mod rehearsal;
+mod report;
 mod staging;
 mod undo;
 
-use crate::cli::Options;
+use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -42,7 +44,7 @@ pub use checks::in_first_pid_namespace;
 pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    checks::privileges(options.in_namespace)?;
+    checks::privileges(options.has(Flag::InNamespace))?;
     checks::static_program()?;
     checks::no_selinux()?;
     check_work_dir(options)?;
@@ -62,7 +64,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     let (available, _) = facts::memory()?;
     budget.check(available)?;
     crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
-    if options.dry_run {
+    if options.has(Flag::DryRun) {
         print_plan(&plan);
         return Ok(());
     }
@@ -71,7 +73,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     let preparation =
         Preparation { options, facts: &facts, image: &image, plan: &plan, furnishings };
     let result = preparation.run(&budget, buffer, &mut undo);
-    match (&result, options.no_cleanup) {
+    match (&result, options.has(Flag::NoCleanup)) {
         (Err(_), false) => undo.run(),
         (Err(_), true) => crate::warn!("--no-cleanup: what was prepared is left as it is"),
         (Ok(()), _) => undo.forget(),
@@ -133,7 +135,7 @@ pub fn flash(options: &Options) -> Result<(), Error> {
     let image = examine(options, buffer)?;
     checks::fits(&image.scan, &image.table, &target)?;
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
-    if options.dry_run {
+    if options.has(Flag::DryRun) {
         print_plan(&plan);
         return Ok(());
     }
@@ -184,7 +186,7 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
 
 /// The question, before anything slow. The end of input means no.
 fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
-    if options.no_ack || options.dry_run {
+    if options.has(Flag::NoAck) || options.has(Flag::DryRun) {
         return Ok(());
     }
     let question: Text<200> = crate::text!(

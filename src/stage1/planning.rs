@@ -2,7 +2,7 @@
 
 use super::examination::Examined;
 use super::furnishings::Furnishings;
-use crate::cli::Options;
+use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::error::Error;
 use crate::image::format::Stream;
@@ -23,7 +23,7 @@ pub fn plan(
         _ => Some(boot_partition(image)?),
     };
     Ok(Plan {
-        pretend: options.pretend,
+        pretend: options.has(Flag::Pretend),
         on_failure: options.on_failure,
         log_level: options.stage2_log_level,
         image: ImagePlan {
@@ -43,6 +43,7 @@ pub fn plan(
         boot,
         data: None,
         furnishings: furnishings.plan()?,
+        fallback_log: None,
         old_log,
         log_device,
     })

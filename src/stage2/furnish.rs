@@ -2,6 +2,7 @@
 //!
 //! A partition is mounted through its node where the kernel has read the new table, else through a loop device.
 
+use super::keep_log;
 use crate::disk::device;
 use crate::disk::loops;
 use crate::disk::mounts;
@@ -50,6 +51,19 @@ fn furnish_once(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<
         }
     }
     Ok(())
+}
+
+/// Leaves the log on the new data partition (`--fallback-log`), as far as it goes by now.
+pub fn keep_log(plan: &Plan, base: &str, disk: &str) -> Result<(), Error> {
+    let (Some(path), Some(partition)) = (&plan.fallback_log, plan.data) else {
+        return Ok(());
+    };
+    // Through a loop device: whether the kernel's partitions are the new ones is not worth another look.
+    let room = Room { plan, base, disk, place: Place::Data, partition, fresh: false };
+    room.mounted(MountFlags::NOATIME, &mut |point| {
+        make_parents(point, path)?;
+        keep_log::append(base, point, path)
+    })
 }
 
 /// Makes the kernel see the new partitions; false when it may still show the old ones, because somebody keeps one

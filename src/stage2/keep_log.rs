@@ -23,13 +23,14 @@ pub fn keep(log: &LogPlan) -> Result<(), Error> {
     mount(MountFlags::empty())
         .or_else(|_| joined())
         .doing("mounting a partition for the log,", kind)?;
-    let result = append(&point, &log.path);
+    let result = append("", &point, &log.path);
     let unmounted = mounts::unmount(&point);
     result.and(unmounted.doing("unmounting", &point))
 }
 
-fn append(point: &str, path: &str) -> Result<(), Error> {
-    let from = crate::path!("/{}", names::LOG)?;
+/// Appends the log of stage 2, in the RAMFS at `base`, to a file on the file system that is mounted at `point`.
+pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
+    let from = crate::path!("{}/{}", base, names::LOG)?;
     let source = files::open(&from, OFlags::RDONLY).doing("opening", &from)?;
     let to = crate::path!("{}/{}", point, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;

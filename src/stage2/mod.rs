@@ -62,6 +62,10 @@ pub fn write_all<S: Source>(
     furnish::furnish(plan, base, &path, shared)?;
     shared.leave(Phase::Furnish, watch);
     crate::info!("furnished ({} s)", watch.shown());
+    if let Err(error) = furnish::keep_log(plan, base, &path) {
+        // The new OS is complete without it.
+        crate::warn!("{}", error);
+    }
     Ok(())
 }
 
