@@ -110,6 +110,14 @@ pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> 
     result
 }
 
+/// The name that device-mapper's user gave a device (LVM's, cryptsetup's); empty for what is none of its devices.
+pub fn mapper_name(number: Number) -> Text<128> {
+    let mut buffer = [0; 160];
+    let path = number.folder().and_then(|folder| crate::path!("{}/dm/name", folder));
+    let name = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
+    Text::from(name.unwrap_or_default())
+}
+
 /// The number of a whole disk or stacked device by its kernel name, if there is such a device.
 pub fn number_named(name: &str) -> Option<Number> {
     read_number(&crate::path!("/sys/block/{}/dev", name).ok()?).ok()

@@ -26,6 +26,8 @@ pub struct Examined {
     pub table: Table,
     /// What the new OS boots from.
     pub layout: Layout,
+    /// How long the scan took, in milliseconds.
+    pub scan_time: u64,
 }
 
 /// Decodes the image to its end and looks into it. `buffer` is [`crate::image::decode::BUFFER`] long.
@@ -37,10 +39,11 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     let map = ChunkMap::create()?;
     let mut decoder = Decoder::new(&source, stream);
     let scan = scan::scan(&mut decoder, buffer, &map)?;
+    let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer);
     let table = table::read(&mut reader, scan.length)?;
     let layout = layout::find_boot(&mut reader, &table)?;
-    let image = Examined { source, stream, scan, map, table, layout };
+    let image = Examined { source, stream, scan, map, table, layout, scan_time };
     image.log(watch);
     Ok(image)
 }

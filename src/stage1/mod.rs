@@ -5,6 +5,7 @@
 mod budget;
 mod checks;
 mod configuration;
+mod estimate;
 mod examination;
 mod facts;
 mod furnishings;
@@ -18,6 +19,7 @@ mod rehearsal;
 mod report;
 mod staging;
 mod undo;
+mod uses;
 
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;

@@ -4,7 +4,7 @@
 //! Reads only.
 
 use crate::disk::device::{self, Number};
-use crate::disk::mounts::{self, Found};
+use crate::disk::mounts::{self, Found, Mount};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Text};
@@ -35,12 +35,21 @@ pub fn device_of_root(root: &Found) -> Result<Option<Number>, Error> {
 
 /// The device of a mount. btrfs and others have numbers of their own; what was mounted is a device all the same.
 pub fn device_of(mount: &Found) -> Result<Option<Number>, Error> {
-    match mount.device.major {
-        0 if mount.source.starts_with("/dev/") && files::exists(&mount.source) => {
-            device::number_of(&mount.source).map(Some)
+    device_from(mount.device, &mount.source)
+}
+
+/// The same, of a line of the mount table.
+pub fn device_of_mount(mount: &Mount) -> Result<Option<Number>, Error> {
+    device_from(mount.device, mount.source)
+}
+
+fn device_from(number: Number, source: &str) -> Result<Option<Number>, Error> {
+    match number.major {
+        0 if source.starts_with("/dev/") && files::exists(source) => {
+            device::number_of(source).map(Some)
         }
         0 => Ok(None),
-        _ => Ok(Some(mount.device)),
+        _ => Ok(Some(number)),
     }
 }
 

@@ -61,10 +61,13 @@ fn format_fat(image: &mut [u8]) {
     put(image, 512, &[0xf8, 0xff, 0xff]);
 }
 
-/// An ext2 volume, which the ext4 driver mounts: 64 blocks of 1 KiB, 16 inodes, an empty root directory
-/// (Documentation/filesystems/ext4 in Linux, revision 0).
+/// An ext4 volume without a journal: 64 blocks of 1 KiB, 16 inodes, an empty root directory
+/// (Documentation/filesystems/ext4 in Linux). With checksums of its metadata, as every newer volume has them: they take
+/// crc32c, which may be a module of its own.
 fn format_ext(image: &mut [u8]) {
     const BLOCK: usize = 1024;
+    const GROUP: usize = 2 * BLOCK;
+    const ROOT: usize = 5 * BLOCK + 128;
     let word = |value: u32| value.to_le_bytes();
     let superblock = BLOCK;
     // Inodes, blocks, reserved, free blocks, free inodes, first block, block size, cluster size, per group (3).
@@ -72,11 +75,16 @@ fn format_ext(image: &mut [u8]) {
         put(image, superblock + 4 * index, &word(value));
     }
     put(image, superblock + 54, &[0xff, 0xff, 0x53, 0xef, 1, 0, 1, 0]);
+    // Revision 1: the first free inode is 11, inodes have 128 bytes; metadata_csum by crc32c.
+    put(image, superblock + 76, &[1]);
+    put(image, superblock + 84, &[11, 0, 0, 0, 128]);
+    put(image, superblock + 100, &[0, 4]);
+    put(image, superblock + 0x175, &[1]);
     // The group: bitmaps in blocks 3 and 4, the inode table from 5, free blocks, free inodes, directories.
-    put(image, 2 * BLOCK, &word(3));
-    put(image, 2 * BLOCK + 4, &word(4));
-    put(image, 2 * BLOCK + 8, &word(5));
-    put(image, 2 * BLOCK + 12, &[55, 0, 5, 0, 1, 0]);
+    put(image, GROUP, &word(3));
+    put(image, GROUP + 4, &word(4));
+    put(image, GROUP + 8, &word(5));
+    put(image, GROUP + 12, &[55, 0, 5, 0, 1, 0]);
     // Blocks 1 to 7 are in use, and what lies behind the 63 blocks of the group.
     let bitmap = image.get_mut(3 * BLOCK..4 * BLOCK).unwrap_or_default();
     bitmap.fill(0xff);
@@ -85,12 +93,31 @@ fn format_ext(image: &mut [u8]) {
     bitmap.fill(0xff);
     put(image, 4 * BLOCK, &[0xff, 0x07]);
     // Inode 2, the root: a directory of 1 KiB in block 7, three names for it.
-    let inode = 5 * BLOCK + 128;
-    put(image, inode, &[0xed, 0x41, 0, 0, 0, 4]);
-    put(image, inode + 26, &[2, 0, 2, 0]);
-    put(image, inode + 40, &word(7));
+    put(image, ROOT, &[0xed, 0x41, 0, 0, 0, 4]);
+    put(image, ROOT + 26, &[2, 0, 2, 0]);
+    put(image, ROOT + 40, &word(7));
     put(image, 7 * BLOCK, &[2, 0, 0, 0, 12, 0, 1, 0, b'.']);
     put(image, 7 * BLOCK + 12, &[2, 0, 0, 0, 0xf4, 3, 2, 0, b'.', b'.']);
+    // What a read-only mount checks: superblock, group, root inode. The seed is that of the identity, all zeros.
+    let seed = crc32c(u32::MAX, &[0; 16]);
+    let of = |image: &[u8], at: usize, length: usize, start: u32| {
+        crc32c(start, image.get(at..at + length).unwrap_or_default())
+    };
+    let group = of(image, GROUP, 32, crc32c(seed, &word(0)));
+    put(image, GROUP + 30, &(group as u16).to_le_bytes());
+    let root = of(image, ROOT, 128, crc32c(crc32c(seed, &word(2)), &word(0)));
+    put(image, ROOT + 124, &(root as u16).to_le_bytes());
+    let whole = of(image, superblock, 0x3fc, u32::MAX);
+    put(image, superblock + 0x3fc, &word(whole));
+}
+
+/// CRC-32C as ext4 keeps it, without the inversion at the end.
+fn crc32c(start: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(start, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -103,6 +130,13 @@ mod tests {
         format_fat(&mut image);
         let fat = crate::disk::fat::open(&mut image, 0).unwrap().unwrap();
         assert_eq!(fat.find(&mut image, "x").unwrap(), None);
+    }
+
+    #[test]
+    fn crc32c_of_the_specification() {
+        // RFC 3720, B.4, before the inversion: 32 bytes of zeros, and the digits.
+        assert_eq!(!crc32c(u32::MAX, &[0; 32]), 0x8a91_36aa);
+        assert_eq!(!crc32c(u32::MAX, b"123456789"), 0xe306_9283);
     }
 
     #[test]
