@@ -254,6 +254,27 @@ def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
         assert result["repaired_chunks"] == 1, result
 
 
+# A watchdog of 8 s that cannot be stopped, fed by a process that will be ended.
+WATCHDOG = """
+[ -e /root/ran ] && { echo RESTARTED BY THE WATCHDOG; exit; }
+touch /root/ran; sync
+modprobe softdog soft_margin=8 nowayout=1 || echo NO WATCHDOG
+( exec 3>/dev/watchdog; while :; do echo >&3; sleep 1; done ) &
+sleep 1
+"""
+
+
+def test_a_watchdog_is_taken_and_fed(folder):
+    """Reading back the large image alone takes longer than the watchdog waits."""
+    image = balena_image.gz("demo")
+    with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
+               files=job(image, f"{WATCHDOG}{COMMAND}\n")) as guest:
+        result = check_new_os(guest, folder, "demo")
+        console = "\n".join(line.text for line in guest.lines)
+        assert "RESTARTED BY" not in console and "NO WATCHDOG" not in console, console[-2000:]
+        assert sum(result["seconds"].values()) > 8, result
+
+
 def test_a_log_device_keeps_the_log(folder):
     disks = [new_disk("systemd", folder), folder / "log.img"]
     guests.rootfs.make_file(disks[1], 16 * MIB)
