@@ -3,5 +3,7 @@
 //! Works on bytes it is given; opens no file and no socket.
 
 pub mod config;
+pub mod devices;
 pub mod json;
 pub mod layout;
+pub mod systems;
