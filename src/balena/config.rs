@@ -1,37 +1,256 @@
-//! config.json: is it one that a device can come up with.
+//! config.json: is it one that a device can come up with; its values; and the two changes that are made to it.
+//!
+//! It is never written anew: a change puts a few bytes in, and every other byte stays (invariant 9).
 
-use super::json;
+use super::devices;
+use super::json::{self, Member};
 use crate::error::Error;
+use crate::text::Text;
+use ufmt::uWrite;
 
 /// The largest config.json that is taken, in bytes. Real ones are under 20 KiB, CA bundles included.
-pub const MAX_LENGTH: usize = 128 * 1024;
+pub const MAX_LENGTH: usize = 1024 * 1024;
+
+/// What a value must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A string that is not empty.
+    Text,
+    /// Digits, in quotes or not.
+    Number,
+}
 
 /// The keys without which the new OS cannot provision itself, and what stands in for each.
-const REQUIRED: [&[&str]; 4] =
-    [&["apiEndpoint"], &["applicationId"], &["deviceType"], &["apiKey", "deviceApiKey"]];
+static REQUIRED: [(&[&str], Kind); 4] = [
+    (&["apiEndpoint"], Kind::Text),
+    (&["applicationId"], Kind::Number),
+    (&["deviceType"], Kind::Text),
+    (&["apiKey", "deviceApiKey"], Kind::Text),
+];
+
+/// How a required key is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum State {
+    Missing,
+    Wrong,
+    Good,
+}
 
 /// Checks a config.json. Values, some of which are keys, never get into a message.
 pub fn check(bytes: &[u8], name: &str) -> Result<(), Error> {
     let refuse = |why: &str| Error::refused("reading the configuration", name, why);
-    let mut seen = [false; REQUIRED.len()];
-    let found = json::check_object(bytes, |member| {
-        let key = bytes.get(member.key).unwrap_or_default();
-        let value = bytes.get(member.value).unwrap_or_default();
-        let is_set = !matches!(value, b"null" | b"\"\"");
-        for (names, seen) in REQUIRED.iter().zip(&mut seen) {
-            *seen |= is_set && names.iter().any(|name| name.as_bytes() == key);
+    if bytes.len() > MAX_LENGTH {
+        return Err(refuse("it is larger than 1 MiB").advice("check that it is the right file"));
+    }
+    let mut states = [State::Missing; REQUIRED.len()];
+    let checked = json::check_object(bytes, &mut |member| {
+        for ((names, kind), state) in REQUIRED.iter().zip(&mut states) {
+            if names.iter().any(|name| is_named(bytes, &member, name)) {
+                let found = state_of(bytes.get(member.value.clone()).unwrap_or_default(), *kind);
+                *state = if found > *state { found } else { *state };
+            }
         }
     });
-    if let Err(problem) = found {
+    if let Err(problem) = checked {
         return Err(refuse(&problem.text()).advice("correct the file: it is not valid JSON"));
     }
-    match REQUIRED.iter().zip(seen).find(|(_, seen)| !seen) {
-        None => Ok(()),
-        Some((names, _)) => {
-            let name = names.first().copied().unwrap_or_default();
-            let why: crate::text::Text<80> = crate::text!("the key {} is missing or empty", name);
-            Err(refuse(&why).advice("download it again for this fleet"))
+    let Some(((names, kind), state)) =
+        REQUIRED.iter().zip(states).find(|(_, state)| *state != State::Good)
+    else {
+        return Ok(());
+    };
+    let what = match (state, kind) {
+        (State::Wrong, Kind::Text) => "is no text",
+        (State::Wrong, Kind::Number) => "is neither a whole number nor one in quotes",
+        _ => "is missing or empty",
+    };
+    let why: Text<120> =
+        crate::text!("the key {} {}", names.first().copied().unwrap_or_default(), what);
+    Err(refuse(&why).advice("download it again for this fleet"))
+}
+
+fn is_named(bytes: &[u8], member: &Member, name: &str) -> bool {
+    json::is_key(bytes.get(member.key.clone()).unwrap_or_default(), name)
+}
+
+fn state_of(value: &[u8], kind: Kind) -> State {
+    let is_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let good = |condition| if condition { State::Good } else { State::Wrong };
+    match (value, quoted(value), kind) {
+        (b"null", ..) | (_, Some(b""), _) => State::Missing,
+        (_, Some(_), Kind::Text) => State::Good,
+        (_, None, Kind::Text) => State::Wrong,
+        (_, Some(text), Kind::Number) => good(is_digits(text)),
+        (_, None, Kind::Number) => good(is_digits(value)),
+    }
+}
+
+/// What is between the quotes of a string; nothing for another value.
+fn quoted(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// The value of a key of the outermost object: a string without quotes and escapes, or a number as it is spelled.
+/// Nothing when the key is not there, is another value, or is longer than `N` bytes: a cut address or key is none.
+pub fn text<const N: usize>(bytes: &[u8], key: &str) -> Option<Text<N>> {
+    let value = value(bytes, key)?;
+    let inside = quoted(value).unwrap_or(value);
+    if quoted(value).is_none() && !value.iter().any(u8::is_ascii_digit) {
+        return None;
+    }
+    let length: usize = json::unescaped(inside).map(char::len_utf8).sum();
+    (length <= N).then(|| {
+        Text::build(&mut |writer| {
+            json::unescaped(inside).try_for_each(|c| writer.write_str(c.encode_utf8(&mut [0; 4])))
+        })
+    })
+}
+
+/// The bytes of the value of a key of the outermost object, quotes and escapes as they are.
+fn value<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let mut found = None;
+    // Checked already; an object that is cut short has the members that were seen.
+    let _ = json::check_object(bytes, &mut |member| {
+        if is_named(bytes, &member, key) {
+            found = bytes.get(member.value);
         }
+    });
+    found.filter(|value| !matches!(value, [b'{' | b'[', ..]))
+}
+
+/// The device type; empty when there is none.
+pub fn device_type(bytes: &[u8]) -> Text<64> {
+    text(bytes, "deviceType").unwrap_or_default()
+}
+
+/// What is to be changed.
+#[derive(Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// The host name that the device keeps.
+    pub hostname: Option<&'a str>,
+    /// The device type that takes the place of the one in the file.
+    pub device_type: Option<&'a str>,
+}
+
+/// True for a host name as RFC 1123, section 2.1 has them: letters, digits and hyphens, the hyphens inside, labels with
+/// dots between them, 63 bytes at most.
+pub fn is_hostname(text: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    text.len() <= 63 && text.split('.').all(is_label)
+}
+
+/// Writes a checked config.json into `output` with the wishes in it, and gives its length there. Values are replaced
+/// where they stand; a key that is not there comes last, set off like the one before it.
+///
+/// Fails when a wish is no host name or device type, and when `output` is too small.
+pub fn edit(bytes: &[u8], wishes: &Wishes, output: &mut [u8]) -> Result<usize, Error> {
+    const DOING: &str = "changing";
+    const FILE: &str = "config.json";
+    if let Some(name) = wishes.hostname.filter(|name| !is_hostname(name)) {
+        let why: Text<160> = crate::text!("'{}' is no host name", shown(name));
+        return Err(Error::refused(DOING, FILE, &why)
+            .advice("rename this device, or let the name go with --no-keep-name"));
+    }
+    if let Some(slug) = wishes.device_type.filter(|slug| !devices::is_slug(slug)) {
+        let why: Text<160> = crate::text!("'{}' is no device type", shown(slug));
+        return Err(Error::refused(DOING, FILE, &why));
+    }
+    let mut wanted = [("hostname", wishes.hostname), ("deviceType", wishes.device_type)];
+    let mut copy = Copy { bytes, copied: 0, output, length: 0, is_full: false };
+    let mut last = None;
+    let checked = json::check_object(bytes, &mut |member| {
+        for (key, wish) in &mut wanted {
+            if is_named(bytes, &member, key)
+                && let Some(wish) = wish.take()
+            {
+                copy.replace(&member, wish);
+            }
+        }
+        last = Some(member);
+    });
+    if let Err(problem) = checked {
+        return Err(Error::refused(DOING, FILE, &problem.text()));
+    }
+    let Some(last) = last else {
+        return Err(Error::refused(DOING, FILE, "it has no keys"));
+    };
+    for (key, wish) in wanted {
+        if let Some(wish) = wish {
+            copy.append(&last, key, wish);
+        }
+    }
+    copy.up_to(bytes.len());
+    match copy.is_full {
+        false => Ok(copy.length),
+        true => Err(Error::failed(DOING, FILE, "it does not fit into memory")
+            .advice("use a smaller config.json")),
+    }
+}
+
+fn shown(text: &str) -> Text<80> {
+    crate::text::printable(text.as_bytes())
+}
+
+/// Bytes on their way from a config.json into its changed copy.
+struct Copy<'a> {
+    bytes: &'a [u8],
+    /// How far the bytes were copied or left out.
+    copied: usize,
+    output: &'a mut [u8],
+    length: usize,
+    is_full: bool,
+}
+
+impl Copy<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        match self.output.get_mut(self.length..self.length + bytes.len()) {
+            Some(space) => space.copy_from_slice(bytes),
+            None => self.is_full = true,
+        }
+        self.length += bytes.len();
+    }
+
+    /// Copies what was not copied yet, up to `end`.
+    fn up_to(&mut self, end: usize) {
+        self.put(self.bytes.get(self.copied..end).unwrap_or_default());
+        self.copied = end;
+    }
+
+    /// A name in quotes: those that are put in have nothing to escape.
+    fn put_quoted(&mut self, name: &str) {
+        self.put(b"\"");
+        self.put(name.as_bytes());
+        self.put(b"\"");
+    }
+
+    fn replace(&mut self, member: &Member, value: &str) {
+        let old = self.bytes.get(member.value.clone()).and_then(quoted);
+        if old.is_some_and(|old| json::is_key(old, value)) {
+            return;
+        }
+        self.up_to(member.value.start);
+        self.put_quoted(value);
+        self.copied = member.value.end;
+    }
+
+    /// Adds a member behind the last one, with the white space that the last one has.
+    fn append(&mut self, last: &Member, key: &str, value: &str) {
+        let front = self.bytes.get(..last.key.start.saturating_sub(1)).unwrap_or_default();
+        let before = front.get(front.trim_ascii_end().len()..).unwrap_or_default();
+        let between = self.bytes.get(last.key.end + 1..last.value.start).unwrap_or_default();
+        if self.copied < last.value.end {
+            self.up_to(last.value.end);
+        }
+        self.put(b",");
+        self.put(before);
+        self.put_quoted(key);
+        self.put(between);
+        self.put_quoted(value);
     }
 }
 
@@ -43,6 +262,19 @@ mod tests {
     fn refusal(text: &str) -> String {
         let text: Text<500> = crate::text!("{}", check(text.as_bytes(), "c.json").unwrap_err());
         text.to_string()
+    }
+
+    /// A file of the fixtures, which have the forms that real ones have, and invented content.
+    fn fixture(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/configs/");
+        std::fs::read(format!("{folder}{name}")).unwrap()
+    }
+
+    fn edited(bytes: &[u8], hostname: Option<&str>, device_type: Option<&str>) -> String {
+        let mut output = vec![0; bytes.len() + 1000];
+        let length = edit(bytes, &Wishes { hostname, device_type }, &mut output).unwrap();
+        output.truncate(length);
+        String::from_utf8(output).unwrap()
     }
 
     #[test]
@@ -66,5 +298,161 @@ mod tests {
         let empty =
             "{\"apiEndpoint\":\"\",\"applicationId\":7,\"deviceType\":\"t\",\"apiKey\":\"k\"}";
         assert!(refusal(empty).contains("apiEndpoint"));
+    }
+
+    #[test]
+    fn configurations_of_every_kind_are_taken() {
+        for (name, device_type) in [
+            ("cloud.json", "raspberrypi4-64"),
+            ("one-line.json", "raspberrypi3"),
+            ("provisioned.json", "genericx86-64-ext"),
+            ("numbers-in-quotes.json", "beaglebone"),
+            ("escapes.json", "raspberrypi3-64"),
+            ("crlf-and-tabs.json", "intel-nuc"),
+        ] {
+            let bytes = fixture(name);
+            check(&bytes, name).unwrap();
+            assert_eq!(device_type_of(&bytes), device_type, "{name}");
+            // No wish, and the wish for what is there, change nothing.
+            for wish in [None, Some(device_type)] {
+                assert!(edited(&bytes, None, wish).as_bytes() == bytes, "{name}");
+            }
+        }
+    }
+
+    fn device_type_of(bytes: &[u8]) -> String {
+        device_type(bytes).to_string()
+    }
+
+    #[test]
+    fn oddities_are_refused_with_their_place() {
+        for (name, why) in [
+            ("bom.json", "line 1, column 1: a byte order mark"),
+            ("duplicate.json", "line 6, column 3: this key is there for the second time"),
+            ("trailing-comma.json", "line 5, column 22: a comma after the last element"),
+            ("nul.json", "line 3, column 20: a NUL byte"),
+            ("comment.json", "line 2, column 3: expected a key in quotes"),
+            ("cut-short.json", "line 4, column 18: a string does not end"),
+            ("no-key.json", "the key apiKey is missing or empty"),
+            ("page-not-found.html", "line 1, column 1: expected an object"),
+            (
+                "id-as-name.json",
+                "the key applicationId is neither a whole number nor one in quotes",
+            ),
+            ("type-as-list.json", "the key deviceType is no text"),
+        ] {
+            let error = check(&fixture(name), name).unwrap_err();
+            let text: Text<500> = crate::text!("{}", error);
+            assert!(text.contains(why), "{name}: {}", text.as_str());
+            assert!(!text.contains("sEcReT"), "{name}");
+            assert_eq!(error.kind().exit_code(), 3);
+        }
+    }
+
+    #[test]
+    fn a_megabyte_is_taken_and_no_more() {
+        let long = |length| {
+            let front = "{\"apiEndpoint\":\"e\",\"applicationId\":7,\"deviceType\":\"t\",\"apiKey\":\"k\",\"x\":\"";
+            format!("{front}{}\"}}", "y".repeat(length - front.len() - 2))
+        };
+        check(long(MAX_LENGTH).as_bytes(), "c.json").unwrap();
+        assert!(refusal(&long(MAX_LENGTH + 1)).contains("larger than 1 MiB"));
+        assert!(long(MAX_LENGTH).len() <= crate::image::decode::BUFFER, "it is read into that");
+        let deep = format!("{{\"a\":{}", "[".repeat(500_000));
+        assert!(refusal(&deep).contains("nested deeper than 64 levels"));
+    }
+
+    #[test]
+    fn a_change_keeps_every_other_byte() {
+        for name in ["cloud.json", "one-line.json", "provisioned.json", "escapes.json"] {
+            let bytes = fixture(name);
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            let old = device_type_of(&bytes);
+            let changed = edited(&bytes, None, Some("generic-amd64"));
+            assert_eq!(
+                changed,
+                text.replacen(&quoted_spelling(&text, &old), "\"generic-amd64\"", 1),
+                "{name}"
+            );
+            check(changed.as_bytes(), name).unwrap();
+            assert_eq!(device_type_of(changed.as_bytes()), "generic-amd64");
+        }
+    }
+
+    /// The value as the file spells it.
+    fn quoted_spelling(text: &str, value: &str) -> String {
+        let plain = format!("\"{value}\"");
+        match text.contains(&plain) {
+            true => plain,
+            false => "\"raspberrypi3\\u002d64\"".to_string(),
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_comes_last_and_looks_like_the_others() {
+        for (before, after) in [
+            ("{\"a\":1}", "{\"a\":1,\"hostname\":\"pi\",\"deviceType\":\"nuc\"}"),
+            (
+                "{\"a\": 1, \"b\": {\"hostname\": 2} }\n",
+                "{\"a\": 1, \"b\": {\"hostname\": 2}, \"hostname\": \"pi\", \"deviceType\": \"nuc\" }\n",
+            ),
+            (
+                "{\r\n\t\"a\" : 1\r\n}",
+                "{\r\n\t\"a\" : 1,\r\n\t\"hostname\" : \"pi\",\r\n\t\"deviceType\" : \"nuc\"\r\n}",
+            ),
+            // One is there, last or first, and even as another kind of value.
+            ("{\"hostname\":\"old\"}", "{\"hostname\":\"pi\",\"deviceType\":\"nuc\"}"),
+            (
+                "{\"deviceType\":[1],\"host\\u006eame\":null}",
+                "{\"deviceType\":\"nuc\",\"host\\u006eame\":\"pi\"}",
+            ),
+        ] {
+            assert_eq!(edited(before.as_bytes(), Some("pi"), Some("nuc")), after);
+        }
+    }
+
+    #[test]
+    fn bad_wishes_and_bad_files_change_nothing() {
+        let edit_with = |text: &str, hostname, device_type, room: usize| {
+            let wishes = Wishes { hostname, device_type };
+            let error = edit(text.as_bytes(), &wishes, &mut vec![0; room]).unwrap_err();
+            let text: Text<500> = crate::text!("{}", error);
+            text.to_string()
+        };
+        assert!(
+            edit_with("{\"a\":1}", Some("my_pi"), None, 99).contains("'my_pi' is no host name")
+        );
+        assert!(edit_with("{\"a\":1}", Some("a\nb"), None, 99).contains("'a?b'"));
+        assert!(edit_with("{\"a\":1}", None, Some("x\"y"), 99).contains("no device type"));
+        assert!(edit_with("{\"a\":1", Some("pi"), None, 99).contains("ends too early"));
+        assert!(edit_with("{}", Some("pi"), None, 99).contains("no keys"));
+        let result = "{\"a\":1,\"hostname\":\"pi\"}".len();
+        assert!(edit_with("{\"a\":1}", Some("pi"), None, result - 1).contains("does not fit"));
+        let wishes = Wishes { hostname: Some("pi"), device_type: None };
+        assert_eq!(edit(b"{\"a\":1}", &wishes, &mut vec![0; result]).unwrap(), result);
+    }
+
+    #[test]
+    fn host_names() {
+        for good in ["pi", "PI-2", "4ever", "a.b.c", "x", &"a".repeat(63)] {
+            assert!(is_hostname(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a..b", ".a", "a.", "a_b", "a b", "é", &"a".repeat(64)] {
+            assert!(!is_hostname(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_given_unescaped_and_never_cut() {
+        let bytes = b"{\"a\":\"x\\u0041\",\"n\":443,\"t\":true,\"z\":null,\"l\":[1],\"e\":\"\"}";
+        let get = |key| text::<4>(bytes, key).map(|text| text.to_string());
+        assert_eq!(get("a").as_deref(), Some("xA"));
+        assert_eq!(get("n").as_deref(), Some("443"));
+        assert_eq!(get("e").as_deref(), Some(""));
+        for key in ["t", "z", "l", "missing"] {
+            assert_eq!(get(key), None, "{key}");
+        }
+        assert!(text::<4>(b"{\"a\":\"12345\"}", "a").is_none());
+        assert_eq!(device_type_of(b"{}"), "");
     }
 }

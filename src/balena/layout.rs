@@ -85,7 +85,7 @@ fn device_type(disk: &mut impl ReadAt, fat: &Fat) -> Result<Text<64>, Error> {
     let length = fat.read(disk, file, &mut buffer)?;
     let bytes = buffer.get(..length).unwrap_or_default();
     let mut slug = Text::new();
-    let read = super::json::check_object(bytes, |member| {
+    let read = super::json::check_object(bytes, &mut |member| {
         if bytes.get(member.key) == Some(b"slug") {
             let value = bytes.get(member.value).unwrap_or_default();
             let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
