@@ -1,4 +1,4 @@
-//! Reading FAT12, FAT16 and FAT32: the volume label and a file of the root directory
+//! Reading FAT12, FAT16 and FAT32: the volume label, files of the root directory, and how much is free
 //! (Microsoft, FAT: General Overview of On-Disk Format, 1.03).
 //!
 //! Reads only. Writing is the kernel's business.
@@ -9,6 +9,8 @@ use crate::image::reader::ReadAt;
 use crate::text::Text;
 
 const SECTOR: u64 = 512;
+/// The longest table that is counted through, in bytes: that of a volume of 1 GiB in clusters of 512 bytes.
+const MAX_TABLE: u64 = 8 << 20;
 /// Directory entries looked at before a directory is called endless.
 const MAX_ENTRIES: u32 = 65_536;
 
@@ -25,6 +27,7 @@ pub struct Fat {
     width: Width,
     /// Where the first table, the fixed root directory and the first cluster begin, in bytes from the disk's start.
     table: u64,
+    table_length: u64,
     root: u64,
     data: u64,
     /// Bytes per cluster.
@@ -40,6 +43,20 @@ pub struct File {
     first: u32,
     /// Its length in bytes.
     pub length: u32,
+}
+
+/// Where the beginning of a file lies; the default is that of an empty one.
+#[derive(Clone, Default, Debug)]
+pub struct Place {
+    length: usize,
+    chain: heapless::Vec<u32, 128>,
+}
+
+impl Place {
+    /// The first cluster: what lies in front of what.
+    pub fn first(&self) -> u32 {
+        self.chain.first().copied().unwrap_or(0)
+    }
 }
 
 /// Opens the FAT file system that begins at `start`, or nothing when there is none.
@@ -87,6 +104,7 @@ fn parse(boot: &[u8], start: u64) -> Option<Fat> {
     Some(Fat {
         width,
         table: start + reserved * sector,
+        table_length: table_sectors * sector,
         root: start + root_start * sector,
         data: start + data_start * sector,
         cluster: per_cluster * sector,
@@ -97,68 +115,117 @@ fn parse(boot: &[u8], start: u64) -> Option<Fat> {
 }
 
 impl Fat {
-    /// The volume label, from the root directory; empty when there is none.
-    pub fn label(&self, disk: &mut impl ReadAt) -> Result<Text<16>, Error> {
+    /// Looks for files in the root directory, in one go: what is found under `names[i]` is put into `found[i]`. Case does
+    /// not matter, only ASCII names are found. Gives the volume label; empty when there is none.
+    pub fn find_all(
+        &self,
+        disk: &mut impl ReadAt,
+        names: &[&str],
+        found: &mut [Option<File>],
+    ) -> Result<Text<16>, Error> {
         let mut label = Text::new();
-        self.for_each_entry(disk, |entry, _| {
-            if entry[11] & 0x18 != 0x08 {
-                return false;
+        self.for_each_entry(disk, &mut |entry, long_name| {
+            match entry[11] & 0x18 {
+                0 => {}
+                0x08 => {
+                    label = crate::text::printable(entry[..11].trim_ascii_end());
+                    return;
+                }
+                // A directory.
+                _ => return,
             }
-            label = crate::text::printable(entry[..11].trim_ascii_end());
-            true
+            let short_name = short_name(entry);
+            let name = if long_name.is_empty() { &short_name } else { long_name };
+            for (wanted, found) in names.iter().zip(found.iter_mut()) {
+                if name.eq_ignore_ascii_case(wanted) {
+                    let first = little_endian::<2>(entry, 20) << 16 | little_endian::<2>(entry, 26);
+                    let length = little_endian::<4>(entry, 28) as u32;
+                    *found = Some(File { first: first as u32, length });
+                }
+            }
         })?;
         Ok(label)
     }
 
-    /// The file of this name in the root directory; case does not matter, only ASCII names are found.
-    pub fn find(&self, disk: &mut impl ReadAt, name: &str) -> Result<Option<File>, Error> {
-        let mut found = None;
-        self.for_each_entry(disk, |entry, long_name| {
-            let matches = match long_name.is_empty() {
-                true => short_name(entry).eq_ignore_ascii_case(name),
-                false => long_name.eq_ignore_ascii_case(name),
-            };
-            // Neither a label nor a directory.
-            if !matches || entry[11] & 0x18 != 0 {
-                return false;
-            }
-            let first = little_endian::<2>(entry, 20) << 16 | little_endian::<2>(entry, 26);
-            found =
-                Some(File { first: first as u32, length: little_endian::<4>(entry, 28) as u32 });
-            true
-        })?;
-        Ok(found)
-    }
-
-    /// Reads the beginning of a file, as much as fits into `buffer`, and gives its length.
-    pub fn read(
-        &self,
-        disk: &mut impl ReadAt,
-        file: File,
-        buffer: &mut [u8],
-    ) -> Result<usize, Error> {
-        let wanted = buffer.len().min(file.length as usize);
-        // The chain first and then the data: a packed image is read forward.
-        let mut chain = heapless::Vec::<u32, 128>::new();
+    /// Where the first `most` bytes of a file lie. Read from the table, which comes before all files: whoever reads
+    /// several files of a packed image forward asks for the places of all first.
+    pub fn locate(&self, disk: &mut impl ReadAt, file: File, most: usize) -> Result<Place, Error> {
+        let mut place =
+            Place { length: most.min(file.length as usize), chain: heapless::Vec::new() };
         let mut cluster = file.first;
         let mut covered = 0;
-        while covered < wanted {
+        while covered < place.length {
             if !self.is_data(cluster) {
                 return Err(broken("a file ends before its length"));
             }
-            chain.push(cluster).map_err(|_| broken("a file is in too many pieces"))?;
+            place.chain.push(cluster).map_err(|_| broken("a file is in too many pieces"))?;
             covered += self.cluster as usize;
             cluster = self.next(disk, cluster)?;
         }
+        Ok(place)
+    }
+
+    /// Reads what lies at a place, as much as fits into `buffer`, and gives its length.
+    pub fn read(
+        &self,
+        disk: &mut impl ReadAt,
+        place: &Place,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error> {
+        let wanted = buffer.len().min(place.length);
         for (piece, cluster) in buffer
             .get_mut(..wanted)
             .unwrap_or_default()
             .chunks_mut(self.cluster as usize)
-            .zip(&chain)
+            .zip(&place.chain)
         {
             disk.read_exact_at(self.place(*cluster), piece)?;
         }
         Ok(wanted)
+    }
+
+    /// The bytes in free clusters, counted in the first table; nothing for a table of more than 8 MiB. What FSInfo says
+    /// is a hint that not every writer keeps.
+    pub fn free(&self, disk: &mut impl ReadAt) -> Result<Option<u64>, Error> {
+        let bits = match self.width {
+            Width::Fat12 => 12,
+            Width::Fat16 => 16,
+            Width::Fat32 => 32,
+        };
+        let length = ((self.clusters + 2) * bits).div_ceil(8).min(self.table_length);
+        if length > MAX_TABLE {
+            return Ok(None);
+        }
+        // Whole entries, and whole pairs of those of one and a half bytes.
+        let mut buffer = [0; 3 * 1024];
+        let mut entries = 0;
+        let mut free = 0;
+        let mut at = 0;
+        while at < length {
+            let wanted = (length - at).min(buffer.len() as u64) as usize;
+            let piece = buffer.get_mut(..wanted).unwrap_or_default();
+            disk.read_exact_at(self.table + at, piece)?;
+            at += wanted as u64;
+            for index in 0..piece.len() * 8 / bits as usize {
+                // The first two entries belong to no cluster.
+                entries += 1;
+                let is_cluster = (3..self.clusters + 3).contains(&entries);
+                free += u64::from(is_cluster && self.entry(piece, index) == 0);
+            }
+        }
+        Ok(Some(free * self.cluster))
+    }
+
+    /// Entry `index` of a piece of the table that begins with a whole entry, of an even number.
+    fn entry(&self, piece: &[u8], index: usize) -> u32 {
+        match self.width {
+            Width::Fat32 => little_endian::<4>(piece, index * 4) as u32 & 0x0fff_ffff,
+            Width::Fat16 => little_endian::<2>(piece, index * 2) as u32,
+            Width::Fat12 => {
+                let pair = little_endian::<2>(piece, index * 3 / 2) as u32;
+                if index & 1 == 1 { pair >> 4 } else { pair & 0xfff }
+            }
+        }
     }
 
     fn is_data(&self, cluster: u32) -> bool {
@@ -190,11 +257,11 @@ impl Fat {
         }
     }
 
-    /// Calls `visit` with each entry of the root directory and its long name, until it says true.
+    /// Calls `visit` with each entry of the root directory and its long name.
     fn for_each_entry(
         &self,
         disk: &mut impl ReadAt,
-        mut visit: impl FnMut(&[u8; 32], &str) -> bool,
+        visit: &mut dyn FnMut(&[u8; 32], &str),
     ) -> Result<(), Error> {
         let mut long_name = LongName::default();
         let mut cluster = self.root_cluster;
@@ -225,9 +292,7 @@ impl Fat {
                 (0xe5, _) => long_name = LongName::default(),
                 (_, 0x0f) => long_name.add(&entry),
                 _ => {
-                    if visit(&entry, long_name.text()) {
-                        return Ok(());
-                    }
+                    visit(&entry, long_name.text());
                     long_name = LongName::default();
                 }
             }
@@ -285,8 +350,43 @@ impl LongName {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A FAT32 volume with this label and these files, each of one cluster, one behind the other.
+    pub(crate) fn volume_of(label: &str, files: &[(&str, &str)]) -> Vec<u8> {
+        let mut disk = volume(true, &[]);
+        disk[512..1536].fill(0);
+        disk[5 * 512..].fill(0);
+        let entry = |cluster: usize| 512 + 4 * cluster..516 + 4 * cluster;
+        disk[entry(2)].copy_from_slice(&[0xff; 4]);
+        let mut at = 5 * 512;
+        disk[at..at + 11].copy_from_slice(format!("{label:11}").as_bytes());
+        disk[at + 11] = 8;
+        for ((name, content), cluster) in files.iter().zip(3..) {
+            let parts: Vec<_> = name.as_bytes().chunks(13).collect();
+            for (order, part) in (1..=parts.len()).rev().zip(parts.iter().rev()) {
+                at += 32;
+                disk[at..at + 32].fill(0xff);
+                disk[at] = order as u8;
+                disk[at + 11] = 0x0f;
+                let places = (1..11).step_by(2).chain((14..26).step_by(2)).chain([28, 30]);
+                for (place, unit) in places.zip(part.iter().chain([&0])) {
+                    disk[at + place..at + place + 2].copy_from_slice(&[*unit, 0]);
+                }
+            }
+            at += 32;
+            disk[at..at + 11].copy_from_slice(b"SHORT~1    ");
+            if !content.is_empty() {
+                disk[at + 26] = cluster as u8;
+                disk[at + 28] = content.len() as u8;
+                disk[entry(cluster)].copy_from_slice(&[0xff; 4]);
+                let start = (5 + cluster - 2) * 512;
+                disk[start..start + content.len()].copy_from_slice(content.as_bytes());
+            }
+        }
+        disk
+    }
 
     /// A FAT12 or FAT32 volume with label RESIN-BOOT and device-type.json of `content` in two separate clusters.
     fn volume(wide: bool, content: &[u8]) -> Vec<u8> {
@@ -356,13 +456,59 @@ mod tests {
         for wide in [false, true] {
             let mut disk = volume(wide, &content);
             let fat = open(&mut disk, 0).unwrap().unwrap();
-            assert_eq!(&*fat.label(&mut disk).unwrap(), "RESIN-BOOT");
-            let file = fat.find(&mut disk, "device-type.json").unwrap().unwrap();
+            let mut found = [None; 3];
+            let names = ["device-type.json", "balena.img", "device-type"];
+            assert_eq!(&*fat.find_all(&mut disk, &names, &mut found).unwrap(), "RESIN-BOOT");
             let mut buffer = [0; 1024];
-            let length = fat.read(&mut disk, file, &mut buffer).unwrap();
+            let place = fat.locate(&mut disk, found[0].unwrap(), 1024).unwrap();
+            let length = fat.read(&mut disk, &place, &mut buffer).unwrap();
             assert!(buffer[..length] == content);
-            assert!(fat.find(&mut disk, "balena.img").unwrap().is_some());
-            assert!(fat.find(&mut disk, "device-type").unwrap().is_none());
+            assert_eq!(place.first(), 7);
+            assert!(found[1].is_some() && found[2].is_none());
+            let start = fat.locate(&mut disk, found[0].unwrap(), 10).unwrap();
+            assert_eq!(fat.read(&mut disk, &start, &mut buffer).unwrap(), 10);
+        }
+    }
+
+    #[test]
+    fn free_clusters_are_counted_and_the_table_may_be_any_kind() {
+        // One volume has 195 clusters and the other 194, and three are used.
+        for (wide, free) in [(true, 195 - 3), (false, 194 - 3)] {
+            let mut disk = volume(wide, &[1; 700]);
+            let fat = open(&mut disk, 0).unwrap().unwrap();
+            assert_eq!(fat.free(&mut disk).unwrap(), Some(free * 512), "{wide}");
+        }
+        let mut disk = volume(true, &[]);
+        let mut fat = open(&mut disk, 0).unwrap().unwrap();
+        // A table that is too short for the volume: what it has no entries for is not free.
+        assert_eq!(Fat { table_length: 40, ..fat }.free(&mut disk).unwrap(), Some(6 * 512));
+        (fat.clusters, fat.table_length) = (1 << 28, 1 << 30);
+        assert_eq!(fat.free(&mut disk).unwrap(), None);
+    }
+
+    #[test]
+    fn a_table_longer_than_a_piece_is_counted_to_its_end() {
+        for (width, bytes) in [(Width::Fat12, 6131), (Width::Fat16, 10_004), (Width::Fat32, 20_008)]
+        {
+            let clusters = if width == Width::Fat12 { 4085 } else { 5000 };
+            let fat = Fat {
+                width,
+                table: 0,
+                table_length: 100_000,
+                root: 0,
+                data: 0,
+                cluster: 1,
+                clusters,
+                root_entries: 0,
+                root_cluster: 0,
+            };
+            let mut disk = vec![0; bytes];
+            assert_eq!(fat.free(&mut disk).unwrap(), Some(clusters), "{width:?}");
+            // The last cluster, and one in the middle of the second piece.
+            disk[bytes - 1] = 0x07;
+            disk[3072 + 601] = 0x11;
+            let used = if width == Width::Fat12 { 3 } else { 2 };
+            assert_eq!(fat.free(&mut disk).unwrap(), Some(clusters - used), "{width:?}");
         }
     }
 
@@ -381,9 +527,11 @@ mod tests {
             let mut disk = good.clone();
             disk[at] ^= 0xff;
             if let Ok(Some(fat)) = open(&mut disk, 0) {
-                let _ = fat.label(&mut disk);
-                if let Ok(Some(file)) = fat.find(&mut disk, "device-type.json") {
-                    let _ = fat.read(&mut disk, file, &mut [0; 1024]);
+                let _ = fat.free(&mut disk);
+                let mut found = [None];
+                let _ = fat.find_all(&mut disk, &["device-type.json"], &mut found);
+                if let Some(Ok(place)) = found[0].map(|file| fat.locate(&mut disk, file, 1024)) {
+                    let _ = fat.read(&mut disk, &place, &mut [0; 1024]);
                 }
             }
         }

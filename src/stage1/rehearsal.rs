@@ -129,7 +129,9 @@ mod tests {
         let mut image = vec![0; LENGTH];
         format_fat(&mut image);
         let fat = crate::disk::fat::open(&mut image, 0).unwrap().unwrap();
-        assert_eq!(fat.find(&mut image, "x").unwrap(), None);
+        let mut found = [None];
+        fat.find_all(&mut image, &["x"], &mut found).unwrap();
+        assert_eq!(found, [None]);
     }
 
     #[test]
