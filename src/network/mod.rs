@@ -4,6 +4,15 @@
 //! Each reader is a function over the bytes of one file that hands what it finds to the caller, one finding at a time;
 //! none opens a file, and none allocates. Secrets are in the findings and nowhere else: never in a reason or a name.
 
+pub mod dhcpcd;
+mod draft;
+#[cfg(test)]
+mod fixtures;
+pub mod ifupdown;
+pub mod names;
+pub mod networkd;
+mod words;
+
 use crate::text::Text;
 
 /// The name of a Wi-Fi: up to 32 bytes of any kind (IEEE 802.11, 9.4.2.2).
@@ -13,6 +22,7 @@ pub type Ssid = heapless::Vec<u8, 32>;
 pub type Address = Text<45>;
 
 /// How a Wi-Fi is protected.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Security {
     /// Not at all.
@@ -119,7 +129,9 @@ pub struct Wired {
     pub mtu: u32,
 }
 
-/// What a reader found.
+/// What a reader found. The variants differ in size by 3 KiB; one finding lives at a time, and there is no heap to put
+/// the large one on.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Finding {
     /// A Wi-Fi.

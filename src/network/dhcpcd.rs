@@ -1,0 +1,207 @@
+//! Reads `/etc/dhcpcd.conf` (dhcpcd.conf(5), version 9): the static settings that a Raspberry Pi OS before version 12
+//! has there.
+
+use super::draft::{Draft, why};
+use super::names;
+use super::words::{Words, lines, text, words};
+use super::{Finding, Findings};
+use crate::text::{Text, printable};
+
+const MANY: &str = "it has settings for more than 32 interfaces; the others are left out";
+const FALLBACK: &str =
+    "its static settings for when DHCP fails are not carried over; it will use DHCP only";
+const SSID: &str = "the address settings for this Wi-Fi are not carried over; it will use DHCP";
+const ARPING: &str = "its settings depend on who is on the network; these are not carried over";
+const INFORM: &str =
+    "its fixed address, with all else from DHCP, is not carried over; it will use DHCP";
+const REQUEST: &str = "it asks DHCP for one address; the new OS takes what it gets";
+const OPTION: &str = "a static option of DHCP is not carried over";
+const DENIED: &str = "dhcpcd was to leave it alone; the new OS will use DHCP on it";
+const NO_DHCP: &str = "it was not to use DHCP; the new OS will";
+const NO_GATEWAY: &str = "it was not to be the way to other networks; on the new OS it may be";
+const ALL: &str = "it has settings for all interfaces; they are only carried over to those with settings of their own";
+
+/// Hands over what one file says.
+pub fn parse(bytes: &[u8], found: &mut Findings) {
+    elsewhere(bytes, found);
+    let mut seen: heapless::Vec<&[u8], 32> = heapless::Vec::new();
+    for line in lines(bytes) {
+        let mut words = words(line);
+        if words.next() != Some(b"interface") {
+            continue;
+        }
+        let name = words.next().unwrap_or_default();
+        if name == b"lo" || name.is_empty() || seen.contains(&name) {
+            continue;
+        }
+        if seen.push(name).is_err() {
+            return found(Finding::Doubtful(Text::from("dhcpcd.conf"), MANY));
+        }
+        interface(bytes, name, found);
+    }
+}
+
+/// Which interfaces the lines are for.
+#[derive(Clone, Copy, PartialEq)]
+enum Block<'a> {
+    All,
+    Interface(&'a [u8]),
+    /// A profile, or a Wi-Fi.
+    Other,
+}
+
+/// The block that a line begins.
+fn block<'a>(key: &[u8], words: &mut Words<'a>) -> Option<Block<'a>> {
+    match key {
+        b"interface" => Some(Block::Interface(words.next().unwrap_or_default())),
+        b"profile" | b"ssid" => Some(Block::Other),
+        _ => None,
+    }
+}
+
+/// What is not about one interface.
+fn elsewhere(bytes: &[u8], found: &mut Findings) {
+    let mut current = Block::All;
+    let mut is_said = false;
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let key = words.next().unwrap_or_default();
+        let rest = words.rest();
+        match key {
+            b"ssid" => found(Finding::Doubtful(printable(unquoted(rest)), SSID)),
+            b"denyinterfaces" => {
+                // Those of containers are not there on the new OS.
+                let is_real = |name: &&[u8]| names::made_by_software(text(name)).is_none();
+                for name in values(rest).filter(is_real) {
+                    found(Finding::Doubtful(printable(name), DENIED));
+                }
+            }
+            b"static" | b"inform" | b"fallback" if current == Block::All && !is_said => {
+                is_said = true;
+                found(Finding::Doubtful(Text::from("dhcpcd.conf"), ALL));
+            }
+            _ => {}
+        }
+        current = block(key, &mut words).unwrap_or(current);
+    }
+}
+
+/// All that is said of one interface, and of all.
+fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
+    let mut draft = Draft::new(name);
+    let mut mask = None;
+    let mut current = Block::All;
+    // Its netmask may be a line of its own, behind the address.
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let key = words.next().unwrap_or_default();
+        current = block(key, &mut words).unwrap_or(current);
+        let is_for_it = current == Block::All || current == Block::Interface(name);
+        if let Some(value) = static_value(key, &words, b"subnet_mask").filter(|_| is_for_it) {
+            mask = Some(text(value));
+        }
+    }
+    current = Block::All;
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let key = words.next().unwrap_or_default();
+        if let Some(next) = block(key, &mut words) {
+            current = next;
+        } else if current == Block::All || current == Block::Interface(name) {
+            option(key, &mut words, mask, &mut draft);
+        }
+    }
+    draft.finish(found);
+}
+
+/// The value of `static NAME=VALUE`, when it is that name.
+fn static_value<'a>(key: &[u8], words: &Words<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    if key != b"static" {
+        return None;
+    }
+    let (found, value) = split_assignment(words.rest())?;
+    (found == name).then_some(value)
+}
+
+/// Name and value of `NAME=VALUE`.
+fn split_assignment(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = rest.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = rest.split_at_checked(at)?;
+    Some((name.trim_ascii_end(), unquoted(value.get(1..)?.trim_ascii())))
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// The parts of a value, which blanks and commas separate, up to a comment.
+fn values(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = words(value).flat_map(|word| word.split(|&byte| byte == b','));
+    parts.filter(|part| !part.is_empty()).take_while(|part| !part.starts_with(b"#"))
+}
+
+/// One line for one interface.
+fn option<'a>(key: &[u8], words: &mut Words<'a>, mask: Option<&'a str>, draft: &mut Draft) {
+    match key {
+        b"static" => match split_assignment(words.rest()) {
+            Some((name, value)) => static_option(name, value, mask, draft),
+            None => draft.doubt(OPTION),
+        },
+        b"fallback" => draft.doubt(FALLBACK),
+        b"arping" => draft.doubt(ARPING),
+        b"inform" => draft.doubt(INFORM),
+        b"request" => draft.doubt(REQUEST),
+        b"mtu" => draft.set_mtu(words.text()),
+        b"metric" => draft.doubt(why::METRIC),
+        b"nodhcp" | b"noup" => draft.doubt(NO_DHCP),
+        b"nogateway" => draft.doubt(NO_GATEWAY),
+        b"noipv6" | b"ipv4only" => draft.no_ipv6 = true,
+        b"noipv6rs" => draft.ignores_routers = true,
+        _ => {}
+    }
+}
+
+/// One static option.
+fn static_option(name: &[u8], value: &[u8], mask: Option<&str>, draft: &mut Draft) {
+    let mut parts = values(value).map(text);
+    match name {
+        b"ip_address" => match parts.next() {
+            Some(address) => draft.add_address(address, mask),
+            // How a dial-up link without an address of its own is set.
+            None => draft.lose(names::TUNNEL),
+        },
+        b"ip6_address" => draft.add_address(parts.next().unwrap_or_default(), None),
+        b"routers" => parts.for_each(|router| draft.set_gateway(router)),
+        b"domain_name_servers" | b"dhcp6_name_servers" => {
+            parts.for_each(|server| draft.add_dns(server));
+        }
+        b"domain_name" | b"domain_search" | b"dhcp6_domain_search" => {
+            parts.for_each(|domain| draft.add_search(domain));
+        }
+        b"interface_mtu" => draft.set_mtu(parts.next().unwrap_or_default()),
+        b"classless_static_routes" => {
+            while let Some(to) = parts.next() {
+                // Without a router it is half a route, not one to a neighbour.
+                draft.add_route(to, parts.next().unwrap_or("none"), None);
+            }
+        }
+        // Both follow from the address.
+        b"subnet_mask" | b"broadcast_address" => {}
+        _ => draft.doubt(OPTION),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::fixtures;
+
+    #[test]
+    fn fixtures_give_exactly_these_findings() {
+        fixtures::check("dhcpcd", super::parse);
+    }
+
+    #[test]
+    fn hostile_files_do_no_harm() {
+        fixtures::torture("dhcpcd", super::parse);
+    }
+}

@@ -1,0 +1,403 @@
+//! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
+//! and what was wrong with them is remembered until all is known.
+
+use super::names::{is_interface, is_wireless, mac_may_change, made_by_software, name_may_change};
+use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wired};
+use crate::text::{Text, printable};
+use core::net::{IpAddr, Ipv4Addr};
+
+/// Why something is lost or doubtful.
+pub(super) mod why {
+    pub const NO_PREFIX: &str = "its address has no netmask";
+    pub const BAD_ADDRESS: &str = "its address or netmask makes no sense";
+    pub const NO_ADDRESS: &str = "its settings are static, and no address is among them";
+    pub const MANY_ADDRESSES: &str =
+        "it has more than 8 addresses of a kind; the others are left out";
+    pub const NO_INTERFACE: &str = "its settings go by neither the name nor the hardware address of one interface, and are not carried over";
+    pub const BAD_GATEWAY: &str = "its router's address makes no sense and is left out";
+    pub const GATEWAYS: &str = "it has more than one router; the first is used";
+    pub const LONE_GATEWAY: &str =
+        "its router is left out: without a fixed address, DHCP names the router";
+    pub const BAD_DNS: &str = "a name server is left out: it is not a plain IP address";
+    pub const MANY_DNS: &str = "it has more than 4 name servers of a kind; the others are left out";
+    pub const SEARCH: &str =
+        "some of its search domains are left out: they are too long or no plain domains";
+    pub const MTU: &str = "its MTU is left out: it is not a number from 68 to 65535";
+    pub const BAD_ROUTE: &str =
+        "a route is left out: it is more than a network and a router, or makes no sense";
+    pub const MANY_ROUTES: &str = "it has more than 8 routes of a kind; the others are left out";
+    pub const METRIC: &str = "its metric is not carried over; the new OS has its own";
+    pub const COMMANDS: &str =
+        "commands that were run when it came up are not carried over (routes among them)";
+    pub const NEW_MAC: &str = "it was given another hardware address; the new OS uses its own";
+    pub const NAME: &str =
+        "its settings go by the name of the interface; the new OS may name it differently";
+    pub const MAC: &str = "its settings go by a hardware address that the old OS may have made up";
+    pub const WIRELESS: &str =
+        "the address settings of a Wi-Fi are not carried over; it will use DHCP";
+}
+
+/// The settings of one interface.
+pub(super) struct Draft {
+    wired: Wired,
+    /// What messages call it.
+    name: Text<64>,
+    is_wireless: bool,
+    /// DHCP, or whatever else is automatic for IPv4, goes on beside fixed addresses.
+    pub(super) automatic4: bool,
+    /// The same for IPv6.
+    pub(super) automatic6: bool,
+    /// Router advertisements are not listened to.
+    pub(super) ignores_routers: bool,
+    /// There is no IPv6.
+    pub(super) no_ipv6: bool,
+    lost: Option<&'static str>,
+    is_left_out: bool,
+    doubts: heapless::Vec<&'static str, 24>,
+}
+
+impl Draft {
+    /// For the interface of this name; one that cannot be a name loses what is static.
+    pub(super) fn new(name: &[u8]) -> Self {
+        let shown: Text<64> = printable(name);
+        let interface = if is_interface(&shown) { Text::from(&*shown) } else { Text::new() };
+        Self {
+            wired: Wired { interface, ..Wired::default() },
+            is_wireless: is_wireless(&shown),
+            name: shown,
+            automatic4: false,
+            automatic6: false,
+            ignores_routers: false,
+            no_ipv6: false,
+            lost: None,
+            is_left_out: false,
+            doubts: heapless::Vec::new(),
+        }
+    }
+
+    /// For the interface with this hardware address, in any spelling; false when it is none.
+    pub(super) fn set_mac(&mut self, mac: &str) -> bool {
+        let mut digits = [0_u8; 12];
+        let mut count = 0;
+        for byte in mac.bytes().filter(|byte| !matches!(byte, b':' | b'-' | b'.')) {
+            let Some(digit) = digits.get_mut(count) else { return false };
+            *digit = byte.to_ascii_lowercase();
+            count += 1;
+        }
+        if count != 12 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return false;
+        }
+        let octet = |at: usize| super::words::text(digits.get(at..at + 2).unwrap_or_default());
+        self.wired.mac = crate::text!(
+            "{}:{}:{}:{}:{}:{}",
+            octet(0),
+            octet(2),
+            octet(4),
+            octet(6),
+            octet(8),
+            octet(10)
+        );
+        true
+    }
+
+    /// It is a Wi-Fi, whatever its name.
+    pub(super) fn set_wireless(&mut self) {
+        self.is_wireless = true;
+    }
+
+    /// Its name is not the kernel's name of an interface.
+    pub(super) fn set_nameless(&mut self) {
+        self.wired.interface = Text::new();
+    }
+
+    /// Whatever its settings are, the new OS does not need them.
+    pub(super) fn leave_out(&mut self, why: &'static str) {
+        self.is_left_out = true;
+        self.doubt(why);
+    }
+
+    /// It cannot be carried over. The first reason is kept.
+    pub(super) fn lose(&mut self, why: &'static str) {
+        self.lost = self.lost.or(Some(why));
+    }
+
+    /// A part of it does not survive. Each reason is given once.
+    pub(super) fn doubt(&mut self, why: &'static str) {
+        if !self.doubts.contains(&why) {
+            // There are fewer reasons than room.
+            let _ = self.doubts.push(why);
+        }
+    }
+
+    fn family(&mut self, address: IpAddr) -> &mut Family {
+        if address.is_ipv6() { &mut self.wired.ipv6 } else { &mut self.wired.ipv4 }
+    }
+
+    /// A fixed address, `A/P`, `A/MASK`, or `A` with `mask` (`255.255.255.0` or a number of bits).
+    pub(super) fn add_address(&mut self, text: &str, mask: Option<&str>) {
+        let (address, prefixed) = match prefixed(text, mask) {
+            Ok((_, Prefixed { prefix: 0, .. })) => return self.lose(why::BAD_ADDRESS),
+            Ok(all) => all,
+            Err(why) => return self.lose(why),
+        };
+        let list = &mut self.family(address).addresses;
+        if !list.contains(&prefixed) && list.push(prefixed).is_err() {
+            self.doubt(why::MANY_ADDRESSES);
+        }
+    }
+
+    /// Forgets the fixed addresses.
+    pub(super) fn clear_addresses(&mut self) {
+        self.wired.ipv4.addresses.clear();
+        self.wired.ipv6.addresses.clear();
+    }
+
+    /// The router for all that has no other route.
+    pub(super) fn set_gateway(&mut self, text: &str) {
+        let Ok(address) = text.parse() else { return self.doubt(why::BAD_GATEWAY) };
+        let gateway = &mut self.family(address).gateway;
+        if gateway.is_empty() {
+            *gateway = Address::from(text);
+        } else if &**gateway != text {
+            self.doubt(why::GATEWAYS);
+        }
+    }
+
+    /// Forgets the routers.
+    pub(super) fn clear_gateways(&mut self) {
+        self.wired.ipv4.gateway = Address::new();
+        self.wired.ipv6.gateway = Address::new();
+    }
+
+    /// A name server.
+    pub(super) fn add_dns(&mut self, text: &str) {
+        let Ok(address) = text.parse() else { return self.doubt(why::BAD_DNS) };
+        let list = &mut self.family(address).dns;
+        let server = Address::from(text);
+        if !list.contains(&server) && list.push(server).is_err() {
+            self.doubt(why::MANY_DNS);
+        }
+    }
+
+    /// Forgets the name servers.
+    pub(super) fn clear_dns(&mut self) {
+        self.wired.ipv4.dns.clear();
+        self.wired.ipv6.dns.clear();
+    }
+
+    /// A domain that names are looked up in.
+    pub(super) fn add_search(&mut self, domain: &str) {
+        let old = &self.wired.search;
+        if old.split(' ').any(|other| other == domain) {
+            return;
+        }
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let blank = if old.is_empty() { "" } else { " " };
+        let all: Text<256> = crate::text!("{}{}{}", *old, blank, domain);
+        if domain.is_empty()
+            || domain.len() > 120
+            || !domain.bytes().all(is_plain)
+            || all.len() > 128
+        {
+            return self.doubt(why::SEARCH);
+        }
+        self.wired.search = Text::from(&*all);
+    }
+
+    /// Forgets the search domains.
+    pub(super) fn clear_search(&mut self) {
+        self.wired.search = Text::new();
+    }
+
+    /// The largest packet in bytes.
+    pub(super) fn set_mtu(&mut self, text: &str) {
+        match text.parse() {
+            Ok(mtu @ 68..=65535) => self.wired.mtu = mtu,
+            _ => self.doubt(why::MTU),
+        }
+    }
+
+    /// A route to the network `to`, by the router `via`, which may be empty. The default route sets the router.
+    pub(super) fn add_route(&mut self, to: &str, via: &str, metric: Option<u32>) {
+        let network = prefixed(to, None).or_else(|_| single_host(to));
+        let (Ok((address, to)), gateway) = (network, via.parse::<IpAddr>()) else {
+            return self.doubt(why::BAD_ROUTE);
+        };
+        let fits = gateway.map_or(via.is_empty(), |gateway| gateway.is_ipv6() == address.is_ipv6());
+        if !fits || (to.prefix == 0 && via.is_empty()) {
+            return self.doubt(why::BAD_ROUTE);
+        }
+        if to.prefix == 0 {
+            if metric.is_some() {
+                self.doubt(why::METRIC);
+            }
+            return self.set_gateway(via);
+        }
+        let route = Route { to, via: Address::from(via), metric };
+        if self.family(address).routes.push(route).is_err() {
+            self.doubt(why::MANY_ROUTES);
+        }
+    }
+
+    /// Hands over what has come together.
+    pub(super) fn finish(mut self, found: &mut Findings) {
+        self.settle();
+        let Wired { interface, mac, .. } = &self.wired;
+        let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
+        let has_settings = self.wired != plain || self.lost.is_some();
+        // Whatever else is not carried over: without a fixed address, DHCP gives a network.
+        let Wired { ipv4, ipv6, .. } = &self.wired;
+        let has_addresses = !(ipv4.addresses.is_empty() && ipv6.addresses.is_empty());
+        let is_needed = self.lost.is_some() || has_addresses;
+        let made = made_by_software(&self.name).filter(|_| mac.is_empty());
+        let is_nameless = interface.is_empty() && mac.is_empty();
+        let lost = self.lost.or(made).or(is_nameless.then_some(why::NO_INTERFACE));
+        match lost {
+            _ if !has_settings || self.is_left_out => {}
+            _ if self.is_wireless => self.doubt(why::WIRELESS),
+            Some(why) if is_needed => found(Finding::Lost(self.name.clone(), why)),
+            Some(why) => self.doubt(why),
+            None => {
+                self.doubt_pins();
+                found(Finding::Wired(self.wired));
+            }
+        }
+        for why in self.doubts {
+            found(Finding::Doubtful(self.name.clone(), why));
+        }
+    }
+
+    /// Decides how each family is set, and leaves out what NetworkManager would refuse the whole for.
+    fn settle(&mut self) {
+        let Wired { ipv4, ipv6, .. } = &mut self.wired;
+        let mut lone = false;
+        for family in [&mut *ipv4, &mut *ipv6] {
+            if family.addresses.is_empty() && !family.gateway.is_empty() {
+                family.gateway = Address::new();
+                lone = true;
+            }
+        }
+        if !ipv4.addresses.is_empty() && !self.automatic4 {
+            ipv4.method = Method::Manual;
+        }
+        // A fixed IPv6 address without a router still needs the advertisements for its routes.
+        let is_whole = self.ignores_routers || !ipv6.gateway.is_empty();
+        if !ipv6.addresses.is_empty() && !self.automatic6 && is_whole {
+            ipv6.method = Method::Manual;
+        }
+        if self.no_ipv6 && *ipv6 == Family::default() {
+            ipv6.method = Method::Disabled;
+        }
+        if lone && self.lost.is_none() {
+            self.doubt(why::LONE_GATEWAY);
+        }
+    }
+
+    /// Warns of a name or a hardware address that may not outlive the old OS.
+    fn doubt_pins(&mut self) {
+        if self.wired.mac.is_empty() {
+            if name_may_change(&self.wired.interface) {
+                self.doubt(why::NAME);
+            }
+        } else if mac_may_change(&self.wired.mac) {
+            self.doubt(why::MAC);
+        }
+    }
+}
+
+/// An address with its prefix: `A/P`, `A/MASK`, or `A` with `mask`.
+fn prefixed(text: &str, mask: Option<&str>) -> Result<(IpAddr, Prefixed), &'static str> {
+    let (address, mask) = match text.split_once('/') {
+        Some((address, mask)) => (address, Some(mask)),
+        None => (text, mask),
+    };
+    let ip: IpAddr = address.parse().map_err(|_| why::BAD_ADDRESS)?;
+    let prefix = prefix_length(mask.ok_or(why::NO_PREFIX)?).ok_or(why::BAD_ADDRESS)?;
+    let most = if ip.is_ipv6() { 128 } else { 32 };
+    if prefix > most {
+        return Err(why::BAD_ADDRESS);
+    }
+    Ok((ip, Prefixed { address: Address::from(address), prefix }))
+}
+
+/// A network that is a single host.
+fn single_host(text: &str) -> Result<(IpAddr, Prefixed), &'static str> {
+    let most = if text.contains(':') { "128" } else { "32" };
+    prefixed(text, Some(most))
+}
+
+/// The length of a prefix in bits from a number or an IPv4 mask without holes.
+fn prefix_length(mask: &str) -> Option<u8> {
+    if let Ok(bits) = mask.parse() {
+        return Some(bits);
+    }
+    let mask = u32::from(mask.parse::<Ipv4Addr>().ok()?);
+    let bits = mask.leading_ones();
+    // Nothing behind the leading ones; a shift by all 32 would overflow.
+    let rest = mask.checked_shl(bits).unwrap_or(0);
+    if rest == 0 { u8::try_from(bits).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_have_no_holes() {
+        let cases = [
+            ("24", Some(24)),
+            ("255.255.255.0", Some(24)),
+            ("255.255.255.255", Some(32)),
+            ("0.0.0.0", Some(0)),
+            ("255.0.255.0", None),
+            ("300", None),
+            ("", None),
+        ];
+        for (mask, bits) in cases {
+            assert_eq!(prefix_length(mask), bits, "{mask}");
+        }
+    }
+
+    #[test]
+    fn hardware_addresses_have_one_spelling() {
+        let mut draft = Draft::new(b"");
+        for (written, accepted) in [
+            ("B8-27-EB-12-34-56", true),
+            ("b827.eb12.3456", true),
+            ("b8:27:eb:12:34", false),
+            ("b8:27:eb:12:34:56:78", false),
+            ("zz:27:eb:12:34:56", false),
+            ("b8:27:eb:12:34:é", false),
+        ] {
+            assert_eq!(draft.set_mac(written), accepted, "{written}");
+        }
+        assert_eq!(&*draft.wired.mac, "b8:27:eb:12:34:56");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let mut draft = Draft::new(b"eth0");
+        for last in 1..=9 {
+            draft.add_address(&format!("10.0.0.{last}/24"), None);
+            draft.add_dns(&format!("10.0.1.{last}"));
+            draft.add_route(&format!("10.{last}.0.0/16"), "10.0.0.1", None);
+            draft.add_search(&format!("{}.example", "x".repeat(30)));
+            draft.add_search(&format!("{}{last}.example", "x".repeat(30)));
+        }
+        let mut reasons = Vec::new();
+        draft.finish(&mut |finding| match finding {
+            Finding::Wired(wired) => {
+                assert_eq!(wired.ipv4.addresses.len(), 8);
+                assert_eq!(wired.ipv4.dns.len(), 4);
+                assert_eq!(wired.search.len(), 118);
+            }
+            Finding::Doubtful(_, why) => reasons.push(why),
+            _ => panic!(),
+        });
+        assert_eq!(reasons.len(), 4);
+        for why in [why::MANY_ADDRESSES, why::MANY_DNS, why::MANY_ROUTES, why::SEARCH] {
+            assert!(reasons.contains(&why), "{why}");
+        }
+    }
+}

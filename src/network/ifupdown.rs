@@ -1,0 +1,352 @@
+//! Reads `/etc/network/interfaces` and the files in `interfaces.d` (interfaces(5) of Debian's ifupdown 0.8).
+//!
+//! Two files that set the same interface give two findings for it; hand them over as one, with a line feed between, and
+//! they are merged as ifupdown merges them. Whether an interface is `auto` is not looked at: what is only brought up by
+//! hand is taken along, too.
+
+use super::draft::{Draft, why};
+use super::names::{self, made_by_software};
+use super::words::{Words, lines, text, words};
+use super::{Finding, Findings, Security, Ssid, Wifi};
+use crate::text::{Text, printable};
+
+const TEMPLATE: &str = "it is a template, or made from one; these are not carried over";
+const MAPPING: &str = "a script chooses its settings; nothing of that is carried over";
+const WPA_FILE: &str = "the Wi-Fis in this file are not carried over: it is none of the usual ones";
+const INCLUDED: &str = "the settings in this file are not carried over: it is outside interfaces.d";
+const MANY: &str = "it has more than 32 interfaces; the others are left out";
+const METHOD: &str = "its method is not carried over; it will use DHCP";
+const NOT_IP: &str = "it is no IP network; these are not carried over";
+const PEER: &str = "it is a point-to-point link; these are not carried over";
+const EMPTY_BRIDGE: &str = "it is a bridge without ports; the new OS will not have it";
+const WEP: &str = "it is protected by WEP, which is not carried over";
+const ENTERPRISE: &str = "it is protected by 802.1X, which is not carried over from this file";
+const BAD_KEY: &str = "its key is not a WPA key";
+const KEY_FILE: &str = "its key is in a file of its own, which is not carried over";
+
+/// Hands over what one file says.
+pub fn parse(bytes: &[u8], found: &mut Findings) {
+    elsewhere(bytes, found);
+    let mut seen: heapless::Vec<&[u8], 32> = heapless::Vec::new();
+    for line in lines(bytes) {
+        let mut words = words(line);
+        if words.next() != Some(b"iface") {
+            continue;
+        }
+        let name = physical(words.next().unwrap_or_default());
+        if name == b"lo" || name.is_empty() || seen.contains(&name) {
+            continue;
+        }
+        if seen.push(name).is_err() {
+            return found(Finding::Doubtful(Text::from("interfaces"), MANY));
+        }
+        interface(bytes, name, found);
+    }
+}
+
+/// The interface that an alias (`eth0:1`) is a second name of.
+fn physical(name: &[u8]) -> &[u8] {
+    name.split(|&byte| byte == b':').next().unwrap_or_default()
+}
+
+/// What is no stanza of an interface: files elsewhere, templates, scripts.
+fn elsewhere(bytes: &[u8], found: &mut Findings) {
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let why = match words.next().unwrap_or_default() {
+            b"source" | b"source-directory" => INCLUDED,
+            b"template" => TEMPLATE,
+            b"mapping" => MAPPING,
+            _ => continue,
+        };
+        let object = words.rest();
+        let usual = object.strip_prefix(b"/etc/network/").unwrap_or(object);
+        if why != INCLUDED || !usual.starts_with(b"interfaces.d") {
+            found(Finding::Doubtful(printable(object), why));
+        }
+    }
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, PartialEq)]
+enum Key {
+    Iface,
+    /// Begins something else than an interface.
+    Other,
+    /// A line of a mapping: what a script says, and the name of the settings for it.
+    Map,
+    Address,
+    Netmask,
+    Gateway,
+    Dns,
+    Search,
+    Mtu,
+    Mac,
+    Metric,
+    Peer,
+    AcceptRa,
+    Command,
+    BridgePorts,
+    Bond,
+    Vlan,
+    WpaFile,
+    WpaSsid,
+    WpaPsk,
+    WpaKeyMgmt,
+    WpaHidden,
+    WpaPriority,
+    WpaEap,
+    WpaKeyFile,
+    Wep,
+}
+
+/// The words that lines begin with. `_` is the same as `-`: scripts see both as `_`.
+const KEYS: [(&str, Key); 53] = [
+    ("iface", Key::Iface),
+    ("auto", Key::Other),
+    ("no-auto-down", Key::Other),
+    ("no-scripts", Key::Other),
+    ("mapping", Key::Other),
+    ("template", Key::Other),
+    ("map", Key::Map),
+    ("rename", Key::Other),
+    ("source", Key::Other),
+    ("source-directory", Key::Other),
+    ("address", Key::Address),
+    ("netmask", Key::Netmask),
+    ("gateway", Key::Gateway),
+    ("dns-nameservers", Key::Dns),
+    ("dns-nameserver", Key::Dns),
+    ("dns-search", Key::Search),
+    ("dns-domain", Key::Search),
+    ("mtu", Key::Mtu),
+    ("hwaddress", Key::Mac),
+    ("metric", Key::Metric),
+    ("pointopoint", Key::Peer),
+    ("accept-ra", Key::AcceptRa),
+    ("up", Key::Command),
+    ("pre-up", Key::Command),
+    ("post-up", Key::Command),
+    ("bridge-ports", Key::BridgePorts),
+    ("bond-slaves", Key::Bond),
+    ("bond-mode", Key::Bond),
+    ("bond-master", Key::Bond),
+    ("bond-primary", Key::Bond),
+    ("slaves", Key::Bond),
+    ("vlan-raw-device", Key::Vlan),
+    ("vlan-id", Key::Vlan),
+    ("wpa-conf", Key::WpaFile),
+    ("wpa-roam", Key::WpaFile),
+    ("wpa-ssid", Key::WpaSsid),
+    ("wpa-essid", Key::WpaSsid),
+    ("wireless-essid", Key::WpaSsid),
+    ("wpa-psk", Key::WpaPsk),
+    ("wpa-passphrase", Key::WpaPsk),
+    ("wpa-key-mgmt", Key::WpaKeyMgmt),
+    ("wpa-scan-ssid", Key::WpaHidden),
+    ("wpa-priority", Key::WpaPriority),
+    ("wpa-eap", Key::WpaEap),
+    ("wpa-identity", Key::WpaEap),
+    ("wpa-psk-file", Key::WpaKeyFile),
+    ("wpa-passphrase-file", Key::WpaKeyFile),
+    ("wpa-wep-key0", Key::Wep),
+    ("wpa-wep-key1", Key::Wep),
+    ("wireless-key", Key::Wep),
+    ("wireless-key1", Key::Wep),
+    ("wireless-key2", Key::Wep),
+    ("wireless-enc", Key::Wep),
+];
+
+fn key(word: &[u8]) -> Option<Key> {
+    if word.starts_with(b"allow-") {
+        return Some(Key::Other);
+    }
+    let dashes = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let is_it = |name: &str| name.bytes().eq(word.iter().map(|&byte| dashes(byte)));
+    KEYS.iter().find(|(name, _)| is_it(name)).map(|(_, key)| *key)
+}
+
+/// What is put together over the lines of one stanza.
+#[derive(Default)]
+struct Stanza<'a> {
+    is_v6: bool,
+    is_static: bool,
+    address: &'a str,
+    netmask: Option<&'a str>,
+    /// A Wi-Fi, as far as it is known.
+    ssid: &'a [u8],
+    psk: &'a [u8],
+    key_mgmt: &'a str,
+    hidden: bool,
+    priority: i32,
+    lost: Option<&'static str>,
+}
+
+/// All stanzas of one interface.
+fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
+    let mut draft = Draft::new(name);
+    if let Some(why) = made_by_software(text(name)) {
+        draft.lose(why);
+    }
+    let mut stanza: Option<Stanza> = None;
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let key = key(words.next().unwrap_or_default());
+        if let Some(Key::Iface | Key::Other) = key {
+            close(stanza.take(), &mut draft, found);
+        }
+        match (key, &mut stanza) {
+            (Some(Key::Iface), _) if physical(words.next().unwrap_or_default()) == name => {
+                stanza = Some(open(&mut words, &mut draft));
+            }
+            (Some(Key::Map), _) if words.by_ref().last() == Some(name) => draft.set_nameless(),
+            (Some(Key::WpaFile), Some(_)) if is_usual_wpa_file(words.rest()) => {}
+            (Some(Key::WpaFile), Some(_)) => {
+                found(Finding::Doubtful(printable(words.rest()), WPA_FILE));
+            }
+            (Some(key), Some(stanza)) => {
+                wifi_option(key, &words, stanza);
+                option(key, &mut words, stanza, &mut draft);
+            }
+            _ => {}
+        }
+    }
+    close(stanza.take(), &mut draft, found);
+    draft.finish(found);
+}
+
+/// Whether the Wi-Fis of this file are read anyway.
+fn is_usual_wpa_file(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/etc/wpa_supplicant/wpa_supplicant").unwrap_or_default();
+    name.ends_with(b".conf") && !name.contains(&b'/')
+}
+
+/// What follows the name in the first line of a stanza: family, method, template.
+fn open<'a>(words: &mut Words, draft: &mut Draft) -> Stanza<'a> {
+    let (family, method) = (words.text(), words.text());
+    let is_v6 = family == "inet6";
+    if family == "inherits" || method == "inherits" || words.text() == "inherits" {
+        draft.doubt(TEMPLATE);
+    }
+    match (family, method) {
+        ("inet" | "inet6", "static") => {
+            return Stanza { is_v6, is_static: true, ..Stanza::default() };
+        }
+        ("inet", "dhcp" | "bootp") => draft.automatic4 = true,
+        ("inet6", "auto" | "dhcp") => draft.automatic6 = true,
+        ("inet" | "inet6", "manual" | "loopback") | ("inherits" | "", _) => {}
+        ("inet" | "inet6", "tunnel" | "ppp" | "wvdial" | "6to4" | "v4tunnel") => {
+            draft.lose(names::TUNNEL);
+        }
+        ("inet" | "inet6", _) => draft.doubt(METHOD),
+        _ => draft.doubt(NOT_IP),
+    }
+    Stanza { is_v6, ..Stanza::default() }
+}
+
+/// One line of a stanza that is not about a Wi-Fi.
+fn option<'a>(key: Key, words: &mut Words<'a>, stanza: &mut Stanza<'a>, draft: &mut Draft) {
+    match key {
+        // Without a method that uses them, these are only variables for scripts.
+        Key::Address if stanza.is_static => stanza.address = words.text(),
+        Key::Netmask if stanza.is_static => stanza.netmask = Some(words.text()),
+        Key::Gateway if stanza.is_static => draft.set_gateway(words.text()),
+        Key::Dns => words.for_each(|word| draft.add_dns(text(word))),
+        Key::Search => words.for_each(|word| draft.add_search(text(word))),
+        Key::Mtu => draft.set_mtu(words.text()),
+        Key::Mac => draft.doubt(why::NEW_MAC),
+        Key::Metric => draft.doubt(why::METRIC),
+        Key::Peer => draft.lose(PEER),
+        Key::AcceptRa if stanza.is_v6 => draft.ignores_routers = words.text() == "0",
+        Key::Command => draft.doubt(why::COMMANDS),
+        Key::BridgePorts if words.text() == "none" => draft.leave_out(EMPTY_BRIDGE),
+        Key::BridgePorts => draft.lose(names::BRIDGE),
+        Key::Bond => draft.lose(names::BOND),
+        Key::Vlan => draft.lose(names::VLAN),
+        _ => {}
+    }
+}
+
+/// One line of a stanza that is about a Wi-Fi.
+fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>) {
+    let value = unquoted(words.rest());
+    match key {
+        Key::WpaSsid => stanza.ssid = value,
+        Key::WpaPsk => stanza.psk = value,
+        Key::WpaKeyMgmt => stanza.key_mgmt = text(value),
+        Key::WpaHidden => stanza.hidden = value == b"1",
+        Key::WpaPriority => stanza.priority = text(value).parse().unwrap_or_default(),
+        Key::WpaEap => stanza.lost = Some(ENTERPRISE),
+        Key::WpaKeyFile => stanza.lost = Some(KEY_FILE),
+        Key::Wep => stanza.lost = Some(WEP),
+        _ => {}
+    }
+}
+
+/// Without a pair of quotation marks around it, as wpa_supplicant's scripts read values.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// The end of a stanza.
+fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
+    let Some(stanza) = stanza else { return };
+    if !stanza.ssid.is_empty() {
+        found(wifi(&stanza));
+    } else if let Some(why) = stanza.lost {
+        // 802.1X on a cable.
+        draft.lose(why);
+    }
+    if !stanza.is_static {
+        return;
+    }
+    if stanza.address.is_empty() {
+        return draft.lose(why::NO_ADDRESS);
+    }
+    // What is assumed when there is no netmask differs between versions of ifupdown.
+    draft.add_address(stanza.address, stanza.netmask);
+}
+
+/// The Wi-Fi of a stanza.
+fn wifi(stanza: &Stanza) -> Finding {
+    let is_open = stanza.psk.is_empty() && matches!(stanza.key_mgmt, "" | "NONE");
+    let key = text(stanza.psk);
+    let is_sae = stanza.key_mgmt == "SAE";
+    let is_hex = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_passphrase =
+        (8..=63).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let security = match stanza.lost {
+        Some(why) => Err(why),
+        None if is_open => Ok(Security::Open),
+        None if stanza.key_mgmt.contains("EAP") => Err(ENTERPRISE),
+        None if is_sae && is_passphrase => Ok(Security::Sae(Text::from(key))),
+        None if !is_sae && (is_hex || is_passphrase) => Ok(Security::Psk(Text::from(key))),
+        None => Err(BAD_KEY),
+    };
+    let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes");
+    match ssid.and_then(|ssid| Ok((ssid, security?))) {
+        Ok((ssid, security)) => Finding::Wifi(Wifi {
+            ssid,
+            security,
+            hidden: stanza.hidden,
+            priority: stanza.priority,
+            autoconnect: true,
+        }),
+        Err(why) => Finding::Lost(printable(stanza.ssid), why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::fixtures;
+
+    #[test]
+    fn fixtures_give_exactly_these_findings() {
+        fixtures::check("ifupdown", super::parse);
+    }
+
+    #[test]
+    fn hostile_files_do_no_harm() {
+        fixtures::torture("ifupdown", super::parse);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the names and hardware addresses of interfaces say, and whether they outlive the old OS.
+
+/// Whether the new OS may have another name for what the old one calls `interface`.
+///
+/// Only `eth0` counts as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the kernel's
+/// (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board without
+/// PCI is the kernel's `eth0`. Every other name depends on things in which two systems may differ: the naming rules
+/// of their versions of systemd (`enp3s0`, `eno1`; systemd.net-naming-scheme(7)), a rule of Debian's (`enx…`, on
+/// balenaOS `eth0`), or the order in which drivers find their devices (`eth1`). On a machine with PCI even `eth0` is
+/// not safe; only the caller knows the machine.
+pub fn name_may_change(interface: &str) -> bool {
+    interface != "eth0"
+}
+
+/// Whether a hardware address, `aa:bb:cc:dd:ee:ff`, may be one that the old OS has made up: the bit for locally
+/// administered addresses is set (IEEE 802, 8.2.2). Text that is no such address may change, too.
+pub fn mac_may_change(mac: &str) -> bool {
+    let first = mac.get(..2).and_then(|octet| u8::from_str_radix(octet, 16).ok());
+    first.is_none_or(|octet| octet & 2 != 0)
+}
+
+/// Whether it can be the name of a single interface: 1 to 15 bytes (IFNAMSIZ), and no pattern.
+pub(super) fn is_interface(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=15).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+/// Whether it is the name of a Wi-Fi, as the kernel (`wlan0`), systemd (`wlp2s0`, `wlx…`) and old drivers have it.
+pub(super) fn is_wireless(name: &str) -> bool {
+    let numbered = |start| {
+        let rest = name.strip_prefix(start).unwrap_or_default();
+        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.starts_with("wl") || numbered("ath") || numbered("ra")
+}
+
+/// Why an interface of this name cannot be carried over: it is made by software, out of others. None for hardware.
+pub(super) fn made_by_software(name: &str) -> Option<&'static str> {
+    if name.contains('.') {
+        return Some(VLAN);
+    }
+    let kind = STARTS.iter().find(|(start, _)| name.starts_with(start));
+    kind.map(|(_, why)| *why)
+}
+
+/// How the names of interfaces made by software begin, and what they are.
+const STARTS: [(&str, &str); 12] = [
+    ("vlan", VLAN),
+    ("br", BRIDGE),
+    ("virbr", BRIDGE),
+    ("bond", BOND),
+    ("team", BOND),
+    ("tun", TUNNEL),
+    ("tap", TUNNEL),
+    ("wg", TUNNEL),
+    ("ppp", TUNNEL),
+    ("veth", OTHER),
+    ("docker", OTHER),
+    ("dummy", OTHER),
+];
+
+pub(super) const VLAN: &str = "it is a VLAN; these are not carried over";
+pub(super) const BRIDGE: &str = "it is a bridge; these are not carried over";
+pub(super) const BOND: &str = "it is a bond of interfaces; these are not carried over";
+pub(super) const TUNNEL: &str = "it is a tunnel or a dial-up link; these are not carried over";
+pub(super) const OTHER: &str = "it is an interface made by software; these are not carried over";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_port_of_a_board_keeps_its_name() {
+        assert!(!name_may_change("eth0"));
+        for name in ["eth1", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""] {
+            assert!(name_may_change(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_locally_administered_address_may_be_made_up() {
+        assert!(!mac_may_change("b8:27:eb:12:34:56"));
+        assert!(mac_may_change("02:27:eb:12:34:56"));
+        assert!(mac_may_change("é") && mac_may_change(""));
+    }
+
+    #[test]
+    fn names_tell_what_is_no_hardware() {
+        assert_eq!(made_by_software("eth0.10"), Some(VLAN));
+        assert_eq!(made_by_software("br0"), Some(BRIDGE));
+        assert_eq!(made_by_software("enp3s0"), None);
+        assert!(is_wireless("wlp2s0") && is_wireless("ra0") && !is_wireless("rack0"));
+        assert!(is_interface("eth0") && !is_interface("") && !is_interface("en*"));
+        assert!(!is_interface("sixteen-letters-"));
+    }
+}

@@ -1,0 +1,282 @@
+//! Reads one `.network` file of systemd-networkd (systemd.network(5), version 256). Drop-ins (`x.network.d/*.conf`)
+//! are the caller's to warn of.
+
+use super::draft::{Draft, why};
+use super::names;
+use super::words::{lines, text, words};
+use super::{Finding, Findings};
+use crate::text::printable;
+
+const CONDITION: &str = "its settings depend on a condition that was not looked at";
+const TWO_MACS: &str =
+    "its settings are for more than one hardware address; these are not carried over";
+const SERVES: &str = "it gives addresses or a way out to others; the new OS will not";
+const ADDRESS_DETAIL: &str = "a peer, lifetime or the like of an address is not carried over";
+
+/// What a line means, with its section.
+#[derive(Clone, Copy, PartialEq)]
+enum Key {
+    Name,
+    MacMatch,
+    TypeMatch,
+    SsidMatch,
+    Condition,
+    Mtu,
+    NewMac,
+    Unmanaged,
+    Dhcp,
+    AcceptRa,
+    LinkLocal,
+    Address,
+    Gateway,
+    Dns,
+    Domains,
+    Made(&'static str),
+    Serves,
+    AddressDetail,
+    RouteTo,
+    RouteVia,
+    RouteMetric,
+    RouteDetail,
+}
+
+/// Section, key, meaning. What is not here changes nothing that the new OS would need.
+const KEYS: [(&str, &str, Key); 59] = [
+    ("Match", "Name", Key::Name),
+    ("Match", "OriginalName", Key::Name),
+    ("Match", "MACAddress", Key::MacMatch),
+    ("Match", "PermanentMACAddress", Key::MacMatch),
+    ("Match", "Type", Key::TypeMatch),
+    ("Match", "SSID", Key::SsidMatch),
+    ("Match", "WLANInterfaceType", Key::SsidMatch),
+    ("Match", "BSSID", Key::SsidMatch),
+    ("Match", "Host", Key::Condition),
+    ("Match", "Virtualization", Key::Condition),
+    ("Match", "KernelCommandLine", Key::Condition),
+    ("Match", "KernelVersion", Key::Condition),
+    ("Match", "Credential", Key::Condition),
+    ("Match", "Architecture", Key::Condition),
+    ("Match", "Firmware", Key::Condition),
+    ("Link", "MTUBytes", Key::Mtu),
+    ("Link", "MACAddress", Key::NewMac),
+    ("Link", "Unmanaged", Key::Unmanaged),
+    ("Network", "DHCP", Key::Dhcp),
+    ("Network", "IPv6AcceptRA", Key::AcceptRa),
+    ("Network", "LinkLocalAddressing", Key::LinkLocal),
+    ("Network", "Address", Key::Address),
+    ("Network", "Gateway", Key::Gateway),
+    ("Network", "DNS", Key::Dns),
+    ("Network", "Domains", Key::Domains),
+    ("Network", "VLAN", Key::Made(names::VLAN)),
+    ("Network", "Bridge", Key::Made(names::BRIDGE)),
+    ("Network", "Bond", Key::Made(names::BOND)),
+    ("Network", "Tunnel", Key::Made(names::TUNNEL)),
+    ("Network", "MACVLAN", Key::Made(names::OTHER)),
+    ("Network", "MACVTAP", Key::Made(names::OTHER)),
+    ("Network", "IPVLAN", Key::Made(names::OTHER)),
+    ("Network", "IPVTAP", Key::Made(names::OTHER)),
+    ("Network", "VXLAN", Key::Made(names::OTHER)),
+    ("Network", "VRF", Key::Made(names::OTHER)),
+    ("Network", "Xfrm", Key::Made(names::OTHER)),
+    ("Network", "DHCPServer", Key::Serves),
+    ("Network", "IPMasquerade", Key::Serves),
+    ("Network", "IPForward", Key::Serves),
+    ("Network", "IPv4Forwarding", Key::Serves),
+    ("Network", "IPv6Forwarding", Key::Serves),
+    ("Network", "IPv6SendRA", Key::Serves),
+    ("Address", "Address", Key::Address),
+    ("Address", "Peer", Key::AddressDetail),
+    ("Address", "Scope", Key::AddressDetail),
+    ("Address", "PreferredLifetime", Key::AddressDetail),
+    ("Address", "RouteMetric", Key::AddressDetail),
+    ("Route", "Destination", Key::RouteTo),
+    ("Route", "Gateway", Key::RouteVia),
+    ("Route", "Metric", Key::RouteMetric),
+    ("Route", "GatewayOnLink", Key::RouteDetail),
+    ("Route", "Table", Key::RouteDetail),
+    ("Route", "Type", Key::RouteDetail),
+    ("Route", "Scope", Key::RouteDetail),
+    ("Route", "Source", Key::RouteDetail),
+    ("Route", "PreferredSource", Key::RouteDetail),
+    ("Route", "MultiPathRoute", Key::RouteDetail),
+    ("Route", "NextHop", Key::RouteDetail),
+    ("Route", "InitialCongestionWindow", Key::RouteDetail),
+];
+
+/// The default route, unless something is said.
+#[derive(Default)]
+struct RouteSection<'a> {
+    to: &'a str,
+    via: &'a str,
+    metric: Option<u32>,
+    is_special: bool,
+}
+
+/// Hands over what one file says.
+pub fn parse(bytes: &[u8], found: &mut Findings) {
+    let Some(mut draft) = matched(bytes) else { return };
+    let mut section: &[u8] = b"";
+    let mut route: Option<RouteSection> = None;
+    for line in lines(bytes) {
+        if let Some(name) = header(line) {
+            close_route(route.take(), &mut draft);
+            section = name;
+            if section == b"Route" {
+                route = Some(RouteSection::default());
+            }
+            continue;
+        }
+        let Some((name, value)) = assignment(line) else { continue };
+        let key = key(section, name);
+        match (key, &mut route) {
+            (Some(Key::Unmanaged), _) if boolean(value) == Some(true) => return,
+            (Some(Key::Made(why)), _) => {
+                for other in words(value) {
+                    found(Finding::Lost(printable(other), why));
+                }
+            }
+            (Some(key), Some(route)) => route_option(key, text(value), route),
+            (Some(key), None) => option(key, value, &mut draft),
+            (None, _) => {}
+        }
+    }
+    close_route(route.take(), &mut draft);
+    draft.finish(found);
+}
+
+/// The name of the section that a line begins.
+fn header(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(b"[")?.strip_suffix(b"]")
+}
+
+/// Key and value of a line.
+fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = line.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = line.split_at_checked(at)?;
+    Some((name.trim_ascii_end(), value.get(1..)?.trim_ascii()))
+}
+
+fn key(section: &[u8], name: &[u8]) -> Option<Key> {
+    let is_it = |row: &&(&str, &str, Key)| row.0.as_bytes() == section && row.1.as_bytes() == name;
+    KEYS.iter().find(is_it).map(|(_, _, key)| *key)
+}
+
+fn boolean(value: &[u8]) -> Option<bool> {
+    match value {
+        b"yes" | b"true" | b"on" | b"1" | b"y" | b"t" => Some(true),
+        b"no" | b"false" | b"off" | b"0" | b"n" | b"f" => Some(false),
+        _ => None,
+    }
+}
+
+/// For which interface the file is: one by name or by hardware address, or none that could be said. Nothing when the
+/// file is for the loopback interface.
+fn matched(bytes: &[u8]) -> Option<Draft> {
+    let mut section: &[u8] = b"";
+    let (mut name, mut mac, mut ssid): (&[u8], &[u8], &[u8]) = (b"", b"", b"any interface");
+    let (mut is_wireless, mut is_conditional) = (false, false);
+    for line in lines(bytes) {
+        section = header(line).unwrap_or(section);
+        let Some((key_name, value)) = assignment(line) else { continue };
+        match key(section, key_name) {
+            Some(Key::Name) => name = value,
+            Some(Key::MacMatch) => mac = value,
+            Some(Key::TypeMatch) => is_wireless |= words(value).any(|kind| kind == b"wlan"),
+            Some(Key::SsidMatch) => {
+                is_wireless = true;
+                ssid = value;
+            }
+            Some(Key::Condition) => is_conditional = true,
+            _ => {}
+        }
+    }
+    if name == b"lo" {
+        return None;
+    }
+    let shown = [name, mac].into_iter().find(|shown| !shown.is_empty()).unwrap_or(ssid);
+    let mut draft = Draft::new(shown);
+    if name.is_empty() {
+        draft.set_nameless();
+    }
+    if words(mac).nth(1).is_some() {
+        draft.doubt(TWO_MACS);
+    } else {
+        draft.set_mac(text(mac));
+    }
+    if is_wireless {
+        draft.set_wireless();
+    }
+    if is_conditional {
+        draft.doubt(CONDITION);
+    }
+    Some(draft)
+}
+
+/// One line outside of a route. An empty value takes back what was said before.
+fn option(key: Key, value: &[u8], draft: &mut Draft) {
+    let is_empty = value.is_empty();
+    match key {
+        Key::Mtu => draft.set_mtu(text(value)),
+        Key::NewMac => draft.doubt(why::NEW_MAC),
+        Key::Dhcp => {
+            (draft.automatic4, draft.automatic6) = match value {
+                b"ipv4" | b"v4" => (true, false),
+                b"ipv6" | b"v6" => (false, true),
+                b"both" => (true, true),
+                _ => (boolean(value) == Some(true), boolean(value) == Some(true)),
+            };
+        }
+        Key::AcceptRa => draft.ignores_routers = boolean(value) == Some(false),
+        // Without a link-local address there is no IPv6 but what is fixed.
+        Key::LinkLocal => draft.no_ipv6 = value == b"ipv4" || boolean(value) == Some(false),
+        Key::Address if is_empty => draft.clear_addresses(),
+        Key::Address => draft.add_address(text(value), None),
+        Key::Gateway if is_empty => draft.clear_gateways(),
+        Key::Gateway => draft.set_gateway(text(value)),
+        Key::Dns if is_empty => draft.clear_dns(),
+        Key::Dns => words(value).for_each(|word| draft.add_dns(text(word))),
+        Key::Domains if is_empty => draft.clear_search(),
+        Key::Domains => words(value).for_each(|word| draft.add_search(text(word))),
+        Key::Serves if boolean(value) != Some(false) => draft.doubt(SERVES),
+        Key::AddressDetail => draft.doubt(ADDRESS_DETAIL),
+        _ => {}
+    }
+}
+
+/// One line of a route.
+fn route_option<'a>(key: Key, value: &'a str, route: &mut RouteSection<'a>) {
+    match key {
+        Key::RouteTo => route.to = value,
+        Key::RouteVia => route.via = value,
+        Key::RouteMetric => route.metric = value.parse().ok(),
+        Key::RouteDetail => route.is_special = true,
+        _ => {}
+    }
+}
+
+/// The end of a route.
+fn close_route(route: Option<RouteSection>, draft: &mut Draft) {
+    let Some(route) = route else { return };
+    // `_dhcp4` and `_ipv6ra` stand for what the network says.
+    if route.is_special || route.via.starts_with('_') {
+        return draft.doubt(why::BAD_ROUTE);
+    }
+    let any = if route.via.contains(':') { "::/0" } else { "0.0.0.0/0" };
+    let to = if route.to.is_empty() { any } else { route.to };
+    draft.add_route(to, route.via, route.metric);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::fixtures;
+
+    #[test]
+    fn fixtures_give_exactly_these_findings() {
+        fixtures::check("networkd", super::parse);
+    }
+
+    #[test]
+    fn hostile_files_do_no_harm() {
+        fixtures::torture("networkd", super::parse);
+    }
+}
