@@ -5,5 +5,6 @@
 pub mod config;
 pub mod devices;
 pub mod json;
+pub mod keyfile;
 pub mod layout;
 pub mod systems;

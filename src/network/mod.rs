@@ -4,13 +4,19 @@
 //! Each reader is a function over the bytes of one file that hands what it finds to the caller, one finding at a time;
 //! none opens a file, and none allocates. Secrets are in the findings and nowhere else: never in a reason or a name.
 
+pub mod connman;
 pub mod dhcpcd;
 mod draft;
 #[cfg(test)]
 mod fixtures;
 pub mod ifupdown;
+pub mod ini;
+pub mod iwd;
+pub mod manager;
 pub mod names;
 pub mod networkd;
+pub mod supplicant;
+pub mod wifi;
 mod words;
 
 use crate::text::Text;
@@ -33,6 +39,8 @@ pub enum Security {
     Sae(Text<128>),
     /// 802.1X with a user name and a password.
     Enterprise(Enterprise),
+    /// Encrypted without a password (OWE, "Enhanced Open").
+    Owe,
 }
 
 /// What 802.1X needs, when no certificate file is involved.
@@ -46,7 +54,8 @@ pub struct Enterprise {
     pub anonymous_identity: Text<128>,
     /// The password.
     pub password: Text<128>,
-    /// The method inside the tunnel: mschapv2, pap, …; may be empty.
+    /// The method inside the tunnel: mschapv2, pap, …, with `eap-` in front when it is an EAP method inside TTLS; may
+    /// be empty.
     pub phase2: Text<16>,
 }
 
@@ -63,6 +72,25 @@ pub struct Wifi {
     pub priority: i32,
     /// It is joined without being asked.
     pub autoconnect: bool,
+    /// IPv4 on it.
+    pub ipv4: Family,
+    /// IPv6 on it.
+    pub ipv6: Family,
+}
+
+impl Wifi {
+    /// A Wi-Fi with nothing said about it but its name and its protection: joined by itself, addresses by DHCP.
+    pub fn new(ssid: Ssid, security: Security) -> Self {
+        Self {
+            ssid,
+            security,
+            hidden: false,
+            priority: 0,
+            autoconnect: true,
+            ipv4: Family::default(),
+            ipv6: Family::default(),
+        }
+    }
 }
 
 /// How one family of addresses is set.

@@ -1,0 +1,301 @@
+//! connman's files: provisioning (`NAME.config`, doc/config-format.txt of connman) and what it remembers of each
+//! service (`SERVICE/settings`).
+//!
+//! Opens no file. A file may hold several services; each is a group of its own. The global settings of connman
+//! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
+
+use super::ini::{self, Line};
+use super::wifi::{self, Login};
+use super::{Family, Finding, Findings, Method, Security, Wifi, Wired};
+use crate::text::Text;
+
+/// What a group says, as it is written.
+#[derive(Default)]
+struct Service<'a> {
+    group: &'a str,
+    values: heapless::Vec<(&'static str, &'a str), { KEYS.len() }>,
+}
+
+/// The keys that are looked at, in any of the two kinds of files.
+const KEYS: [&str; 36] = [
+    "Type",
+    "Name",
+    "SSID",
+    "Passphrase",
+    "Security",
+    "Hidden",
+    "Favorite",
+    "AutoConnect",
+    "EAP",
+    "Identity",
+    "AnonymousIdentity",
+    "Phase2",
+    "CACertFile",
+    "ClientCertFile",
+    "PrivateKeyFile",
+    "SubjectMatch",
+    "AltSubjectMatch",
+    "DomainSuffixMatch",
+    "DomainMatch",
+    "IPv4",
+    "IPv6",
+    "MAC",
+    "Interface",
+    "DeviceName",
+    "Nameservers",
+    "SearchDomains",
+    "Domains",
+    "Domain",
+    "IPv4.method",
+    "IPv4.local_address",
+    "IPv4.netmask_prefixlen",
+    "IPv4.gateway",
+    "IPv6.method",
+    "IPv6.local_address",
+    "IPv6.netmask_prefixlen",
+    "IPv6.gateway",
+];
+/// The values of `IPvN.method` and its neighbours, for either version.
+const STORED: [[&str; 4]; 2] = [
+    ["IPv4.method", "IPv4.local_address", "IPv4.netmask_prefixlen", "IPv4.gateway"],
+    ["IPv6.method", "IPv6.local_address", "IPv6.netmask_prefixlen", "IPv6.gateway"],
+];
+const SERVER_NAMES: [&str; 4] =
+    ["SubjectMatch", "AltSubjectMatch", "DomainSuffixMatch", "DomainMatch"];
+
+/// Reads a file of either kind.
+pub fn parse(bytes: &[u8], found: &mut Findings) {
+    let mut service = Service::default();
+    for line in ini::lines(bytes) {
+        match line {
+            Line::Group(group) => {
+                service.finish(found);
+                service = Service { group, ..Service::default() };
+            }
+            Line::Entry(key, value) => service.set(key, value),
+            Line::Bad => {}
+        }
+    }
+    service.finish(found);
+}
+
+impl<'a> Service<'a> {
+    fn set(&mut self, key: &str, value: &'a str) {
+        if let Some(key) = KEYS.iter().find(|known| **known == key) {
+            self.values.retain(|(known, _)| known != key);
+            // One place for each key.
+            let _ = self.values.push((key, value));
+        }
+    }
+
+    fn untrimmed(&self, key: &str) -> Option<&'a str> {
+        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+    }
+
+    /// A value without blanks behind it, when it is not empty.
+    fn raw(&self, key: &str) -> Option<&'a str> {
+        self.untrimmed(key).map(str::trim_end).filter(|value| !value.is_empty())
+    }
+
+    /// The decoded value, empty when there is none; nothing when it is too long. A password may end in a blank.
+    fn text(&self, key: &str) -> Option<Text<128>> {
+        ini::text(self.untrimmed(key).unwrap_or_default())
+    }
+
+    fn finish(&self, found: &mut Findings) {
+        let is_provisioned = self.group.starts_with("service_");
+        let is = |kind, start: &str| {
+            is_provisioned && self.raw("Type") == Some(kind) || self.group.starts_with(start)
+        };
+        if is("wifi", "wifi_") {
+            self.wifi(found);
+        } else if is("ethernet", "ethernet_") {
+            self.wired(found);
+        }
+    }
+
+    /// The part of a remembered service's name with this number: `wifi_MAC_SSID_managed_SECURITY`,
+    /// `ethernet_MAC_cable`.
+    fn part(&self, number: usize) -> &'a str {
+        match self.group.starts_with("service_") {
+            true => "",
+            false => self.group.split('_').nth(number).unwrap_or_default(),
+        }
+    }
+
+    /// The name's bytes: in hexadecimal digits, as text, or from the name of the service.
+    fn ssid(&self) -> wifi::Value {
+        let digits = self.raw("SSID").unwrap_or_else(|| self.part(2));
+        if let Some(name) = wifi::hex(digits.as_bytes()).filter(|name| !name.is_empty()) {
+            return name;
+        }
+        let name = self.text("Name").unwrap_or_default();
+        wifi::Value::from_slice(name.as_bytes()).unwrap_or_default()
+    }
+
+    fn security(&self) -> Result<Security, &'static str> {
+        let stored = self.group.rsplit_once('_').map_or("", |(_, last)| last);
+        let stored = if self.part(0).is_empty() { "" } else { stored };
+        let security = self.raw("Security").unwrap_or(stored);
+        let has_key = self.raw("Passphrase").is_some();
+        match security {
+            "ieee8021x" => return self.login(),
+            _ if self.raw("EAP").is_some() => return self.login(),
+            "wep" => return Err(wifi::WEP),
+            // Without a word about protection, having no key means to need none.
+            "none" | "" if !has_key => return Ok(Security::Open),
+            _ if !has_key => return Err(wifi::NO_KEY),
+            _ => {}
+        }
+        let key = self.text("Passphrase").ok_or(wifi::BAD_KEY)?;
+        match security {
+            "sae" => Ok(Security::Sae(key)),
+            _ => wifi::key(&key).map(Security::Psk),
+        }
+    }
+
+    fn login(&self) -> Result<Security, &'static str> {
+        if ["CACertFile", "ClientCertFile", "PrivateKeyFile"]
+            .iter()
+            .any(|key| self.raw(key).is_some())
+        {
+            return Err(wifi::CERTIFICATES);
+        }
+        let too_long = "its user name or its password is longer than 128 bytes";
+        let password = match self.raw("Passphrase") {
+            Some(_) => Some(self.text("Passphrase").ok_or(too_long)?),
+            None => None,
+        };
+        let login = Login {
+            methods: Text::from(self.raw("EAP").unwrap_or_default()),
+            identity: self.text("Identity").ok_or(too_long)?,
+            anonymous_identity: self.text("AnonymousIdentity").ok_or(too_long)?,
+            password,
+            phase2: Text::from(self.raw("Phase2").unwrap_or_default()),
+        };
+        login.check()
+    }
+
+    fn wifi(&self, found: &mut Findings) {
+        // Seen by connman, and never chosen by anybody.
+        if self.raw("Favorite").is_some_and(|value| !ini::is_true(value)) {
+            return;
+        }
+        let name = self.ssid();
+        let shown = wifi::shown(&name);
+        let Some(ssid) = wifi::ssid(&name) else {
+            return found(Finding::Doubtful(shown, "it has no valid name: 1 to 32 bytes"));
+        };
+        let security = match self.security() {
+            Ok(security) => security,
+            Err(why) => return found(Finding::Lost(shown, why)),
+        };
+        let is_login = matches!(security, Security::Enterprise(_));
+        let mut wifi = Wifi::new(ssid, security);
+        wifi.hidden = self.raw("Hidden").is_some_and(ini::is_true);
+        wifi.autoconnect = self.raw("AutoConnect").is_none_or(ini::is_true);
+        let is_whole = self.addresses(&mut wifi.ipv4, &mut wifi.ipv6);
+        found(Finding::Wifi(wifi));
+        if !is_whole {
+            let why = "its fixed address cannot be read: DHCP is used";
+            found(Finding::Doubtful(shown.clone(), why));
+        }
+        if is_login && SERVER_NAMES.iter().any(|key| self.raw(key).is_some()) {
+            found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
+        }
+        if self.raw("MAC").is_some() || self.raw("Interface").is_some() {
+            let why = "it is no longer bound to one of the device's interfaces";
+            found(Finding::Doubtful(shown, why));
+        }
+    }
+
+    fn wired(&self, found: &mut Findings) {
+        let mut wired = Wired::default();
+        let is_whole = self.addresses(&mut wired.ipv4, &mut wired.ipv6);
+        let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
+        wired.interface = wifi::whole(device).unwrap_or_default();
+        wired.mac = match self.raw("MAC") {
+            Some(mac) => wifi::whole(mac).unwrap_or_default(),
+            None => colons(self.part(1)),
+        };
+        let mut search = Text::default();
+        for key in ["SearchDomains", "Domains", "Domain"] {
+            let list = self.raw(key).unwrap_or_default();
+            for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
+                let gap = if search.is_empty() { "" } else { " " };
+                search = crate::text!("{}{}{}", search, gap, domain);
+            }
+        }
+        wired.search = search;
+        let name = if wired.interface.is_empty() { self.group } else { device };
+        if !is_whole {
+            let why = "its fixed address cannot be read: DHCP is used";
+            found(Finding::Doubtful(Text::from(name), why));
+        }
+        let plain = Wired {
+            interface: wired.interface.clone(),
+            mac: wired.mac.clone(),
+            ..Wired::default()
+        };
+        if wired != plain {
+            found(Finding::Wired(wired));
+        }
+    }
+
+    /// Both families of addresses; false when something is set that cannot be read.
+    fn addresses(&self, ipv4: &mut Family, ipv6: &mut Family) -> bool {
+        let mut is_whole = true;
+        for (version, family) in [(4, &mut *ipv4), (6, &mut *ipv6)] {
+            let provisioned = if version == 4 { "IPv4" } else { "IPv6" };
+            let [method, local, length, gateway] = STORED[usize::from(version == 6)];
+            is_whole &= match (self.raw(provisioned), self.raw(method)) {
+                (Some(value), _) => set_provisioned(family, version, value),
+                (None, Some("off")) => {
+                    family.method = Method::Disabled;
+                    true
+                }
+                (None, Some("manual" | "fixed")) => {
+                    let length = self.raw(length).and_then(|text| wifi::prefix(text, version));
+                    let at = self.raw(local).unwrap_or_default();
+                    let gateway = self.raw(gateway).unwrap_or_default();
+                    wifi::set_address(family, version, at, length, gateway)
+                }
+                _ => true,
+            };
+        }
+        wifi::add_name_servers(ipv4, ipv6, self.raw("Nameservers").unwrap_or_default());
+        is_whole
+    }
+}
+
+/// Sets a family from `off`, `dhcp`, `auto` or `ADDRESS/MASK/ROUTER`; false when it is none of them.
+fn set_provisioned(family: &mut Family, version: u8, value: &str) -> bool {
+    match value {
+        "off" => {
+            family.method = Method::Disabled;
+            true
+        }
+        "dhcp" | "auto" => true,
+        _ => {
+            let mut parts = value.splitn(3, '/');
+            let at = parts.next().unwrap_or_default();
+            let length = parts.next().and_then(|text| wifi::prefix(text, version));
+            wifi::set_address(family, version, at, length, parts.next().unwrap_or_default())
+        }
+    }
+}
+
+/// The twelve digits of a hardware address with colons between them; empty when they are not that.
+fn colons(digits: &str) -> Text<17> {
+    let bytes = wifi::hex(digits.as_bytes()).unwrap_or_default();
+    let [a, b, c, d, e, f] = digits.as_bytes().as_chunks::<2>().0 else {
+        return Text::new();
+    };
+    let pair = |pair| core::str::from_utf8(pair).unwrap_or_default();
+    match bytes.len() {
+        6 => {
+            crate::text!("{}:{}:{}:{}:{}:{}", pair(a), pair(b), pair(c), pair(d), pair(e), pair(f))
+        }
+        _ => Text::new(),
+    }
+}

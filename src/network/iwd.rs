@@ -1,0 +1,289 @@
+//! iwd's files, one for each Wi-Fi, named after it (iwd.network(5)).
+//!
+//! Opens no file.
+
+use super::ini::{self, Line};
+use super::wifi::{self, Login};
+use super::{Finding, Findings, Method, Security, Wifi};
+use crate::text::Text;
+
+/// The keys that are looked at, with their groups.
+const KEYS: [(&str, &str); 36] = [
+    ("Security", "Passphrase"),
+    ("Security", "PreSharedKey"),
+    ("Security", "PasswordIdentifier"),
+    ("Security", "EncryptedSecurity"),
+    ("Security", "EAP-Method"),
+    ("Security", "EAP-Identity"),
+    ("Security", "EAP-Password"),
+    ("Security", "EAP-Password-Hash"),
+    ("Security", "EAP-PEAP-CACert"),
+    ("Security", "EAP-PEAP-ServerDomainMask"),
+    ("Security", "EAP-PEAP-Phase2-Method"),
+    ("Security", "EAP-PEAP-Phase2-Identity"),
+    ("Security", "EAP-PEAP-Phase2-Password"),
+    ("Security", "EAP-PEAP-Phase2-Password-Hash"),
+    ("Security", "EAP-TTLS-CACert"),
+    ("Security", "EAP-TTLS-ServerDomainMask"),
+    ("Security", "EAP-TTLS-Phase2-Method"),
+    ("Security", "EAP-TTLS-Phase2-Identity"),
+    ("Security", "EAP-TTLS-Phase2-Password"),
+    ("Security", "EAP-TTLS-Phase2-Password-Hash"),
+    ("Security", "EAP-TLS-ClientCert"),
+    ("Security", "EAP-TLS-ClientKeyBundle"),
+    ("Settings", "AutoConnect"),
+    // As older versions wrote it.
+    ("Settings", "Autoconnect"),
+    ("Settings", "Hidden"),
+    ("Settings", "AddressOverride"),
+    ("Settings", "DisabledTransitionModes"),
+    ("IPv4", "Address"),
+    ("IPv4", "Netmask"),
+    ("IPv4", "Gateway"),
+    ("IPv4", "DNS"),
+    ("IPv6", "Enabled"),
+    ("IPv6", "Address"),
+    ("IPv6", "Gateway"),
+    ("IPv6", "DNS"),
+    ("Security", "EAP-TLS-CACert"),
+];
+
+/// The keys of a login through a tunnel.
+struct Tunnel {
+    certificate: &'static str,
+    server: &'static str,
+    method: &'static str,
+    identity: &'static str,
+    password: &'static str,
+    hash: &'static str,
+}
+
+const PEAP: Tunnel = Tunnel {
+    certificate: "EAP-PEAP-CACert",
+    server: "EAP-PEAP-ServerDomainMask",
+    method: "EAP-PEAP-Phase2-Method",
+    identity: "EAP-PEAP-Phase2-Identity",
+    password: "EAP-PEAP-Phase2-Password",
+    hash: "EAP-PEAP-Phase2-Password-Hash",
+};
+const TTLS: Tunnel = Tunnel {
+    certificate: "EAP-TTLS-CACert",
+    server: "EAP-TTLS-ServerDomainMask",
+    method: "EAP-TTLS-Phase2-Method",
+    identity: "EAP-TTLS-Phase2-Identity",
+    password: "EAP-TTLS-Phase2-Password",
+    hash: "EAP-TTLS-Phase2-Password-Hash",
+};
+
+/// The values of a file, as they are written.
+#[derive(Default)]
+struct Profile<'a> {
+    values: heapless::Vec<((&'static str, &'static str), &'a str), { KEYS.len() }>,
+}
+
+/// True when a file of this name is a network's.
+pub fn is_network(name: &str) -> bool {
+    let protection = name.rsplit_once('.').map(|(_, protection)| protection);
+    matches!(protection, Some("open" | "psk" | "8021x" | "wep"))
+}
+
+/// Reads the file of that name (`SSID.psk` or `=HEX.psk`, likewise `.open` and `.8021x`); other names say nothing.
+pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
+    let Some((encoded, protection)) = name.rsplit_once('.').filter(|_| is_network(name)) else {
+        return;
+    };
+    let ssid = match encoded.strip_prefix('=') {
+        Some(digits) => wifi::hex(digits.as_bytes()).unwrap_or_default(),
+        None => wifi::Value::from_slice(encoded.as_bytes()).unwrap_or_default(),
+    };
+    let shown = wifi::shown(&ssid);
+    let Some(ssid) = wifi::ssid(&ssid) else {
+        return found(Finding::Doubtful(shown, "its file is not named after a Wi-Fi"));
+    };
+    let profile = Profile::read(bytes);
+    let security = match profile.security(protection) {
+        Ok(security) => security,
+        Err(why) => return found(Finding::Lost(shown, why)),
+    };
+    let is_login = matches!(security, Security::Enterprise(_));
+    let mut wifi = Wifi::new(ssid, security);
+    let is_whole = profile.settings(&mut wifi);
+    found(Finding::Wifi(wifi));
+    if !is_whole {
+        let why = "its fixed address cannot be read: DHCP is used";
+        found(Finding::Doubtful(shown.clone(), why));
+    }
+    if is_login && [PEAP.server, TTLS.server].iter().any(|key| profile.security_key(key).is_some())
+    {
+        found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
+    }
+    if profile.raw("Settings", "AddressOverride").is_some() {
+        let why = "the hardware address that is set for it is not carried over";
+        found(Finding::Doubtful(shown, why));
+    }
+}
+
+impl<'a> Profile<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        let mut profile = Self::default();
+        let mut group = "";
+        for line in ini::lines(bytes) {
+            match line {
+                // A certificate in the file; it does not end the group around it.
+                Line::Group(name) if name.starts_with('@') => {}
+                Line::Group(name) => group = name,
+                Line::Entry(key, value) => profile.set(group, key, value),
+                Line::Bad => {}
+            }
+        }
+        profile
+    }
+
+    fn set(&mut self, group: &str, key: &str, value: &'a str) {
+        if let Some(place) = KEYS.iter().find(|place| **place == (group, key)) {
+            self.values.retain(|(known, _)| known != place);
+            // One place for each key.
+            let _ = self.values.push((*place, value));
+        }
+    }
+
+    fn raw(&self, group: &str, key: &str) -> Option<&'a str> {
+        let (_, value) = self.values.iter().find(|(known, _)| *known == (group, key))?;
+        Some(*value).filter(|value| !value.is_empty())
+    }
+
+    fn security_key(&self, key: &str) -> Option<&'a str> {
+        self.raw("Security", key)
+    }
+
+    fn is_switched_off(&self, mode: &str) -> bool {
+        let list = self.raw("Settings", "DisabledTransitionModes").unwrap_or_default();
+        list.split(',').any(|item| item.trim() == mode)
+    }
+
+    fn security(&self, protection: &str) -> Result<Security, &'static str> {
+        if self.security_key("EncryptedSecurity").is_some() {
+            return Err("its settings are encrypted");
+        }
+        match protection {
+            "open" if self.is_switched_off("open") => Ok(Security::Owe),
+            "open" => Ok(Security::Open),
+            "psk" => self.key(),
+            "8021x" => self.login(),
+            _ => Err(wifi::WEP),
+        }
+    }
+
+    fn key(&self) -> Result<Security, &'static str> {
+        let only_sae = self.is_switched_off("personal");
+        if self.security_key("PasswordIdentifier").is_some() {
+            return Err("its password has an identifier, which the new OS cannot send");
+        }
+        match (self.security_key("Passphrase"), self.security_key("PreSharedKey")) {
+            (Some(passphrase), _) => {
+                let passphrase = ini::text(passphrase).ok_or(wifi::BAD_KEY)?;
+                match wifi::key(&passphrase) {
+                    // A raw key is kept as PreSharedKey.
+                    Ok(key) if key.len() < 64 && only_sae => Ok(Security::Sae(passphrase)),
+                    Ok(key) if key.len() < 64 => Ok(Security::Psk(key)),
+                    _ => Err(wifi::BAD_KEY),
+                }
+            }
+            (None, Some(key)) if !only_sae && key.trim_end().len() == 64 => {
+                wifi::key(key.trim_end()).map(Security::Psk)
+            }
+            (None, Some(_)) => Err(wifi::BAD_KEY),
+            // For WPA3 iwd keeps points on a curve (SAE-PT-Group19) that only it can use.
+            (None, None) => Err(wifi::NO_KEY),
+        }
+    }
+
+    fn login(&self) -> Result<Security, &'static str> {
+        let method = self.security_key("EAP-Method").unwrap_or_default().trim_end();
+        let tunnel = match method {
+            _ if method.eq_ignore_ascii_case("PEAP") => &PEAP,
+            _ if method.eq_ignore_ascii_case("TTLS") => &TTLS,
+            _ => return self.plain_login(method),
+        };
+        if self.security_key(tunnel.certificate).is_some() {
+            return Err(wifi::CERTIFICATES);
+        }
+        if self.security_key(tunnel.hash).is_some() && self.security_key(tunnel.password).is_none()
+        {
+            return Err(wifi::HASHED);
+        }
+        let outer = self.text("EAP-Identity")?;
+        let inner = self.text(tunnel.identity)?;
+        let (identity, anonymous_identity) =
+            if inner.is_empty() { (outer, Text::new()) } else { (inner, outer) };
+        let phase2 = self.security_key(tunnel.method).unwrap_or_default().trim_end();
+        let login = Login {
+            methods: Text::from(method),
+            identity,
+            anonymous_identity,
+            password: self.password(tunnel.password)?,
+            phase2: match phase2.strip_prefix("Tunneled-") {
+                Some(phase2) => Text::from(phase2),
+                None if phase2.is_empty() => Text::new(),
+                None => crate::text!("eap-{}", phase2),
+            },
+        };
+        login.check()
+    }
+
+    /// A login without a tunnel.
+    fn plain_login(&self, method: &str) -> Result<Security, &'static str> {
+        let certificates = ["EAP-TLS-ClientCert", "EAP-TLS-ClientKeyBundle", "EAP-TLS-CACert"];
+        if certificates.iter().any(|key| self.security_key(key).is_some()) {
+            return Err(wifi::CERTIFICATES);
+        }
+        if self.security_key("EAP-Password-Hash").is_some()
+            && self.security_key("EAP-Password").is_none()
+        {
+            return Err(wifi::HASHED);
+        }
+        let login = Login {
+            methods: Text::from(method),
+            identity: self.text("EAP-Identity")?,
+            password: self.password("EAP-Password")?,
+            ..Login::default()
+        };
+        login.check()
+    }
+
+    fn text(&self, key: &str) -> Result<Text<128>, &'static str> {
+        let too_long = "its user name or its password is longer than 128 bytes";
+        ini::text(self.security_key(key).unwrap_or_default()).ok_or(too_long)
+    }
+
+    fn password(&self, key: &str) -> Result<Option<Text<128>>, &'static str> {
+        self.text(key).map(|text| Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// Takes over what is not protection; false when a fixed address cannot be read.
+    fn settings(&self, wifi: &mut Wifi) -> bool {
+        let flag = |key| self.raw("Settings", key).map(ini::is_true);
+        wifi.hidden = flag("Hidden").unwrap_or(false);
+        wifi.autoconnect = flag("AutoConnect").or(flag("Autoconnect")).unwrap_or(true);
+        let get = |group, key| self.raw(group, key).unwrap_or_default();
+        let mut is_whole = true;
+        if let Some(at) = self.raw("IPv4", "Address") {
+            let (at, slash) = at.split_once('/').unwrap_or((at, ""));
+            let mask = self.raw("IPv4", "Netmask").unwrap_or("24");
+            let length = wifi::prefix(if slash.is_empty() { mask } else { slash }, 4);
+            is_whole &= wifi::set_address(&mut wifi.ipv4, 4, at, length, get("IPv4", "Gateway"));
+        }
+        if let Some(at) = self.raw("IPv6", "Address") {
+            let (at, slash) = at.split_once('/').unwrap_or((at, "128"));
+            let gateway = get("IPv6", "Gateway");
+            is_whole &= wifi::set_address(&mut wifi.ipv6, 6, at, wifi::prefix(slash, 6), gateway);
+        }
+        if self.raw("IPv6", "Enabled").is_some_and(|value| !ini::is_true(value)) {
+            wifi.ipv6.method = Method::Disabled;
+        }
+        for group in ["IPv4", "IPv6"] {
+            wifi::add_name_servers(&mut wifi.ipv4, &mut wifi.ipv6, get(group, "DNS"));
+        }
+        is_whole
+    }
+}

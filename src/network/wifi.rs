@@ -1,0 +1,252 @@
+//! What the readers of Wi-Fi settings have in common: names, keys, logins, addresses.
+//!
+//! A password that does not fit, or that the new OS could not use, is a reason to give up a network: it is never cut
+//! and never left out.
+
+use super::{Address, Enterprise, Family, Method, Prefixed, Security, Ssid};
+use crate::text::{Text, printable};
+use core::net::IpAddr;
+
+/// A name or a secret as bytes.
+pub type Value = heapless::Vec<u8, 128>;
+
+/// Why a key is not carried over.
+pub const BAD_KEY: &str =
+    "its key is neither a passphrase of 8 to 63 characters nor 64 hexadecimal digits";
+/// Why a network with an unknown password is not carried over.
+pub const NO_KEY: &str = "its key is not in the settings";
+/// Why 802.1X with certificates is not carried over.
+pub const CERTIFICATES: &str = "its login uses certificate files, which are not carried over";
+/// Why a WEP network is not carried over.
+pub const WEP: &str = "it is protected by WEP, which the new OS does not support";
+/// Why a hashed password is not carried over.
+pub const HASHED: &str = "only a hash of its password is in the settings";
+/// Why a password that is kept elsewhere is not carried over.
+pub const ELSEWHERE: &str = "its password is kept outside of the settings";
+/// What is said when a check of the server's name is left out.
+pub const SERVER_NAME: &str = "the check of the login server's name is not carried over";
+
+/// The methods of EAP that need no more than a user name and a password, as NetworkManager spells them. MD5, GTC and
+/// MSCHAPV2 alone make no keys for a Wi-Fi (RFC 4017, 2.2), FAST needs a file of its own.
+const METHODS: [&str; 4] = ["peap", "ttls", "pwd", "leap"];
+
+/// What NetworkManager takes as `phase2-auth` (nm-settings-nmcli(5)).
+const TUNNELLED: [&str; 7] = ["pap", "chap", "mschap", "mschapv2", "gtc", "otp", "md5"];
+
+/// What NetworkManager takes as `phase2-autheap`.
+const TUNNELLED_EAP: [&str; 4] = ["md5", "mschapv2", "otp", "gtc"];
+
+/// A login as it was read, undecided.
+#[derive(Default)]
+pub struct Login {
+    /// Methods of EAP, separated by blanks, of any case; the first usable one is taken.
+    pub methods: Text<64>,
+    /// Who logs in; nothing when it is not said.
+    pub identity: Text<128>,
+    /// Who is named outside the tunnel.
+    pub anonymous_identity: Text<128>,
+    /// The password; nothing when it is not said.
+    pub password: Option<Text<128>>,
+    /// The method inside the tunnel, of any case, with `eap-` in front when it is EAP inside TTLS.
+    pub phase2: Text<32>,
+}
+
+impl Login {
+    /// The login in NetworkManager's terms, or why it cannot be.
+    pub fn check(&self) -> Result<Security, &'static str> {
+        let mut methods = self.methods.split_ascii_whitespace();
+        let method = methods
+            .find_map(|method| known(&METHODS, method))
+            .ok_or("its EAP method is not named or needs more than a user name and a password")?;
+        if self.identity.is_empty() {
+            return Err("its user name is not in the settings");
+        }
+        let password = self.password.clone().ok_or("its password is not in the settings")?;
+        Ok(Security::Enterprise(Enterprise {
+            method: Text::from(method),
+            identity: self.identity.clone(),
+            anonymous_identity: self.anonymous_identity.clone(),
+            password,
+            phase2: inner(method, &self.phase2)?,
+        }))
+    }
+}
+
+/// The method inside a tunnel. NetworkManager wants one for PEAP and TTLS; where the old OS was told none, MSCHAPv2
+/// is what its negotiation ends with nearly everywhere.
+fn inner(method: &str, phase2: &str) -> Result<Text<16>, &'static str> {
+    if !matches!(method, "peap" | "ttls") {
+        return Ok(Text::new());
+    }
+    let is_eap = phase2.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("eap-"));
+    let bare = if is_eap { phase2.get(4..).unwrap_or_default() } else { phase2 };
+    let unknown = "the method inside its login's tunnel is not one that the new OS has";
+    match (bare.is_empty(), method, is_eap) {
+        (true, "ttls", _) => Ok(Text::from("eap-mschapv2")),
+        (true, _, _) => Ok(Text::from("mschapv2")),
+        // Everything inside PEAP is EAP: no need to say so.
+        (false, "ttls", true) => {
+            let name = known(&TUNNELLED_EAP, bare).ok_or(unknown)?;
+            Ok(crate::text!("eap-{}", name))
+        }
+        (false, _, _) => known(&TUNNELLED, bare).map(Text::from).ok_or(unknown),
+    }
+}
+
+/// The entry of a list of lower-case names that `name` is, whatever its case.
+fn known(names: &[&'static str], name: &str) -> Option<&'static str> {
+    names.iter().copied().find(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// The name of a Wi-Fi, when these bytes are one.
+pub fn ssid(bytes: &[u8]) -> Option<Ssid> {
+    Ssid::from_slice(bytes).ok().filter(|ssid| !ssid.is_empty())
+}
+
+/// A name as it is shown.
+pub fn shown(ssid: &[u8]) -> Text<64> {
+    match ssid.is_empty() {
+        true => Text::from("a Wi-Fi without a name"),
+        false => printable(ssid),
+    }
+}
+
+/// The whole text, or nothing when it does not fit: secrets are not cut.
+pub fn whole<const N: usize>(text: &str) -> Option<Text<N>> {
+    (text.len() <= N).then(|| Text::from(text))
+}
+
+/// A text of these bytes, or nothing when they are not UTF-8 without control characters, or too many. NetworkManager
+/// reads UTF-8 only.
+pub fn text_of(bytes: &[u8]) -> Option<Text<128>> {
+    let text = core::str::from_utf8(bytes).ok()?;
+    whole(text).filter(|text| !text.chars().any(char::is_control))
+}
+
+/// A key of WPA: a passphrase, or the key itself in hexadecimal digits (IEEE 802.11, J.4).
+pub fn key(text: &str) -> Result<Text<64>, &'static str> {
+    let is_raw = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_passphrase = (8..64).contains(&text.len()) && !text.chars().any(char::is_control);
+    match is_raw || is_passphrase {
+        true => whole(text).ok_or(BAD_KEY),
+        false => Err(BAD_KEY),
+    }
+}
+
+/// The bytes of a string of hexadecimal digits, or nothing when it is not one or too long.
+pub fn hex(digits: &[u8]) -> Option<Value> {
+    let mut value = Value::new();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    for [high, low] in pairs {
+        value.push(digit(*high)? << 4 | digit(*low)?).ok()?;
+    }
+    rest.is_empty().then_some(value)
+}
+
+/// The value of a hexadecimal digit.
+pub fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// An address, when it is one of the wanted version of IP.
+pub fn address(text: &str, version: u8) -> Option<Address> {
+    let text = text.trim();
+    let fits = match text.parse::<IpAddr>().ok()? {
+        IpAddr::V4(_) => version == 4,
+        IpAddr::V6(_) => version == 6,
+    };
+    if fits { whole(text) } else { None }
+}
+
+/// A prefix length from its number or, for IPv4, from a mask (255.255.255.0 is 24).
+pub fn prefix(text: &str, version: u8) -> Option<u8> {
+    let text = text.trim();
+    let longest = if version == 4 { 32 } else { 128 };
+    if let Ok(length) = text.parse::<u8>() {
+        return (length <= longest).then_some(length);
+    }
+    let Ok(IpAddr::V4(mask)) = text.parse() else {
+        return None;
+    };
+    let (mask, ones) = (mask.to_bits(), mask.to_bits().leading_ones());
+    (mask.count_ones() == ones && version == 4).then_some(u8::try_from(ones).ok()?)
+}
+
+/// Sets a fixed address; false when something of it is not an address.
+pub fn set_address(
+    family: &mut Family,
+    version: u8,
+    at: &str,
+    length: Option<u8>,
+    gateway: &str,
+) -> bool {
+    let (Some(at), Some(length)) = (address(at, version), length) else {
+        return false;
+    };
+    family.method = Method::Manual;
+    family.addresses.clear();
+    let is_whole = family.addresses.push(Prefixed { address: at, prefix: length }).is_ok();
+    family.gateway = address(gateway, version).unwrap_or_default();
+    is_whole && (gateway.trim().is_empty() || !family.gateway.is_empty())
+}
+
+/// Adds name servers, separated by anything that is in no address; each goes to its version of IP.
+pub fn add_name_servers(ipv4: &mut Family, ipv6: &mut Family, servers: &str) {
+    for server in servers.split([',', ';', ' ', '\t']).filter(|server| !server.is_empty()) {
+        // Four of each are more than the resolver looks at (resolv.conf(5): MAXNS is 3).
+        if let Some(server) = address(server, 4) {
+            let _ = ipv4.dns.push(server);
+        } else if let Some(server) = address(server, 6) {
+            let _ = ipv6.dns.push(server);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        assert!(key("12345678").is_ok() && key(&"a".repeat(63)).is_ok());
+        assert!(key(&"0aF9".repeat(16)).is_ok());
+        for bad in ["1234567", &"g".repeat(64), &"a".repeat(65), "1234567\n", ""] {
+            assert_eq!(key(bad), Err(BAD_KEY));
+        }
+    }
+
+    #[test]
+    fn prefixes_and_masks() {
+        assert_eq!(prefix("24", 4), Some(24));
+        assert_eq!(prefix("255.255.255.128", 4), Some(25));
+        assert_eq!(prefix("0.0.0.0", 4), Some(0));
+        assert_eq!(prefix("255.0.255.0", 4), None);
+        assert_eq!(prefix("33", 4), None);
+        assert_eq!(prefix("128", 6), Some(128));
+        assert_eq!(prefix("255.255.255.0", 6), None);
+    }
+
+    #[test]
+    fn a_tunnel_has_a_method_that_network_manager_knows() {
+        assert_eq!(&*inner("peap", "").unwrap(), "mschapv2");
+        assert_eq!(&*inner("ttls", "").unwrap(), "eap-mschapv2");
+        assert_eq!(&*inner("ttls", "PAP").unwrap(), "pap");
+        assert_eq!(&*inner("ttls", "EAP-GTC").unwrap(), "eap-gtc");
+        assert_eq!(&*inner("peap", "EAP-MSCHAPV2").unwrap(), "mschapv2");
+        assert_eq!(&*inner("pwd", "x").unwrap(), "");
+        assert!(inner("ttls", "eap-pap").is_err() && inner("peap", "tls").is_err());
+        assert!(inner("peap", "é€").is_err());
+    }
+
+    #[test]
+    fn hexadecimal_digits() {
+        assert_eq!(hex(b"00fF").unwrap().as_slice(), &[0, 255]);
+        assert!(hex(b"0").is_none() && hex(b"0g").is_none() && hex(&[b'0'; 258]).is_none());
+    }
+
+    #[test]
+    fn a_long_password_is_given_up_and_not_cut() {
+        assert!(text_of(&[b'a'; 128]).is_some() && text_of(&[b'a'; 129]).is_none());
+        assert!(text_of(b"\xff").is_none() && text_of(b"a\nb").is_none());
+    }
+}
