@@ -326,11 +326,9 @@ fn wifi(stanza: &Stanza) -> Finding {
     let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes");
     match ssid.and_then(|ssid| Ok((ssid, security?))) {
         Ok((ssid, security)) => Finding::Wifi(Wifi {
-            ssid,
-            security,
             hidden: stanza.hidden,
             priority: stanza.priority,
-            autoconnect: true,
+            ..Wifi::new(ssid, security)
         }),
         Err(why) => Finding::Lost(printable(stanza.ssid), why),
     }
