@@ -37,6 +37,7 @@ pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
 
 fn show_wifi(shown: &mut String, wifi: &Wifi) {
     let security = match &wifi.security {
+        Security::Owe => "owe".into(),
         Security::Open => "open".to_string(),
         Security::Psk(key) => format!("psk={}", key.as_str()),
         Security::Sae(key) => format!("sae={}", key.as_str()),

@@ -257,7 +257,7 @@ mod tests {
         );
         let shown = page(Form::Json);
         assert_eq!(shown, wanted);
-        crate::balena::json::check_object(shown.as_bytes(), |_| {}).unwrap();
+        crate::balena::json::check_object(shown.as_bytes(), &mut |_| {}).unwrap();
     }
 
     #[test]
