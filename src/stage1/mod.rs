@@ -10,6 +10,7 @@ mod examination;
 mod facts;
 mod furnishings;
 mod handover;
+pub mod identity;
 mod logs;
 mod origin;
 mod page;

@@ -1,0 +1,691 @@
+//! What the running device is: board, operating system, CPU, firmware, name; and whether the new OS is made for it.
+//!
+//! Reads only. What the names mean is in `balena::devices` and `balena::systems`.
+
+use crate::balena::devices::{self, Architecture, Board, Processor};
+use crate::balena::layout::Layout;
+use crate::balena::{config, systems};
+use crate::error::Error;
+use crate::files;
+use crate::text::{PathText, Text};
+use core::ops::ControlFlow;
+use ufmt::uWrite;
+
+/// The folder of the EFI variables, each a file of NAME-VENDOR (Documentation/filesystems/efivarfs.rst in Linux).
+const VARIABLES: &str = "sys/firmware/efi/efivars";
+/// The vendor of the variables that the UEFI specification defines (section 3.3).
+const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// What `/proc/cpuinfo` says of the first CPU fits into this, in bytes.
+const CPUINFO_LENGTH: usize = 8 * 1024;
+
+/// Whether the firmware starts only what is signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SecureBoot {
+    /// It starts anything; also where there is no EFI.
+    Off,
+    /// It starts only what is signed with a key of its own.
+    On,
+    /// The variables cannot be read.
+    Unknown,
+}
+
+/// What the running device is.
+pub struct Identity {
+    /// What the device calls itself; empty when it does not.
+    pub model: Text<128>,
+    /// The board in balena's table.
+    pub board: Option<&'static Board>,
+    /// The operating system.
+    pub system: systems::System,
+    /// The kind of processor.
+    pub processor: Processor,
+    /// What the kernel is made for, as uname(2) has it: `x86_64`, `aarch64`, `armv7l`.
+    pub machine: Text<16>,
+    /// True when the CPU runs 64-bit code, whatever the kernel does.
+    pub runs_64_bit: bool,
+    /// True when the device was started through EFI.
+    pub efi: bool,
+    /// Whether the firmware starts only what is signed.
+    pub secure_boot: SecureBoot,
+    /// The device's name; empty when it has none of its own.
+    pub hostname: Text<64>,
+}
+
+/// Looks at the device. `root` is empty, but for tests: there it is the folder that has the `proc`, `sys` and `etc` of
+/// a device. What is not there is left empty; only a `root` that is too long for a path is an error.
+pub fn gather(root: &str) -> Result<Identity, Error> {
+    let names = rustix::system::uname();
+    let text = |name: &core::ffi::CStr| crate::text::printable::<64>(name.to_bytes());
+    gather_on(root, &text(names.machine()), &text(names.nodename()))
+}
+
+fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Error> {
+    let at = |path: &str| crate::path!("{}/{}", root, path);
+    let processor = processor(machine);
+    let mut buffer = [0; CPUINFO_LENGTH];
+    let cpuinfo = files::read_text(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
+    let runs_64_bit = runs_64_bit(processor, machine, cpuinfo);
+    let efi = files::exists(&at("sys/firmware/efi")?);
+    let mut compatible = [0; 512];
+    let compatible =
+        files::read(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
+    let mut model = first_string(&at("proc/device-tree/model")?);
+    let has_tree = !model.is_empty();
+    if !has_tree {
+        model = first_string(&at("sys/class/dmi/id/product_name")?);
+    }
+    let board = devices::board(&model, compatible, processor, runs_64_bit, efi);
+    if !has_tree {
+        model = with_vendor(&first_string(&at("sys/class/dmi/id/sys_vendor")?), &model);
+    }
+    Ok(Identity {
+        model,
+        board,
+        system: system([at("etc/os-release")?, at("usr/lib/os-release")?]),
+        processor,
+        machine: Text::from(machine),
+        runs_64_bit,
+        efi,
+        secure_boot: if efi { secure_boot(&at(VARIABLES)?)? } else { SecureBoot::Off },
+        hostname: hostname(&at("etc/hostname")?, node_name),
+    })
+}
+
+/// The first string of a file: up to a NUL (device tree) or the end of a line; empty when there is none.
+fn first_string(path: &str) -> Text<128> {
+    let mut buffer = [0; 256];
+    let bytes = files::read(path, &mut buffer).unwrap_or_default();
+    let mut strings = bytes.split(|byte| matches!(byte, 0 | b'\n'));
+    crate::text::printable(strings.next().unwrap_or_default().trim_ascii())
+}
+
+/// A product with its vendor's name, for those that do not begin with it.
+fn with_vendor(vendor: &str, product: &str) -> Text<128> {
+    match vendor.split(' ').next().is_none_or(|word| product.starts_with(word)) {
+        true => Text::from(product),
+        false => crate::text!("{} {}", vendor, product),
+    }
+}
+
+fn processor(machine: &str) -> Processor {
+    match machine {
+        "x86_64" | "i386" | "i486" | "i586" | "i686" => Processor::X86,
+        _ if machine.starts_with("arm") || machine.starts_with("aarch64") => Processor::Arm,
+        _ => Processor::Other,
+    }
+}
+
+/// Whether the CPU runs 64-bit code. A 64-bit kernel says so itself (`armv8l` is what a 32-bit program is told by one).
+/// Else an x86 CPU has the flag `lm`. A 32-bit ARM kernel calls every CPU from ARMv7 on "CPU architecture: 7"
+/// (`c_show` in arch/arm/kernel/setup.c), so only the part number tells.
+fn runs_64_bit(processor: Processor, machine: &str, cpuinfo: &str) -> bool {
+    let field = |name: &str| {
+        cpuinfo.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim())
+        })
+    };
+    let number = |name: &str| {
+        let digits = field(name)?.strip_prefix("0x")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    match processor {
+        Processor::X86 => {
+            machine == "x86_64"
+                || field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "lm"))
+        }
+        Processor::Arm => {
+            machine.starts_with("aarch64")
+                || machine.starts_with("armv8")
+                || is_64_bit_part(number("CPU implementer"), number("CPU part"))
+        }
+        Processor::Other => false,
+    }
+}
+
+/// ARM's own cores from ARMv8-A on are 0xd02 and up, but for the Cortex-A32 (0xd01), the Cortex-R52 (0xd13, 0xd16) and
+/// those without a memory management unit, which run no Linux (lscpu-arm.c in util-linux, cputype.h in arch/arm64).
+/// Cavium, Fujitsu, HiSilicon, APM and Ampere make 64-bit cores only, and so does NVIDIA.
+fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
+    match (implementer, part) {
+        (Some(0x41), Some(0xd13 | 0xd16)) => false,
+        (Some(0x41), Some(part)) => (0xd02..0x1000).contains(&part),
+        (Some(0x43 | 0x46 | 0x48 | 0x4e | 0x50 | 0xc0), _) => true,
+        _ => false,
+    }
+}
+
+/// The operating system, from the first of two places that has a file.
+fn system(places: [PathText; 2]) -> systems::System {
+    let mut buffer = [0; systems::MAX_LENGTH];
+    let found = places.iter().find(|path| files::exists(path));
+    let bytes = found.and_then(|path| files::read(path, &mut buffer).ok());
+    systems::System::parse(bytes.unwrap_or_default())
+}
+
+/// Secure boot is on when SecureBoot is 1 and the firmware is not in setup mode, in which it checks nothing (UEFI
+/// specification, section 3.3). A file of efivarfs has four bytes of attributes, then the value.
+fn secure_boot(folder: &str) -> Result<SecureBoot, Error> {
+    let value = |name: &str| -> Result<Option<u8>, Error> {
+        let mut buffer = [0; 8];
+        let path = crate::path!("{}/{}-{}", folder, name, GLOBAL)?;
+        Ok(files::read(&path, &mut buffer).ok().and_then(|bytes| bytes.get(4).copied()))
+    };
+    match (value("SecureBoot")?, value("SetupMode")?) {
+        (Some(1), Some(1)) => Ok(SecureBoot::Off),
+        (Some(1), _) => Ok(SecureBoot::On),
+        (Some(_), _) => Ok(SecureBoot::Off),
+        // Firmware that has variables, but not this one, does not know secure boot.
+        (None, _) => {
+            let mut has_variables = false;
+            // A folder that is not there has none.
+            let _ = files::for_each_entry(folder, &mut |_| {
+                has_variables = true;
+                ControlFlow::Break(())
+            });
+            Ok(if has_variables { SecureBoot::Off } else { SecureBoot::Unknown })
+        }
+    }
+}
+
+/// The name that was given to the device: hostname(5), else what the kernel has; not the one that every device has.
+fn hostname(path: &str, node_name: &str) -> Text<64> {
+    let mut buffer = [0; 512];
+    let text = files::read_text(path, &mut buffer).unwrap_or_default();
+    let given = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let name = given.unwrap_or(node_name);
+    match name {
+        "(none)" => Text::new(),
+        _ if name.split('.').next() == Some("localhost") => Text::new(),
+        _ => crate::text::printable(name.as_bytes()),
+    }
+}
+
+impl Identity {
+    /// True for balenaOS.
+    pub fn is_balena_os(&self) -> bool {
+        self.system.is_balena_os()
+    }
+
+    /// The name that the new OS can keep. One that is no host name for others is left out, with a warning.
+    pub fn kept_hostname(&self, warn: &mut dyn FnMut(&str)) -> Option<&str> {
+        let name = self.hostname.as_str();
+        match config::is_hostname(name) {
+            true => Some(name),
+            false if name.is_empty() => None,
+            false => {
+                let text: Text<200> =
+                    crate::text!("the name '{}' is no host name and is not kept", name);
+                warn(&text);
+                None
+            }
+        }
+    }
+
+    /// Logs what was found.
+    pub fn log(&self) {
+        crate::info!(
+            "this device: {} ({}), {} on {}, {}, {}",
+            shown(&self.model),
+            self.board.map_or("not in the table", |board| board.name),
+            shown(&self.system.name),
+            self.machine,
+            if self.runs_64_bit { "a 64-bit CPU" } else { "a 32-bit CPU" },
+            if self.efi { "EFI" } else { "no EFI" }
+        );
+    }
+}
+
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "unknown" } else { name }
+}
+
+/// What the user wants, as far as the device has a say in it.
+#[derive(Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// The device type in config.json.
+    pub device_type: &'a str,
+    /// `--change-dt-to`.
+    pub change_to: Option<&'a str>,
+    /// `--no-os-check`.
+    pub no_os_check: bool,
+    /// `--no-dt-check`.
+    pub no_dt_check: bool,
+}
+
+impl Wish<'_> {
+    /// The device type that counts.
+    pub fn effective(&self) -> &str {
+        self.change_to.unwrap_or(self.device_type)
+    }
+}
+
+/// Checks that this device can be taken over and run an OS of the wanted device type: before anything slow. What is
+/// only doubtful goes to `warn`.
+pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    check_secure_boot(identity, warn)?;
+    check_system(identity, wish, warn)?;
+    check_change(wish)?;
+    check_processor(identity, wish.effective())?;
+    check_board(identity, wish, warn)
+}
+
+/// A refusal, or with the option that turns the check off, a warning.
+fn refuse_unless(off: bool, error: Error, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    if !off {
+        return Err(error);
+    }
+    let text: Text<500> = crate::text!("{}", error);
+    warn(&text);
+    Ok(())
+}
+
+fn check_secure_boot(identity: &Identity, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    match identity.secure_boot {
+        SecureBoot::Off => Ok(()),
+        SecureBoot::On => Err(Error::refused("looking at", "the firmware", "secure boot is on")
+            .advice("the new OS would not start: turn it off in the setup of the firmware")),
+        SecureBoot::Unknown => {
+            warn("it cannot be told whether secure boot is on: efivarfs is not mounted");
+            Ok(())
+        }
+    }
+}
+
+fn check_system(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    if identity.system.is_known() {
+        return Ok(());
+    }
+    let name = shown(&identity.system.name);
+    let error = Error::refused("looking at the running system,", name, "it is not known to work");
+    match wish.no_os_check {
+        false => Err(error.advice("--no-os-check goes on all the same")),
+        true => refuse_unless(true, error, warn),
+    }
+}
+
+fn check_change(wish: &Wish) -> Result<(), Error> {
+    const DOING: &str = "reading the option --change-dt-to";
+    let Some(slug) = wish.change_to else {
+        return Ok(());
+    };
+    let slug: Text<80> = crate::text::printable(slug.as_bytes());
+    if !devices::is_slug(&slug) {
+        return Err(Error::usage(DOING, &slug, "device types are made of a-z, 0-9 and -"));
+    }
+    match devices::is_known(&slug) || wish.no_dt_check {
+        true => Ok(()),
+        false => Err(Error::refused(DOING, &slug, "no such device type is known")
+            .advice("--no-dt-check takes it as it is")),
+    }
+}
+
+/// What cannot run is refused whatever the options say.
+fn check_processor(identity: &Identity, slug: &str) -> Result<(), Error> {
+    let Some(architecture) = devices::architecture(slug) else {
+        return Ok(());
+    };
+    let wanted = match architecture {
+        Architecture::Amd64 => Processor::X86,
+        _ => Processor::Arm,
+    };
+    let why = match wanted == identity.processor {
+        false => "it is made for another kind of CPU",
+        true if architecture.is_64_bit() && !identity.runs_64_bit => {
+            "it needs a CPU that runs 64-bit code, and this one does not"
+        }
+        true => return Ok(()),
+    };
+    Err(Error::refused("looking at the device type", slug, why)
+        .advice("use a fleet, and a config.json, of a device type for this device"))
+}
+
+fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    let slug: Text<80> = crate::text::printable(wish.effective().as_bytes());
+    let why: Text<240> = match identity.board {
+        Some(board) if board.accepts(wish.effective()) => return Ok(()),
+        Some(board) => {
+            crate::text!("this is {}, which runs {}", board.name, listed(board.slugs))
+        }
+        None => crate::text!("the model of this device is not known: {}", shown(&identity.model)),
+    };
+    let error = Error::refused("looking at the device type", &slug, &why);
+    match wish.no_dt_check {
+        false => Err(error.advice(
+            "use a config.json for this device, or --change-dt-to; --no-dt-check goes on all the same",
+        )),
+        true => refuse_unless(true, error, warn),
+    }
+}
+
+/// Names with commas between them.
+fn listed(names: &[&str]) -> Text<120> {
+    Text::build(&mut |writer| {
+        names.iter().enumerate().try_for_each(|(place, name)| {
+            writer.write_str(if place == 0 { "" } else { ", " })?;
+            writer.write_str(name)
+        })
+    })
+}
+
+/// Checks that the image is one that can be written as it is, and that it is for the wanted device type.
+pub fn check_image(image: &Layout, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    const DOING: &str = "looking at";
+    const IMAGE: &str = "the image";
+    if image.is_flasher {
+        let why =
+            "it is a flasher: it starts from a USB stick to write the image inside it to the disk";
+        return Err(Error::refused(DOING, IMAGE, why).advice(
+            "use the raw image: download it with imageType=raw, or take /opt/*.balenaos-img out of its second partition",
+        ));
+    }
+    if image.device_type.is_empty() {
+        warn("the image does not say which device type it is for");
+        return Ok(());
+    }
+    let wanted = wish.effective();
+    if devices::is_same(&image.device_type, wanted) {
+        return Ok(());
+    }
+    let wanted: Text<80> = crate::text::printable(wanted.as_bytes());
+    let why: Text<200> = crate::text!("it is for {}, not for {}", image.device_type, wanted);
+    let error = Error::refused(DOING, IMAGE, &why);
+    match wish.no_dt_check {
+        false => {
+            Err(error
+                .advice("use an image for this device type; --no-dt-check goes on all the same"))
+        }
+        true => refuse_unless(true, error, warn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::FileSystem;
+
+    /// A folder with what the device of a fixture has in `/proc`, `/sys` and `/etc`, removed when done.
+    struct Tree(std::path::PathBuf);
+
+    impl Tree {
+        /// A fixture is a text: `== PATH` begins a file, `\\0` and `\\xNN` in its lines are bytes, and a `\\` at the end
+        /// of a line means that the line does not end there.
+        fn unpack(text: &str) -> Self {
+            static NUMBER: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            let name = format!("takeover-identity-{}-{number}", std::process::id());
+            let tree = Tree(std::env::temp_dir().join(name));
+            std::fs::create_dir_all(&tree.0).unwrap();
+            for file in text.split("== ").skip(1) {
+                let (path, content) = file.split_once('\n').unwrap();
+                let path = tree.0.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes_of(content)).unwrap();
+            }
+            tree
+        }
+
+        fn identity(&self, machine: &str) -> Identity {
+            let root = self.0.to_str().unwrap();
+            gather_on(root, machine, "node-name").unwrap()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn bytes_of(content: &str) -> Vec<u8> {
+        let content = content.replace("\\\n", "").replace("\\0", "\\x00");
+        let mut parts = content.split("\\x");
+        let mut bytes: Vec<u8> = parts.next().unwrap().into();
+        for part in parts {
+            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+            bytes.extend(part[2..].bytes());
+        }
+        bytes
+    }
+
+    fn fixture(name: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/devices/");
+        std::fs::read_to_string(format!("{folder}{name}.tree")).unwrap()
+    }
+
+    fn device(name: &str, machine: &str) -> Identity {
+        Tree::unpack(&fixture(name)).identity(machine)
+    }
+
+    /// What a check says, and the warnings, each behind "warning: ".
+    fn said(result: Result<(), Error>, warnings: &str) -> String {
+        match result {
+            Ok(()) => warnings.to_string(),
+            Err(error) => {
+                let text: Text<600> = crate::text!("{}", error);
+                format!("{warnings}{} ({})", text.as_str(), error.kind().exit_code())
+            }
+        }
+    }
+
+    fn checked(identity: &Identity, wish: &Wish) -> String {
+        let mut warnings = String::new();
+        let result = check(identity, wish, &mut |text| warnings += &format!("warning: {text}\n"));
+        said(result, &warnings)
+    }
+
+    fn wish(device_type: &str) -> Wish<'_> {
+        Wish { device_type, ..Wish::default() }
+    }
+
+    #[test]
+    fn each_device_is_known_with_its_cpu_and_system() {
+        for (name, machine, model, slug, wide) in [
+            ("pi-zero-w", "armv6l", "Raspberry Pi Zero W Rev 1.1", "raspberry-pi", false),
+            ("pi-2", "armv7l", "Raspberry Pi 2 Model B Rev 1.1", "raspberry-pi2", false),
+            ("pi-2-rev-1.2", "armv7l", "Raspberry Pi 2 Model B Rev 1.2", "raspberry-pi2", true),
+            ("pi-3-32-bit", "armv7l", "Raspberry Pi 3 Model B Plus Rev 1.3", "raspberrypi3", true),
+            ("pi-4", "aarch64", "Raspberry Pi 4 Model B Rev 1.4", "raspberrypi4-64", true),
+            ("pi-4", "armv8l", "Raspberry Pi 4 Model B Rev 1.4", "raspberrypi4-64", true),
+            ("pi-4-uefi-acpi", "aarch64", "Raspberry Pi 4 Model B", "raspberrypi4-64", true),
+            (
+                "cm4-carrier",
+                "aarch64",
+                "Example Industrial Gateway",
+                "raspberrypicm4-ioboard",
+                true,
+            ),
+            (
+                "beaglebone-green-wireless",
+                "armv7l",
+                "TI AM335x BeagleBone Green Wireless",
+                "beaglebone-green",
+                false,
+            ),
+            (
+                "jetson-xavier-nx",
+                "aarch64",
+                "NVIDIA Jetson Xavier NX Developer Kit",
+                "jetson-xavier-nx-devkit",
+                true,
+            ),
+            ("virt-arm64-uefi", "aarch64", "linux,dummy-virt", "generic-aarch64", true),
+            ("arm-server", "aarch64", "Ampere Example Server", "generic-aarch64", true),
+            ("pc-uefi", "x86_64", "Intel(R) Client Systems NUC8i3BEH", "intel-nuc", true),
+            ("pc-32-bit-kernel", "i686", "ACME Netbook 2", "intel-nuc", true),
+        ] {
+            let identity = device(name, machine);
+            assert_eq!(identity.model.as_str(), model, "{name}");
+            assert_eq!(identity.board.map_or("", |board| board.slugs[0]), slug, "{name}");
+            assert_eq!(identity.runs_64_bit, wide, "{name}");
+            assert_eq!(identity.machine.as_str(), machine);
+            assert_eq!(checked(&identity, &wish(slug)), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_64_bit_device_type_needs_the_cpu_and_not_the_kernel() {
+        let three = device("pi-3-32-bit", "armv7l");
+        assert_eq!(checked(&three, &wish("raspberrypi3-64")), "");
+        let two = device("pi-2", "armv7l");
+        for no_dt_check in [false, true] {
+            let wish = Wish { no_dt_check, ..wish("raspberrypi3-64") };
+            let text = checked(&two, &wish);
+            assert!(
+                text.contains("raspberrypi3-64: it needs a CPU that runs 64-bit code"),
+                "{text}"
+            );
+            assert!(text.ends_with("(3)"));
+        }
+        let old = device("pc-32-bit-cpu", "i686");
+        let force = Wish { no_dt_check: true, no_os_check: true, ..wish("genericx86-64-ext") };
+        assert!(checked(&old, &force).contains("64-bit code"));
+        let pc = device("pc-uefi", "x86_64");
+        let force = Wish { no_dt_check: true, ..wish("raspberrypi4-64") };
+        assert!(checked(&pc, &force).contains("another kind of CPU"));
+    }
+
+    #[test]
+    fn parts_of_arm_and_others() {
+        let arm = |part| is_64_bit_part(Some(0x41), Some(part));
+        // Cortex-A53, A35, A57, A72, A76, Neoverse N1, A510.
+        assert!([0xd03, 0xd04, 0xd07, 0xd08, 0xd0b, 0xd0c, 0xd46].into_iter().all(arm));
+        // ARM1176, Cortex-A7, A8, A15, A32, R52.
+        assert!(![0xb76, 0xc07, 0xc08, 0xc0f, 0xd01, 0xd13].into_iter().any(arm));
+        assert!(is_64_bit_part(Some(0x4e), Some(4)) && !is_64_bit_part(Some(0x51), Some(0x6f)));
+        assert!(!is_64_bit_part(None, Some(0xd03)) && !is_64_bit_part(Some(0x41), None));
+    }
+
+    #[test]
+    fn secure_boot_is_read_from_the_variables() {
+        let with = |name| device(name, "x86_64");
+        assert_eq!(with("pc-uefi").secure_boot, SecureBoot::Off);
+        assert_eq!(with("pc-bios").secure_boot, SecureBoot::Off);
+        assert_eq!(with("pc-setup-mode").secure_boot, SecureBoot::Off);
+        assert_eq!(with("pc-without-secure-boot").secure_boot, SecureBoot::Off);
+        let unknown = with("pc-without-efivarfs");
+        assert!(unknown.efi && unknown.secure_boot == SecureBoot::Unknown);
+        assert!(checked(&unknown, &wish("intel-nuc")).starts_with("warning: it cannot be told"));
+        let on = with("pc-secure-boot");
+        assert_eq!(on.secure_boot, SecureBoot::On);
+        let force = Wish { no_dt_check: true, no_os_check: true, ..wish("intel-nuc") };
+        let text = checked(&on, &force);
+        assert!(
+            text.contains("the firmware: secure boot is on") && text.ends_with("(3)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn another_boards_device_type_is_refused_or_warned_of() {
+        let four = device("pi-4", "aarch64");
+        let text = checked(&four, &wish("raspberrypi3"));
+        assert!(
+            text.contains("raspberrypi3: this is Raspberry Pi 4, which runs raspberrypi4-64; "),
+            "{text}"
+        );
+        let skip = Wish { no_dt_check: true, ..wish("raspberrypi3") };
+        let text = checked(&four, &skip);
+        assert!(text.starts_with("warning: ") && !text.contains("(3)"), "{text}");
+        let unknown = device("unknown-board", "aarch64");
+        let text = checked(&unknown, &wish("iot-gate-imx8"));
+        assert!(text.contains("not known: Example i.MX8 Gateway"), "{text}");
+        let skip = Wish { no_dt_check: true, ..wish("iot-gate-imx8") };
+        assert!(checked(&unknown, &skip).starts_with("warning: "));
+    }
+
+    #[test]
+    fn a_changed_device_type_is_the_one_that_counts() {
+        let four = device("pi-4", "aarch64");
+        let change = |from, to| Wish { device_type: from, change_to: Some(to), ..Wish::default() };
+        assert_eq!(checked(&four, &change("raspberrypi3", "raspberrypi4-64")), "");
+        assert!(checked(&four, &change("raspberrypi4-64", "raspberrypi3")).contains("(3)"));
+        assert!(checked(&four, &change("x", "raspberypi4-64")).contains("no such device type"));
+        let skip = Wish { no_dt_check: true, ..change("x", "some-new-board") };
+        assert!(checked(&four, &skip).starts_with("warning: "));
+        let skip = Wish { no_dt_check: true, ..change("x", "a\"b") };
+        assert!(checked(&four, &skip).ends_with("(2)"));
+    }
+
+    #[test]
+    fn an_unknown_system_is_refused_or_warned_of() {
+        let other = device("pc-bios", "x86_64");
+        let text = checked(&other, &wish("intel-nuc"));
+        assert!(
+            text.contains("Alpine Linux v3.20: it is not known to work; --no-os-check"),
+            "{text}"
+        );
+        let skip = Wish { no_os_check: true, ..wish("intel-nuc") };
+        let text = checked(&other, &skip);
+        assert!(text.starts_with("warning: ") && !text.contains("--no-os-check"), "{text}");
+    }
+
+    #[test]
+    fn nothing_to_read_is_no_error_and_too_long_a_root_is() {
+        let empty = Tree::unpack("").identity("riscv64");
+        assert!(empty.board.is_none() && empty.model.is_empty() && !empty.efi);
+        assert_eq!(empty.hostname.as_str(), "node-name");
+        assert!(checked(&empty, &wish("generic-aarch64")).contains("unknown: it is not known"));
+        assert!(gather(&"x".repeat(300)).is_err());
+        let here = gather("").unwrap();
+        assert!(!here.machine.is_empty());
+    }
+
+    #[test]
+    fn the_name_is_kept_when_it_is_one() {
+        let name = |content: &str, node_name: &str| {
+            let tree = Tree::unpack(&format!("== etc/hostname\n{content}"));
+            let root = tree.0.to_str().unwrap().to_string();
+            let identity = gather_on(&root, "x86_64", node_name).unwrap();
+            let mut warnings = String::new();
+            let kept = identity.kept_hostname(&mut |text| warnings += text).map(str::to_string);
+            (kept.unwrap_or_default(), warnings)
+        };
+        for (content, node_name, kept) in [
+            ("gateway-17\n", "other", "gateway-17"),
+            ("# a comment\n\n  pi.example.org  \n", "x", "pi.example.org"),
+            ("", "from-the-kernel", "from-the-kernel"),
+            ("localhost\n", "x", ""),
+            ("localhost.localdomain\n", "x", ""),
+            ("", "(none)", ""),
+        ] {
+            assert_eq!(name(content, node_name), (kept.to_string(), String::new()), "{content}");
+        }
+        let (kept, warning) = name("my_pi\n", "x");
+        assert_eq!(kept, "");
+        assert!(warning.contains("'my_pi' is no host name"));
+    }
+
+    #[test]
+    fn the_image_must_be_for_the_device_and_no_flasher() {
+        let image = |device_type: &str, is_flasher| Layout {
+            boot_start: 0,
+            boot_length: 0,
+            boot_number: 1,
+            file_system: Some(FileSystem::Vfat),
+            boot_free: None,
+            device_type: Text::from(device_type),
+            version: Text::new(),
+            is_flasher,
+        };
+        let checked = |image: &Layout, wish: &Wish| {
+            let mut warnings = String::new();
+            let warn = &mut |text: &str| warnings += &format!("warning: {text}\n");
+            let result = check_image(image, wish, warn);
+            said(result, &warnings)
+        };
+        assert_eq!(checked(&image("raspberrypi3", false), &wish("raspberrypi3")), "");
+        assert_eq!(checked(&image("intel-nuc", false), &wish("nuc")), "");
+        let changed = Wish { change_to: Some("raspberrypi3"), ..wish("raspberrypi4-64") };
+        assert_eq!(checked(&image("raspberrypi3", false), &changed), "");
+        let text = checked(&image("raspberrypi3", false), &wish("raspberrypi4-64"));
+        assert!(text.contains("it is for raspberrypi3, not for raspberrypi4-64"), "{text}");
+        assert!(text.ends_with("(3)"));
+        let skip = Wish { no_dt_check: true, ..wish("raspberrypi4-64") };
+        let text = checked(&image("raspberrypi3", false), &skip);
+        assert!(text.starts_with("warning: ") && !text.contains("(3)"), "{text}");
+        assert!(checked(&image("", false), &wish("nuc")).starts_with("warning: "));
+        let text = checked(&image("raspberrypi4-64", true), &skip);
+        assert!(text.contains("a flasher") && text.contains("imageType=raw"), "{text}");
+    }
+}
