@@ -84,7 +84,7 @@ struct Profile<'a> {
 /// True when a file of this name is a network's.
 pub fn is_network(name: &str) -> bool {
     let protection = name.rsplit_once('.').map(|(_, protection)| protection);
-    matches!(protection, Some("open" | "psk" | "8021x" | "wep"))
+    matches!(protection, Some("open" | "psk" | "8021x"))
 }
 
 /// Reads the file of that name (`SSID.psk` or `=HEX.psk`, likewise `.open` and `.8021x`); other names say nothing.
@@ -169,8 +169,7 @@ impl<'a> Profile<'a> {
             "open" if self.is_switched_off("open") => Ok(Security::Owe),
             "open" => Ok(Security::Open),
             "psk" => self.key(),
-            "8021x" => self.login(),
-            _ => Err(wifi::WEP),
+            _ => self.login(),
         }
     }
 

@@ -12,6 +12,7 @@ mod furnishings;
 mod handover;
 pub mod identity;
 mod logs;
+pub mod networks;
 mod origin;
 mod page;
 mod planning;

@@ -1,0 +1,975 @@
+//! Which networks the new OS is given: the settings of the old one are found, read, each network is taken once, and
+//! becomes a file for the new boot partition.
+//!
+//! Changes nothing. The files are gone through twice: first to choose, and to refuse what cannot be carried over, then
+//! to write. So nothing is stored when something is refused, and no network is kept in memory.
+
+mod choice;
+mod sources;
+
+use crate::balena::keyfile;
+use crate::error::Error;
+use crate::log::Level;
+use crate::network::{Finding, Wifi, Wired, manager, wifi};
+use crate::text::{PathText, Text, printable};
+use choice::{Candidate, Owner, Sort};
+use sources::{
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, next_name, read,
+};
+
+/// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
+const MAX_FILE: usize = 64 * 1024;
+/// The least scratch memory that [`gather`] works with, in bytes.
+pub const SCRATCH: usize = 256 * 1024;
+/// The most networks that are carried over: there are 64 places on the boot partition for all files together.
+const MAX_NETWORKS: usize = 56;
+/// The most files of one folder that are looked at.
+const MAX_FILES: u32 = 256;
+
+/// The longest name that a file keeps, in bytes.
+const MAX_NAME: usize = 100;
+
+/// What the user wants.
+#[derive(Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// Only these Wi-Fis (`--wifi`); all when empty.
+    pub only: &'a [String],
+    /// No Wi-Fi at all (`--no-wifis`).
+    pub no_wifis: bool,
+    /// Paths of keyfiles that are given to the new OS (`--nwmgr-cfg`).
+    pub inject: &'a [String],
+    /// The old OS is a balenaOS: its files keep their names.
+    pub source_is_balena: bool,
+    /// What cannot be carried over is only warned of (`--no-nwmgr-check`).
+    pub no_nwmgr_check: bool,
+}
+
+/// Something to tell the user.
+pub struct Note {
+    /// How important it is.
+    pub level: Level,
+    /// The file that it is about; empty for all of them.
+    pub file: PathText,
+    /// The network that it is about; may be empty.
+    pub name: Text<64>,
+    /// What there is to say.
+    pub why: &'static str,
+}
+
+impl Note {
+    /// Writes it to the log.
+    pub fn log(&self) {
+        let colon = |text: &str| if text.is_empty() { "" } else { ": " };
+        crate::log::write(self.level, &mut |line| {
+            ufmt::uwrite!(line, "{}{}", self.file, colon(&self.file))?;
+            ufmt::uwrite!(line, "{}{}{}", self.name, colon(&self.name), self.why)
+        });
+    }
+}
+
+/// How much was carried over.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Summary {
+    /// Wi-Fis.
+    pub wifis: u32,
+    /// Interfaces with a cable whose settings were translated.
+    pub wired: u32,
+    /// Other connections of NetworkManager.
+    pub others: u32,
+    /// Files that the user gave.
+    pub injected: u32,
+    /// Files of the proxy.
+    pub proxies: u32,
+    /// Networks that could not be carried over.
+    pub lost: u32,
+}
+
+/// Where a file for the boot partition goes: its path there, and its bytes. They are the scratch memory's.
+pub type Store<'a> = dyn FnMut(&str, &[u8]) -> Result<(), Error> + 'a;
+/// Where notes go.
+pub type Report<'a> = dyn FnMut(Note) + 'a;
+
+/// A network that cannot be carried over.
+struct Lost {
+    file: PathText,
+    name: Text<64>,
+    why: &'static str,
+}
+
+/// Finds the networks of the OS below `root` (empty for the running one) and hands a file for each to `store`. A
+/// refusal names what cannot be carried over, and then nothing was stored. `scratch`: at least [`SCRATCH`] bytes.
+pub fn gather(
+    root: &str,
+    wishes: &Wishes,
+    scratch: &mut [u8],
+    store: &mut Store,
+    report: &mut Report,
+) -> Result<Summary, Error> {
+    let Some((content, output)) = scratch.split_at_mut_checked(MAX_FILE + 1) else {
+        return Err(Error::failed("reading", "the network settings", "there is too little memory"));
+    };
+    let mut gathering = Gathering {
+        root,
+        wishes,
+        store,
+        report,
+        is_choosing: true,
+        ordinal: 0,
+        candidates: heapless::Vec::new(),
+        lost: heapless::Vec::new(),
+        summary: Summary::default(),
+    };
+    gathering.go_through(content, output)?;
+    gathering.check_wanted()?;
+    gathering.check_lost()?;
+    gathering.check_way_online()?;
+    gathering.is_choosing = false;
+    gathering.ordinal = 0;
+    gathering.go_through(content, output)?;
+    if wishes.source_is_balena {
+        gathering.proxies(content)?;
+    }
+    let summary = gathering.summary;
+    if summary == (Summary { lost: summary.lost, proxies: summary.proxies, ..Summary::default() }) {
+        gathering.note(
+            Level::Info,
+            "",
+            "",
+            "no network is configured: the new OS uses DHCP on cables",
+        );
+    }
+    Ok(summary)
+}
+
+/// A file that is being looked at.
+struct File<'a> {
+    path: &'a str,
+    name: &'a str,
+    owner: Owner,
+    bytes: &'a [u8],
+}
+
+struct Gathering<'a, 'b> {
+    root: &'a str,
+    wishes: &'a Wishes<'a>,
+    store: &'a mut Store<'b>,
+    report: &'a mut Report<'b>,
+    /// The first time through.
+    is_choosing: bool,
+    /// How many networks were seen this time through.
+    ordinal: u32,
+    candidates: heapless::Vec<Candidate, MAX_NETWORKS>,
+    lost: heapless::Vec<Lost, 32>,
+    summary: Summary,
+}
+
+impl Gathering<'_, '_> {
+    fn note(&mut self, level: Level, file: &str, name: &str, why: &'static str) {
+        (self.report)(Note { level, file: Text::from(file), name: Text::from(name), why });
+    }
+
+    /// Looks at every file there is: first the user's, then those of the old OS.
+    fn go_through(&mut self, content: &mut [u8], output: &mut [u8]) -> Result<(), Error> {
+        let wishes = self.wishes;
+        for path in wishes.inject {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let bytes = read(path, content)?.ok_or_else(|| {
+                Error::refused("reading the keyfile", path, "it is not a file")
+                    .advice("check the path that --nwmgr-cfg names")
+            })?;
+            self.connection(&File { path, name, owner: Owner::User, bytes })?;
+        }
+        let sources: &[Source] = match self.wishes.source_is_balena {
+            true => &BALENA_SOURCES,
+            false => &SOURCES,
+        };
+        for source in sources {
+            let folder = crate::path!("{}{}", self.root, source.folder)?;
+            let mut last = PathText::new();
+            for _ in 0..MAX_FILES {
+                let Some(name) = next_name(&folder, source, &last)? else {
+                    break;
+                };
+                let path = crate::path!("{}/{}{}", folder, name, source.below)?;
+                if let Some(bytes) = read(&path, content)? {
+                    let file = File { path: &path, name: &name, owner: source.owner, bytes };
+                    self.settings(&file, source.read, output)?;
+                }
+                last = name;
+            }
+        }
+        Ok(())
+    }
+
+    fn settings(&mut self, file: &File, read: Reader, output: &mut [u8]) -> Result<(), Error> {
+        if file.owner == Owner::Manager {
+            return self.connection(file);
+        }
+        let mut result = Ok(());
+        read(file.name, file.bytes, &mut |finding| {
+            if result.is_ok() {
+                result = self.finding(file, finding, output);
+            }
+        });
+        result
+    }
+
+    fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
+        match finding {
+            Finding::Wifi(wifi) => self.wifi(file, &wifi, output),
+            Finding::Wired(wired) => self.wired(file, &wired, output),
+            Finding::Lost(name, why) => {
+                self.lose(file, &name, why, file.owner != Owner::Wired);
+                Ok(())
+            }
+            Finding::Doubtful(name, why) => {
+                self.doubt(file, &name, why);
+                Ok(())
+            }
+        }
+    }
+
+    fn lose(&mut self, file: &File, name: &str, why: &'static str, is_wifi: bool) {
+        if !self.is_choosing || is_wifi && !self.wants(name.as_bytes()) {
+            return;
+        }
+        let lost = Lost { file: Text::from(file.path), name: Text::from(name), why };
+        if self.lost.push(lost).is_err() {
+            // One more does not change the outcome.
+            self.note(Level::Warn, file.path, name, why);
+        }
+    }
+
+    /// Tells of what may not survive; about a Wi-Fi only when it is one that is carried over.
+    fn doubt(&mut self, file: &File, name: &str, why: &'static str) {
+        if self.is_choosing {
+            return;
+        }
+        let is_chosen = |candidate: &Candidate| *wifi::shown(&candidate.ssid) == *name;
+        let level = match file.owner {
+            Owner::Supplicant | Owner::Connman | Owner::Iwd
+                if !self.candidates.iter().any(is_chosen) =>
+            {
+                Level::Debug
+            }
+            _ => Level::Warn,
+        };
+        self.note(level, file.path, name, why);
+    }
+
+    /// True when the user wants the Wi-Fi of this name.
+    fn wants(&self, ssid: &[u8]) -> bool {
+        let only = self.wishes.only;
+        let is_asked_for = only.iter().any(|asked| is_name(asked, ssid));
+        !self.wishes.no_wifis && (only.is_empty() || is_asked_for)
+    }
+
+    /// The first time through, enters the candidate unless there is a better one; the second time, says whether it is
+    /// the one that was entered.
+    fn is_taken(&mut self, file: &File, mut candidate: Candidate) -> Result<bool, Error> {
+        self.ordinal += 1;
+        candidate.ordinal = self.ordinal;
+        if !self.is_choosing {
+            return Ok(self.candidates.iter().any(|other| other.ordinal == candidate.ordinal));
+        }
+        let shown = match candidate.sort {
+            Sort::Wifi => wifi::shown(&candidate.ssid),
+            _ => Text::from(candidate.interface.as_str()),
+        };
+        let same = self.candidates.iter_mut().find(|other| other.is_same(&candidate));
+        let Some(other) = same else {
+            return match self.candidates.push(candidate) {
+                Ok(()) => Ok(true),
+                Err(_) => Err(Error::refused(
+                    "carrying over",
+                    file.path,
+                    "there are more than 56 networks",
+                )
+                .advice("choose with --wifi SSID")),
+            };
+        };
+        if candidate.owner == Owner::User {
+            // Users come first, so the other one is one, too.
+            let why = "another one of --nwmgr-cfg has the same name or uuid";
+            return Err(Error::refused("taking the keyfile", file.path, why)
+                .advice("leave one of them out"));
+        }
+        let is_better = candidate.is_better(other);
+        if is_better {
+            *other = candidate;
+        }
+        let why = match is_better {
+            true => "taken instead of other settings of the same network",
+            false => "left out: other settings of the same network are taken",
+        };
+        self.note(Level::Debug, file.path, &shown, why);
+        Ok(is_better)
+    }
+
+    fn wifi(&mut self, file: &File, wifi: &Wifi, output: &mut [u8]) -> Result<(), Error> {
+        if !self.wants(&wifi.ssid) {
+            return Ok(());
+        }
+        let candidate = Candidate {
+            ssid: wifi.ssid.clone(),
+            autoconnect: wifi.autoconnect,
+            priority: wifi.priority,
+            ..Candidate::new(file.owner, Sort::Wifi)
+        };
+        if !self.is_taken(file, candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        let name = self.next_wifi();
+        let length = keyfile::wifi(wifi, &name, output);
+        self.store_written(file, &name, length, output)
+    }
+
+    fn wired(&mut self, file: &File, wired: &Wired, output: &mut [u8]) -> Result<(), Error> {
+        let interface: &str = match wired.interface.is_empty() {
+            true => &wired.mac,
+            false => &wired.interface,
+        };
+        let candidate = Candidate {
+            interface: Text::from(interface),
+            ..Candidate::new(file.owner, Sort::Wired)
+        };
+        if !self.is_taken(file, candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        self.note(
+            Level::Warn,
+            file.path,
+            interface,
+            "its settings are bound to the interface, which may have another name in the new OS",
+        );
+        let name = self.next_other();
+        self.summary.wired += 1;
+        let length = keyfile::wired(wired, &name, output);
+        self.store_written(file, &name, length, output)
+    }
+
+    fn next_wifi(&mut self) -> Text<MAX_NAME> {
+        self.summary.wifis += 1;
+        numbered("balena-wifi-", self.summary.wifis)
+    }
+
+    /// The next name of a file that is no Wi-Fi's; to be counted by the caller.
+    fn next_other(&self) -> Text<MAX_NAME> {
+        numbered("balena-", self.summary.wired + self.summary.others + self.summary.injected + 1)
+    }
+
+    fn store_written(
+        &mut self,
+        file: &File,
+        name: &str,
+        length: Option<usize>,
+        output: &[u8],
+    ) -> Result<(), Error> {
+        let bytes = length.and_then(|length| output.get(..length));
+        let why = "its settings do not make a keyfile";
+        let bytes = bytes.ok_or_else(|| Error::refused("translating", file.path, why))?;
+        self.store_connection(name, bytes)
+    }
+
+    fn store_connection(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path: PathText = crate::path!("system-connections/{}", name)?;
+        (self.store)(&path, bytes)
+    }
+
+    /// A keyfile: the user's or NetworkManager's. It is carried over byte for byte.
+    fn connection(&mut self, file: &File) -> Result<(), Error> {
+        let is_named = manager::is_connection_file_name(file.name);
+        let keeps_name = self.wishes.source_is_balena;
+        if keeps_name && file.name.len() > MAX_NAME {
+            return Err(Error::refused(
+                "carrying over",
+                file.path,
+                "its name is longer than 100 bytes",
+            )
+            .advice("rename the file"));
+        }
+        let mut result = manager::summarise(file.bytes);
+        if !is_named && (keeps_name || file.owner != Owner::User) {
+            result = Err("the new OS takes no file of that name for a connection");
+        }
+        let summary = match result {
+            Ok(summary) => summary,
+            Err(why) => return self.no_connection(file, why, is_named),
+        };
+        let is_wifi = summary.kind == manager::Kind::Wifi;
+        let is_wanted = !is_wifi || file.owner == Owner::User || self.wants(&summary.ssid);
+        if summary.is_volatile || !is_wanted || self.is_lost(file, &summary) {
+            return Ok(());
+        }
+        let candidate = self.connection_candidate(file, &summary);
+        let sort = candidate.sort;
+        if !self.is_taken(file, candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        summary.findings(&mut |finding| {
+            if let Finding::Lost(name, why) | Finding::Doubtful(name, why) = finding {
+                self.note(Level::Warn, file.path, &name, why);
+            }
+        });
+        let name = self.name_connection(file, sort);
+        self.store_connection(&name, file.bytes)
+    }
+
+    /// A file that is no connection: the user's is refused. What else lies beside the connections of a balenaOS may be
+    /// a certificate of one of them, and goes with them.
+    fn no_connection(
+        &mut self,
+        file: &File,
+        why: &'static str,
+        is_named: bool,
+    ) -> Result<(), Error> {
+        if file.owner == Owner::User {
+            return Err(Error::refused("reading the keyfile", file.path, why)
+                .advice("correct the file that --nwmgr-cfg names"));
+        }
+        if self.wishes.source_is_balena && !is_sample(file.name) {
+            let candidate = Candidate {
+                file_name: Text::from(file.name),
+                ..Candidate::new(file.owner, Sort::Other)
+            };
+            if self.is_taken(file, candidate)? && !self.is_choosing {
+                self.summary.others += 1;
+                self.store_connection(file.name, file.bytes)?;
+            }
+        } else if self.is_choosing && is_named {
+            self.note(Level::Warn, file.path, "", why);
+        }
+        Ok(())
+    }
+
+    fn connection_candidate(&self, file: &File, summary: &manager::Summary) -> Candidate {
+        use manager::Kind;
+        let sort = match summary.kind {
+            // An access point of this device is no way online: another Wi-Fi may have its name.
+            Kind::Wifi if !summary.is_own_network => Sort::Wifi,
+            Kind::Gsm => Sort::Modem,
+            _ => Sort::Other,
+        };
+        // A bridge and what belongs to it, or two profiles for one port, are told apart by their uuid only.
+        let interface: &str = match summary.kind {
+            Kind::Ethernet => &summary.interface_name,
+            _ => "",
+        };
+        let name = if self.wishes.source_is_balena { file.name } else { "" };
+        Candidate {
+            ssid: summary.ssid.clone(),
+            interface: Text::from(interface),
+            uuid: summary.uuid.clone(),
+            file_name: Text::from(name),
+            autoconnect: summary.autoconnect,
+            priority: summary.priority,
+            ..Candidate::new(file.owner, sort)
+        }
+    }
+
+    /// Counts a connection and names its file.
+    fn name_connection(&mut self, file: &File, sort: Sort) -> Text<MAX_NAME> {
+        let generated = match (file.owner, sort) {
+            (Owner::User, _) => {
+                let name = self.next_other();
+                self.summary.injected += 1;
+                name
+            }
+            (_, Sort::Wifi) => self.next_wifi(),
+            _ => {
+                let name = self.next_other();
+                self.summary.others += 1;
+                name
+            }
+        };
+        match self.wishes.source_is_balena {
+            true => Text::from(file.name),
+            false => generated,
+        }
+    }
+
+    /// True when a connection cannot be carried over. What the user gives, and what a balenaOS has, is in any case.
+    fn is_lost(&mut self, file: &File, summary: &manager::Summary) -> bool {
+        if file.owner == Owner::User || self.wishes.source_is_balena {
+            return false;
+        }
+        let is_wifi = summary.kind == manager::Kind::Wifi;
+        let mut is_lost = false;
+        summary.findings(&mut |finding| {
+            if let Finding::Lost(name, why) = finding {
+                // One reason is enough.
+                if !is_lost {
+                    self.lose(file, &name, why, is_wifi);
+                }
+                is_lost = true;
+            }
+        });
+        is_lost
+    }
+
+    /// Every Wi-Fi that was asked for by name must be there.
+    fn check_wanted(&self) -> Result<(), Error> {
+        for asked in self.wishes.only {
+            let is_there = self.candidates.iter().any(|found| is_name(asked, &found.ssid))
+                || self.lost.iter().any(|lost| *lost.name == **asked);
+            if !is_there {
+                let why = "no settings of it were found";
+                return Err(Error::refused("looking for the Wi-Fi", asked, why)
+                    .advice("check the spelling, or give a keyfile for it with --nwmgr-cfg FILE"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be carried over, and is not there in another form, is a refusal.
+    fn check_lost(&mut self) -> Result<(), Error> {
+        let mut names = Text::<160>::new();
+        let mut first = None;
+        for lost in core::mem::take(&mut self.lost) {
+            let is_there = |found: &Candidate| {
+                found.sort == Sort::Wifi && *wifi::shown(&found.ssid) == *lost.name
+            };
+            if self.candidates.iter().any(is_there) {
+                self.note(Level::Debug, &lost.file, &lost.name, lost.why);
+                continue;
+            }
+            self.note(Level::Warn, &lost.file, &lost.name, lost.why);
+            self.summary.lost += 1;
+            let gap = if names.is_empty() { "" } else { ", " };
+            names = crate::text!("{}{}{}", names, gap, lost.name);
+            first = first.or(Some(lost.why));
+        }
+        match first {
+            Some(why) if !self.wishes.no_nwmgr_check => {
+                Err(Error::refused("carrying over the network", &names, why).advice(
+                    "give the same as a keyfile (--nwmgr-cfg FILE), take no Wi-Fi (--no-wifis), or go on without \
+                     (--no-nwmgr-check)",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A device that is online by Wi-Fi only would be lost without one.
+    fn check_way_online(&mut self) -> Result<(), Error> {
+        let is_way = |found: &Candidate| {
+            matches!(found.sort, Sort::Wifi | Sort::Modem) || found.owner == Owner::User
+        };
+        if self.candidates.iter().any(is_way) || !is_wifi_only(self.root)? {
+            return Ok(());
+        }
+        let why = "a Wi-Fi is its only way online, and no settings of one are carried over";
+        match self.wishes.no_nwmgr_check {
+            true => {
+                self.note(Level::Warn, "", "this device", why);
+                Ok(())
+            }
+            false => Err(Error::refused("looking at the networks of", "this device", why).advice(
+                "give a keyfile (--nwmgr-cfg FILE), connect a cable, or go on without (--no-nwmgr-check)",
+            )),
+        }
+    }
+
+    /// The files of the proxy of a balenaOS.
+    fn proxies(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        let folder = crate::path!("{}{}", self.root, PROXY.folder)?;
+        let mut last = PathText::new();
+        for _ in 0..MAX_FILES {
+            let Some(name) = next_name(&folder, &PROXY, &last)? else {
+                break;
+            };
+            let path = crate::path!("{}/{}", folder, name)?;
+            if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(&name)) {
+                let to = crate::path!("system-proxy/{}", name)?;
+                (self.store)(&to, bytes)?;
+                self.summary.proxies += 1;
+            }
+            last = name;
+        }
+        Ok(())
+    }
+}
+
+/// A name with a number of at least two digits.
+fn numbered(start: &str, number: u32) -> Text<MAX_NAME> {
+    let zero = if number < 10 { "0" } else { "" };
+    crate::text!("{}{}{}", start, zero, number)
+}
+
+/// True when a Wi-Fi is called what the user typed: its bytes, or the way it is shown.
+fn is_name(asked: &str, ssid: &[u8]) -> bool {
+    asked.as_bytes() == ssid || !ssid.is_empty() && *printable::<64>(ssid) == *asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    /// The root of an old OS, made for one test.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(files: &[(&str, &str)]) -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("networks-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+            let root = Self(std::env::temp_dir().join(name));
+            std::fs::create_dir(&root.0).unwrap();
+            for (path, content) in files {
+                root.add(path, content.as_bytes());
+            }
+            root
+        }
+
+        fn add(&self, path: &str, content: &[u8]) {
+            let path = self.0.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+
+        fn path(&self, path: &str) -> String {
+            self.0.join(path).to_str().unwrap().to_string()
+        }
+
+        fn gather(&self, wishes: &Wishes) -> Outcome {
+            let mut outcome = Outcome::default();
+            let mut scratch = vec![0; SCRATCH];
+            let result = gather(
+                self.0.to_str().unwrap(),
+                wishes,
+                &mut scratch,
+                &mut |path, bytes| {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    outcome.files.push((path.to_string(), text));
+                    Ok(())
+                },
+                &mut |note| {
+                    let file = Path::new(&*note.file).strip_prefix(&self.0);
+                    let file =
+                        file.map_or(note.file.to_string(), |file| file.display().to_string());
+                    let line = format!("{:?} {file}: {}: {}", note.level, &*note.name, note.why);
+                    outcome.notes.push(line);
+                },
+            );
+            match result {
+                Ok(summary) => outcome.summary = summary,
+                Err(error) => {
+                    assert_eq!(error.kind().exit_code(), 3);
+                    let text: Text<600> = crate::text!("{}", error);
+                    outcome.refusal = text.to_string();
+                    assert!(outcome.files.is_empty(), "stored before the refusal");
+                }
+            }
+            for text in outcome.notes.iter().chain([&outcome.refusal]) {
+                assert!(!text.contains("s3cret"), "{text}");
+            }
+            outcome
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[derive(Default, Debug)]
+    struct Outcome {
+        files: Vec<(String, String)>,
+        notes: Vec<String>,
+        summary: Summary,
+        refusal: String,
+    }
+
+    impl Outcome {
+        /// The names of the files and the SSIDs or ids in them.
+        fn names(&self) -> Vec<(&str, String)> {
+            let name = |text: &str| {
+                let summary = manager::summarise(text.as_bytes());
+                summary.map_or(String::new(), |summary| summary.name().to_string())
+            };
+            let short = |path: &'_ str| path.rsplit('/').next().unwrap().len();
+            self.files
+                .iter()
+                .map(|(path, text)| (&path[path.len() - short(path)..], name(text)))
+                .collect()
+        }
+
+        fn has_note(&self, start: &str, part: &str) -> bool {
+            self.notes.iter().any(|note| note.starts_with(start) && note.contains(part))
+        }
+    }
+
+    fn supplicant(ssid: &str, more: &str) -> String {
+        format!("network={{\nssid=\"{ssid}\"\npsk=\"s3cret s3cret\"\n{more}\n}}\n")
+    }
+
+    fn keyfile(ssid: &str, more: &str) -> String {
+        format!(
+            "[connection]\nid=id of {ssid}\ntype=wifi\n{more}\n[wifi]\nssid={ssid}\n\
+             [wifi-security]\nkey-mgmt=wpa-psk\npsk=s3cret s3cret\n"
+        )
+    }
+
+    fn iwd() -> &'static str {
+        "[Security]\nPassphrase=s3cret s3cret\n"
+    }
+
+    fn pairs<'a>(pairs: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
+        pairs.iter().map(|(file, name)| (*file, name.to_string())).collect()
+    }
+
+    const CONNECTIONS: &str = "etc/NetworkManager/system-connections";
+
+    #[test]
+    fn each_network_of_all_places_comes_once() {
+        let root = Root::new(&[
+            ("var/lib/iwd/a.psk", iwd()),
+            ("var/lib/iwd/b.psk", iwd()),
+            ("var/lib/iwd/c.psk", iwd()),
+            ("var/lib/iwd/d.psk", iwd()),
+            ("var/lib/iwd/guests.open", ""),
+            ("var/lib/iwd/other.known", "x"),
+            (
+                "var/lib/connman/wifi_1_63_managed_psk/settings",
+                "[wifi_1_63_managed_psk]\nPassphrase=s3cret s3cret\n",
+            ),
+            ("var/lib/connman/settings", "[WiFi]\nEnable=true\n"),
+            (
+                "var/lib/connman/my.config",
+                "[service_e]\nType=wifi\nName=e\nPassphrase=s3cret s3cret\n",
+            ),
+        ]);
+        root.add(&format!("{CONNECTIONS}/a.nmconnection"), keyfile("a", "").as_bytes());
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", supplicant("a", "").as_bytes());
+        root.add("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", supplicant("b", "").as_bytes());
+        root.add("etc/wpa_supplicant/other.conf", supplicant("x", "").as_bytes());
+        root.add("etc/wpa_supplicant.conf", supplicant("f", "").as_bytes());
+        root.add("run/netplan/wpa-wlan0.conf", supplicant("g", "").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        let wanted = pairs(&[
+            ("balena-wifi-01", "a"),
+            ("balena-wifi-02", "b"),
+            ("balena-wifi-03", "f"),
+            ("balena-wifi-04", "g"),
+            ("balena-wifi-05", "e"),
+            ("balena-wifi-06", "c"),
+            ("balena-wifi-07", "d"),
+            ("balena-wifi-08", "guests"),
+        ]);
+        assert_eq!(outcome.names(), wanted);
+        assert_eq!(outcome.files[0].0, "system-connections/balena-wifi-01");
+        assert_eq!(outcome.files[0].1, keyfile("a", ""), "not byte for byte");
+        assert_eq!(outcome.summary, Summary { wifis: 8, ..Summary::default() });
+        assert!(outcome.has_note("Debug var/lib/iwd/a.psk: a: left out", ""));
+    }
+
+    #[test]
+    fn of_one_owner_the_higher_priority_is_taken() {
+        let text = supplicant("a", "priority=1\nscan_ssid=0")
+            + &supplicant("a", "priority=9\ndisabled=1")
+            + &supplicant("a", "priority=5")
+            + &supplicant("a", "priority=5\nbssid=02:00:00:00:00:01");
+        let root = Root::new(&[("etc/wpa_supplicant/wpa_supplicant.conf", &text)]);
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.files.len(), 1);
+        assert!(outcome.files[0].1.contains("autoconnect-priority=5\n"));
+    }
+
+    #[test]
+    fn the_same_uuid_is_the_same_connection_and_volatile_ones_stay() {
+        let root = Root::new(&[
+            (
+                "usr/lib/NetworkManager/system-connections/old.nmconnection",
+                "[connection]\nid=old\ntype=gsm\nuuid=u1\nautoconnect-priority=9\n",
+            ),
+            (
+                "usr/lib/NetworkManager/system-connections/no-ending",
+                "[connection]\nid=no\ntype=gsm\n",
+            ),
+            (
+                "run/NetworkManager/system-connections/v.nmconnection",
+                "[connection]\nid=v\ntype=bridge\n[.nmmeta]\nvolatile=true\n",
+            ),
+        ]);
+        root.add(&format!("{CONNECTIONS}/new"), b"[connection]\nid=new\ntype=gsm\nuuid=u1\n");
+        root.add(&format!("{CONNECTIONS}/new~"), b"[connection]\nid=backup\ntype=gsm\n");
+        root.add(&format!("{CONNECTIONS}/broken"), b"[connection\n");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.names(), pairs(&[("balena-01", "new")]));
+        assert_eq!(outcome.summary, Summary { others: 1, ..Summary::default() });
+        assert!(outcome.has_note(&format!("Warn {CONNECTIONS}/broken"), "neither a group"));
+    }
+
+    #[test]
+    fn all_kinds_of_connections_are_carried_over() {
+        let root = Root::new(&[(
+            "var/lib/connman/eth.config",
+            "[service_x]\nType=ethernet\nInterface=eth0\nIPv4=10.0.0.2/8/10.0.0.1\n[service_y]\nType=ethernet\nInterface=eth1\nIPv4=10.0.0.3/8/10.0.0.1\n",
+        )]);
+        for (name, kind) in [("a", "ethernet"), ("b", "gsm"), ("c", "vpn"), ("d", "vlan")] {
+            let text = format!("[connection]\nid={name}\ntype={kind}\ninterface-name=eth0\n");
+            root.add(&format!("{CONNECTIONS}/{name}"), text.as_bytes());
+        }
+        let outcome = root.gather(&Wishes::default());
+        let wanted = pairs(&[
+            ("balena-01", "a"),
+            ("balena-02", "b"),
+            ("balena-03", "c"),
+            ("balena-04", "d"),
+            // eth0 is NetworkManager's.
+            ("balena-05", "balena-05"),
+        ]);
+        assert_eq!(outcome.names(), wanted);
+        assert!(outcome.files[4].1.contains("interface-name=eth1\n"));
+        assert_eq!(outcome.summary, Summary { others: 4, wired: 1, ..Summary::default() });
+        assert!(outcome.has_note(&format!("Warn {CONNECTIONS}/a"), "interface name"));
+        assert!(outcome.has_note("Warn var/lib/connman/eth.config: eth1", "another name"));
+    }
+
+    #[test]
+    fn only_what_was_asked_for() {
+        let text = supplicant("a", "") + &supplicant("b", "") + &supplicant("lost", "psk=ext:x");
+        let root = Root::new(&[("etc/wpa_supplicant/wpa_supplicant.conf", &text)]);
+        root.add(&format!("{CONNECTIONS}/c"), keyfile("c", "").as_bytes());
+        root.add(&format!("{CONNECTIONS}/d"), b"[connection]\nid=modem\ntype=gsm\n");
+        let only = ["b".to_string()];
+        let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+        assert_eq!(outcome.names(), pairs(&[("balena-01", "modem"), ("balena-wifi-01", "b")]));
+        let only = ["b".to_string(), "missing".to_string()];
+        let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the Wi-Fi missing"), "{refusal}");
+        let only = ["lost".to_string()];
+        let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network lost: its password"), "{refusal}");
+        let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+        assert_eq!(outcome.names(), pairs(&[("balena-01", "modem")]));
+    }
+
+    #[test]
+    fn what_cannot_be_carried_over_is_refused_by_name() {
+        let text = supplicant("one", "psk=ext:x")
+            + &supplicant("two", "psk=ext:x")
+            + &supplicant("fine", "");
+        let root = Root::new(&[("etc/wpa_supplicant/wpa_supplicant.conf", &text)]);
+        let text = keyfile("three", "permissions=user:alice:;");
+        root.add(&format!("{CONNECTIONS}/c"), text.as_bytes());
+        let port = "[connection]\nid=port\ntype=ethernet\n[802-1x]\neap=tls\nca-cert=/ca.pem\n";
+        root.add(&format!("{CONNECTIONS}/d"), port.as_bytes());
+        let refusal = root.gather(&Wishes::default()).refusal;
+        assert!(refusal.contains("the network three, port, one, two: "), "{refusal}");
+        assert!(refusal.contains("--nwmgr-cfg FILE"), "{refusal}");
+        // A cable's login is not a matter of Wi-Fis.
+        let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network port: "), "{refusal}");
+        let outcome = root.gather(&Wishes { no_nwmgr_check: true, ..Wishes::default() });
+        assert_eq!(outcome.names(), pairs(&[("balena-wifi-01", "fine")]));
+        assert_eq!(outcome.summary, Summary { wifis: 1, lost: 4, ..Summary::default() });
+        assert!(outcome.has_note("Warn etc/wpa_supplicant/wpa_supplicant.conf: one", "password"));
+    }
+
+    #[test]
+    fn a_given_keyfile_stands_in_for_what_is_lost() {
+        let text = supplicant("lost", "psk=ext:x") + &supplicant("given", "");
+        let root = Root::new(&[("etc/wpa_supplicant/wpa_supplicant.conf", &text)]);
+        root.add("my/first", keyfile("lost", "").as_bytes());
+        root.add("my/second.nmconnection", keyfile("given", "interface-name=wlan9").as_bytes());
+        root.add("my/broken", b"s3cret");
+        let inject = [root.path("my/first"), root.path("my/second.nmconnection")];
+        let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
+        assert_eq!(outcome.names(), pairs(&[("balena-01", "lost"), ("balena-02", "given")]));
+        assert_eq!(outcome.summary, Summary { injected: 2, ..Summary::default() });
+        assert!(outcome.has_note("Warn my/second.nmconnection", "interface name"));
+        for bad in ["my/broken", "my/missing", "my"] {
+            let inject = [root.path(bad)];
+            let refusal = root.gather(&Wishes { inject: &inject, ..Wishes::default() }).refusal;
+            assert!(refusal.contains(bad) && refusal.contains("--nwmgr-cfg"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_balena_os_keeps_its_files_and_their_names() {
+        let root = Root::new(&[
+            ("mnt/boot/system-connections/README.ignore", "x"),
+            ("mnt/boot/system-connections/balena-sample.ignore", "[connection]\nid=x\ntype=wifi\n"),
+            ("mnt/boot/system-connections/ca.pem", "a certificate"),
+            (
+                "mnt/boot/system-connections/campus",
+                "[connection]\nid=campus\ntype=wifi\n[wifi]\nssid=campus\n[802-1x]\nca-cert=ca.pem\n",
+            ),
+            ("mnt/boot/system-proxy/redsocks.conf", "redsocks { }"),
+            ("mnt/boot/system-proxy/no_proxy", "10.0.0.0/8"),
+            ("mnt/boot/system-proxy/redsocks.conf.ignore", "x"),
+            ("etc/NetworkManager/system-connections/modem", "[connection]\nid=modem\ntype=gsm\n"),
+            ("etc/NetworkManager/system-connections/campus", "[connection]\nid=copy\ntype=gsm\n"),
+            ("etc/wpa_supplicant/wpa_supplicant.conf", "network={\nssid=\"x\"\nkey_mgmt=NONE\n}\n"),
+        ]);
+        root.add("my/own", keyfile("own", "").as_bytes());
+        root.add("my/own.ignore", keyfile("own", "").as_bytes());
+        root.add("other/own", keyfile("other", "").as_bytes());
+        let inject = [root.path("my/own")];
+        let wishes = Wishes { source_is_balena: true, inject: &inject, ..Wishes::default() };
+        let outcome = root.gather(&wishes);
+        let names: Vec<_> = outcome.files.iter().map(|(path, _)| path.as_str()).collect();
+        let wanted = [
+            "system-connections/own",
+            "system-connections/ca.pem",
+            "system-connections/campus",
+            "system-connections/modem",
+            "system-proxy/no_proxy",
+            "system-proxy/redsocks.conf",
+        ];
+        assert_eq!(names, wanted);
+        assert!(outcome.files[2].1.contains("ssid=campus"));
+        assert!(outcome.has_note("Warn mnt/boot/system-connections/campus", "certificate"));
+        for bad in
+            [vec![root.path("my/own.ignore")], vec![root.path("my/own"), root.path("other/own")]]
+        {
+            let refusal = root.gather(&Wishes { inject: &bad, ..wishes }).refusal;
+            assert!(refusal.contains("own"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_not_cut_off() {
+        let sys = |name: &str, file: &str| format!("sys/class/net/{name}/{file}");
+        let root = Root::new(&[
+            (&sys("lo", "carrier"), "1\n"),
+            (&sys("docker0", "carrier"), "1\n"),
+            (&sys("eth0", "carrier"), "0\n"),
+            (&sys("eth0", "device/x"), ""),
+            (&sys("wlan0", "wireless/x"), ""),
+            (&sys("wlan0", "operstate"), "up\n"),
+        ]);
+        let refusal = root.gather(&Wishes::default()).refusal;
+        assert!(refusal.contains("only way online"), "{refusal}");
+        let outcome = root.gather(&Wishes { no_nwmgr_check: true, ..Wishes::default() });
+        assert!(outcome.has_note("Warn", "only way online"));
+        root.add(&sys("eth0", "carrier"), b"1\n");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.refusal, "");
+        assert!(outcome.has_note("Info", "DHCP"));
+        root.add(&sys("eth0", "carrier"), b"0\n");
+        root.add("var/lib/iwd/a.psk", iwd().as_bytes());
+        assert_eq!(root.gather(&Wishes::default()).refusal, "");
+        let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("only way online"), "{refusal}");
+    }
+
+    #[test]
+    fn nothing_at_all_is_fine_and_too_much_is_named() {
+        let root = Root::new(&[]);
+        assert!(root.gather(&Wishes::default()).has_note("Info", "DHCP"));
+        root.add("var/lib/iwd/large.psk", &vec![b'#'; MAX_FILE]);
+        assert!(root.gather(&Wishes::default()).refusal.contains("large"));
+        root.add("var/lib/iwd/large.psk", &vec![b'#'; MAX_FILE + 1]);
+        assert!(
+            root.gather(&Wishes::default()).refusal.contains("large.psk: it is larger than 64 KiB")
+        );
+        let root = Root::new(&[]);
+        let many: String = (0..57).map(|number| supplicant(&number.to_string(), "")).collect();
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", many.as_bytes());
+        assert!(root.gather(&Wishes::default()).refusal.contains("more than 56 networks"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Where the old OS keeps its network settings, and what sysfs says about its interfaces. Read only.
+
+use super::MAX_FILE;
+use super::choice::Owner;
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::network::{Findings, connman, iwd, supplicant};
+use crate::text::{PathText, Text};
+use core::ops::ControlFlow;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+/// Reads a file of this name.
+pub type Reader = fn(&str, &[u8], &mut Findings);
+
+/// Files of one owner in one folder.
+pub struct Source {
+    /// The folder.
+    pub folder: &'static str,
+    /// What the names of its entries begin and end with.
+    start: &'static str,
+    end: &'static str,
+    /// The file below the entry, when that is a folder.
+    pub below: &'static str,
+    /// Whose they are.
+    pub owner: Owner,
+    /// What reads them.
+    pub read: Reader,
+}
+
+const MANAGER: Source = Source {
+    folder: "/etc/NetworkManager/system-connections",
+    start: "",
+    end: "",
+    below: "",
+    owner: Owner::Manager,
+    // Carried over as they are: see `Gathering::connection`.
+    read: |_, _, _| {},
+};
+const SUPPLICANT: Source = Source {
+    folder: "/etc/wpa_supplicant",
+    start: "wpa_supplicant",
+    end: ".conf",
+    below: "",
+    owner: Owner::Supplicant,
+    read: |_, bytes, found| supplicant::parse(bytes, found),
+};
+const CONNMAN: Source = Source {
+    folder: "/var/lib/connman",
+    start: "",
+    end: ".config",
+    below: "",
+    owner: Owner::Connman,
+    read: |_, bytes, found| connman::parse(bytes, found),
+};
+const IWD: Source = Source {
+    folder: "/var/lib/iwd",
+    start: "",
+    end: ".psk",
+    below: "",
+    owner: Owner::Iwd,
+    read: iwd::parse,
+};
+
+/// Where the settings of the old OS are. Readers of wired settings are further lines, with [`Owner::Wired`].
+pub const SOURCES: [Source; 12] = [
+    MANAGER,
+    // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
+    Source { folder: "/run/NetworkManager/system-connections", end: ".nmconnection", ..MANAGER },
+    Source {
+        folder: "/usr/lib/NetworkManager/system-connections",
+        end: ".nmconnection",
+        ..MANAGER
+    },
+    SUPPLICANT,
+    Source { folder: "/etc", ..SUPPLICANT },
+    // What netplan makes for systemd-networkd.
+    Source { folder: "/run/netplan", start: "wpa-", ..SUPPLICANT },
+    CONNMAN,
+    Source { start: "wifi_", end: "", below: "/settings", ..CONNMAN },
+    Source { start: "ethernet_", end: "", below: "/settings", ..CONNMAN },
+    IWD,
+    Source { end: ".open", ..IWD },
+    Source { end: ".8021x", ..IWD },
+];
+
+/// The same for a balenaOS: the boot partition first, then what was added at run time.
+pub const BALENA_SOURCES: [Source; 2] =
+    [Source { folder: "/mnt/boot/system-connections", ..MANAGER }, MANAGER];
+
+/// The files of the proxy of a balenaOS.
+pub const PROXY: Source = Source { folder: "/mnt/boot/system-proxy", ..MANAGER };
+
+/// True for the samples that a balenaOS brings (README.ignore and others), and for backups.
+pub fn is_sample(name: &str) -> bool {
+    name.ends_with(".ignore") || name.ends_with('~')
+}
+
+/// Reads a file whole; nothing when there is no regular file.
+pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Error> {
+    match files::status(path) {
+        Ok(status) if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile => {}
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
+    }
+    let bytes = files::read(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
+    if bytes.len() > MAX_FILE {
+        return Err(Error::refused("reading", path, "it is larger than 64 KiB")
+            .advice("no network settings are that large: move the file away"));
+    }
+    Ok(Some(bytes))
+}
+
+/// The name of a source that comes after `last` in the order of bytes: the outcome must not depend on the order in
+/// which a file system lists its names.
+pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<PathText>, Error> {
+    let mut next = PathText::new();
+    let visited = files::for_each_entry(folder, &mut |name| {
+        let is_one = name.starts_with(source.start) && name.ends_with(source.end);
+        if is_one && name > last && (next.is_empty() || name < &*next) {
+            next = Text::from(name);
+        }
+        ControlFlow::Continue(())
+    });
+    match visited {
+        Ok(()) => Ok(Some(next).filter(|next| !next.is_empty())),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
+    }
+}
+
+/// True when a Wi-Fi interface is up and nothing else has a carrier (sysfs-class-net of the kernel's documentation).
+pub fn is_wifi_only(root: &str) -> Result<bool, Error> {
+    let folder = crate::path!("{}/sys/class/net", root)?;
+    let (mut wifi_is_up, mut other_is_up) = (false, false);
+    let visited = files::for_each_entry(&folder, &mut |name| {
+        let exists = |below| {
+            crate::path!("{}/{}/{}", folder, name, below).is_ok_and(|path| files::exists(&path))
+        };
+        let says = |below, wanted: &[&str]| {
+            let mut buffer = [0; 32];
+            let path = crate::path!("{}/{}/{}", folder, name, below);
+            let text = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
+            text.is_some_and(|text| wanted.contains(&text))
+        };
+        // Bridges, tunnels and the loop have no device. Some drivers of Wi-Fis never say `up`.
+        let is_wifi = exists("wireless") || exists("phy80211");
+        wifi_is_up |= is_wifi && says("operstate", &["up", "dormant", "unknown"]);
+        other_is_up |= !is_wifi && exists("device") && says("carrier", &["1"]);
+        ControlFlow::Continue(())
+    });
+    match visited {
+        Ok(()) => Ok(wifi_is_up && !other_is_up),
+        // Without sysfs nothing is known, and nothing is to be refused.
+        Err(_) => Ok(false),
+    }
+}
