@@ -28,6 +28,7 @@ pub type Ssid = heapless::Vec<u8, 32>;
 pub type Address = Text<45>;
 
 /// How a Wi-Fi is protected.
+// There is no heap to put the large one in; few are alive at once.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Security {
