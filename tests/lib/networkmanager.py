@@ -1,0 +1,160 @@
+"""A real NetworkManager in namespaces of its own, and what it makes of keyfiles.
+
+PID, mount, network, IPC and UTS namespaces: the NetworkManager inside sees one
+pair of virtual cables and nothing of this machine, and all of it dies with the
+first process. The root is shared and stays as it is: an overlay takes the writes.
+"""
+
+import dataclasses
+import pathlib
+import re
+import subprocess
+
+import rootfs
+
+_BUILD = pathlib.Path(__file__).resolve().parent / "build-networkmanager-root.sh"
+
+CONNECTIONS = "/etc/NetworkManager/system-connections"
+
+# Outside of the root: namespaces exist, nothing is mounted yet. $1 is the root, $2 a scratch folder.
+_OUTER = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs "$2/space"
+cd "$2/space"
+mkdir upper work root
+mount -t overlay -o "lowerdir=$1,upperdir=$2/space/upper,workdir=$2/space/work" none root
+mount -t proc proc root/proc
+# Read-only, and NetworkManager does not wait for a udev that is not there.
+mount -t sysfs -o ro sysfs root/sys
+mount -t tmpfs tmpfs root/run
+mount -t tmpfs -o mode=755 tmpfs root/dev
+mknod -m 666 root/dev/null c 1 3
+mknod -m 666 root/dev/zero c 1 5
+mknod -m 666 root/dev/random c 1 8
+mknod -m 666 root/dev/urandom c 1 9
+mkdir root/job
+mount --bind "$2/job" root/job
+exec chroot root /bin/sh /job/inner.sh
+"""
+
+# Inside. The keyfiles are there before NetworkManager starts, as on a device that boots.
+_INNER = f"""
+set -u
+ip link set lo up
+ip link add eth0 type veth peer name peer0
+ip link set peer0 up
+cp /job/keyfiles/* {CONNECTIONS}/
+chown root:root {CONNECTIONS}/*
+chmod 600 {CONNECTIONS}/*
+mkdir -p /run/dbus
+dbus-daemon --system --nofork --nopidfile 2>/job/dbus.log &
+tries=0
+until [ -S /run/dbus/system_bus_socket ]; do
+    tries=$((tries + 1)); [ $tries -lt 200 ] || exit 1; sleep 0.05
+done
+NetworkManager --no-daemon --log-level=INFO >/job/log 2>&1 &
+tries=0
+until nmcli -t general status >/dev/null 2>&1; do
+    tries=$((tries + 1)); [ $tries -lt 200 ] || exit 2; sleep 0.05
+done
+for path in {CONNECTIONS}/*; do
+    name=${{path##*/}}
+    nmcli connection load "$path" >"/job/out/$name.load" 2>&1
+    echo $? >"/job/out/$name.status"
+done
+[ ! -e /job/settle ] || sh /job/settle >/job/settled 2>&1
+nmcli -t -e no -f UUID,TYPE,FILENAME connection show >/job/connections
+while IFS=: read -r uuid _ path; do
+    name=${{path##*/}}
+    nmcli -s -t -e no -f all connection show uuid "$uuid" >"/job/out/$name.fields" 2>&1
+    object=$(nmcli -t -e no -f UUID,DBUS-PATH connection show | sed -n "s/^$uuid://p")
+    dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager "$object" \\
+        org.freedesktop.NetworkManager.Settings.Connection.GetSettings >"/job/out/$name.dbus" 2>&1
+done </job/connections
+nmcli --version >/job/version
+"""
+
+
+@dataclasses.dataclass
+class Connection:
+    """What NetworkManager has made of a keyfile."""
+    type: str
+    #: nmcli's name of a setting -> its value, secrets included.
+    fields: dict
+    #: The name of a Wi-Fi, byte for byte; None when it is no Wi-Fi.
+    ssid: bytes | None
+
+
+@dataclasses.dataclass
+class Session:
+    """What came of a folder of keyfiles."""
+    #: File name -> Connection, for those that were accepted.
+    accepted: dict
+    #: File name -> what nmcli said, for those that were not.
+    rejected: dict
+    #: What `settle` wrote.
+    settled: str
+    log: str
+    version: str
+
+
+def root():
+    """The folder of a Debian root with NetworkManager."""
+    key = rootfs.key_of(_BUILD.read_text())
+    return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
+
+
+def run(folder, keyfiles, settle="", timeout=60):
+    """Starts NetworkManager with keyfiles (file name -> bytes), loads each of them by nmcli, too, runs the shell text
+    `settle` in the same namespaces, and tells what has become of each. Ends within `timeout` seconds or fails."""
+    job = folder / "job"
+    for part in (job / "keyfiles", job / "out", folder / "space"):
+        part.mkdir(parents=True)
+    for name, content in keyfiles.items():
+        (job / "keyfiles" / name).write_bytes(content)
+    (job / "inner.sh").write_text(_INNER)
+    if settle:
+        (job / "settle").write_text(settle)
+    # Killed, unshare takes its child along, and with PID 1 goes all that is in the namespace.
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
+         "bash", "-c", _OUTER, "networkmanager", root(), folder],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"})
+    log = _text(job / "log")
+    assert done.returncode == 0, f"NetworkManager did not come up ({done.returncode}):\n{done.stdout}\n{log}"
+    return _collect(job, keyfiles, log)
+
+
+def _text(path):
+    return path.read_text(errors="surrogateescape") if path.exists() else ""
+
+
+def _collect(job, keyfiles, log):
+    types = {}
+    for line in _text(job / "connections").splitlines():
+        _, kind, path = line.split(":", 2)
+        if path.startswith(CONNECTIONS + "/"):
+            types[path.removeprefix(CONNECTIONS + "/")] = kind
+    accepted, rejected = {}, {}
+    for name in keyfiles:
+        said = _text(job / "out" / f"{name}.load").strip()
+        status = _text(job / "out" / f"{name}.status").strip()
+        if name in types and status == "0":
+            lines = _text(job / "out" / f"{name}.fields").split("\n")
+            # A line feed in an SSID is printed as it is.
+            fields = dict(line.split(":", 1) for line in lines if ":" in line)
+            accepted[name] = Connection(types[name], fields, ssid_of(_text(job / "out" / f"{name}.dbus")))
+        else:
+            rejected[name] = f"nmcli: {status}, {said}"
+    return Session(accepted, rejected, _text(job / "settled"), log, _text(job / "version").strip())
+
+
+def ssid_of(reply):
+    """The SSID in what dbus-send prints of GetSettings: text in quotes, or bytes in hex over several lines."""
+    found = re.search(r'string "ssid"\s+variant\s+array of bytes (?:"(.*)"(?: \+ \\0)?$|\[([0-9a-f\s]*)\])', reply, re.M)
+    if not found:
+        return None
+    text, digits = found.groups()
+    return text.encode("utf-8", "surrogateescape") if text is not None else bytes.fromhex(digits)
