@@ -64,11 +64,10 @@ for path in {CONNECTIONS}/*; do
     echo $? >"/job/out/$name.status"
 done
 [ ! -e /job/settle ] || sh /job/settle >/job/settled 2>&1
-nmcli -t -e no -f UUID,TYPE,FILENAME connection show >/job/connections
-while IFS=: read -r uuid _ path; do
+nmcli -t -e no -f UUID,TYPE,DBUS-PATH,FILENAME connection show >/job/connections
+while IFS=: read -r uuid _ object path; do
     name=${{path##*/}}
     nmcli -s -t -e no -f all connection show uuid "$uuid" >"/job/out/$name.fields" 2>&1
-    object=$(nmcli -t -e no -f UUID,DBUS-PATH connection show | sed -n "s/^$uuid://p")
     dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager "$object" \\
         org.freedesktop.NetworkManager.Settings.Connection.GetSettings >"/job/out/$name.dbus" 2>&1
 done </job/connections
@@ -134,7 +133,7 @@ def _text(path):
 def _collect(job, keyfiles, log):
     types = {}
     for line in _text(job / "connections").splitlines():
-        _, kind, path = line.split(":", 2)
+        _, kind, _, path = line.split(":", 3)
         if path.startswith(CONNECTIONS + "/"):
             types[path.removeprefix(CONNECTIONS + "/")] = kind
     accepted, rejected = {}, {}
