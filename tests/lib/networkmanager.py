@@ -41,6 +41,12 @@ exec chroot root /bin/sh /job/inner.sh
 # Inside. The keyfiles are there before NetworkManager starts, as on a device that boots.
 _INNER = f"""
 set -u
+ask() {{
+    object=$1 method=$2
+    shift 2
+    dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager "$object" \\
+        "org.freedesktop.NetworkManager.Settings.Connection.$method" "$@"
+}}
 ip link set lo up
 ip link add eth0 type veth peer name peer0
 ip link set peer0 up
@@ -67,9 +73,12 @@ done
 nmcli -t -e no -f UUID,TYPE,DBUS-PATH,FILENAME connection show >/job/connections
 while IFS=: read -r uuid _ object path; do
     name=${{path##*/}}
-    nmcli -s -t -e no -f all connection show uuid "$uuid" >"/job/out/$name.fields" 2>&1
-    dbus-send --system --print-reply --dest=org.freedesktop.NetworkManager "$object" \\
-        org.freedesktop.NetworkManager.Settings.Connection.GetSettings >"/job/out/$name.dbus" 2>&1
+    nmcli -t -e no -f all connection show uuid "$uuid" >"/job/out/$name.fields" 2>&1
+    ask "$object" GetSettings >"/job/out/$name.dbus" 2>&1
+    # Not by nmcli -s: on a busy machine it leaves out secrets without a word.
+    for setting in 802-11-wireless-security 802-1x; do
+        ask "$object" GetSecrets "string:$setting" >"/job/out/$name.$setting" 2>&1
+    done
 done </job/connections
 nmcli --version >/job/version
 """
@@ -144,6 +153,12 @@ def _collect(job, keyfiles, log):
             lines = _text(job / "out" / f"{name}.fields").split("\n")
             # A line feed in an SSID is printed as it is.
             fields = dict(line.split(":", 1) for line in lines if ":" in line)
+            # So nmcli shows secrets, whether there are any or not.
+            fields = {key: "" if value == "<hidden>" else value for key, value in fields.items()}
+            for setting in ("802-11-wireless-security", "802-1x"):
+                secrets = re.findall(r'string "(\S+)"\n\s*variant\s+string "(.*)"\n',
+                                     _text(job / "out" / f"{name}.{setting}"))
+                fields.update({f"{setting}.{key}": value for key, value in secrets})
             accepted[name] = Connection(types[name], fields, ssid_of(_text(job / "out" / f"{name}.dbus")))
         else:
             rejected[name] = f"nmcli: {status}, {said}"
