@@ -30,6 +30,7 @@ import time
 
 import arm
 import rootfs
+import stacked
 from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
 
 KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rw console=ttyS0 panic=-1 "
@@ -48,6 +49,8 @@ KINDS = {
     "image-uefi": True,     # a balena image as the disk, booting by itself
     # ARM: these boot the old OS's disk and a balena image alike, with -kernel.
     **dict.fromkeys(arm.MACHINES, False),
+    # The root lies in LVM and the like: with an initrd that boots a balena image, too.
+    **dict.fromkeys(stacked.KINDS, False),
 }
 
 Line = collections.namedtuple("Line", "time text")
@@ -63,8 +66,8 @@ class GuestError(AssertionError):
 
 def new_disk(kind, folder, size_mib=rootfs.DEFAULT_DISK_MIB, name="disk.img"):
     """A fresh copy, in folder, of the old OS's disk ('systemd', 'sysvinit', 'uefi'
-    or a kind of arm.MACHINES)."""
-    make = arm.disk if kind in arm.MACHINES else rootfs.disk
+    or a kind of arm.MACHINES or stacked.KINDS)."""
+    make = arm.disk if kind in arm.MACHINES else stacked.disk if kind in stacked.KINDS else rootfs.disk
     return rootfs.copy_sparse(make(kind, size_mib), pathlib.Path(folder) / name)
 
 
@@ -268,6 +271,8 @@ class Guest:
                         "-drive", f"if=pflash,format=raw,unit=1,file={store}"]
         else:
             command += ["-kernel", rootfs.kernel(), "-append", self.options]
+            if self.kind in stacked.KINDS:
+                command += ["-initrd", stacked.initrd()]
         return command
 
     def _on_timeout(self):
