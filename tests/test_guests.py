@@ -5,51 +5,76 @@ import hashlib
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tarfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import balena_image  # noqa: E402
 import guest as guests  # noqa: E402
 import runner  # noqa: E402
+import stacked  # noqa: E402
 from guest import Guest, boot_files, compare_disk, new_disk  # noqa: E402
 
 MIB = 1 << 20
 TAKEOVER = runner.program()
+FIXTURES = pathlib.Path(__file__).parent / "fixtures/guest"
+# With the name that every guest has: carried over it is the same.
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
-         b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
+         b'"hostname":"guest","apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
+# What may be on no console and in no log: API key, LUKS key, and the keys of the Wi-Fis in the fixtures.
+SECRETS = ("sEcReT", stacked.LUKS_KEY, "wOrds-0f-PSK", "hIdden-sae-W0rd")
 COMMAND = "cp /job/takeover /usr/local/bin/ && takeover -i /job/image -c /job/config.json --no-ack"
 SEE = "cat /proc/swaps; cut -d' ' -f5- /proc/self/mountinfo | grep -v '^/job'; ls /run"
 
 
-def job(image, script):
+def config_for(name):
+    """The config.json for an image: its device type is the image's."""
+    return CONFIG.replace(b"genericx86-64-ext", balena_image.slug(name).encode())
+
+
+def job(image, script, name="small"):
     """The files of a job disk."""
-    return {"run.sh": script.encode(), "takeover": TAKEOVER, "image": pathlib.Path(image), "config.json": CONFIG}
+    return {"run.sh": script.encode(), "takeover": TAKEOVER, "image": pathlib.Path(image),
+            "config.json": config_for(name)}
 
 
 def check_new_os(guest, folder, name="small", wait=240):
     """The new OS has come up with our config.json, and the disk is the image but for the boot partition."""
+    check_boot(guest, config_for(name), wait)
+    check_disk(folder, name)
+    return check_result(guest, "done")
+
+
+def check_boot(guest, config, wait=240):
+    """The new OS has come up with this config.json, and has ended."""
     guest.wait_for("NEWOS: booted", wait)
-    digest = hashlib.sha256(CONFIG).hexdigest()
+    digest = hashlib.sha256(config).hexdigest()
     guest.wait_for(f"NEWOS: config.json sha256={digest}", 60)
     guest.wait_for("NEWOS: config.json ok", 10)
     guest.wait_for("NEWOS: done", 120)
     guest.wait_exit(60)
-    check_disk(folder, name)
-    assert "sEcReT" not in guest.text(), "a secret is on the console"
-    return check_result(guest, "done")
+    check_secrets(guest.text())
 
 
-def check_disk(folder, name="small"):
-    disk = folder / "disk.img"
+def check_secrets(text):
+    found = [secret for secret in SECRETS if secret in text]
+    assert not found, f"there are secrets in what anybody may read: {found}"
+
+
+def check_disk(folder, name="small", config=None, more=None, but=()):
+    """The disk is the image but for config.json, more (files of the boot partition) and the partitions in but."""
+    disk, image = folder / "disk.img", balena_image.image(name)
     boot = balena_image.partition(name, "resin-boot")
-    different = compare_disk(disk, balena_image.image(name), exclude=[(boot.start, boot.size)])
+    places = [boot] + [balena_image.partition(name, label) for label in but]
+    different = compare_disk(disk, image, exclude=[(place.start, place.size) for place in places])
     assert not different, different
-    wanted = boot_files(balena_image.image(name), boot.start)
+    wanted = boot_files(image, boot.start) | {"config.json": config or config_for(name)} | (more or {})
     found = boot_files(disk, boot.start)
-    assert found.pop("config.json") == CONFIG
-    wanted.pop("config.json", None)
-    assert found == wanted, "other files of the boot partition have changed"
+    assert found.keys() == wanted.keys(), sorted(found.keys() ^ wanted.keys())
+    for path, content in wanted.items():
+        assert found[path] == content, (path, found[path])
 
 
 def check_result(guest, outcome):
@@ -79,8 +104,46 @@ def test_sysvinit_is_taken_over(folder):
 
 def test_uefi_with_a_gpt_image_is_taken_over(folder):
     image = balena_image.gz("gpt")
-    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{COMMAND}\n")) as guest:
+    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{COMMAND}\n", "gpt")) as guest:
         check_new_os(guest, folder, "gpt")
+
+
+def take_over(folder, kind, before=""):
+    """Whatever lies between the disk and its root, the whole disk is taken."""
+    script = f"{before}\n{SEE}\n{COMMAND}\n"
+    with Guest(kind, [new_disk(kind, folder)], files=job(balena_image.gz("small"), script),
+               fail_on="Kernel panic - not syncing|job ended, exit code [1-9]") as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        check_new_os(guest, folder)
+
+
+IN_USE = """
+grep -q dm- /proc/swaps && mountpoint -q /srv || { echo 'the volumes are not in use'; exit 1; }
+sleep 10000 < /srv/lost+found &
+"""
+
+
+def test_lvm_is_taken_over(folder):
+    """The root, a file system in use and the swap are volumes of one group."""
+    take_over(folder, "lvm", IN_USE)
+
+
+def test_dm_crypt_is_taken_over(folder):
+    take_over(folder, "crypt")
+
+
+def test_lvm_in_dm_crypt_is_taken_over(folder):
+    take_over(folder, "crypt-lvm", IN_USE)
+
+
+def test_md_is_taken_over(folder):
+    """The disk is the one half of a mirror that is there."""
+    take_over(folder, "md")
+
+
+def test_btrfs_is_taken_over(folder):
+    """The root is a subvolume, and the file system is mounted a second time as a whole."""
+    take_over(folder, "btrfs", "mkdir /whole && mount -t btrfs -o subvolid=5 /dev/nvme0n1p2 /whole")
 
 
 HOSTILE = """
@@ -275,15 +338,125 @@ def test_a_watchdog_is_taken_and_fed(folder):
         assert sum(result["seconds"].values()) > 8, result
 
 
+def log_disk(folder):
+    """A second disk that is one ext4 file system, for logs."""
+    path = folder / "log.img"
+    guests.rootfs.make_file(path, 16 * MIB)
+    guests.rootfs.make_ext4(path, 0, 16 * MIB, "LOG", "b0a7e7e1-0000-4000-8000-000000000001")
+    return path
+
+
 def test_a_log_device_keeps_the_log(folder):
-    disks = [new_disk("systemd", folder), folder / "log.img"]
-    guests.rootfs.make_file(disks[1], 16 * MIB)
-    guests.rootfs.make_ext4(disks[1], 0, 16 * MIB, "LOG", "b0a7e7e1-0000-4000-8000-000000000001")
+    disks = [new_disk("systemd", folder), log_disk(folder)]
     command = COMMAND + " -l /dev/nvme0n2"
     with Guest("systemd", disks, files=job(balena_image.gz("small"), f"{command}\n")) as guest:
         check_new_os(guest, folder)
     log = guests.ext_read(disks[1], 0, "/takeover.log").decode()
     assert '"outcome":"done"' in log and "verified" in log, log
+
+
+OLD_SETTINGS = """
+hostname old-name; echo old-name > /etc/hostname
+mkdir -p /etc/network /etc/wpa_supplicant
+cp /job/interfaces /etc/network/
+install -m 600 /job/wpa_supplicant.conf /etc/wpa_supplicant/
+mkdir -p /srv/data/deep /srv/logs
+cd /srv
+echo one > data/a.txt; echo two > data/b.log; echo three > data/deep/c.txt; echo four > elsewhere
+ln -s /srv/elsewhere data/link.txt
+echo five > one.conf; chmod 640 one.conf; touch -d @1600000000 one.conf
+echo six > logs/today; ln -s logs current
+head -c 300000 /dev/zero > plain
+cd
+"""
+BACKED_UP = {"app-data/files/a.txt": b"one\n", "app-data/files/deep/c.txt": b"three\n",
+             "app-data/files/link.txt": b"four\n", "app-data/settings/first.conf": b"five\n",
+             "logs/today": b"six\n", "logs/plain": bytes(300000)}
+
+
+def check_furnishings(folder, name, config):
+    """The boot partition has the keyfiles and the name, the data partition the backup and the log, and no more."""
+    keyfiles = {f"system-connections/{path.name}": path.read_bytes()
+                for path in (FIXTURES / "expected").iterdir()}
+    check_disk(folder, name, config, keyfiles, but=["resin-data"])
+    data = balena_image.partition(name, "resin-data")
+    found = guests.ext_files(folder / "disk.img", data.start)
+    check_backup(folder, found.pop("backup.tgz"))
+    log = found.pop("fallback_log/fallback.log").decode()
+    assert "verified" in log, log
+    check_secrets(log)
+    assert found == guests.ext_files(balena_image.image(name), data.start), sorted(found)
+
+
+def check_backup(folder, content):
+    """tar unpacks it to what was asked for, and at the top there are but directories named like the volumes."""
+    archive, tree = folder / "backup.tgz", folder / "tree"
+    archive.write_bytes(content)
+    tree.mkdir()
+    subprocess.run(["tar", "-xzf", archive, "-C", tree], check=True)
+    found = {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if not path.is_dir()}
+    assert found == BACKED_UP, sorted(found)
+    assert not [path for path in tree.rglob("*") if path.is_symlink()]
+    with tarfile.open(archive) as entries:
+        names = entries.getnames()
+        assert {name.split("/")[0] for name in names} == {"app-data", "logs"}, names
+        assert entries.getmember("app-data").isdir() and entries.getmember("logs").isdir(), names
+        kept = entries.getmember("app-data/settings/first.conf")
+        assert (kept.mode, kept.mtime) == (0o640, 1600000000), kept
+
+
+def test_networks_hostname_and_backup_are_carried_over(folder):
+    options = "--backup-cfg /job/backup.yml --fallback-log -l /dev/nvme0n2 --log-level trace --s2-log-level trace"
+    config = config_for("small").replace(b'"guest"', b'"old-name"')
+    files = job(balena_image.gz("small"), f"{OLD_SETTINGS}{COMMAND} {options}\n")
+    for name in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
+        files[name] = FIXTURES / name
+    disks = [new_disk("systemd", folder), log_disk(folder)]
+    with Guest("systemd", disks, files=files) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        check_boot(guest, config)
+        assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
+        check_furnishings(folder, "small", config)
+        check_result(guest, "done")
+    log = guests.ext_read(disks[1], 0, "/takeover.log").decode()
+    assert "verified" in log, log
+    check_secrets(log)
+
+
+def relabelled(folder, slug):
+    """The small image, for another device type."""
+    image = guests.rootfs.copy_sparse(balena_image.image("small"), folder / "other.img")
+    boot = balena_image.partition("small", "resin-boot")
+    files = boot_files(image, boot.start)
+    label = files["device-type.json"].replace(balena_image.slug("small").encode(), slug.encode())
+    guests.rootfs.fat_put(image, boot.start, {"/device-type.json": label})
+    packed = folder / "other.img.gz"
+    with open(packed, "wb") as target:
+        subprocess.run(["pigz", "-1", "-n", "-c", image], stdout=target, check=True)
+    return packed
+
+
+def test_an_image_for_another_board_is_refused(folder):
+    """Refused when the image fits its config.json but not this board, and when it fits neither; not looked at when told
+    so."""
+    script = """
+    cp /job/takeover /usr/local/bin/
+    takeover -i /job/image -c /job/config.json --no-ack; echo EXIT config $?
+    takeover -i /job/image -c /job/pi.json --no-ack; echo EXIT board $?
+    takeover -i /job/image -c /job/pi.json --no-ack --no-dt-check --dry-run; echo EXIT unchecked $?
+    echo STILL RUNNING; poweroff -f
+    """
+    files = job(relabelled(folder, "raspberrypi3"), script)
+    files["pi.json"] = config_for("raspberrypi3")
+    with Guest("systemd", [new_disk("systemd", folder)], files=files) as guest:
+        guest.wait_for("STILL RUNNING", 200)
+        guest.wait_exit(60)
+        text = guest.text()
+    config, board = re.search(r"(.*)EXIT config 3(.*)EXIT board 3.*EXIT unchecked 0", text, re.S).groups()
+    for said, names in ((config, ("raspberrypi3", "genericx86-64-ext")), (board, ("raspberrypi3", "64-bit PC"))):
+        error = "".join(line for line in said.splitlines() if "error" in line)
+        assert all(name in error for name in names), said[-3000:]
+    check_secrets(text)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ until [ -b "$device" ]; do
     [ $tries -le 300 ] || give_up "there is no $device"
     usleep 100000
 done
-options=rw
+system=ext4 options=rw
 while :; do
     kind=$(kind_of "$device")
     [ "$kind" = plain ] && break
@@ -159,12 +159,12 @@ while :; do
             mdadm --quiet --assemble --run /dev/md0 "$device" || give_up "the array on $device cannot be assembled"
             device=/dev/md0 ;;
         btrfs)
-            options=rw,subvol=@
+            system=btrfs options=rw,subvol=@
             break ;;
     esac
     echo "initrd: $kind, then $device"
 done
-mount -o $options "$device" /root || give_up "$device cannot be mounted"
+mount -t "$system" -o "$options" "$device" /root || give_up "$device cannot be mounted"
 umount /run
 umount /proc
 umount /sys

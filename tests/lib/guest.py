@@ -602,3 +602,12 @@ def ext_read(disk_path, offset, path):
         rootfs.run("debugfs", "-R", f"dump {shlex.quote(path)} {target}",
                    f"{disk_path}?offset={offset}")
         return target.read_bytes() if target.exists() else None
+
+
+def ext_files(disk_path, offset):
+    """Every file of the ext4 file system at offset: path ('docker/layer') -> bytes. As for ext_read, no journal."""
+    with tempfile.TemporaryDirectory() as folder:
+        rootfs.run("debugfs", "-R", f"rdump / {folder}", f"{disk_path}?offset={offset}")
+        base = pathlib.Path(folder)
+        return {str(path.relative_to(base)): path.read_bytes()
+                for path in sorted(base.rglob("*")) if path.is_file() and not path.is_symlink()}
