@@ -19,6 +19,8 @@ from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
          b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
+# What the new OS gets: the name of the old one added, every other byte as it was.
+NEW_CONFIG = CONFIG.replace(b'"as it is"]', b'"as it is"],"hostname":"sandbox"')
 BOOT_START = 4 * MIB
 BOOT_LENGTH = 8 * MIB
 
@@ -59,7 +61,7 @@ def check_taken_over(box, image):
     """The disk is the image but for the boot partition, which holds config.json as it was."""
     different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
     assert not different, different
-    assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
+    assert box.read_ext4(BOOT_START, "/config.json") == NEW_CONFIG
     result = json.loads(box.console().strip().splitlines()[-1])
     assert result["outcome"] == "done", result
     return result
@@ -370,15 +372,31 @@ def test_the_answer_no_and_the_end_of_input_mean_no(folder):
     image = pack(make_image(folder))
     command = COMMAND.replace("--no-ack", "")
     with Sandbox(folder, files=files(image)) as box:
-        box.start(f"echo no | {command}\necho EXIT $?\n{command} </dev/null\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.start(f"echo no | {command}\necho EXIT $?\n: | {command}\necho EXIT $?\n"
+                  f"{command} </dev/null\necho EXIT $?\necho OVER\nsleep 60\n")
         box.wait_for("OVER")
         text = box.console()
-        assert text.count("EXIT 3") == 2 and text.count("the answer was not 'yes'") == 2, text
+        assert text.count("EXIT 3") == 3 and text.count("the answer was not 'yes'") == 2, text
+        assert text.count("there is no input to answer on") == 1, text
+        assert text.index("What it takes") < text.index("Type 'yes'"), "the preview comes before the question"
 
 
-def test_dry_run_changes_nothing_and_prints_the_plan(folder):
-    text = refused(folder, "--dry-run", code=0, message="dry run: every check passed")
-    assert "the plan: write 24.0 MiB to /dev/loop" in text, text
+def test_dry_run_changes_nothing_and_shows_the_preview(folder):
+    text = refused(folder, "--dry-run --no-vpn-check", code=0, message="dry run: every check passed")
+    for line in ("mounted at / (ext4)", "size on the disk          24.0 MiB", "partition table           MBR",
+                 "name                      Debian GNU/Linux 12 (bookworm)", "hostname                  sandbox",
+                 "device type               genericx86-64-ext", "  - --no-vpn-check has no effect"):
+        assert line in text, (line, text)
+
+
+def test_the_preview_as_json(folder):
+    text = refused(folder, "--dry-run --json 2>/dev/null", code=0, message='{"device":')
+    page = json.loads(re.search(r"^{.*}$", text, re.M)[0])
+    assert page["image"]["bytes"] == 24 * MIB and page["image"]["zero_percent"] == 75, page
+    assert page["new_os"]["hostname"] == "sandbox" and page["os"]["init"] == "sysvinit", page
+    assert "mounted at / (ext4)" in page["disk"]["uses"], page
+    assert page["demands"]["memory_needed"] < page["demands"]["memory_available"], page
+    assert page["demands"]["seconds_alone"] > 0, page
 
 
 def test_flash_writes_a_disk_that_is_not_in_use(folder):

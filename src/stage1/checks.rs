@@ -1,5 +1,7 @@
 //! Checks that need nothing but a look at the running system. Each refuses with a message of its own.
 
+use super::report::Report;
+use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::mounts;
 use crate::disk::table::Table;
@@ -95,6 +97,38 @@ fn has_interpreter(elf: &[u8]) -> bool {
         false => (field::<4>(elf, 28), field::<2>(elf, 42), field::<2>(elf, 44)),
     };
     (0..count).any(|index| field::<4>(elf, (offset + index * size) as usize) == INTERPRETER)
+}
+
+/// A question that nobody can answer is refused before the image is read, not after it.
+pub fn can_be_answered(options: &Options) -> Result<(), Error> {
+    /// /dev/null: mem 3 (Documentation/admin-guide/devices.txt).
+    const NULL: (u32, u32) = (1, 3);
+    if options.has(Flag::NoAck) || options.has(Flag::DryRun) {
+        return Ok(());
+    }
+    let numbers = |device| (rustix::fs::major(device), rustix::fs::minor(device));
+    match rustix::fs::fstat(rustix::stdio::stdin()) {
+        Ok(input) if numbers(input.st_rdev) != NULL => Ok(()),
+        _ => Err(Error::refused("asking", "for consent", "there is no input to answer on")
+            .advice("--no-ack asks no question")),
+    }
+}
+
+/// Says which options have no effect yet.
+pub fn without_effect(options: &Options, report: &mut Report) {
+    let given = |flag, name| options.has(flag).then_some(name);
+    let names = [
+        given(Flag::NoApiCheck, "--no-api-check"),
+        given(Flag::NoVpnCheck, "--no-vpn-check"),
+        given(Flag::NoEfiSetup, "--no-efi-setup"),
+        given(Flag::ReportProgress, "--report-hup-progress"),
+        options.check_timeout.map(|_| "--check-timeout"),
+    ];
+    for name in names.into_iter().flatten() {
+        let text: Text<120> =
+            crate::text!("{} has no effect: this version does no such thing yet", name);
+        report.warn(&text);
+    }
 }
 
 /// An init that SELinux confines may not execute a file in a memory file system: it would give up its place and have

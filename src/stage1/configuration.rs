@@ -1,8 +1,10 @@
 //! config.json: read, checked, and made the one that the new OS gets.
 
+use super::identity::{Identity, Wish};
 use super::origin::BALENA_CONFIG;
-use crate::balena::config;
-use crate::cli::Options;
+use super::report::Report;
+use crate::balena::config::{self, Wishes};
+use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::map;
@@ -24,11 +26,44 @@ pub fn read(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error
     let bytes = files::read(path, buffer)
         .doing("reading the configuration", path)
         .map_err(Error::as_refusal)?;
-    if bytes.len() > config::MAX_LENGTH {
-        return Err(Error::refused("reading the configuration", path, "it is larger than 128 KiB"));
-    }
     config::check(bytes, path)?;
     let kept = map::buffer(bytes.len()).doing("reserving memory for", path)?;
     kept.copy_from_slice(bytes);
     Ok(kept)
+}
+
+/// The configuration that the new OS gets: with this host name, and with another device type if one is asked for.
+/// `buffer` is [`crate::image::decode::BUFFER`] long, more than any configuration that is taken.
+pub fn for_new_os<'a>(
+    bytes: &[u8],
+    hostname: Option<&str>,
+    options: &Options,
+    buffer: &'a mut [u8],
+) -> Result<&'a [u8], Error> {
+    let wishes = Wishes { hostname, device_type: options.device_type.as_deref() };
+    let length = config::edit(bytes, &wishes, buffer)?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// What the options and the configuration want the device to be.
+pub fn wish<'a>(options: &'a Options, device_type: &'a str) -> Wish<'a> {
+    Wish {
+        device_type,
+        change_to: options.device_type.as_deref(),
+        no_os_check: options.has(Flag::NoOsCheck),
+        no_dt_check: options.has(Flag::NoDeviceCheck),
+    }
+}
+
+/// The name that the new OS keeps. A balenaOS has in its config.json what name it was given, and the one that it goes
+/// by otherwise it makes itself.
+pub fn kept_hostname<'a>(
+    options: &Options,
+    identity: &'a Identity,
+    report: &mut Report,
+) -> Option<&'a str> {
+    match options.has(Flag::NoKeepName) || identity.is_balena_os() {
+        true => None,
+        false => identity.kept_hostname(&mut |text| report.warn(text)),
+    }
 }

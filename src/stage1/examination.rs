@@ -1,7 +1,7 @@
 //! The image, decoded once from end to end and looked into, before anything else is decided.
 
-use crate::balena::layout::{self, Layout};
-use crate::cli::Options;
+use crate::balena::layout::{self, DataPartition, Layout};
+use crate::cli::{Flag, Options};
 use crate::disk::table::{self, Table};
 use crate::error::Error;
 use crate::image::decode::Decoder;
@@ -26,6 +26,8 @@ pub struct Examined {
     pub table: Table,
     /// What the new OS boots from.
     pub layout: Layout,
+    /// Where its data goes, when something is put there.
+    pub data: Option<DataPartition>,
     /// How long the scan took, in milliseconds.
     pub scan_time: u64,
 }
@@ -43,7 +45,11 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     let mut reader = ImageReader::new(&mut decoder, buffer);
     let table = table::read(&mut reader, scan.length)?;
     let layout = layout::find_boot(&mut reader, &table)?;
-    let image = Examined { source, stream, scan, map, table, layout, scan_time };
+    let data = match options.backup.is_some() || options.has(Flag::FallbackLog) {
+        true => layout::find_data(&mut reader, &table)?,
+        false => None,
+    };
+    let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)
 }

@@ -23,6 +23,7 @@ pub struct Furnishings {
 
 struct File {
     to: heapless::String<128>,
+    label: Text<64>,
     place: Place,
     kept: Kept,
     length: u64,
@@ -32,6 +33,7 @@ enum Kept {
     /// In the store, from here on.
     InStore(u64),
     /// In the file that holds the backup.
+    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     AsBackup,
 }
 
@@ -45,9 +47,9 @@ impl Furnishings {
         Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
     }
 
-    /// Adds a file for the new boot partition. Names are compared as FAT does: a second file of the same name is an
+    /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second file of the same name is an
     /// error.
-    pub fn add(&mut self, to: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub fn add(&mut self, to: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
         let start = self.used;
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -55,21 +57,30 @@ impl Furnishings {
                 .doing("keeping", to)?;
         }
         self.used += bytes.len() as u64;
-        self.push(to, Place::Boot, Kept::InStore(start), bytes.len() as u64)
+        self.push(to, label, Place::Boot, Kept::InStore(start), bytes.len() as u64)
     }
 
+    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     /// Adds the backup, for the new data partition.
     pub fn add_backup(&mut self, file: OwnedFd, length: u64) -> Result<(), Error> {
         self.backup = Some(file);
-        self.push("backup.tgz", Place::Data, Kept::AsBackup, length)
+        self.push("backup.tgz", "", Place::Data, Kept::AsBackup, length)
     }
 
-    fn push(&mut self, to: &str, place: Place, kept: Kept, length: u64) -> Result<(), Error> {
+    fn push(
+        &mut self,
+        to: &str,
+        label: &str,
+        place: Place,
+        kept: Kept,
+        length: u64,
+    ) -> Result<(), Error> {
         let refuse = |why| Error::refused("planning the file", to, why);
         if self.files.iter().any(|file| file.place == place && file.to.eq_ignore_ascii_case(to)) {
             return Err(refuse("there are two of this name").advice("rename one of them"));
         }
-        let file = File { to: plan::bounded("use a shorter name", to)?, place, kept, length };
+        let to_kept = plan::bounded("use a shorter name", to)?;
+        let file = File { to: to_kept, label: Text::from(label), place, kept, length };
         self.files
             .push(file)
             .map_err(|_| refuse("there are more than 64").advice("name those that matter: --wifi"))
@@ -79,6 +90,12 @@ impl Furnishings {
     pub fn count(&self, place: Place) -> (usize, u64) {
         let of_place = || self.files.iter().filter(|file| file.place == place);
         (of_place().count(), of_place().map(|file| file.length).sum())
+    }
+
+    /// What people call the files that have a name for them.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.files.iter().filter(|file| !file.label.is_empty());
+        named.map(|file| (&*file.label, file.to.as_str()))
     }
 
     /// What they take in a memory file system, in bytes.
@@ -145,8 +162,8 @@ mod tests {
     #[test]
     fn the_same_name_twice_is_refused_in_any_case() {
         let mut files = Furnishings::new().unwrap();
-        files.add("system-connections/a", b"one").unwrap();
-        assert!(files.add("system-connections/A", b"two").is_err());
+        files.add("system-connections/a", "", b"one").unwrap();
+        assert!(files.add("system-connections/A", "", b"two").is_err());
         assert_eq!(files.count(Place::Boot), (1, 3));
         assert_eq!(files.count(Place::Data), (0, 0));
     }
@@ -155,9 +172,9 @@ mod tests {
     fn more_than_there_is_room_for_is_refused_not_left_out() {
         let mut files = Furnishings::new().unwrap();
         for index in 0..MAX_FURNISHINGS {
-            files.add(&index.to_string(), b"x").unwrap();
+            files.add(&index.to_string(), "", b"x").unwrap();
         }
-        assert!(files.add("one more", b"x").is_err());
+        assert!(files.add("one more", "", b"x").is_err());
         assert_eq!(files.plan().unwrap().len(), MAX_FURNISHINGS);
     }
 
@@ -166,8 +183,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("takeover-stage-{}", std::process::id()));
         std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
         let mut files = Furnishings::new().unwrap();
-        files.add("config.json", b"{}").unwrap();
-        files.add("system-connections/a", &[7; 10_000]).unwrap();
+        files.add("config.json", "", b"{}").unwrap();
+        files.add("system-connections/a", "", &[7; 10_000]).unwrap();
         let backup = crate::files::unnamed("/tmp").unwrap();
         crate::files::write_all(&backup, &[9; 5000]).unwrap();
         files.add_backup(backup, 5000).unwrap();

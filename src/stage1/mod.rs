@@ -3,6 +3,7 @@
 //! Everything that can fail is made to fail here. Up to the first entry in `undo` nothing is changed at all.
 
 mod budget;
+mod carry;
 mod checks;
 mod configuration;
 mod estimate;
@@ -10,12 +11,14 @@ mod examination;
 mod facts;
 mod furnishings;
 mod handover;
-pub mod identity;
+mod identity;
 mod logs;
-pub mod networks;
+#[cfg(feature = "migrate")]
+mod networks;
 mod origin;
 mod page;
 mod planning;
+mod preview;
 mod ramfs;
 mod rehearsal;
 mod report;
@@ -23,6 +26,7 @@ mod staging;
 mod undo;
 mod uses;
 
+use crate::balena::config;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::error::{Doing, Error};
@@ -38,7 +42,9 @@ use core::time::Duration;
 use examination::{Examined, examine};
 use facts::Facts;
 use furnishings::Furnishings;
+use preview::Preview;
 use ramfs::Ramfs;
+use report::Report;
 use rustix::fs::OFlags;
 use undo::Undo;
 
@@ -51,32 +57,17 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::privileges(options.has(Flag::InNamespace))?;
     checks::static_program()?;
     checks::no_selinux()?;
+    checks::can_be_answered(options)?;
     check_work_dir(options)?;
-    let config = configuration::read(options, buffer)?;
-    let facts = Facts::gather(options)?;
-    let log_device = logs::device(options, facts.target.number)?;
-    facts.log();
-    ask(options, &facts.target)?;
-    let mut furnishings = Furnishings::new()?;
-    furnishings.add("config.json", config)?;
-    let image = examine(options, buffer)?;
-    checks::fits(&image.scan, &image.table, &facts.target)?;
-    let old_log = logs::of_old_os(&facts.root)?;
-    let plan = planning::plan(options, &facts.target, &image, &furnishings, old_log, log_device)?;
-    let budget = Budget::of(&facts, &image.scan, &furnishings)?;
-    // Now, not before the question and the scan: services live on meanwhile.
-    let (available, _) = facts::memory()?;
-    budget.check(available)?;
-    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
+    let decision = decide(options, buffer)?;
     if options.has(Flag::DryRun) {
-        print_plan(&plan);
+        decision.log_rehearsal();
         return Ok(());
     }
+    ask(options, &decision.facts.target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let preparation =
-        Preparation { options, facts: &facts, image: &image, plan: &plan, furnishings };
-    let result = preparation.run(&budget, buffer, &mut undo);
+    let result = decision.prepare(options, buffer, &mut undo);
     match (&result, options.has(Flag::NoCleanup)) {
         (Err(_), false) => undo.run(),
         (Err(_), true) => crate::warn!("--no-cleanup: what was prepared is left as it is"),
@@ -85,30 +76,78 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     result
 }
 
-/// Everything that was decided, ready to be put in place.
-struct Preparation<'a> {
-    options: &'a Options,
-    facts: &'a Facts,
-    image: &'a Examined,
-    plan: &'a Plan,
-    furnishings: Furnishings,
+/// Looks at everything, checks everything, and shows what will happen. Changes nothing.
+fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
+    let mut report = Report::new();
+    checks::without_effect(options, &mut report);
+    let config = configuration::read(options, buffer)?;
+    let device_type = config::device_type(config);
+    let identity = identity::gather("")?;
+    identity.log();
+    let wish = configuration::wish(options, &device_type);
+    identity::check(&identity, &wish, &mut |text| report.warn(text))?;
+    let facts = Facts::gather(options)?;
+    facts.log();
+    let log_device = logs::device(options, facts.target.number)?;
+    let old_log = logs::of_old_os(&facts.root)?;
+
+    let mut furnishings = Furnishings::new()?;
+    let hostname = configuration::kept_hostname(options, &identity, &mut report);
+    let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
+    furnishings.add("config.json", "", new_config)?;
+    carry::networks(options, &identity, buffer, &mut furnishings, &mut report)?;
+    let image = examine(options, buffer)?;
+    identity::check_image(&image.layout, &wish, &mut |text| report.warn(text))?;
+    checks::fits(&image.scan, &image.table, &facts.target)?;
+    carry::backup(options, buffer, &mut furnishings)?;
+    let plan = planning::plan(options, &facts.target, &image, &furnishings, old_log, log_device)?;
+
+    let budget = Budget::of(&facts, &image.scan, &furnishings)?;
+    // Now, not before the scan: services live on meanwhile.
+    let (available, _) = facts::memory()?;
+    budget.check(available)?;
+    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
+    let preview = Preview {
+        options,
+        facts: &facts,
+        identity: &identity,
+        image: &image,
+        furnishings: &furnishings,
+        device_type: wish.effective(),
+        hostname,
+        budget: &budget,
+        available,
+        seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
+        report: &report,
+    };
+    preview.print()?;
+    Ok(Decision { facts, image, plan, furnishings, budget })
 }
 
-impl Preparation<'_> {
+/// Everything that was decided, ready to be put in place.
+struct Decision {
+    facts: Facts,
+    image: Examined,
+    plan: Plan,
+    furnishings: Furnishings,
+    budget: Budget,
+}
+
+impl Decision {
     /// Changes the live system step by step, each noted in `undo`, the hand-over last.
-    fn run(&self, budget: &Budget, buffer: &mut [u8], undo: &mut Undo) -> Result<(), Error> {
-        let image = self.image;
+    fn prepare(&self, options: &Options, buffer: &mut [u8], undo: &mut Undo) -> Result<(), Error> {
+        let image = &self.image;
         let watch = Stopwatch::start();
-        swap_off(self.facts, undo)?;
-        let ramfs = Ramfs::mount(budget.ramfs(), undo)?;
+        swap_off(&self.facts, undo)?;
+        let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
         ramfs.make_nodes(&self.facts.target.name, self.facts.target.number, undo)?;
         crate::info!(
             "RAMFS of {} at {} ({} s)",
-            Size(budget.ramfs()),
+            Size(self.budget.ramfs()),
             ramfs.path.as_str(),
             watch.shown()
         );
-        rehearse(&ramfs, self.plan, buffer)?;
+        rehearse(&ramfs, &self.plan, buffer)?;
         let watch = Stopwatch::start();
         ramfs.copy_program()?;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
@@ -118,10 +157,25 @@ impl Preparation<'_> {
         crate::info!("the image is in memory ({} s)", watch.shown());
         staging::interrupted()?;
         let watch = Stopwatch::start();
-        let patience = Duration::from_secs(self.options.hand_over_timeout);
+        let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
+    }
+}
+
+impl Decision {
+    /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
+    fn log_rehearsal(&self) {
+        for partition in [self.plan.boot, self.plan.data].into_iter().flatten() {
+            let name = partition.file_system.name();
+            let how = match kernel_knows(name) {
+                true => "the kernel has it loaded",
+                false => "the kernel will load a module for it",
+            };
+            crate::info!("mounting {}: {}; rehearsed before a takeover, not now", name, how);
+        }
+        crate::info!("dry run: every check passed, nothing was changed");
     }
 }
 
@@ -129,20 +183,34 @@ impl Preparation<'_> {
 pub fn flash(options: &Options) -> Result<(), Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+    checks::can_be_answered(options)?;
     let mut furnishings = Furnishings::new()?;
+    let mut device_type = Text::new();
     if options.config.is_some() {
-        furnishings.add("config.json", configuration::read(options, buffer)?)?;
+        let config = configuration::read(options, buffer)?;
+        device_type = config::device_type(config);
+        furnishings.add(
+            "config.json",
+            "",
+            configuration::for_new_os(config, None, options, buffer)?,
+        )?;
     }
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = facts::free_to_be_written(facts::asked_for(path)?)?;
-    ask(options, &target)?;
     let image = examine(options, buffer)?;
+    if device_type.is_empty() {
+        // Without a config.json the image alone says what the device will be.
+        device_type = image.layout.device_type.clone();
+    }
+    let wish = configuration::wish(options, &device_type);
+    identity::check_image(&image.layout, &wish, &mut |text| crate::warn!("{}", text))?;
     checks::fits(&image.scan, &image.table, &target)?;
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.has(Flag::DryRun) {
-        print_plan(&plan);
+        crate::info!("dry run: every check passed, nothing was changed");
         return Ok(());
     }
+    ask(options, &target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
     let result = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
@@ -232,34 +300,6 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
         Some(_) => rehearsal::rehearse(ramfs, plan::FileSystem::Ext4, buffer),
         None => Ok(()),
     }
-}
-
-fn print_plan(plan: &Plan) {
-    crate::info!(
-        "the plan: write {} to /dev/{} ({}), {} of {} chunks are zeros",
-        Size(plan.image.length),
-        plan.target.name.as_str(),
-        Size(plan.target.size),
-        plan.image.zero_chunks,
-        plan.image.chunks
-    );
-    if let Some(boot) = plan.boot {
-        crate::info!(
-            "the plan: place {} file(s) on the new boot partition ({} at byte {})",
-            plan.furnishings.len(),
-            boot.file_system.name(),
-            boot.start
-        );
-        let known = kernel_knows(boot.file_system.name());
-        let how =
-            if known { "the kernel has it loaded" } else { "the kernel will load a module for it" };
-        crate::info!(
-            "the plan: mounting {}: {}; rehearsed before a takeover, not now",
-            boot.file_system.name(),
-            how
-        );
-    }
-    crate::info!("dry run: every check passed, nothing was changed");
 }
 
 fn kernel_knows(file_system: &str) -> bool {

@@ -6,8 +6,13 @@ use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::error::Error;
 use crate::image::format::Stream;
-use crate::plan::{self, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
-use crate::text::Text;
+use crate::plan::{self, FileSystem, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
+use crate::text::{Size, Text};
+
+/// The cluster of a FAT so small that room on it could be short, in bytes; larger volumes have larger ones.
+const CLUSTER: u64 = 8 * 1024;
+/// What a fallback log and the file system's own books may need beside a backup, in bytes.
+const ROOM_FOR_LOG: u64 = 1 << 20;
 
 /// Puts the plan together. Fails when files are to be placed on a partition that none can be placed on.
 pub fn plan(
@@ -20,7 +25,12 @@ pub fn plan(
 ) -> Result<Plan, Error> {
     let boot = match furnishings.count(Place::Boot) {
         (0, _) => None,
-        _ => Some(boot_partition(image)?),
+        _ => Some(boot_partition(image, furnishings)?),
+    };
+    let fallback_log = fallback_log(options)?;
+    let data = match furnishings.count(Place::Data) {
+        (0, _) if fallback_log.is_none() => None,
+        _ => Some(data_partition(image, furnishings)?),
     };
     Ok(Plan {
         pretend: options.has(Flag::Pretend),
@@ -41,20 +51,80 @@ pub fn plan(
             logical_block: target.logical_block,
         },
         boot,
-        data: None,
+        data,
         furnishings: furnishings.plan()?,
-        fallback_log: None,
+        fallback_log,
         old_log,
         log_device,
     })
 }
 
-fn boot_partition(image: &Examined) -> Result<PartitionPlan, Error> {
+/// The new boot partition; files can be placed on it, and there is room for them.
+fn boot_partition(image: &Examined, furnishings: &Furnishings) -> Result<PartitionPlan, Error> {
     let layout = &image.layout;
-    let file_system = layout.file_system.ok_or_else(|| {
-        let object: Text<32> = crate::text!("partition {}", layout.boot_number);
-        Error::refused("looking at the boot partition,", &object, "it is neither FAT nor ext4")
-            .advice("config.json cannot be placed on it")
-    })?;
+    let object: Text<32> = crate::text!("partition {}", layout.boot_number);
+    let refuse = |why: &str| Error::refused("looking at the boot partition,", &object, why);
+    let Some(file_system) = layout.file_system else {
+        return Err(
+            refuse("it is neither FAT nor ext4").advice("config.json cannot be placed on it")
+        );
+    };
+    // A cluster for each file and for each directory, and room for the copy that is renamed over an old file.
+    let (count, bytes) = furnishings.count(Place::Boot);
+    let needed = bytes + (count as u64 + 4) * CLUSTER;
+    if let Some(free) = layout.boot_free.filter(|free| *free < needed) {
+        let why: Text<120> =
+            crate::text!("{} are free on it, and {} may be needed", Size(free), Size(needed));
+        return Err(refuse(&why).advice("use an image with a larger boot partition"));
+    }
     Ok(PartitionPlan { start: layout.boot_start, length: layout.boot_length, file_system })
+}
+
+/// The new data partition; the backup fits on it.
+fn data_partition(image: &Examined, furnishings: &Furnishings) -> Result<PartitionPlan, Error> {
+    let refuse = |why: &str| Error::refused("looking for the data partition of", "the image", why);
+    let Some(data) = image.data else {
+        return Err(refuse("there is no resin-data")
+            .advice("a backup or a fallback log can only be left on a balenaOS"));
+    };
+    let (_, bytes) = furnishings.count(Place::Data);
+    let needed = bytes + bytes / 64 + ROOM_FOR_LOG;
+    if needed > data.free {
+        let why: Text<160> = crate::text!(
+            "{} are free on it, and the backup needs {}: it grows only after the first boot",
+            Size(data.free),
+            Size(needed)
+        );
+        return Err(refuse(&why).advice("keep less: see --backup-cfg"));
+    }
+    Ok(PartitionPlan { start: data.start, length: data.length, file_system: FileSystem::Ext4 })
+}
+
+fn fallback_log(options: &Options) -> Result<Option<heapless::String<96>>, Error> {
+    if !options.has(Flag::FallbackLog) {
+        return Ok(None);
+    }
+    let path: Text<96> = crate::text!(
+        "{}/{}",
+        options.fallback_log_dir.as_str(),
+        options.fallback_log_name.as_str()
+    );
+    plan::bounded("use shorter names", &path).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_log_only_when_it_was_asked_for() {
+        let read = |line: &str| {
+            let words = line.split_whitespace().map(std::ffi::OsString::from);
+            fallback_log(&crate::cli::parse(words).unwrap()).unwrap()
+        };
+        assert_eq!(read("-i a --fallback-log-dir x"), None);
+        assert_eq!(read("-i a --fallback-log").unwrap(), "fallback_log/fallback.log");
+        let path = read("-i a --fallback-log --fallback-log-dir b --fallback-log-filename c.txt");
+        assert_eq!(path.unwrap(), "b/c.txt");
+    }
 }

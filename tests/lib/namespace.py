@@ -87,6 +87,9 @@ def make_root(folder, files, init=None):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, target)
     (folder / "etc/inittab").write_text(INITTAB)
+    (folder / "etc/os-release").write_text(
+        'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n')
+    (folder / "etc/hostname").write_text("sandbox\n")
     for path, content in files.items():
         target = folder / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)

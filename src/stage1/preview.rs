@@ -1,0 +1,149 @@
+//! The preview: what will happen, on one page, before the question. Decides nothing.
+
+use super::budget::Budget;
+use super::examination::Examined;
+use super::facts::{Facts, Flavour};
+use super::furnishings::Furnishings;
+use super::identity::Identity;
+use super::page::{Form, Page};
+use super::report::Report;
+use super::uses;
+use crate::cli::{Flag, Options};
+use crate::error::Error;
+use crate::plan::Place;
+use crate::text::Text;
+use std::os::fd::AsFd;
+
+/// All that the page tells of.
+pub struct Preview<'a> {
+    /// The command line.
+    pub options: &'a Options,
+    /// The device's disk, memory and init.
+    pub facts: &'a Facts,
+    /// The device itself.
+    pub identity: &'a Identity,
+    /// The image.
+    pub image: &'a Examined,
+    /// What the new OS gets.
+    pub furnishings: &'a Furnishings,
+    /// The device type that the new OS will have.
+    pub device_type: &'a str,
+    /// The name that it will have; none when config.json decides.
+    pub hostname: Option<&'a str>,
+    /// The memory that is needed.
+    pub budget: &'a Budget,
+    /// The memory that is there, in bytes.
+    pub available: u64,
+    /// How long the device will be on its own, in seconds.
+    pub seconds_alone: u64,
+    /// What to think about.
+    pub report: &'a Report,
+}
+
+impl Preview<'_> {
+    /// Prints the page to standard output: for people, or with `--json` for programs.
+    pub fn print(&self) -> Result<(), Error> {
+        let form = if self.options.has(Flag::Json) { Form::Json } else { Form::People };
+        let output = rustix::stdio::stdout();
+        let mut page = Page::new(form, output.as_fd());
+        self.device(&mut page);
+        self.disk(&mut page)?;
+        self.image(&mut page);
+        self.new_os(&mut page);
+        self.demands(&mut page);
+        self.warnings(&mut page);
+        page.finish()
+    }
+
+    fn device(&self, page: &mut Page) {
+        let identity = self.identity;
+        page.section("device", "This device");
+        page.text("model", "model", &identity.model);
+        page.text("board", "board", identity.board.map_or("not in the table", |board| board.name));
+        page.text("machine", "machine", &identity.machine);
+        page.truth("runs_64_bit", "CPU runs 64-bit code", identity.runs_64_bit);
+        page.truth("efi", "started by EFI", identity.efi);
+        page.section("os", "Its operating system");
+        page.text("name", "name", &identity.system.name);
+        page.text("version", "version", &identity.system.version);
+        let init = match self.facts.init.flavour {
+            Flavour::Systemd => "systemd",
+            Flavour::Sysvinit => "sysvinit",
+        };
+        page.text("init", "init", init);
+        page.text("hostname", "hostname", &identity.hostname);
+    }
+
+    fn disk(&self, page: &mut Page) -> Result<(), Error> {
+        let target = &self.facts.target;
+        page.section("disk", "The disk: everything on it will be lost");
+        let path: Text<40> = crate::text!("/dev/{}", target.name);
+        page.text("path", "device", &path);
+        page.bytes("bytes", "size", target.size);
+        page.list("uses");
+        uses::for_each(self.facts, &mut |clause| page.entry(clause))
+    }
+
+    fn image(&self, page: &mut Page) {
+        let image = self.image;
+        page.section("image", "The image");
+        page.text("file", "file", self.options.image.as_deref().unwrap_or_default());
+        page.text("format", "format", image.stream.format.name());
+        page.bytes("packed_bytes", "size of the file", image.stream.length);
+        page.bytes("bytes", "size on the disk", image.scan.length);
+        page.number("zero_percent", "zeros", image.zero_share(), " %");
+        page.text("table", "partition table", image.table_name());
+        page.number("partitions", "partitions", image.table.partitions.len() as u64, "");
+        page.text("device_type", "made for", known(&image.layout.device_type));
+        page.text("version", "version", known(&image.layout.version));
+    }
+
+    fn new_os(&self, page: &mut Page) {
+        page.section("new_os", "What the new OS gets");
+        page.text("device_type", "device type", self.device_type);
+        page.text("hostname", "hostname", self.hostname.unwrap_or("as config.json has it"));
+        let (files, bytes) = self.furnishings.count(Place::Boot);
+        page.number("boot_files", "files for its boot", files as u64, "");
+        page.bytes("boot_bytes", "their size", bytes);
+        let (_, backup) = self.furnishings.count(Place::Data);
+        page.text(
+            "backup",
+            "backup described by",
+            known(self.options.backup.as_deref().unwrap_or_default()),
+        );
+        page.bytes("backup_bytes", "size of the backup", backup);
+        page.section("networks", "Its networks (a cable with DHCP always works)");
+        page.list("names");
+        for (label, file) in self.furnishings.labels() {
+            let text: Text<200> = crate::text!("{} ({})", label, file);
+            page.entry(&text);
+        }
+    }
+
+    fn demands(&self, page: &mut Page) {
+        page.section("demands", "What it takes");
+        page.bytes("memory_needed", "memory needed", self.budget.needed());
+        page.bytes("memory_available", "memory available", self.available);
+        page.number("seconds_alone", "time alone, about", self.seconds_alone, " s");
+        let then = match self.options.has(Flag::Pretend) {
+            true => "restart the old OS: --pretend",
+            false => "restart into the new OS",
+        };
+        page.text("then", "and then", then);
+    }
+
+    fn warnings(&self, page: &mut Page) {
+        page.section("warnings", "Warnings");
+        page.list("texts");
+        for text in self.report.warnings() {
+            page.entry(text);
+        }
+        if self.report.more() > 0 {
+            page.number("more", "more, in the log", self.report.more().into(), "");
+        }
+    }
+}
+
+fn known(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
