@@ -12,6 +12,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "backup")]
+pub mod backup;
 pub mod balena;
 pub mod cli;
 pub mod disk;
