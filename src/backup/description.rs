@@ -483,7 +483,7 @@ mod tests {
             );
             read(&format!("- volume: '{value}'\n  items: []\n"));
         }
-        for name in ["2024-01-01", "1.2.3", "e3", "v1", "-", "data.1"] {
+        for name in ["2024-01-01", "1.2.3", "e3", "v1", "-a", "data.1"] {
             assert_eq!(read(&format!("- volume: {name}\n  items: []\n")).volumes[0].name, name);
         }
         refused(&item("source: [/a]"), "line 3, column 13", "the value of 'source' must be text");
