@@ -119,5 +119,8 @@ fn largest(directory: &Path) {
     }
     assert!(filters >= 1);
     assert_eq!(pack(&text), filters * 3);
+    let volumes: String =
+        (0..2300).map(|index| format!("- {{volume: {index:x}, items: []}}\n")).collect();
+    assert_eq!(pack(&volumes.replace(": ", ": v").replace(": v[]", ": []")), 0);
     println!("{filters} filters of the costliest kind");
 }

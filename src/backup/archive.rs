@@ -55,7 +55,7 @@ pub type Progress<'a> = dyn FnMut(&Summary) -> Result<(), Error> + 'a;
 /// Writes what `description` asks for to `output`, tar and gzip. Sources are looked for below `root`, `/` usually;
 /// symbolic links are always those of this system. An archive that would be longer than `limit` bytes is an error.
 ///
-/// The same files give the same bytes. Two items that put something at the same place are an error, unless both put a
+/// `output` stands at its end afterwards. The same files give the same bytes. Two items that put something at the same place are an error, unless both put a
 /// directory there: it is found at the second one, when part of the archive is written already, which harms nothing.
 pub fn write(
     description: &Description,
@@ -1035,8 +1035,7 @@ mod tests {
     fn what_is_no_file_is_left_out() {
         let place = Place::new("special");
         place.file("home/file", "x");
-        rustix::fs::mknodat(CWD, &place.0.join("home/pipe"), FileType::Fifo, Mode::RWXU, 0)
-            .unwrap();
+        rustix::fs::mknodat(CWD, place.0.join("home/pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(place.0.join("home/socket")).unwrap();
         place.link("home/device", "/dev/null");
         place.link("home/proc", "/proc");
@@ -1165,7 +1164,7 @@ mod tests {
         }
         let place = Place::new("unreadable");
         let path = place.file("home/secret", "x");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o0)).unwrap();
         let text: Text<300> = crate::text!("{}", place.pack(&all("/home")).unwrap_err());
         assert!(text.contains("/home/secret: permission denied; make it readable"), "{}", &*text);
     }

@@ -21,7 +21,7 @@ pub struct Filter(Regex);
 
 impl Filter {
     /// Compiles an expression and takes what it needs from the budget; the error says what is wrong with it.
-    pub fn compile(pattern: &str, budget: &mut usize) -> Result<Self, Text<160>> {
+    pub fn compile(pattern: &str, budget: &mut usize) -> Result<Self, Text<112>> {
         if pattern.len() > LONGEST {
             return Err(crate::text!("the filter is longer than {} bytes", LONGEST));
         }
@@ -70,7 +70,7 @@ impl Filter {
 mod tests {
     use super::*;
 
-    fn compile(pattern: &str) -> Result<Filter, Text<160>> {
+    fn compile(pattern: &str) -> Result<Filter, Text<112>> {
         Filter::compile(pattern, &mut BUDGET.clone())
     }
 

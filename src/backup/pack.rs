@@ -99,7 +99,9 @@ impl<'a> Packer<'a> {
             return Err(Error::refused("writing", "the backup", &why)
                 .advice("back up less: name smaller directories, or use filters"));
         }
-        files::write_all(self.file, bytes).doing("writing", "the backup")
+        files::write_all(self.file, bytes).doing("writing", "the backup").map_err(|error| {
+            error.advice("the working directory (-w) must have room for all of it")
+        })
     }
 }
 
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_beyond_the_limit() {
-        let noise: Vec<u8> = (0..100_000u64).map(|i| (i * i * i >> 9) as u8).collect();
+        let noise: Vec<u8> = (0..100_000u64).map(|i| ((i * i * i) >> 9) as u8).collect();
         let error = pack(5000, &[&noise]).unwrap_err();
         let shown: Text<400> = crate::text!("{}", error);
         assert!(shown.contains("larger than 5 KiB"), "{}", &*shown);

@@ -1,8 +1,8 @@
 //! Headers of tar entries: ustar (POSIX.1-1988), and GNU's ways for what does not fit there.
 //!
-//! The supervisor unpacks with the `tar` of its image, which is Alpine's and so busybox: that one reads GNU's long names
-//! and numbers in base 256, and steps over pax headers. GNU tar, libarchive and node's tar read both. Names of users
-//! and groups are left out: they mean nothing on the new OS.
+//! The supervisor unpacks with the `tar` of its image, which is Alpine's and so busybox: of a pax header that one reads the
+//! path and no size or owner, but it reads GNU's long names and numbers in base 256, as GNU tar, libarchive and node's tar
+//! do. Names of users and groups are left out: they mean nothing on the new OS.
 
 /// The size of a header and of what contents are padded to, in bytes.
 pub const BLOCK: usize = 512;
