@@ -18,6 +18,7 @@ pub fn networks(
     use super::networks::{self, Wishes};
     use crate::cli::Flag;
     use crate::log::Level;
+    const { assert!(crate::image::decode::BUFFER >= networks::SCRATCH) };
     let wishes = Wishes {
         only: &options.wifis,
         no_wifis: options.has(Flag::NoWifis),
@@ -58,22 +59,57 @@ pub fn networks(
     Ok(())
 }
 
-/// The data that the user wants to keep, as an archive for the new data partition.
+/// The data that the user wants to keep, as an archive for the new data partition, on which `free` bytes are left.
+///
+/// The one place where the heap is used after the command line is read: the crates for YAML and regular expressions
+/// need it. Nothing was changed yet, so an allocation that cannot be had ends the program and no more.
 #[cfg(feature = "backup")]
 pub fn backup(
     options: &Options,
+    free: u64,
     buffer: &mut [u8],
     furnishings: &mut Furnishings,
 ) -> Result<(), Error> {
     let Some(path) = options.backup.as_deref() else {
         return Ok(());
     };
-    todo(path, buffer, furnishings)
+    crate::memory::unseal();
+    let result = write_backup(path, &options.work_dir, free, buffer);
+    crate::memory::seal();
+    let Some((file, length)) = result? else {
+        return Ok(());
+    };
+    furnishings.add_backup(file, length)
+}
+
+#[cfg(feature = "backup")]
+fn write_backup(
+    path: &str,
+    work_dir: &str,
+    free: u64,
+    buffer: &mut [u8],
+) -> Result<Option<(rustix::fd::OwnedFd, u64)>, Error> {
+    let watch = crate::log::Stopwatch::start();
+    let description = crate::backup::check(path, buffer)?;
+    if description.volumes.is_empty() {
+        return Ok(None);
+    }
+    let file = crate::backup::temporary(work_dir)?;
+    let summary = crate::backup::write(&description, "", &file, free, &mut |_| Ok(()))?;
+    crate::info!(
+        "the backup: {} files of {} volumes, {} packed to {} ({} s)",
+        summary.files,
+        summary.volumes,
+        crate::text::Size(summary.content),
+        crate::text::Size(summary.bytes),
+        watch.shown()
+    );
+    Ok(Some((file, summary.bytes)))
 }
 
 /// Not in this build.
 #[cfg(not(feature = "backup"))]
-pub fn backup(options: &Options, _: &mut [u8], _: &mut Furnishings) -> Result<(), Error> {
+pub fn backup(options: &Options, _: u64, _: &mut [u8], _: &mut Furnishings) -> Result<(), Error> {
     match options.backup {
         None => Ok(()),
         Some(_) => Err(missing("--backup-cfg")),

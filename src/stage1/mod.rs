@@ -99,7 +99,8 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let image = examine(options, buffer)?;
     identity::check_image(&image.layout, &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
-    carry::backup(options, buffer, &mut furnishings)?;
+    let free = image.data.map_or(u64::MAX, |data| data.free);
+    carry::backup(options, free, buffer, &mut furnishings)?;
     let plan = planning::plan(options, &facts.target, &image, &furnishings, old_log, log_device)?;
 
     let budget = Budget::of(&facts, &image.scan, &furnishings)?;

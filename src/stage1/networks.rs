@@ -10,7 +10,7 @@ mod sources;
 use crate::balena::keyfile;
 use crate::error::Error;
 use crate::log::Level;
-use crate::network::{Finding, Wifi, Wired, manager, wifi};
+use crate::network::{Finding, Wifi, Wired, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
@@ -57,13 +57,19 @@ pub struct Note {
 }
 
 impl Note {
-    /// Writes it to the log.
-    pub fn log(&self) {
+    /// The note as a sentence.
+    pub fn text(&self) -> Text<500> {
         let colon = |text: &str| if text.is_empty() { "" } else { ": " };
-        crate::log::write(self.level, &mut |line| {
+        Text::build(&mut |line| {
             ufmt::uwrite!(line, "{}{}", self.file, colon(&self.file))?;
             ufmt::uwrite!(line, "{}{}{}", self.name, colon(&self.name), self.why)
-        });
+        })
+    }
+
+    /// Writes it to the log.
+    pub fn log(&self) {
+        let text = self.text();
+        crate::log::write(self.level, &mut |line| ufmt::uwrite!(line, "{}", text));
     }
 }
 
@@ -84,8 +90,8 @@ pub struct Summary {
     pub lost: u32,
 }
 
-/// Where a file for the boot partition goes: its path there, and its bytes. They are the scratch memory's.
-pub type Store<'a> = dyn FnMut(&str, &[u8]) -> Result<(), Error> + 'a;
+/// Where a file for the boot partition goes: its path there, what people call it, and its bytes. They are the scratch memory's.
+pub type Store<'a> = dyn FnMut(&str, &str, &[u8]) -> Result<(), Error> + 'a;
 /// Where notes go.
 pub type Report<'a> = dyn FnMut(Note) + 'a;
 
@@ -321,7 +327,7 @@ impl Gathering<'_, '_> {
         }
         let name = self.next_wifi();
         let length = keyfile::wifi(wifi, &name, output);
-        self.store_written(file, &name, length, output)
+        self.store_written(file, &name, &wifi::shown(&wifi.ssid), length, output)
     }
 
     fn wired(&mut self, file: &File, wired: &Wired, output: &mut [u8]) -> Result<(), Error> {
@@ -336,16 +342,14 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, candidate)? || self.is_choosing {
             return Ok(());
         }
-        self.note(
-            Level::Warn,
-            file.path,
-            interface,
-            "its settings are bound to the interface, which may have another name in the new OS",
-        );
+        if wired.mac.is_empty() && names::name_may_change(interface) {
+            let why = "its settings are bound to the interface, which may have another name in the new OS";
+            self.note(Level::Warn, file.path, interface, why);
+        }
         let name = self.next_other();
         self.summary.wired += 1;
         let length = keyfile::wired(wired, &name, output);
-        self.store_written(file, &name, length, output)
+        self.store_written(file, &name, interface, length, output)
     }
 
     fn next_wifi(&mut self) -> Text<MAX_NAME> {
@@ -362,18 +366,19 @@ impl Gathering<'_, '_> {
         &mut self,
         file: &File,
         name: &str,
+        label: &str,
         length: Option<usize>,
         output: &[u8],
     ) -> Result<(), Error> {
         let bytes = length.and_then(|length| output.get(..length));
         let why = "its settings do not make a keyfile";
         let bytes = bytes.ok_or_else(|| Error::refused("translating", file.path, why))?;
-        self.store_connection(name, bytes)
+        self.store_connection(name, label, bytes)
     }
 
-    fn store_connection(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn store_connection(&mut self, name: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
         let path: PathText = crate::path!("system-connections/{}", name)?;
-        (self.store)(&path, bytes)
+        (self.store)(&path, label, bytes)
     }
 
     /// A keyfile: the user's or NetworkManager's. It is carried over byte for byte.
@@ -412,7 +417,7 @@ impl Gathering<'_, '_> {
             }
         });
         let name = self.name_connection(file, sort);
-        self.store_connection(&name, file.bytes)
+        self.store_connection(&name, &summary.name(), file.bytes)
     }
 
     /// A file that is no connection: the user's is refused. What else lies beside the connections of a balenaOS may be
@@ -434,7 +439,7 @@ impl Gathering<'_, '_> {
             };
             if self.is_taken(file, candidate)? && !self.is_choosing {
                 self.summary.others += 1;
-                self.store_connection(file.name, file.bytes)?;
+                self.store_connection(file.name, file.name, file.bytes)?;
             }
         } else if self.is_choosing && is_named {
             self.note(Level::Warn, file.path, "", why);
@@ -581,7 +586,7 @@ impl Gathering<'_, '_> {
             let path = crate::path!("{}/{}", folder, name)?;
             if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(&name)) {
                 let to = crate::path!("system-proxy/{}", name)?;
-                (self.store)(&to, bytes)?;
+                (self.store)(&to, &name, bytes)?;
                 self.summary.proxies += 1;
             }
             last = name;
@@ -639,7 +644,7 @@ mod tests {
                 self.0.to_str().unwrap(),
                 wishes,
                 &mut scratch,
-                &mut |path, bytes| {
+                &mut |path, _, bytes| {
                     let text = String::from_utf8_lossy(bytes).into_owned();
                     outcome.files.push((path.to_string(), text));
                     Ok(())

@@ -4,7 +4,7 @@ use super::MAX_FILE;
 use super::choice::Owner;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::network::{Findings, connman, iwd, supplicant};
+use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, networkd, supplicant};
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
@@ -62,8 +62,33 @@ const IWD: Source = Source {
     read: iwd::parse,
 };
 
-/// Where the settings of the old OS are. Readers of wired settings are further lines, with [`Owner::Wired`].
-pub const SOURCES: [Source; 12] = [
+const IFUPDOWN: Source = Source {
+    folder: "/etc/network",
+    start: "interfaces",
+    end: "interfaces",
+    below: "",
+    owner: Owner::Wired,
+    read: |_, bytes, found| ifupdown::parse(bytes, found),
+};
+const NETWORKD: Source = Source {
+    folder: "/etc/systemd/network",
+    start: "",
+    end: ".network",
+    below: "",
+    owner: Owner::Wired,
+    read: |_, bytes, found| networkd::parse(bytes, found),
+};
+const DHCPCD: Source = Source {
+    folder: "/etc",
+    start: "dhcpcd.conf",
+    end: "dhcpcd.conf",
+    below: "",
+    owner: Owner::Wired,
+    read: |_, bytes, found| dhcpcd::parse(bytes, found),
+};
+
+/// Where the settings of the old OS are.
+pub const SOURCES: [Source; 17] = [
     MANAGER,
     // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
     Source { folder: "/run/NetworkManager/system-connections", end: ".nmconnection", ..MANAGER },
@@ -82,6 +107,11 @@ pub const SOURCES: [Source; 12] = [
     IWD,
     Source { end: ".open", ..IWD },
     Source { end: ".8021x", ..IWD },
+    IFUPDOWN,
+    Source { folder: "/etc/network/interfaces.d", start: "", end: "", ..IFUPDOWN },
+    NETWORKD,
+    Source { folder: "/run/systemd/network", ..NETWORKD },
+    DHCPCD,
 ];
 
 /// The same for a balenaOS: the boot partition first, then what was added at run time.
