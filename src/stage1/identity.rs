@@ -81,7 +81,7 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     Ok(Identity {
         model,
         board,
-        system: system([at("etc/os-release")?, at("usr/lib/os-release")?]),
+        system: operating_system([at("etc/os-release")?, at("usr/lib/os-release")?]),
         processor,
         machine: Text::from(machine),
         runs_64_bit,
@@ -156,7 +156,7 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 }
 
 /// The operating system, from the first of two places that has a file.
-fn system(places: [PathText; 2]) -> systems::System {
+fn operating_system(places: [PathText; 2]) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
     let found = places.iter().find(|path| files::exists(path));
     let bytes = found.and_then(|path| files::read(path, &mut buffer).ok());
