@@ -1,0 +1,40 @@
+//! Files of the running kernel.
+
+use rustix::fd::AsRawFd;
+use rustix::fs::MemfdFlags;
+use takeover::disk::mounts::{self, Mounts};
+use takeover::disk::swaps;
+
+/// /proc/self/mountinfo: the table read line by line from a file is the one read as a whole.
+pub fn mountinfo(bytes: &[u8]) -> bool {
+    let table = Mounts::parse(bytes);
+    let mut last = None;
+    for mount in table.iter() {
+        for field in [mount.root, mount.options, mount.file_system, mount.source] {
+            assert!(!field.contains([' ', '\n']));
+        }
+        if let Ok(point) = mount.point() {
+            assert!(mount.is_at(&point));
+            last = Some((mount.id, mount.device, point));
+        }
+    }
+    // What the kernel writes ends with the end of a line; a rest of one is not looked at in a file.
+    if bytes.ends_with(b"\n") {
+        let file = rustix::fs::memfd_create("mountinfo", MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, bytes).unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let found = mounts::find(&path, &mut |mount| mount.point().is_ok()).unwrap();
+        let found = found.map(|found| (found.id, found.device, found.point));
+        assert_eq!(found, last);
+    }
+    last.is_some()
+}
+
+/// /proc/swaps.
+pub fn swaps(bytes: &[u8]) -> bool {
+    let Ok(text) = core::str::from_utf8(bytes) else {
+        return false;
+    };
+    let areas = swaps::parse(text).inspect(|swap| assert!(!swap.path.contains(char::is_whitespace)));
+    areas.count() > 0
+}
