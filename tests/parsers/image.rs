@@ -115,13 +115,20 @@ fn passes(bytes: &[u8], stream: Stream, room: &mut Room, expected: Option<usize>
     assert_eq!(first, pass(&mut decoder, room, expected), "the second pass differs");
     if expected.is_some() && first.is_some() {
         assert_eq!(decoder.consumed(), stream.length);
-        assert_eq!(decoder.packed_crc(), crc32::crc32(&bytes[stream.offset as usize..][..stream.length as usize]));
+        assert_eq!(
+            decoder.packed_crc(),
+            crc32::crc32(&bytes[stream.offset as usize..][..stream.length as usize])
+        );
     }
     first.is_some()
 }
 
 /// The length and CRC of what was decoded; nothing when it was refused.
-fn pass(decoder: &mut Decoder<File>, room: &mut Room, expected: Option<usize>) -> Option<(usize, u32)> {
+fn pass(
+    decoder: &mut Decoder<File>,
+    room: &mut Room,
+    expected: Option<usize>,
+) -> Option<(usize, u32)> {
     let (mut length, mut crc) = (0, 0);
     loop {
         let filled = decoder.fill(&mut room.buffer).ok()?;

@@ -13,6 +13,11 @@ use std::sync::OnceLock;
 static CHOSEN: OnceLock<(&Parser, oracle::Oracle)> = OnceLock::new();
 
 fn choose() {
+    // The hook of std would look for a backtrace, and never come back: that takes more heap than the program's cap.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::abort();
+    }));
     let name = std::env::var("PARSER").unwrap_or_default();
     let Some(parser) = PARSERS.iter().find(|parser| parser.name == name) else {
         for parser in PARSERS {
