@@ -28,8 +28,8 @@ impl Source for File<'_> {
     }
 }
 
-/// More than two chunks of output are not looked at.
-const MOST_OUTPUT: usize = 2 * CHUNK + CHUNK / 2;
+/// More output is not looked at: it has a chunk and the window behind it, and each MiB takes its time.
+const MOST_OUTPUT: usize = CHUNK + 2 * WINDOW;
 
 /// The decoder's buffer, and what another decoder made of the same input. Not on the heap, which has its cap.
 struct Room {
