@@ -96,15 +96,17 @@ pub fn gzip(bytes: &[u8]) -> bool {
     if expected == MOST_OUTPUT {
         return false;
     }
-    let taken = passes(bytes, stream, room, None);
-    if let Some(mended) = mended {
-        assert!(!taken || mended == bytes, "a gzip file with a wrong end is taken");
-        let stream = Stream { length: mended.len() as u64, ..stream };
-        assert!(passes(&mended, stream, room, Some(expected)), "a good gzip file is refused");
-    } else {
-        assert!(!taken, "a broken gzip file is taken");
+    let Some(mended) = mended else {
+        assert!(!passes(bytes, stream, room, None), "a broken gzip file is taken");
+        return false;
+    };
+    let is_whole = mended == bytes;
+    if !is_whole {
+        assert!(!passes(bytes, stream, room, None), "a gzip file with a wrong end is taken");
     }
-    taken
+    let stream = Stream { length: mended.len() as u64, ..stream };
+    assert!(passes(&mended, stream, room, Some(expected)), "a good gzip file is refused");
+    is_whole
 }
 
 /// Decodes twice with one decoder. With `expected`, that many bytes of the room are what must come out.
@@ -133,7 +135,8 @@ fn pass(
     loop {
         let filled = decoder.fill(&mut room.buffer).ok()?;
         let chunk = &room.buffer[WINDOW..WINDOW + filled.length];
-        assert_eq!(filled.crc, crc32::crc32(chunk));
+        // Of a whole chunk it takes long, and the CRC of the member is made of it.
+        assert!(chunk.len() == CHUNK || filled.crc == crc32::crc32(chunk));
         assert_eq!(filled.zero, is_zero(chunk));
         if filled.length == 0 {
             assert!(expected.is_none_or(|expected| expected == length), "bytes are missing");
