@@ -9,8 +9,8 @@
 //! go of the [`Description`] whenever it likes. Memory is bounded: `memory::HEAP_CAP` says by what.
 
 mod archive;
-mod description;
-mod filter;
+pub mod description;
+pub mod filter;
 mod listing;
 mod pack;
 mod tar;

@@ -238,7 +238,11 @@ impl<S: Source> Decoder<S> {
         let at = WINDOW + filled.length;
         let input = self.input.get(self.unread.clone()).unwrap_or_default();
         let flags = more | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, read, written) = decompress(&mut self.inflate, input, buffer, at, flags);
+        // Nothing before the member's start is shown: a distance into it is broken data (RFC 1951, section 3.2.3), and
+        // would bring in what a former pass has left there, so that the scan and the flash could differ.
+        let back = self.member_length.min(at as u64) as usize;
+        let output = buffer.get_mut(at - back..).unwrap_or_default();
+        let (status, read, written) = decompress(&mut self.inflate, input, output, back, flags);
         self.unread.start += read;
         let piece = buffer.get(at..at + written).unwrap_or_default();
         let crc = filled.add(piece);
@@ -424,6 +428,18 @@ pub(crate) mod tests {
         for end in [3, 9, 10, 11, 500, file.len() - 9, file.len() - 8, file.len() - 1] {
             assert!(refusal(&file[..end].to_vec()).contains("cut short"), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_distance_to_before_the_member_is_refused() {
+        // A block of fixed codes: the literal `a`, a match of length 3 at distance 2, the end.
+        let mut reaching = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 0x04, 0x42, 0];
+        let zeros = [&reaching[..], &crc32::crc32(b"a\0a\0").to_le_bytes(), &[4, 0, 0, 0]].concat();
+        assert!(refusal(&zeros).contains("broken"));
+        reaching.extend(crc32::crc32(b"azaz").to_le_bytes());
+        reaching.extend([4, 0, 0, 0]);
+        let into_the_member_before = [member(b"xyz"), reaching].concat();
+        assert!(refusal(&into_the_member_before).contains("member 2"));
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! Every parser of bytes from outside, as a function that feeds it and checks what it promises.
+//!
+//! Shared by the corpus test (`tests/corpus.rs`, fast, part of `cargo test`) and the fuzzer (`tests/fuzz/`), so that
+//! whatever the fuzzer finds is a file in `tests/corpus/PARSER/` ever after.
+//!
+//! To add a parser: one line in [`PARSERS`], a function here that panics when a promise is broken, and a folder of that
+//! name in `tests/corpus/` with an input that is taken and one that is refused. The program's heap cap (256 KiB)
+//! holds here too.
+
+#[cfg(feature = "backup")]
+mod backup;
+mod balena;
+mod disk;
+mod image;
+mod live;
+mod network;
+
+/// One parser under test.
+pub struct Parser {
+    /// Its name, and that of its corpus folder.
+    pub name: &'static str,
+    /// The longest input that the fuzzer makes, in bytes: a longer one would show nothing new.
+    pub longest: usize,
+    /// Feeds the parser and checks what it gives; true when it took the input, false when it refused it.
+    pub check: fn(&[u8]) -> bool,
+}
+
+/// All of them.
+pub const PARSERS: &[Parser] = &[
+    Parser { name: "json", longest: 4096, check: balena::json },
+    Parser { name: "config", longest: 4096, check: balena::config },
+    Parser { name: "mbr", longest: 8192, check: disk::mbr },
+    Parser { name: "gpt", longest: 4096, check: disk::gpt },
+    Parser { name: "fat", longest: 8192, check: disk::fat },
+    Parser { name: "ext4", longest: 2048, check: disk::ext4 },
+    Parser { name: "layout", longest: 12 * 1024, check: disk::layout },
+    Parser { name: "format", longest: 1024, check: image::format },
+    Parser { name: "gzip-header", longest: 1024, check: image::gzip_header },
+    Parser { name: "gzip", longest: 4096, check: image::gzip },
+    Parser { name: "zip", longest: 4096, check: image::zip },
+    Parser { name: "mountinfo", longest: 4096, check: live::mountinfo },
+    Parser { name: "swaps", longest: 2048, check: live::swaps },
+    Parser { name: "os-release", longest: 2048, check: live::os_release },
+    Parser { name: "device-tree", longest: 1024, check: live::device_tree },
+    Parser { name: "keyfile", longest: 4096, check: network::keyfile },
+    Parser { name: "wpa-supplicant", longest: 4096, check: network::supplicant },
+    Parser { name: "connman", longest: 4096, check: network::connman },
+    Parser { name: "iwd", longest: 4096, check: network::iwd },
+    Parser { name: "ifupdown", longest: 4096, check: network::ifupdown },
+    Parser { name: "networkd", longest: 4096, check: network::networkd },
+    Parser { name: "dhcpcd", longest: 4096, check: network::dhcpcd },
+    #[cfg(feature = "backup")]
+    Parser { name: "yaml", longest: 4096, check: backup::description },
+    #[cfg(feature = "backup")]
+    Parser { name: "filter", longest: 1024, check: backup::filter },
+];
+
+/// A text that goes to a log or a screen.
+fn assert_printable(text: &str) {
+    assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
+}
+
+/// A sequence of pseudo-random numbers that depends on nothing but the input (FNV-1a).
+fn hash(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0x811c_9dc5_usize, |sum, byte| {
+        (sum ^ usize::from(*byte)).wrapping_mul(0x0100_0193) & 0xffff_ffff
+    })
+}

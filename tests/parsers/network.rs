@@ -1,0 +1,147 @@
+//! The network settings of the old OS, and the keyfiles that are made of them.
+//!
+//! Whatever a file holds: what is found fits the types' promises, and as a keyfile it is read back as the same network.
+
+use std::net::IpAddr;
+use takeover::balena::keyfile;
+use takeover::network::manager::{self, Kind, Summary};
+use takeover::network::{
+    Family, Finding, Findings, Method, Security, Wifi, Wired, connman, dhcpcd, ifupdown, iwd,
+    networkd, supplicant,
+};
+
+/// Reads a file and checks each finding; true when a network was found.
+fn read(parse: impl FnOnce(&mut Findings)) -> bool {
+    let mut networks = 0;
+    parse(&mut |finding| match finding {
+        Finding::Wifi(wifi) => {
+            networks += 1;
+            check_wifi(&wifi);
+        }
+        Finding::Wired(wired) => {
+            networks += 1;
+            check_wired(&wired);
+        }
+        Finding::Lost(name, _) | Finding::Doubtful(name, _) => super::assert_printable(&name),
+    });
+    networks > 0
+}
+
+fn check_wifi(wifi: &Wifi) {
+    assert!(!wifi.ssid.is_empty());
+    match &wifi.security {
+        Security::Psk(key) => {
+            let is_raw = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(is_raw || (8..64).contains(&key.len()));
+        }
+        Security::Sae(password) => assert!(!password.is_empty()),
+        Security::Enterprise(login) => {
+            assert!(!login.identity.is_empty());
+            assert!(["peap", "ttls", "pwd", "fast", "leap", "md5"].contains(&&*login.method));
+        }
+        _ => {}
+    }
+    check_family(&wifi.ipv4);
+    check_family(&wifi.ipv6);
+    let mut buffer = [0; 8192];
+    let length = keyfile::wifi(wifi, "an id", &mut buffer).expect("a keyfile");
+    let summary = read_back(&buffer[..length]);
+    assert_eq!(summary.kind, Kind::Wifi);
+    assert_eq!(summary.ssid, wifi.ssid);
+    assert_eq!(summary.autoconnect, wifi.autoconnect);
+    assert_eq!(summary.priority, wifi.priority.clamp(-999, 999));
+    assert!(!summary.is_own_network);
+}
+
+fn check_wired(wired: &Wired) {
+    super::assert_printable(&wired.interface);
+    super::assert_printable(&wired.search);
+    assert!(wired.mac.is_empty() || wired.mac.len() == 17);
+    check_family(&wired.ipv4);
+    check_family(&wired.ipv6);
+    let mut buffer = [0; 8192];
+    let length = keyfile::wired(wired, "an id", &mut buffer).expect("a keyfile");
+    let summary = read_back(&buffer[..length]);
+    assert_eq!(summary.kind, Kind::Ethernet);
+    assert_eq!(summary.interface_name, wired.interface);
+    assert_eq!(summary.mac_pinned, !wired.mac.is_empty());
+}
+
+fn check_family(family: &Family) {
+    assert!(family.method != Method::Manual || !family.addresses.is_empty(), "{family:?}");
+    let routes = family.routes.iter();
+    let networks = family.addresses.iter().chain(routes.clone().map(|route| &route.to));
+    for network in networks {
+        let address: IpAddr = network.address.parse().expect("an address");
+        assert!(network.prefix <= if address.is_ipv4() { 32 } else { 128 });
+    }
+    let routers = routes.map(|route| &route.via).chain([&family.gateway]);
+    for address in routers.filter(|address| !address.is_empty()).chain(&family.dns) {
+        address.parse::<IpAddr>().expect("an address");
+    }
+}
+
+/// A keyfile that was written is one, line by line, and lacks nothing.
+fn read_back(bytes: &[u8]) -> Summary {
+    let text = core::str::from_utf8(bytes).expect("UTF-8");
+    for line in text.lines() {
+        super::assert_printable(line);
+        let is_group = line.starts_with('[') && line.ends_with(']');
+        assert!(line.is_empty() || is_group || line.contains('='), "{line}");
+    }
+    let summary = manager::summarise(bytes).expect("a keyfile");
+    assert_eq!(&*summary.id, "an id");
+    summary.findings(&mut |finding| {
+        assert!(!matches!(finding, Finding::Lost(..)), "{finding:?}");
+    });
+    summary
+}
+
+/// wpa_supplicant.conf.
+pub fn supplicant(bytes: &[u8]) -> bool {
+    read(|found| supplicant::parse(bytes, found))
+}
+
+/// A settings file or a .config of connman.
+pub fn connman(bytes: &[u8]) -> bool {
+    read(|found| connman::parse(bytes, found))
+}
+
+/// A network of iwd. The first line of the input is the file's name.
+pub fn iwd(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let Ok(name) = core::str::from_utf8(&bytes[..end]) else {
+        return false;
+    };
+    read(|found| iwd::parse(name, bytes.get(end + 1..).unwrap_or_default(), found))
+}
+
+/// /etc/network/interfaces.
+pub fn ifupdown(bytes: &[u8]) -> bool {
+    read(|found| ifupdown::parse(bytes, found))
+}
+
+/// A .network file of systemd-networkd.
+pub fn networkd(bytes: &[u8]) -> bool {
+    read(|found| networkd::parse(bytes, found))
+}
+
+/// dhcpcd.conf.
+pub fn dhcpcd(bytes: &[u8]) -> bool {
+    read(|found| dhcpcd::parse(bytes, found))
+}
+
+/// A keyfile of NetworkManager: what is said of it can be shown.
+pub fn keyfile(bytes: &[u8]) -> bool {
+    let Ok(summary) = manager::summarise(bytes) else {
+        return false;
+    };
+    super::assert_printable(&summary.id);
+    super::assert_printable(&summary.interface_name);
+    super::assert_printable(&summary.name());
+    summary.findings(&mut |finding| match finding {
+        Finding::Lost(name, _) | Finding::Doubtful(name, _) => super::assert_printable(&name),
+        Finding::Wifi(_) | Finding::Wired(_) => panic!("a keyfile is copied, not read"),
+    });
+    true
+}
