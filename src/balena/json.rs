@@ -265,7 +265,9 @@ impl Scanner<'_> {
     }
 
     fn number(&mut self) -> Checked {
-        self.step_over(|byte| byte == b'-');
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
         let leading_zero = self.peek() == Some(b'0');
         let digits = self.step_over(|byte| byte.is_ascii_digit());
         if digits == 0 || leading_zero && digits > 1 {
@@ -368,6 +370,7 @@ mod tests {
             ("[]", 1, 1),
             ("{\"a\":1,}", 1, 7),
             ("{\"a\":[1, 2 ,\n ]}", 1, 12),
+            ("{\"a\":--1}", 1, 7),
             ("{\n\"a\": 01}", 2, 8),
             ("{\n \"a\": tru}", 2, 7),
             ("{\"a\":1} x", 1, 9),
