@@ -5,9 +5,10 @@
 //! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
 
 use super::ini::{self, Line};
+use super::names::{is_domain, is_interface};
 use super::wifi::{self, Login};
 use super::{Family, Finding, Findings, Method, Security, Wifi, Wired};
-use crate::text::Text;
+use crate::text::{Text, printable};
 
 /// What a group says, as it is written.
 #[derive(Default)]
@@ -213,24 +214,32 @@ impl<'a> Service<'a> {
         let mut wired = Wired::default();
         let is_whole = self.addresses(&mut wired.ipv4, &mut wired.ipv6);
         let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
-        wired.interface = wifi::whole(device).unwrap_or_default();
+        wired.interface =
+            Some(device).filter(|name| is_interface(name)).map(Text::from).unwrap_or_default();
         wired.mac = match self.raw("MAC") {
-            Some(mac) => wifi::whole(mac).unwrap_or_default(),
+            Some(mac) => Some(mac).filter(|mac| is_mac(mac)).map(Text::from).unwrap_or_default(),
             None => colons(self.part(1)),
         };
-        let mut search = Text::default();
+        let mut is_searched = true;
         for key in ["SearchDomains", "Domains", "Domain"] {
             let list = self.raw(key).unwrap_or_default();
             for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
-                let gap = if search.is_empty() { "" } else { " " };
-                search = crate::text!("{}{}{}", search, gap, domain);
+                let gap = if wired.search.is_empty() { "" } else { " " };
+                let all: Text<256> = crate::text!("{}{}{}", wired.search, gap, domain);
+                match is_domain(domain) && all.len() <= 128 {
+                    true => wired.search = Text::from(&*all),
+                    false => is_searched = false,
+                }
             }
         }
-        wired.search = search;
         let name = if wired.interface.is_empty() { self.group } else { device };
+        let name: Text<64> = printable(name.as_bytes());
+        if !is_searched {
+            found(Finding::Doubtful(name.clone(), super::draft::why::SEARCH));
+        }
         if !is_whole {
             let why = "its fixed address cannot be read: DHCP is used";
-            found(Finding::Doubtful(Text::from(name), why));
+            found(Finding::Doubtful(name, why));
         }
         let plain = Wired {
             interface: wired.interface.clone(),
@@ -283,6 +292,12 @@ fn set_provisioned(family: &mut Family, version: u8, value: &str) -> bool {
             wifi::set_address(family, version, at, length, parts.next().unwrap_or_default())
         }
     }
+}
+
+/// True for `aa:bb:cc:dd:ee:ff`.
+fn is_mac(text: &str) -> bool {
+    let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+    text.len() == 17 && text.split(':').all(is_octet)
 }
 
 /// The twelve digits of a hardware address with colons between them; empty when they are not that.

@@ -1,7 +1,9 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{is_interface, is_wireless, mac_may_change, made_by_software, name_may_change};
+use super::names::{
+    is_domain, is_interface, is_wireless, mac_may_change, made_by_software, name_may_change,
+};
 use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wired};
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
@@ -191,15 +193,9 @@ impl Draft {
         if old.split(' ').any(|other| other == domain) {
             return;
         }
-        let is_plain =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         let blank = if old.is_empty() { "" } else { " " };
         let all: Text<256> = crate::text!("{}{}{}", *old, blank, domain);
-        if domain.is_empty()
-            || domain.len() > 120
-            || !domain.bytes().all(is_plain)
-            || all.len() > 128
-        {
+        if !is_domain(domain) || all.len() > 128 {
             return self.doubt(why::SEARCH);
         }
         self.wired.search = Text::from(&*all);

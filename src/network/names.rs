@@ -25,6 +25,12 @@ pub(super) fn is_interface(name: &str) -> bool {
     (1..=15).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
+/// Whether it can be a search domain, and means nothing else in a keyfile: at most 120 bytes of names and dots.
+pub(super) fn is_domain(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=120).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// Whether it is the name of a Wi-Fi, as the kernel (`wlan0`), systemd (`wlp2s0`, `wlx…`) and old drivers have it.
 pub(super) fn is_wireless(name: &str) -> bool {
     let numbered = |start| {
@@ -92,5 +98,7 @@ mod tests {
         assert!(is_wireless("wlp2s0") && is_wireless("ra0") && !is_wireless("rack0"));
         assert!(is_interface("eth0") && !is_interface("") && !is_interface("en*"));
         assert!(!is_interface("sixteen-letters-"));
+        assert!(is_domain("lan.example") && !is_domain("") && !is_domain("a\0b"));
+        assert!(!is_domain("a;b") && !is_domain(&"x".repeat(121)));
     }
 }

@@ -62,6 +62,11 @@ impl Login {
             return Err("its user name is not in the settings");
         }
         let password = self.password.clone().ok_or("its password is not in the settings")?;
+        // NetworkManager refuses a whole keyfile for a NUL, and no one types the others.
+        let texts = [&self.identity, &self.anonymous_identity, &password];
+        if texts.iter().any(|text| text.chars().any(char::is_control)) {
+            return Err("its user name or its password has control characters");
+        }
         Ok(Security::Enterprise(Enterprise {
             method: Text::from(method),
             identity: self.identity.clone(),
@@ -236,6 +241,21 @@ mod tests {
         assert_eq!(&*inner("pwd", "x").unwrap(), "");
         assert!(inner("ttls", "eap-pap").is_err() && inner("peap", "tls").is_err());
         assert!(inner("peap", "é€").is_err());
+    }
+
+    #[test]
+    fn a_login_with_control_characters_is_none() {
+        let login = |identity: &str, anonymous: &str, password: &str| Login {
+            methods: Text::from("PEAP"),
+            identity: Text::from(identity),
+            anonymous_identity: Text::from(anonymous),
+            password: Some(Text::from(password)),
+            phase2: Text::new(),
+        };
+        assert!(login("a", "", "c d").check().is_ok());
+        for odd in [login("a\0", "b", "c"), login("a", "b\n", "c"), login("a", "b", "\x1bc")] {
+            assert!(odd.check().is_err_and(|why| why.contains("control characters")));
+        }
     }
 
     #[test]
