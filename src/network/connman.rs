@@ -150,7 +150,7 @@ impl<'a> Service<'a> {
         }
         let key = self.text("Passphrase").ok_or(wifi::BAD_KEY)?;
         match security {
-            "sae" => Ok(Security::Sae(key)),
+            "sae" => wifi::text_of(key.as_bytes()).map(Security::Sae).ok_or(wifi::BAD_KEY),
             _ => wifi::key(&key).map(Security::Psk),
         }
     }

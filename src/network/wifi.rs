@@ -61,7 +61,8 @@ impl Login {
         if self.identity.is_empty() {
             return Err("its user name is not in the settings");
         }
-        let password = self.password.clone().ok_or("its password is not in the settings")?;
+        let password = self.password.clone().filter(|password| !password.is_empty());
+        let password = password.ok_or("its password is not in the settings")?;
         // NetworkManager refuses a whole keyfile for a NUL, and no one types the others.
         let texts = [&self.identity, &self.anonymous_identity, &password];
         if texts.iter().any(|text| text.chars().any(char::is_control)) {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_with_control_characters_is_none() {
+    fn a_login_without_password_or_with_control_characters_is_none() {
         let login = |identity: &str, anonymous: &str, password: &str| Login {
             methods: Text::from("PEAP"),
             identity: Text::from(identity),
@@ -256,6 +257,7 @@ mod tests {
         for odd in [login("a\0", "b", "c"), login("a", "b\n", "c"), login("a", "b", "\x1bc")] {
             assert!(odd.check().is_err_and(|why| why.contains("control characters")));
         }
+        assert!(login("a", "b", "").check().is_err_and(|why| why.contains("not in the settings")));
     }
 
     #[test]
