@@ -20,7 +20,7 @@ TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
          b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
 # What the new OS gets: the name of the old one added, every other byte as it was.
-NEW_CONFIG = CONFIG.replace(b'"as it is"]', b'"as it is"],"hostname":"sandbox"')
+NEW_CONFIG = CONFIG.replace(b'"as it is"]', b'"as it is"],"hostname":  "sandbox"')
 BOOT_START = 4 * MIB
 BOOT_LENGTH = 8 * MIB
 
@@ -430,7 +430,7 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
 
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
-    done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 400], capture_output=True, text=True)
+    done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 1400], capture_output=True, text=True)
     assert done.returncode == 1 and "cap of this program; nothing was changed" in done.stderr, done
 
 
