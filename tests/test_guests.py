@@ -90,6 +90,14 @@ def check_result(guest, outcome):
     return result
 
 
+def log_disk(folder):
+    """A second disk that is one ext4 file system, for logs."""
+    path = folder / "log.img"
+    guests.rootfs.make_file(path, 16 * MIB)
+    guests.rootfs.make_ext4(path, 0, 16 * MIB, "LOG", "b0a7e7e1-0000-4000-8000-000000000001")
+    return path
+
+
 def test_systemd_is_taken_over(folder):
     image = balena_image.gz("small", parts=3)
     with Guest("systemd", [new_disk("systemd", folder)], files=job(image, f"{COMMAND}\n")) as guest:
