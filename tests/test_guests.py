@@ -341,19 +341,11 @@ def test_a_watchdog_is_taken_and_fed(folder):
     """Reading back the large image alone takes longer than the watchdog waits."""
     image = balena_image.gz("demo")
     with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
-               files=job(image, f"{WATCHDOG}{COMMAND}\n")) as guest:
+               files=job(image, f"{WATCHDOG}{COMMAND}\n", "demo")) as guest:
         result = check_new_os(guest, folder, "demo")
         console = "\n".join(line.text for line in guest.lines)
         assert "RESTARTED BY" not in console and "NO WATCHDOG" not in console, console[-2000:]
         assert sum(result["seconds"].values()) > 8, result
-
-
-def log_disk(folder):
-    """A second disk that is one ext4 file system, for logs."""
-    path = folder / "log.img"
-    guests.rootfs.make_file(path, 16 * MIB)
-    guests.rootfs.make_ext4(path, 0, 16 * MIB, "LOG", "b0a7e7e1-0000-4000-8000-000000000001")
-    return path
 
 
 def test_a_log_device_keeps_the_log(folder):
