@@ -389,6 +389,13 @@ def test_dry_run_changes_nothing_and_shows_the_preview(folder):
         assert line in text, (line, text)
 
 
+def test_a_log_file_has_the_log_and_no_secret(folder):
+    text = refused(folder, "--dry-run --log-file /tk/log --log-level trace; cat /tk/log >&2", code=0,
+                   message="dry run: every check passed")
+    assert text.count("dry run: every check passed") == 2, text
+    assert "sEcReT" not in text, text
+
+
 def test_the_preview_as_json(folder):
     text = refused(folder, "--dry-run --json 2>/dev/null", code=0, message='{"device":')
     page = json.loads(re.search(r"^{.*}$", text, re.M)[0])
