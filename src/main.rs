@@ -2,6 +2,7 @@
 //!
 //! Decides nothing else.
 
+use rustix::fs::OFlags;
 use std::process::ExitCode;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
@@ -44,6 +45,9 @@ fn run() -> Result<(), Error> {
     let options = cli::parse(std::env::args_os().skip(1))?;
     memory::seal();
     log::set_level(options.log_level);
+    if let Some(path) = options.log_file.as_deref() {
+        log_to_file(path)?;
+    }
     match options.command {
         Command::Help => print(cli::HELP),
         Command::Version => print(concat!(
@@ -57,6 +61,15 @@ fn run() -> Result<(), Error> {
         Command::Flash => stage1::flash(&options),
         Command::Takeover => stage1::take_over(&options),
     }
+}
+
+/// Appends the log of this stage to a file, too (`--log-file`), which only root can read.
+fn log_to_file(path: &str) -> Result<(), Error> {
+    use takeover::error::Doing;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+    let file = takeover::files::open(path, flags).doing("opening the log file", path)?;
+    log::to_file(file);
+    Ok(())
 }
 
 fn print(text: &str) -> Result<(), Error> {

@@ -19,8 +19,11 @@ fn visit(folder: &Path, found: &mut Vec<(PathBuf, usize, String)>) {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        let code = code.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap();
+        let code = ["mod", "pub(crate) mod", "pub(super) mod", "#[allow(dead_code)]\nmod"]
+            .iter()
+            .fold(&text[..], |code, start| {
+                code.split(&format!("#[cfg(test)]\n{start} tests")).next().unwrap()
+            });
         for (number, line) in (1..).zip(code.lines()) {
             let line = line.split("//").next().unwrap();
             found.push((path.clone(), number, line.to_string()));

@@ -95,7 +95,7 @@ fn write_backup(
         return Ok(None);
     }
     let file = crate::backup::temporary(work_dir)?;
-    let summary = crate::backup::write(&description, "", &file, free, &mut |_| Ok(()))?;
+    let summary = crate::backup::write(&description, "/", &file, free, &mut |_| Ok(()))?;
     crate::info!(
         "the backup: {} files of {} volumes, {} packed to {} ({} s)",
         summary.files,

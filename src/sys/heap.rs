@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::alloc::System;
 
 const OUT_OF_MEMORY: &[u8] =
-    b"error: reading the command line: it needs more memory than there is, or than the cap of this program; nothing was changed\n";
+    b"error: reading what the user gave: it needs more memory than there is, or than the cap of this program; nothing was changed\n";
 
 /// A counting allocator that refuses beyond `cap` bytes, and refuses everything while sealed.
 pub struct Heap {

@@ -7,6 +7,7 @@ looks at the root partition to see what there is to assemble, so that the same c
 
 import inspect
 import pathlib
+import sys
 import tempfile
 
 import rootfs
@@ -60,6 +61,10 @@ KINDS = {
     "btrfs": _BTRFS,
 }
 
+# What the root is mounted from.
+ROOTS = {"lvm": "/dev/mapper/vg0-root", "crypt": "/dev/mapper/root", "crypt-lvm": "/dev/mapper/vg0-root",
+         "md": "/dev/md0", "btrfs": "/dev/nvme0n1p2[/@]"}
+
 
 def _built():
     def build(path):
@@ -111,3 +116,8 @@ def disk(kind, size_mib=rootfs.DEFAULT_DISK_MIB):
     key = rootfs.key_of(_built().name, kind, KINDS[kind], size_mib, _LAYOUT, _ROOT_SIZE, rootfs.builder_text(),
                         inspect.getsource(_build_disk), inspect.getsource(_prepare))
     return rootfs.cached(f"disk-{kind}", key, lambda path: _build_disk(path, kind, size_mib * MIB))
+
+
+if __name__ == "__main__":
+    for which in sys.argv[1:] or KINDS:
+        print(disk(which))
