@@ -223,7 +223,7 @@ def refusals():
         ("xz", "printf '\\3757zXZ\\0 and more' > /tmp/t; takeover -i /tmp/t -c /job/config.json --no-ack", 3, "xz"),
         ("no config", "takeover -i /job/image -c /nowhere --no-ack", 3, "/nowhere: no such file"),
         ("bad config", "echo '{\"a\":1,}' > /tmp/c; takeover -i /job/image -c /tmp/c --no-ack", 3,
-         "line 1, column 8"),
+         "line 1, column 7: a comma after the last element"),
         ("partition", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n1p2", 3,
          "it is a partition"),
         ("log device", "takeover -i /job/image -c /job/config.json --no-ack -l /dev/nvme0n1p2", 3,
