@@ -9,11 +9,10 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
 /// How important a line is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
     /// What ends the run, or would without a retry.
     Error,

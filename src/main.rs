@@ -2,31 +2,38 @@
 //!
 //! Decides nothing else.
 
+#![no_main]
+
 use rustix::fs::OFlags;
-use std::process::ExitCode;
+use rustix::process::Pid;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
 use takeover::stage2::pid1::{self, Arrival};
+use takeover::sys::start::Arguments;
 use takeover::{log, memory, stage1};
 
-fn main() -> ExitCode {
-    if std::process::id() == 1 {
-        run_as_pid1();
+takeover::entry!(start);
+
+/// Gives the exit code.
+fn start(mut arguments: Arguments) -> i32 {
+    // The program's name.
+    arguments.next_text();
+    if rustix::process::getpid() == Pid::INIT {
+        run_as_pid1(arguments);
     }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(arguments) {
+        Ok(()) => 0,
         Err(error) => {
             takeover::error!("{}", error);
-            ExitCode::from(error.kind().exit_code() as u8)
+            error.kind().exit_code()
         }
     }
 }
 
 /// Returns only when this is an ordinary program that happens to be PID 1 of a container. The machine's own PID 1 must
 /// never end: the kernel would panic.
-fn run_as_pid1() {
-    let mark = std::env::args_os().nth(1);
-    if mark.is_some_and(|mark| mark.as_encoded_bytes() == pid1::ALONE.to_bytes()) {
+fn run_as_pid1(mut arguments: Arguments) {
+    if arguments.next_text() == Some(pid1::ALONE) {
         pid1::alone();
     }
     let error = match pid1::claim() {
@@ -40,9 +47,9 @@ fn run_as_pid1() {
     pid1::restart(Some(error), &|| ());
 }
 
-fn run() -> Result<(), Error> {
+fn run(arguments: Arguments) -> Result<(), Error> {
     memory::fail_clearly();
-    let options = cli::parse(std::env::args_os().skip(1))?;
+    let options = cli::parse(arguments)?;
     memory::seal();
     log::set_level(options.log_level);
     if let Some(path) = options.log_file.as_deref() {

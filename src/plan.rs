@@ -2,12 +2,19 @@
 //!
 //! Holds values, never pointers, and no path of the old root except those that are only logged: when stage 2 reads
 //! this, the old root is gone.
+//!
+//! The JSON is one list: the numbers in the order of [`Plan::numbers`], then the texts. Objects with names, options and
+//! enumerations cost 10 KB of code to write and to read, and nobody reads this but the same program.
 
 use crate::disk::device::Number;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::format::Stream;
+use crate::image::format::{Format, Stream};
 use crate::log::Level;
+use core::fmt;
+use heapless::string::StringView;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 /// The names of the files in the RAMFS. In stage 1 they are below its mount point, in stage 2 below `/`.
@@ -42,7 +49,7 @@ pub const MAX_FURNISHINGS: usize = 64;
 const MAX_JSON: usize = 24 * 1024;
 
 /// A file system that the kernel mounts for us.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileSystem {
     /// FAT of any width.
     Vfat,
@@ -61,7 +68,7 @@ impl FileSystem {
 }
 
 /// What to do when the flash has failed and all retries are spent.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
     /// Try again for ever, with pauses.
     Retry,
@@ -72,7 +79,7 @@ pub enum OnFailure {
 }
 
 /// The image, as the scan found it.
-#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ImagePlan {
     /// Where the image's bytes are in the staged file, and how they are packed.
     pub stream: Stream,
@@ -87,7 +94,7 @@ pub struct ImagePlan {
 }
 
 /// The disk that is written.
-#[derive(Clone, Serialize, Deserialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct TargetPlan {
     /// The kernel's name of it.
     pub name: heapless::String<32>,
@@ -100,7 +107,7 @@ pub struct TargetPlan {
 }
 
 /// A partition of the new OS.
-#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PartitionPlan {
     /// Where it begins on the disk, in bytes.
     pub start: u64,
@@ -111,7 +118,7 @@ pub struct PartitionPlan {
 }
 
 /// Which partition of the new OS a file is placed on.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// The boot partition.
     Boot,
@@ -120,7 +127,7 @@ pub enum Place {
 }
 
 /// A file that is placed on the new disk.
-#[derive(Clone, Serialize, Deserialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct Furnishing {
     /// Its name below `furnish/` in the RAMFS.
     pub from: heapless::String<32>,
@@ -131,7 +138,7 @@ pub struct Furnishing {
 }
 
 /// A partition that stage 2 may write a log to.
-#[derive(Clone, Serialize, Deserialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct LogPlan {
     /// Its device number.
     pub number: Number,
@@ -142,7 +149,7 @@ pub struct LogPlan {
 }
 
 /// All that stage 2 needs to know.
-#[derive(Clone, Serialize, Deserialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Stop after the proof that the disk is free, and restart the old OS.
     pub pretend: bool,
@@ -168,7 +175,173 @@ pub struct Plan {
     pub log_device: Option<LogPlan>,
 }
 
+/// How many numbers a plan has.
+const NUMBERS: usize = 33;
+
 impl Plan {
+    /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
+    /// says whether it is there.
+    fn numbers(&self) -> [u64; NUMBERS] {
+        let stream = &self.image.stream;
+        let [boot, boot_start, boot_length, boot_file_system] = partition_numbers(&self.boot);
+        let [data, data_start, data_length, data_file_system] = partition_numbers(&self.data);
+        let log_number = |log: &Option<LogPlan>| log.as_ref().map_or(NOWHERE, |log| log.number);
+        let (old_log, log_device) = (log_number(&self.old_log), log_number(&self.log_device));
+        [
+            self.pretend.into(),
+            self.on_failure as u64,
+            self.log_level as u64,
+            stream.format as u64,
+            stream.offset,
+            stream.length,
+            stream.promised_crc.into(),
+            stream.promised_length,
+            self.image.length,
+            self.image.chunks.into(),
+            self.image.zero_chunks.into(),
+            self.image.map_crc.into(),
+            self.target.number.major.into(),
+            self.target.number.minor.into(),
+            self.target.size,
+            self.target.logical_block.into(),
+            boot,
+            boot_start,
+            boot_length,
+            boot_file_system,
+            data,
+            data_start,
+            data_length,
+            data_file_system,
+            self.old_log.is_some().into(),
+            old_log.major.into(),
+            old_log.minor.into(),
+            self.log_device.is_some().into(),
+            log_device.major.into(),
+            log_device.minor.into(),
+            self.fallback_log.is_some().into(),
+            self.furnishings.len() as u64,
+            self.places(),
+        ]
+    }
+
+    /// A plan with these numbers and empty texts; nothing when one is out of range.
+    fn from_numbers(numbers: [u64; NUMBERS]) -> Option<Self> {
+        let [
+            pretend,
+            on_failure,
+            log_level,
+            format,
+            offset,
+            packed_length,
+            promised_crc,
+            promised_length,
+            length,
+            chunks,
+            zero_chunks,
+            map_crc,
+            major,
+            minor,
+            size,
+            logical_block,
+            boot,
+            boot_start,
+            boot_length,
+            boot_file_system,
+            data,
+            data_start,
+            data_length,
+            data_file_system,
+            old_log,
+            old_log_major,
+            old_log_minor,
+            log_device,
+            log_device_major,
+            log_device_minor,
+            fallback_log,
+            furnishings,
+            places,
+        ] = numbers;
+        Some(Self {
+            pretend: pretend != 0,
+            on_failure: *ON_FAILURE.get(index(on_failure)?)?,
+            log_level: *LEVELS.get(index(log_level)?)?,
+            image: ImagePlan {
+                stream: Stream {
+                    format: *FORMATS.get(index(format)?)?,
+                    offset,
+                    length: packed_length,
+                    promised_crc: narrow(promised_crc)?,
+                    promised_length,
+                },
+                length,
+                chunks: narrow(chunks)?,
+                zero_chunks: narrow(zero_chunks)?,
+                map_crc: narrow(map_crc)?,
+            },
+            target: TargetPlan {
+                name: heapless::String::new(),
+                number: device(major, minor)?,
+                size,
+                logical_block: narrow(logical_block)?,
+            },
+            boot: partition(boot, boot_start, boot_length, boot_file_system)?,
+            data: partition(data, data_start, data_length, data_file_system)?,
+            furnishings: empty_furnishings(furnishings, places)?,
+            fallback_log: (fallback_log != 0).then(heapless::String::new),
+            old_log: empty_log(old_log, old_log_major, old_log_minor)?,
+            log_device: empty_log(log_device, log_device_major, log_device_minor)?,
+        })
+    }
+
+    /// Which furnishings are placed on the data partition, a bit each; the others go to the boot partition.
+    fn places(&self) -> u64 {
+        let mut bits = 0;
+        for (bit, furnishing) in self.furnishings.iter().enumerate() {
+            bits |= u64::from(furnishing.place == Place::Data) << bit;
+        }
+        bits
+    }
+
+    /// Calls `visit` with every text, always in the same order.
+    fn for_each_text<E>(
+        &self,
+        visit: &mut dyn FnMut(&StringView) -> Result<(), E>,
+    ) -> Result<(), E> {
+        visit(&self.target.name)?;
+        for log in [&self.old_log, &self.log_device].into_iter().flatten() {
+            visit(&log.file_system)?;
+            visit(&log.path)?;
+        }
+        if let Some(path) = &self.fallback_log {
+            visit(path)?;
+        }
+        for furnishing in &self.furnishings {
+            visit(&furnishing.from)?;
+            visit(&furnishing.to)?;
+        }
+        Ok(())
+    }
+
+    /// The same, to fill them in.
+    fn for_each_text_mut<E>(
+        &mut self,
+        visit: &mut dyn FnMut(&mut StringView) -> Result<(), E>,
+    ) -> Result<(), E> {
+        visit(&mut self.target.name)?;
+        for log in [&mut self.old_log, &mut self.log_device].into_iter().flatten() {
+            visit(&mut log.file_system)?;
+            visit(&mut log.path)?;
+        }
+        if let Some(path) = &mut self.fallback_log {
+            visit(path)?;
+        }
+        for furnishing in &mut self.furnishings {
+            visit(&mut furnishing.from)?;
+            visit(&mut furnishing.to)?;
+        }
+        Ok(())
+    }
+
     /// Writes the plan as JSON to a new file, mode 0600.
     pub fn write(&self, path: &str) -> Result<(), Error> {
         let mut buffer = [0; MAX_JSON];
@@ -185,6 +358,131 @@ impl Plan {
         let (plan, _) = serde_json_core::from_slice_escaped(bytes, &mut unescaped)
             .map_err(|_| Error::failed("reading the plan", path, "it is not a plan"))?;
         Ok(plan)
+    }
+}
+
+/// The choices by their numbers.
+const ON_FAILURE: [OnFailure; 3] = [OnFailure::Retry, OnFailure::Halt, OnFailure::Reboot];
+const LEVELS: [Level; 5] = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+const FORMATS: [Format; 3] = [Format::Raw, Format::Gzip, Format::Zip];
+const FILE_SYSTEMS: [FileSystem; 2] = [FileSystem::Vfat, FileSystem::Ext4];
+
+/// Stands for the device number of a log that is not there.
+const NOWHERE: Number = Number { major: 0, minor: 0 };
+
+fn index(number: u64) -> Option<usize> {
+    number.try_into().ok()
+}
+
+fn narrow(number: u64) -> Option<u32> {
+    number.try_into().ok()
+}
+
+fn device(major: u64, minor: u64) -> Option<Number> {
+    Some(Number { major: narrow(major)?, minor: narrow(minor)? })
+}
+
+fn empty_log(is_there: u64, major: u64, minor: u64) -> Option<Option<LogPlan>> {
+    let number = device(major, minor)?;
+    let (file_system, path) = (heapless::String::new(), heapless::String::new());
+    Some((is_there != 0).then_some(LogPlan { number, file_system, path }))
+}
+
+fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 4] {
+    match partition {
+        Some(partition) => [1, partition.start, partition.length, partition.file_system as u64],
+        None => [0; 4],
+    }
+}
+
+fn partition(
+    is_there: u64,
+    start: u64,
+    length: u64,
+    file_system: u64,
+) -> Option<Option<PartitionPlan>> {
+    let file_system = *FILE_SYSTEMS.get(index(file_system)?)?;
+    Some((is_there != 0).then_some(PartitionPlan { start, length, file_system }))
+}
+
+// Each has a bit of one number: see `Plan::places`.
+const _: () = assert!(MAX_FURNISHINGS <= 64);
+
+fn empty_furnishings(
+    count: u64,
+    places: u64,
+) -> Option<heapless::Vec<Furnishing, MAX_FURNISHINGS>> {
+    let mut all = heapless::Vec::new();
+    for bit in 0..count {
+        let place = match places.checked_shr(narrow(bit)?)? & 1 {
+            0 => Place::Boot,
+            _ => Place::Data,
+        };
+        let (from, to) = (heapless::String::new(), heapless::String::new());
+        all.push(Furnishing { from, to, place }).ok()?;
+    }
+    Some(all)
+}
+
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        for number in self.numbers() {
+            list.serialize_element(&number)?;
+        }
+        self.for_each_text(&mut |text| list.serialize_element(text.as_str()))?;
+        list.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Plan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// Reads the list.
+struct List;
+
+impl<'de> Visitor<'de> for List {
+    type Value = Plan;
+
+    fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Plan, A::Error> {
+        let wrong = || A::Error::custom("");
+        let mut numbers = [0; NUMBERS];
+        for number in &mut numbers {
+            *number = list.next_element()?.ok_or_else(wrong)?;
+        }
+        let mut plan = Plan::from_numbers(numbers).ok_or_else(wrong)?;
+        plan.for_each_text_mut(&mut |text| list.next_element_seed(Into(text))?.ok_or_else(wrong))?;
+        Ok(plan)
+    }
+}
+
+/// Reads a text to where it belongs; one that does not fit is an error.
+struct Into<'a>(&'a mut StringView);
+
+impl<'de> DeserializeSeed<'de> for Into<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Into<'_> {
+    type Value = ();
+
+    fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {
+        Ok(())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.push_str(text).map_err(|_| E::custom(""))
     }
 }
 
@@ -267,6 +565,68 @@ pub(crate) mod tests {
         let back = Plan::read(path).unwrap();
         std::fs::remove_file(path).unwrap();
         assert_eq!(format!("{plan:?}"), format!("{back:?}"));
+    }
+
+    #[test]
+    fn choices_have_the_numbers_of_their_places() {
+        for (number, choice) in ON_FAILURE.iter().enumerate() {
+            assert_eq!(*choice as usize, number);
+        }
+        for (number, choice) in LEVELS.iter().enumerate() {
+            assert_eq!(*choice as usize, number);
+        }
+        for (number, choice) in FORMATS.iter().enumerate() {
+            assert_eq!(*choice as usize, number);
+        }
+        for (number, choice) in FILE_SYSTEMS.iter().enumerate() {
+            assert_eq!(*choice as usize, number);
+        }
+    }
+
+    #[test]
+    fn a_bare_plan_comes_back_too() {
+        let path = std::env::temp_dir().join(format!("takeover-bare-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        let plan = Plan {
+            pretend: false,
+            boot: None,
+            data: None,
+            furnishings: heapless::Vec::new(),
+            fallback_log: None,
+            old_log: None,
+            ..sample()
+        };
+        plan.write(path).unwrap();
+        let back = Plan::read(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(format!("{plan:?}"), format!("{back:?}"));
+    }
+
+    #[test]
+    fn a_plan_that_was_tampered_with_is_an_error() {
+        let path = std::env::temp_dir().join(format!("takeover-tampered-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        let numbers = sample().numbers();
+        let written = |numbers: &[u64], texts: &str| {
+            let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+            std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
+            Plan::read(path)
+        };
+        let texts = ",\"x\"".repeat(6 + 2 * MAX_FURNISHINGS);
+        assert!(written(&numbers, &texts).is_ok());
+        assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
+        assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
+        let long = format!(",\"{}\"{}", "x".repeat(33), &texts[4..]);
+        assert!(written(&numbers, &long).is_err(), "a text is too long");
+        // The failure's way, the level, the format, a CRC, the chunks, the file systems, the furnishings.
+        for (place, value) in
+            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (19, 2), (23, 2), (31, 65)]
+        {
+            let mut numbers = numbers;
+            numbers[place] = value;
+            assert!(written(&numbers, &texts).is_err(), "number {place}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

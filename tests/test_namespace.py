@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import os
 import pathlib
 import random
 import re
@@ -439,6 +440,34 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
     done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 1400], capture_output=True, text=True)
     assert done.returncode == 1 and "cap of this program; nothing was changed" in done.stderr, done
+
+
+def test_a_closed_pipe_is_an_error_and_not_the_end(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([TAKEOVER, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 1 and "writing to standard output: errno 32" in done.stderr, done
+
+
+def test_no_file_is_opened_in_place_of_a_closed_stderr(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        command = 'exec "$0" flash -i "$1" -f "$2" >&- 2>&-'
+        process = subprocess.Popen(["sh", "-c", command, TAKEOVER, image, loop], stdin=subprocess.PIPE)
+        descriptors = pathlib.Path(f"/proc/{process.pid}/fd")
+        deadline = time.monotonic() + 10
+        while process.poll() is None and time.monotonic() < deadline:
+            # By then it is no longer the shell, and waits for the answer.
+            if pathlib.Path(f"/proc/{process.pid}/exe").resolve() == TAKEOVER.resolve():
+                time.sleep(0.5)
+                break
+        opened = [os.readlink(descriptors / str(number)) for number in (1, 2)]
+        process.communicate(b"no\n", timeout=60)
+        assert opened == ["/dev/null", "/dev/null"], opened
+        assert process.returncode == 3
 
 
 def test_flash_refuses_a_read_only_disk(folder):

@@ -3,10 +3,9 @@
 use super::source::Source;
 use super::zip;
 use crate::error::Error;
-use serde::{Deserialize, Serialize};
 
 /// A kind of image file that can be written.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// The disk's bytes as they are.
     Raw,
@@ -28,7 +27,7 @@ impl Format {
 }
 
 /// An image file's format, and the part of the file that holds the image.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stream {
     /// How the bytes are packed.
     pub format: Format,

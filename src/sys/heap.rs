@@ -1,11 +1,16 @@
-//! The global allocator's mechanics: the system's allocator, counted, capped and sealable.
+//! The global allocator's mechanics: memory of the kernel's, counted, capped and sealable.
+//!
+//! Not the C library's allocator: a command line asks for a few hundred bytes, and that code is 6 KB. What is given
+//! back is used again only when it was the last that was handed out: enough for strings and vectors that grow.
 //!
 //! What the cap is and when the heap is sealed is decided in `memory.rs`. Refusal is a null pointer, as
 //! `GlobalAlloc` asks for: fallible callers get an error, infallible ones abort.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::alloc::System;
+use core::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 const OUT_OF_MEMORY: &[u8] =
     b"error: reading what the user gave: it needs more memory than there is, or than the cap of this program; nothing was changed\n";
@@ -75,15 +80,16 @@ impl Heap {
     }
 }
 
-// SAFETY: every method passes its arguments on to `System` unchanged and returns what it returned, or null, which
+// SAFETY: every method passes its arguments on to `BACKING` unchanged and returns what it returned, or null, which
 // the trait allows as a refusal. The counters never touch the memory itself.
 unsafe impl GlobalAlloc for Heap {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !self.admit(layout.size()) {
             return self.refuse();
         }
         // SAFETY: the caller's promise about `layout` is passed on.
-        let pointer = unsafe { System.alloc(layout) };
+        let pointer = unsafe { BACKING.alloc(layout) };
         if pointer.is_null() {
             self.used.fetch_sub(layout.size(), Relaxed);
             return self.refuse();
@@ -91,9 +97,122 @@ unsafe impl GlobalAlloc for Heap {
         pointer
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         self.used.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: `pointer` came from `System` with this `layout`, as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
+        // SAFETY: `pointer` came from `BACKING` with this `layout`, as the caller promises.
+        unsafe { BACKING.dealloc(pointer, layout) }
+    }
+}
+
+/// The backup gives back and asks again without end, and unit tests do, so they have the system's allocator.
+#[cfg(any(test, feature = "backup"))]
+static BACKING: std::alloc::System = std::alloc::System;
+#[cfg(not(any(test, feature = "backup")))]
+static BACKING: Pile = Pile::new();
+
+/// Pieces of memory on top of each other in a mapping; when one does not fit, there is another mapping.
+#[cfg_attr(any(test, feature = "backup"), allow(dead_code))]
+struct Pile {
+    taken: AtomicBool,
+    /// The addresses of the first free byte, and of the first behind the mapping.
+    free: AtomicUsize,
+    end: AtomicUsize,
+}
+
+/// The least that is mapped at once, in bytes: what is mapped is locked into memory later.
+const MAPPING: usize = 8 * 1024;
+
+#[cfg_attr(any(test, feature = "backup"), allow(dead_code))]
+impl Pile {
+    const fn new() -> Self {
+        Self { taken: AtomicBool::new(false), free: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+    }
+
+    /// Calls `act` while no other thread is here.
+    fn alone(&self, act: &mut dyn FnMut()) {
+        while self.taken.swap(true, Acquire) {
+            core::hint::spin_loop();
+        }
+        act();
+        self.taken.store(false, Release);
+    }
+
+    /// Room for `layout`, if the mapping has it.
+    fn place(&self, layout: Layout) -> Option<*mut u8> {
+        let start = self.free.load(Relaxed).checked_next_multiple_of(layout.align())?;
+        let free = start.checked_add(layout.size())?;
+        if free > self.end.load(Relaxed) {
+            return None;
+        }
+        self.free.store(free, Relaxed);
+        Some(core::ptr::with_exposed_provenance_mut(start))
+    }
+
+    /// Maps memory that holds at least `layout`, wherever it begins.
+    fn enlarge(&self, layout: Layout) -> Option<()> {
+        let length = layout.size().checked_add(layout.align())?.max(MAPPING);
+        let mapping = super::map::buffer(length).ok()?.as_mut_ptr_range();
+        self.free.store(mapping.start.expose_provenance(), Relaxed);
+        self.end.store(mapping.end.expose_provenance(), Relaxed);
+        Some(())
+    }
+}
+
+// SAFETY: `place` hands out memory of a mapping that is never unmapped and that nobody else has: each piece begins
+// where the one before ends, aligned and in full within the mapping, and only one thread at a time moves that end.
+// It is moved back only over the piece that is given back.
+unsafe impl GlobalAlloc for Pile {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let mut pointer = None;
+        self.alone(&mut || {
+            pointer = self.place(layout).or_else(|| {
+                self.enlarge(layout)?;
+                self.place(layout)
+            });
+        });
+        pointer.unwrap_or_default()
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let start = pointer.expose_provenance();
+        self.alone(&mut || {
+            if start + layout.size() == self.free.load(Relaxed) {
+                self.free.store(start, Relaxed);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_the_pile_are_aligned_and_apart_and_the_last_is_used_again() {
+        let pile = Pile::new();
+        let layout = |size, align| Layout::from_size_align(size, align).unwrap();
+        let wanted = [(1, 1), (8, 8), (3, 1), (100, 64), (2 * MAPPING, 4096), (5, 4)];
+        let mut before: Vec<core::ops::Range<usize>> = Vec::new();
+        for (size, align) in wanted {
+            // SAFETY: no size is 0.
+            let start = unsafe { pile.alloc(layout(size, align)) };
+            let piece = start.addr()..start.addr() + size;
+            assert!(start.addr() != 0 && start.addr() % align == 0);
+            // SAFETY: the piece was just handed out.
+            unsafe { start.write_bytes(0xa5, size) };
+            assert!(before.iter().all(|old| old.end <= piece.start || piece.end <= old.start));
+            before.push(piece);
+        }
+        // SAFETY: no size is 0, and what is given back was handed out.
+        unsafe {
+            let first = pile.alloc(layout(16, 8));
+            pile.dealloc(first, layout(16, 8));
+            let again = pile.alloc(layout(16, 8));
+            assert_eq!(first, again);
+            pile.alloc(layout(1, 1));
+            pile.dealloc(again, layout(16, 8));
+            assert_ne!(again, pile.alloc(layout(16, 8)));
+        }
     }
 }

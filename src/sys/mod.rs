@@ -7,6 +7,7 @@ pub mod block;
 pub mod heap;
 pub mod map;
 pub mod process;
+pub mod start;
 pub mod thread;
 
 use rustix::io::Errno;

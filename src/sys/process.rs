@@ -6,6 +6,8 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 unsafe extern "C" {
+    // musl's fork takes locks and runs handlers for the sake of other threads and of its allocator.
+    #[cfg_attr(target_env = "musl", link_name = "_Fork")]
     fn fork() -> i32;
     fn execve(
         path: *const core::ffi::c_char,

@@ -1,0 +1,100 @@
+//! The start of the program, in place of that of std.
+//!
+//! std's own start installs a handler for stack overflows (with a stack, signal handling and limits of the C library)
+//! and prepares for what this program does not have: 3 KB. What matters of it is done here.
+
+use core::ffi::{CStr, c_char, c_int};
+use linux_raw_sys::general as raw;
+use rustix::fd::{BorrowedFd, IntoRawFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// The arguments of this process, the program's name first.
+#[derive(Clone, Copy)]
+pub struct Arguments {
+    next: *const *const c_char,
+    left: usize,
+}
+
+impl Arguments {
+    /// What the C library passes to `main`.
+    ///
+    /// # Safety
+    /// `values` must point to `count` strings that end in a NUL and live as long as the process.
+    pub unsafe fn new(count: c_int, values: *const *const c_char) -> Self {
+        Self { next: values, left: usize::try_from(count).unwrap_or(0) }
+    }
+
+    /// The next argument.
+    pub fn next_text(&mut self) -> Option<&'static CStr> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: `new` was promised as many strings as `left` counts down from.
+        unsafe {
+            let text = CStr::from_ptr(*self.next);
+            self.next = self.next.add(1);
+            Some(text)
+        }
+    }
+}
+
+impl Iterator for Arguments {
+    type Item = OsString;
+    fn next(&mut self) -> Option<OsString> {
+        Some(OsStr::from_bytes(self.next_text()?.to_bytes()).to_os_string())
+    }
+}
+
+/// What std does before `main`: a write to a closed pipe is an error and not the end (SIGPIPE, signal(7)), and no file
+/// that is opened later becomes standard input, output or error.
+pub fn prepare() {
+    ignore_sigpipe();
+    for number in 0..3 {
+        // SAFETY: only asked whether it is open.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(descriptor) == Err(Errno::BADF) {
+            // Takes the lowest free number, which is this one. When it fails there is nobody to tell.
+            let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty());
+            let _ = null.map(IntoRawFd::into_raw_fd);
+        }
+    }
+}
+
+fn ignore_sigpipe() {
+    const SIG_IGN: usize = 1;
+    // The kernel's struct sigaction: the handler, then flags, restorer and mask, for which zeros are right.
+    let action: [usize; 8] = [SIG_IGN, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: the kernel reads one struct sigaction, at most 32 bytes, from `action`, with a mask of 8 bytes.
+    let result = unsafe {
+        super::syscall(
+            raw::__NR_rt_sigaction as _,
+            raw::SIGPIPE as usize,
+            action.as_ptr(),
+            core::ptr::null_mut::<usize>(),
+            size_of::<u64>(),
+        )
+    };
+    // It cannot fail for SIGPIPE, and the program would run without.
+    let _ = super::checked(result);
+}
+
+/// Makes `fn run(Arguments) -> i32` the start of the program.
+#[macro_export]
+macro_rules! entry {
+    ($run:path) => {
+        /// Called by the C library.
+        ///
+        /// # Safety
+        /// `values` points to `count` strings that end in a NUL and live as long as the process.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn main(
+            count: core::ffi::c_int,
+            values: *const *const core::ffi::c_char,
+        ) -> core::ffi::c_int {
+            $crate::sys::start::prepare();
+            // SAFETY: as the caller promises: the kernel put the arguments on the stack, for good.
+            $run(unsafe { $crate::sys::start::Arguments::new(count, values) })
+        }
+    };
+}
