@@ -51,7 +51,7 @@ mknod "dev/$(basename "$ROOT_DEVICE")" b $ROOT_NUMBER
 touch dev/console
 mount --bind "$CONSOLE" dev/console
 pivot_root . old
-exec /bin/busybox chroot . /bin/sh -c 'umount -l /old; exec /sbin/init $INIT_ARGUMENT' <dev/console >dev/console 2>&1
+exec /bin/busybox chroot . /bin/sh -c 'umount -l /old; exec /sbin/init $INIT_ARGUMENT' <dev/console >>dev/console 2>&1
 """
 
 
