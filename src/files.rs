@@ -80,7 +80,7 @@ pub fn read_to_end(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 /// Reads a file of the kernel as text without the white space around it; what is not UTF-8 reads as empty.
 pub fn read_text<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a str, Errno> {
     let bytes = read(path, buffer)?;
-    Ok(core::str::from_utf8(bytes).unwrap_or_default().trim())
+    Ok(core::str::from_utf8(bytes).unwrap_or_default().trim_ascii())
 }
 
 /// Reads a file of the kernel that holds one decimal number.

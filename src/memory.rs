@@ -46,7 +46,7 @@ pub fn peak_resident_kib() -> u64 {
     let mut buffer = [0; 4096];
     let text = files::read_text("/proc/self/status", &mut buffer).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| crate::text::decimal(line.trim().strip_suffix("kB")?)).unwrap_or(0)
+    line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?)).unwrap_or(0)
 }
 
 /// The heap's high-water mark of this process, in bytes.

@@ -197,7 +197,7 @@ impl uDisplay for Size {
 
 /// The number that a decimal string without sign begins and ends with.
 pub fn decimal(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
+    text.trim_ascii().parse().ok()
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ pub fn board(
 
 fn by_model(model: &str) -> Option<&'static Board> {
     let model =
-        model.trim_matches(|character: char| character == '\0' || character.is_whitespace());
+        model.trim_matches(|character: char| character == '\0' || character.is_ascii_whitespace());
     BOARDS.iter().find(|board| board.models.iter().any(|pattern| is_model(model, pattern)))
 }
 

@@ -49,7 +49,7 @@ impl System {
             let Ok(line) = core::str::from_utf8(line) else {
                 continue;
             };
-            let Some((key, value)) = line.trim().split_once('=') else {
+            let Some((key, value)) = line.trim_ascii().split_once('=') else {
                 continue;
             };
             // A key that comes again counts, as in a shell.

@@ -109,7 +109,7 @@ pub fn above(path: &str) -> Result<Option<Found>, Error> {
         let Ok(point) = mount.point() else {
             return false;
         };
-        let rest = path.strip_prefix(point.trim_end_matches('/'));
+        let rest = path.strip_prefix(point.strip_suffix('/').unwrap_or(&point));
         let is_above = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let is_longest = is_above && point.len() >= longest;
         if is_longest {
@@ -151,17 +151,16 @@ impl<'a> Mounts<'a> {
 
 fn mount(line: &str) -> Option<Mount<'_>> {
     // 36 35 98:0 /root /point options [optional fields] - type source super-options
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ');
-    let id = left.next()?.parse().ok()?;
-    let device = Number::parse(left.nth(1)?)?;
-    let root = left.next()?;
-    let point = left.next()?;
-    let options = left.next()?;
-    let mut right = right.split(' ');
-    let file_system = right.next()?;
-    let source = right.next()?;
-    let file_system_options = right.next().unwrap_or_default();
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let device = Number::parse(fields.nth(1)?)?;
+    let root = fields.next()?;
+    let point = fields.next()?;
+    let options = fields.next()?;
+    fields.find(|field| *field == "-")?;
+    let file_system = fields.next()?;
+    let source = fields.next()?;
+    let file_system_options = fields.next().unwrap_or_default();
     Some(Mount { id, device, root, point, options, file_system, source, file_system_options })
 }
 

@@ -171,8 +171,10 @@ fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
 /// Boot partitions of an eMMC hold the firmware's loader, and are no place for an operating system: mmcblk0boot0 and
 /// its sisters, and the replay-protected block.
 fn refuse_firmware_areas(disk: &Disk) -> Result<(), Error> {
-    let area =
-        disk.name.strip_prefix("mmcblk").map(|rest| rest.trim_start_matches(char::is_numeric));
+    let area = disk
+        .name
+        .strip_prefix("mmcblk")
+        .map(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     match area {
         None | Some("") => Ok(()),
         Some(_) => Err(Error::refused(
@@ -276,7 +278,7 @@ pub fn memory() -> Result<(u64, u64), Error> {
     let text = files::read_text(path, &mut buffer).doing("reading", path)?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib = line.and_then(|line| crate::text::decimal(line.trim().strip_suffix("kB")?));
+        let kib = line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?));
         kib.map(|kib| kib * 1024)
     };
     // Before Linux 3.14 there is no MemAvailable.

@@ -122,7 +122,7 @@ fn runs_64_bit(processor: Processor, machine: &str, cpuinfo: &str) -> bool {
     let field = |name: &str| {
         cpuinfo.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
-            (key.trim() == name).then(|| value.trim())
+            (key.trim_ascii() == name).then(|| value.trim_ascii())
         })
     };
     let number = |name: &str| {

@@ -306,5 +306,5 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
 fn kernel_knows(file_system: &str) -> bool {
     let mut buffer = [0; 4096];
     let list = files::read_text("/proc/filesystems", &mut buffer).unwrap_or_default();
-    list.lines().any(|line| line.trim_start_matches("nodev").trim() == file_system)
+    list.lines().any(|line| line.strip_prefix("nodev").unwrap_or(line).trim_ascii() == file_system)
 }

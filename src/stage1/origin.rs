@@ -96,7 +96,7 @@ fn from_command_line() -> Result<Option<Number>, Error> {
     let mut buffer = [0; 4096];
     let text = files::read_text(path, &mut buffer).doing("reading", path)?;
     let Some(root) =
-        text.split_whitespace().filter_map(|word| word.strip_prefix("root=")).next_back()
+        text.split_ascii_whitespace().filter_map(|word| word.strip_prefix("root=")).next_back()
     else {
         return Ok(None);
     };
