@@ -28,6 +28,9 @@ pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
         Finding::Wifi(wifi) => show_wifi(&mut shown, wifi),
         Finding::Wired(wired) => show_wired(&mut shown, wired),
         Finding::Lost(name, why) => writeln!(shown, "lost {}: {why}", name.as_str()).unwrap(),
+        Finding::LostWifi(name, why) => {
+            writeln!(shown, "lost Wi-Fi {}: {why}", name.as_str()).unwrap()
+        }
         Finding::Doubtful(name, why) => {
             writeln!(shown, "doubtful {}: {why}", name.as_str()).unwrap()
         }

@@ -330,7 +330,7 @@ fn wifi(stanza: &Stanza) -> Finding {
             priority: stanza.priority,
             ..Wifi::new(ssid, security)
         }),
-        Err(why) => Finding::Lost(printable(stanza.ssid), why),
+        Err(why) => Finding::LostWifi(printable(stanza.ssid), why),
     }
 }
 

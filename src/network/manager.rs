@@ -104,10 +104,10 @@ impl Summary {
         let mut say = |applies: bool, is_lost: bool, why| {
             if applies {
                 let name = self.name();
-                found(if is_lost {
-                    Finding::Lost(name, why)
-                } else {
-                    Finding::Doubtful(name, why)
+                found(match (is_lost, self.kind) {
+                    (true, Kind::Wifi) => Finding::LostWifi(name, why),
+                    (true, _) => Finding::Lost(name, why),
+                    (false, _) => Finding::Doubtful(name, why),
                 });
             }
         };

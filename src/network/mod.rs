@@ -169,6 +169,8 @@ pub enum Finding {
     Wired(Wired),
     /// A network that the new OS would need and that cannot be carried over: its name, and why.
     Lost(Text<64>, &'static str),
+    /// The same, of a Wi-Fi: whoever wants no Wi-Fis, or others, does not miss it. Its SSID as it is shown.
+    LostWifi(Text<64>, &'static str),
     /// Something of less weight that does not survive, or may not: its name, and why.
     Doubtful(Text<64>, &'static str),
 }

@@ -225,7 +225,11 @@ impl Gathering<'_, '_> {
             Finding::Wifi(wifi) => self.wifi(file, &wifi, output),
             Finding::Wired(wired) => self.wired(file, &wired, output),
             Finding::Lost(name, why) => {
-                self.lose(file, &name, why, file.owner != Owner::Wired);
+                self.lose(file, &name, why);
+                Ok(())
+            }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
                 Ok(())
             }
             Finding::Doubtful(name, why) => {
@@ -235,8 +239,15 @@ impl Gathering<'_, '_> {
         }
     }
 
-    fn lose(&mut self, file: &File, name: &str, why: &'static str, is_wifi: bool) {
-        if !self.is_choosing || is_wifi && !self.wants(name.as_bytes()) {
+    /// A Wi-Fi that nobody wants is not lost.
+    fn lose_wifi(&mut self, file: &File, name: &str, why: &'static str) {
+        if self.wants(name.as_bytes()) {
+            self.lose(file, name, why);
+        }
+    }
+
+    fn lose(&mut self, file: &File, name: &str, why: &'static str) {
+        if !self.is_choosing {
             return;
         }
         let lost = Lost { file: Text::from(file.path), name: Text::from(name), why };
@@ -412,7 +423,10 @@ impl Gathering<'_, '_> {
             return Ok(());
         }
         summary.findings(&mut |finding| {
-            if let Finding::Lost(name, why) | Finding::Doubtful(name, why) = finding {
+            if let Finding::Lost(name, why)
+            | Finding::LostWifi(name, why)
+            | Finding::Doubtful(name, why) = finding
+            {
                 self.note(Level::Warn, file.path, &name, why);
             }
         });
@@ -498,16 +512,19 @@ impl Gathering<'_, '_> {
         if file.owner == Owner::User || self.wishes.source_is_balena {
             return false;
         }
-        let is_wifi = summary.kind == manager::Kind::Wifi;
         let mut is_lost = false;
-        summary.findings(&mut |finding| {
-            if let Finding::Lost(name, why) = finding {
-                // One reason is enough.
-                if !is_lost {
-                    self.lose(file, &name, why, is_wifi);
-                }
+        // One reason is enough.
+        summary.findings(&mut |finding| match finding {
+            _ if is_lost => {}
+            Finding::Lost(name, why) => {
+                self.lose(file, &name, why);
                 is_lost = true;
             }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
+                is_lost = true;
+            }
+            _ => {}
         });
         is_lost
     }
@@ -850,6 +867,33 @@ mod tests {
         assert!(refusal.contains("the network lost: its password"), "{refusal}");
         let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
         assert_eq!(outcome.names(), pairs(&[("balena-01", "modem")]));
+    }
+
+    #[test]
+    fn an_unwanted_wifi_of_a_file_with_cables_is_not_missed() {
+        let text = "iface wlan0 inet dhcp\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n\
+            iface wlan1 inet dhcp\nwpa-ssid home\nwpa-psk s3cret s3cret\n\
+            iface eth0 inet static\naddress 10.0.0.2/8\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let refusal = root.gather(&Wishes::default()).refusal;
+        assert!(refusal.contains("the network campus: "), "{refusal}");
+        let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+        assert_eq!(outcome.refusal, "");
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        let only = ["home".to_string()];
+        let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+        assert_eq!(outcome.summary, Summary { wifis: 1, wired: 1, ..Summary::default() });
+        assert!(!outcome.notes.iter().any(|note| note.contains("campus")), "{:?}", outcome.notes);
+        let only = ["campus".to_string()];
+        let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network campus: "), "{refusal}");
+        // A cable of the same file is missed all the same.
+        root.add(
+            "etc/network/interfaces",
+            (text.to_string() + "iface br0 inet static\naddress 10.0.0.3/8\n").as_bytes(),
+        );
+        let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network br0: "), "{refusal}");
     }
 
     #[test]
