@@ -98,7 +98,7 @@ pub fn wifi(wifi: &Wifi, id: &str, output: &mut [u8]) -> Option<usize> {
     output.plain("hidden", "true");
     output.plain("mode", "infrastructure");
     ssid(&mut output, &wifi.ssid);
-    addresses(&mut output, &wifi.ipv4, &wifi.ipv6, "")?;
+    addresses(&mut output, &wifi.ipv4, &wifi.ipv6, &wifi.search)?;
     security(&mut output, &wifi.security);
     output.length()
 }

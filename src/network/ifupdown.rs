@@ -90,6 +90,8 @@ enum Key {
     Bond,
     Vlan,
     WpaFile,
+    WpaRoam,
+    WpaDriver,
     WpaSsid,
     WpaPsk,
     WpaKeyMgmt,
@@ -101,7 +103,7 @@ enum Key {
 }
 
 /// The words that lines begin with. `_` is the same as `-`: scripts see both as `_`.
-const KEYS: [(&str, Key); 53] = [
+const KEYS: [(&str, Key); 54] = [
     ("iface", Key::Iface),
     ("auto", Key::Other),
     ("no-auto-down", Key::Other),
@@ -136,7 +138,8 @@ const KEYS: [(&str, Key); 53] = [
     ("vlan-raw-device", Key::Vlan),
     ("vlan-id", Key::Vlan),
     ("wpa-conf", Key::WpaFile),
-    ("wpa-roam", Key::WpaFile),
+    ("wpa-roam", Key::WpaRoam),
+    ("wpa-driver", Key::WpaDriver),
     ("wpa-ssid", Key::WpaSsid),
     ("wpa-essid", Key::WpaSsid),
     ("wireless-essid", Key::WpaSsid),
@@ -179,6 +182,9 @@ struct Stanza<'a> {
     key_mgmt: &'a str,
     hidden: bool,
     priority: i32,
+    /// The Wi-Fis, or a login on a cable, are in a file of wpa_supplicant's own.
+    has_wpa_file: bool,
+    is_for_cable: bool,
     lost: Option<&'static str>,
 }
 
@@ -200,19 +206,25 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
                 stanza = Some(open(&mut words, &mut draft));
             }
             (Some(Key::Map), _) if words.by_ref().last() == Some(name) => draft.set_nameless(),
-            (Some(Key::WpaFile), Some(_)) if is_usual_wpa_file(words.rest()) => {}
-            (Some(Key::WpaFile), Some(_)) => {
-                found(Finding::Doubtful(printable(words.rest()), WPA_FILE));
-            }
             (Some(key), Some(stanza)) => {
-                wifi_option(key, &words, stanza);
+                wifi_option(key, &words, stanza, found);
                 option(key, &mut words, stanza, &mut draft);
             }
             _ => {}
         }
     }
     close(stanza.take(), &mut draft, found);
+    if may_be_a_place(bytes, name) {
+        draft.set_wpa_file();
+    }
     draft.finish(found);
+}
+
+/// Whether these may be the settings for a Wi-Fi and not for an interface: with `wpa-roam`, they go by the `id_str` of
+/// the Wi-Fi (README.Debian of wpasupplicant). Names of interfaces have a number.
+fn may_be_a_place(bytes: &[u8], name: &[u8]) -> bool {
+    let roams = |line| words(line).next().and_then(key) == Some(Key::WpaRoam);
+    !name.iter().any(u8::is_ascii_digit) && lines(bytes).any(roams)
 }
 
 /// Whether the Wi-Fis of this file are read anyway.
@@ -268,9 +280,16 @@ fn option<'a>(key: Key, words: &mut Words<'a>, stanza: &mut Stanza<'a>, draft: &
 }
 
 /// One line of a stanza that is about a Wi-Fi.
-fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>) {
+fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: &mut Findings) {
     let value = unquoted(words.rest());
     match key {
+        Key::WpaFile | Key::WpaRoam => {
+            stanza.has_wpa_file = true;
+            if !is_usual_wpa_file(value) {
+                found(Finding::Doubtful(printable(value), WPA_FILE));
+            }
+        }
+        Key::WpaDriver => stanza.is_for_cable = value == b"wired",
         Key::WpaSsid => stanza.ssid = value,
         Key::WpaPsk => stanza.psk = value,
         Key::WpaKeyMgmt => stanza.key_mgmt = text(value),
@@ -291,8 +310,19 @@ fn unquoted(value: &[u8]) -> &[u8] {
 /// The end of a stanza.
 fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
     let Some(stanza) = stanza else { return };
+    match (stanza.has_wpa_file, stanza.is_for_cable) {
+        (true, false) => draft.set_wpa_file(),
+        (true, true) => draft.lose(ENTERPRISE),
+        _ => {}
+    }
     if !stanza.ssid.is_empty() {
-        found(wifi(&stanza));
+        match wifi(&stanza) {
+            Ok(wifi) => draft.add_wifi(wifi, found),
+            Err(why) => {
+                draft.set_wireless();
+                found(Finding::LostWifi(printable(stanza.ssid), why));
+            }
+        }
     } else if let Some(why) = stanza.lost {
         // 802.1X on a cable.
         draft.lose(why);
@@ -308,7 +338,7 @@ fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
 }
 
 /// The Wi-Fi of a stanza.
-fn wifi(stanza: &Stanza) -> Finding {
+fn wifi(stanza: &Stanza) -> Result<Wifi, &'static str> {
     let is_open = stanza.psk.is_empty() && matches!(stanza.key_mgmt, "" | "NONE");
     let key = text(stanza.psk);
     let is_sae = stanza.key_mgmt == "SAE";
@@ -323,15 +353,8 @@ fn wifi(stanza: &Stanza) -> Finding {
         None if !is_sae && (is_hex || is_passphrase) => Ok(Security::Psk(Text::from(key))),
         None => Err(BAD_KEY),
     };
-    let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes");
-    match ssid.and_then(|ssid| Ok((ssid, security?))) {
-        Ok((ssid, security)) => Finding::Wifi(Wifi {
-            hidden: stanza.hidden,
-            priority: stanza.priority,
-            ..Wifi::new(ssid, security)
-        }),
-        Err(why) => Finding::LostWifi(printable(stanza.ssid), why),
-    }
+    let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes")?;
+    Ok(Wifi { hidden: stanza.hidden, priority: stanza.priority, ..Wifi::new(ssid, security?) })
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ pub struct Wifi {
     pub ipv4: Family,
     /// IPv6 on it.
     pub ipv6: Family,
+    /// Domains that names are looked up in, separated by blanks.
+    pub search: Text<128>,
 }
 
 impl Wifi {
@@ -90,6 +92,7 @@ impl Wifi {
             autoconnect: true,
             ipv4: Family::default(),
             ipv6: Family::default(),
+            search: Text::new(),
         }
     }
 }

@@ -312,14 +312,22 @@ impl Gathering<'_, '_> {
                 .advice("leave one of them out"));
         }
         let is_better = candidate.is_better(other);
+        let (level, why) = match is_better {
+            true if candidate.drops_addresses_of(other) => (
+                Level::Warn,
+                "taken without its fixed addresses, which are in other settings of the same network",
+            ),
+            true => (Level::Debug, "taken instead of other settings of the same network"),
+            false if other.drops_addresses_of(&candidate) => (
+                Level::Warn,
+                "left out with its fixed addresses: other settings of the same network are taken",
+            ),
+            false => (Level::Debug, "left out: other settings of the same network are taken"),
+        };
         if is_better {
             *other = candidate;
         }
-        let why = match is_better {
-            true => "taken instead of other settings of the same network",
-            false => "left out: other settings of the same network are taken",
-        };
-        self.note(Level::Debug, file.path, &shown, why);
+        self.note(level, file.path, &shown, why);
         Ok(is_better)
     }
 
@@ -331,6 +339,7 @@ impl Gathering<'_, '_> {
             ssid: wifi.ssid.clone(),
             autoconnect: wifi.autoconnect,
             priority: wifi.priority,
+            is_fixed: !(wifi.ipv4.addresses.is_empty() && wifi.ipv6.addresses.is_empty()),
             ..Candidate::new(file.owner, Sort::Wifi)
         };
         if !self.is_taken(file, candidate)? || self.is_choosing {
@@ -894,6 +903,23 @@ mod tests {
         );
         let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
         assert!(refusal.contains("the network br0: "), "{refusal}");
+    }
+
+    #[test]
+    fn a_wifi_keeps_its_fixed_address_or_it_is_said() {
+        let text =
+            "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid home\nwpa-psk s3cret s3cret\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
+        assert!(outcome.notes.is_empty(), "{:?}", outcome.notes);
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", supplicant("home", "").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.has_note("Warn etc/network/interfaces: home", "fixed addresses"));
+        root.add("my/own", keyfile("home", "").as_bytes());
+        let inject = [root.path("my/own")];
+        let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
     }
 
     #[test]
