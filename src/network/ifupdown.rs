@@ -1,7 +1,7 @@
 //! Reads `/etc/network/interfaces` and the files in `interfaces.d` (interfaces(5) of Debian's ifupdown 0.8).
 //!
 //! Two files that set the same interface give two findings for it; hand them over as one, with a line feed between, and
-//! they are merged as ifupdown merges them. Whether an interface is `auto` is not looked at: what is only brought up by
+//! they are merged as ifupdown merges them: [`includes`] says which. Whether an interface is `auto` is not looked at: what is only brought up by
 //! hand is taken along, too.
 
 use super::draft::{Draft, why};
@@ -13,7 +13,7 @@ use crate::text::{Text, printable};
 const TEMPLATE: &str = "it is a template, or made from one; these are not carried over";
 const MAPPING: &str = "a script chooses its settings; nothing of that is carried over";
 const WPA_FILE: &str = "the Wi-Fis in this file are not carried over: it is none of the usual ones";
-const INCLUDED: &str = "the settings in this file are not carried over: it is outside interfaces.d";
+const INCLUDED: &str = "the settings in this are not carried over: only files of interfaces.d are read, by name or by a plain pattern";
 const MANY: &str = "it has more than 32 interfaces; the others are left out";
 const METHOD: &str = "its method is not carried over; it will use DHCP";
 const NOT_IP: &str = "it is no IP network; these are not carried over";
@@ -53,18 +53,86 @@ fn physical(name: &[u8]) -> &[u8] {
 fn elsewhere(bytes: &[u8], found: &mut Findings) {
     for line in lines(bytes) {
         let mut words = words(line);
-        let why = match words.next().unwrap_or_default() {
-            b"source" | b"source-directory" => INCLUDED,
+        let keyword = words.next().unwrap_or_default();
+        let why = match keyword {
             b"template" => TEMPLATE,
             b"mapping" => MAPPING,
-            _ => continue,
+            _ => {
+                let is_source = keyword == b"source" || keyword.starts_with(SOURCE_FOLDER);
+                for path in words.filter(|path| is_source && part(keyword, path).is_none()) {
+                    found(Finding::Doubtful(printable(path), INCLUDED));
+                }
+                continue;
+            }
         };
-        let object = words.rest();
-        let usual = object.strip_prefix(b"/etc/network/").unwrap_or(object);
-        if why != INCLUDED || !usual.starts_with(b"interfaces.d") {
-            found(Finding::Doubtful(printable(object), why));
+        found(Finding::Doubtful(printable(words.rest()), why));
+    }
+}
+
+/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says.
+pub fn includes(main: &[u8], name: &[u8]) -> bool {
+    // What ifupdown takes from a folder.
+    let is_usual =
+        name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    lines(main).any(|line| {
+        let mut words = words(line);
+        let keyword = words.next().unwrap_or_default();
+        words.any(|path| match part(keyword, path) {
+            Some(Part::Folder) => is_usual,
+            Some(Part::Pattern(pattern)) => matches(pattern, name),
+            None => false,
+        })
+    })
+}
+
+/// How a line begins that includes a folder; ifupdown looks at no more of the word.
+const SOURCE_FOLDER: &[u8] = b"source-dir";
+
+/// What is included of `interfaces.d`.
+enum Part<'a> {
+    /// The whole.
+    Folder,
+    /// Files whose names are like this, with `*` and `?`.
+    Pattern(&'a [u8]),
+}
+
+/// What a line that includes files means; nothing when it is no such line, or when it is about other files, or has more
+/// than `*` and `?` of what wordexp(3) knows. A path without a slash in front is below the folder of the main file.
+fn part<'a>(keyword: &[u8], path: &'a [u8]) -> Option<Part<'a>> {
+    let below = path.strip_prefix(b"/etc/network/").unwrap_or(path);
+    let rest = below.strip_prefix(b"./").unwrap_or(below).strip_prefix(b"interfaces.d")?;
+    if keyword.starts_with(SOURCE_FOLDER) {
+        return matches!(rest, b"" | b"/").then_some(Part::Folder);
+    }
+    let pattern = rest.strip_prefix(b"/").filter(|_| keyword == b"source")?;
+    let is_special = |byte: &u8| b"/[]{}()$`'\"\\~|&;<>".contains(byte);
+    (!pattern.iter().any(is_special)).then_some(Part::Pattern(pattern))
+}
+
+/// Whether the whole name is like the pattern: `*` is any bytes, `?` any byte.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut seen) = (0, 0);
+    // The last star, and how much of the name stands before what it is taken for.
+    let mut star = None;
+    while let Some(byte) = name.get(seen) {
+        match (pattern.get(at), star) {
+            (Some(b'*'), _) => {
+                star = Some((at, seen));
+                at += 1;
+            }
+            (Some(wanted), _) if *wanted == b'?' || wanted == byte => {
+                at += 1;
+                seen += 1;
+            }
+            (_, Some((place, before))) => {
+                star = Some((place, before + 1));
+                at = place + 1;
+                seen = before + 1;
+            }
+            (_, None) => return false,
         }
     }
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
 }
 
 /// What a line is about.
@@ -364,6 +432,42 @@ mod tests {
     #[test]
     fn fixtures_give_exactly_these_findings() {
         fixtures::check("ifupdown", super::parse);
+    }
+
+    #[test]
+    fn what_is_read_is_what_ifupdown_reads() {
+        let cases = [
+            ("source /etc/network/interfaces.d/*", "eth0 eth0.cfg eth0~"),
+            ("source interfaces.d/*.cfg", "eth0.cfg"),
+            ("  source ./interfaces.d/eth?.* x", "eth0.cfg"),
+            ("source /srv/x /etc/network/interfaces.d/eth0", "eth0"),
+            ("source /etc/network/interfaces.d/*0*", "eth0 eth0.cfg eth0~"),
+            ("source-directory /etc/network/interfaces.d", "eth0"),
+            ("source-directory interfaces.d/", "eth0"),
+            ("source interfaces.d", ""),
+            ("source-directory interfaces.d/*", ""),
+            ("source interfaces.d/eth[0]", ""),
+            ("source interfaces.d/$x", ""),
+            ("source interfaces.d/sub/*", ""),
+            ("source interfaces.d/*1", ""),
+            ("source interfaces.d/???", ""),
+            ("source /etc/interfaces.d/*", ""),
+            ("# source interfaces.d/*", ""),
+            ("iface interfaces.d/eth0 inet dhcp", ""),
+            ("", ""),
+        ];
+        for (main, wanted) in cases {
+            let names = ["eth0", "eth0.cfg", "eth0~"].into_iter();
+            let read = names.filter(|name| super::includes(main.as_bytes(), name.as_bytes()));
+            assert_eq!(read.collect::<Vec<_>>().join(" "), wanted, "{main}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_stars_takes_no_time() {
+        let pattern = b"*a".repeat(30_000);
+        assert!(!super::matches(&pattern, &b"a".repeat(255)));
+        assert!(super::matches(&b"*a".repeat(100), &b"a".repeat(255)));
     }
 
     #[test]

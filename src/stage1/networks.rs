@@ -15,6 +15,7 @@ use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
     BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, next_name, read,
+    read_with_parts,
 };
 
 /// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
@@ -197,7 +198,7 @@ impl Gathering<'_, '_> {
                     break;
                 };
                 let path = crate::path!("{}/{}{}", folder, name, source.below)?;
-                if let Some(bytes) = read(&path, content)? {
+                if let Some(bytes) = read_with_parts(self.root, source, &path, content)? {
                     let file = File { path: &path, name: &name, owner: source.owner, bytes };
                     self.settings(&file, source.read, output)?;
                 }
@@ -920,6 +921,40 @@ mod tests {
         let inject = [root.path("my/own")];
         let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
         assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
+    fn the_files_of_ifupdown_are_one_text() {
+        let v4 = "iface eth0 inet static\naddress 10.0.0.2/8";
+        let v6 = "iface eth0 inet6 static\naddress 2001:db8::2/64\ngateway 2001:db8::1\n";
+        let root = Root::new(&[
+            ("etc/network/interfaces.d/a", v4),
+            ("etc/network/interfaces.d/b", v6),
+            ("etc/network/interfaces.d/c.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
+            ("etc/network/interfaces.d/folder/d", v4),
+        ]);
+        assert_eq!(root.gather(&Wishes::default()).summary, Summary::default(), "no main file");
+        root.add("etc/network/interfaces", b"iface eth0 inet manual\n");
+        assert_eq!(root.gather(&Wishes::default()).summary, Summary::default(), "not included");
+        root.add("etc/network/interfaces", b"source-directory /etc/network/interfaces.d");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        let keyfile = &outcome.files[0].1;
+        assert!(keyfile.contains("address1=10.0.0.2/8\n"), "{keyfile}");
+        assert!(keyfile.contains("address1=2001:db8::2/64,2001:db8::1\n"), "{keyfile}");
+        assert!(!keyfile.contains("10.0.0.3"), "{keyfile}");
+        root.add("etc/network/interfaces", b"source interfaces.d/*\n");
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.files[0].1.contains("address2=10.0.0.3/8\n"), "{:?}", outcome.files);
+        let length = "source interfaces.d/*\n".len() + v4.len() + v6.len() + 3;
+        root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; MAX_FILE - length]);
+        assert_eq!(root.gather(&Wishes::default()).refusal, "");
+        for length in [MAX_FILE - length + 1, MAX_FILE - 1, MAX_FILE, MAX_FILE + 1] {
+            root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; length]);
+            let refusal = root.gather(&Wishes::default()).refusal;
+            assert!(refusal.contains("interfaces"), "{refusal}");
+            assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
+        }
     }
 
     #[test]
