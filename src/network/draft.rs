@@ -1,9 +1,7 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{
-    is_domain, is_interface, is_wireless, mac_may_change, made_by_software, name_may_change,
-};
+use super::names::{is_domain, is_interface, is_wireless, mac_may_change, made_by_software};
 use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wifi, Wired};
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
@@ -32,8 +30,6 @@ pub(super) mod why {
     pub const COMMANDS: &str =
         "commands that were run when it came up are not carried over (routes among them)";
     pub const NEW_MAC: &str = "it was given another hardware address; the new OS uses its own";
-    pub const NAME: &str =
-        "its settings go by the name of the interface; the new OS may name it differently";
     pub const MAC: &str = "its settings go by a hardware address that the old OS may have made up";
     pub const WIRELESS: &str =
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
@@ -285,7 +281,10 @@ impl Draft {
             Some(why) if is_needed => found(Finding::Lost(self.name.clone(), why)),
             Some(why) => self.doubt(why),
             None => {
-                self.doubt_pins();
+                // Names are the caller's matter, which knows the hardware.
+                if !mac.is_empty() && mac_may_change(mac) {
+                    self.doubt(why::MAC);
+                }
                 found(Finding::Wired(self.wired));
             }
         }
@@ -344,17 +343,6 @@ impl Draft {
         }
         if lone && self.lost.is_none() {
             self.doubt(why::LONE_GATEWAY);
-        }
-    }
-
-    /// Warns of a name or a hardware address that may not outlive the old OS.
-    fn doubt_pins(&mut self) {
-        if self.wired.mac.is_empty() {
-            if name_may_change(&self.wired.interface) {
-                self.doubt(why::NAME);
-            }
-        } else if mac_may_change(&self.wired.mac) {
-            self.doubt(why::MAC);
         }
     }
 }

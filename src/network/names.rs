@@ -19,6 +19,17 @@ pub fn mac_may_change(mac: &str) -> bool {
     first.is_none_or(|octet| octet & 2 != 0)
 }
 
+/// Whether it is a hardware address that a maker has given to one piece of hardware, `aa:bb:cc:dd:ee:ff`: neither all
+/// zeros, nor of a group, nor locally administered (IEEE 802, 8.2.2).
+pub fn is_makers_mac(mac: &str) -> bool {
+    let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+    let first = mac.get(..2).and_then(|octet| u8::from_str_radix(octet, 16).ok());
+    mac.len() == 17
+        && mac.split(':').all(is_octet)
+        && first.is_some_and(|octet| octet & 3 == 0)
+        && mac != "00:00:00:00:00:00"
+}
+
 /// Whether it can be the name of a single interface: 1 to 15 bytes (IFNAMSIZ), and no pattern.
 pub(super) fn is_interface(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -88,6 +99,25 @@ mod tests {
         assert!(!mac_may_change("b8:27:eb:12:34:56"));
         assert!(mac_may_change("02:27:eb:12:34:56"));
         assert!(mac_may_change("é") && mac_may_change(""));
+    }
+
+    #[test]
+    fn what_a_maker_gives_is_one_address_of_its_own() {
+        assert!(is_makers_mac("b8:27:eb:12:34:56") && is_makers_mac("00:1B:21:00:00:00"));
+        for other in [
+            "",
+            "00:00:00:00:00:00",
+            "02:27:eb:12:34:56",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "b8:27:eb:12:34",
+            "b8:27:eb:12:34:56:78",
+            "b8:27:eb:12:34-56",
+            "+8:27:eb:12:34:56",
+            "b8:27:eb:12:3\u{e9}:5",
+        ] {
+            assert!(!is_makers_mac(other), "{other}");
+        }
     }
 
     #[test]

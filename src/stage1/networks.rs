@@ -14,8 +14,8 @@ use crate::network::{Finding, Wifi, Wired, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, next_name, read,
-    read_with_parts,
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, lasting_mac,
+    next_name, read, read_with_parts,
 };
 
 /// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
@@ -224,7 +224,7 @@ impl Gathering<'_, '_> {
     fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
         match finding {
             Finding::Wifi(wifi) => self.wifi(file, &wifi, output),
-            Finding::Wired(wired) => self.wired(file, &wired, output),
+            Finding::Wired(wired) => self.wired(file, wired, output),
             Finding::Lost(name, why) => {
                 self.lose(file, &name, why);
                 Ok(())
@@ -351,26 +351,41 @@ impl Gathering<'_, '_> {
         self.store_written(file, &name, &wifi::shown(&wifi.ssid), length, output)
     }
 
-    fn wired(&mut self, file: &File, wired: &Wired, output: &mut [u8]) -> Result<(), Error> {
-        let interface: &str = match wired.interface.is_empty() {
-            true => &wired.mac,
-            false => &wired.interface,
+    fn wired(&mut self, file: &File, mut wired: Wired, output: &mut [u8]) -> Result<(), Error> {
+        let interface: Text<17> = match wired.interface.is_empty() {
+            true => wired.mac.clone(),
+            false => Text::from(&*wired.interface),
         };
-        let candidate = Candidate {
-            interface: Text::from(interface),
-            ..Candidate::new(file.owner, Sort::Wired)
-        };
+        let candidate =
+            Candidate { interface: interface.clone(), ..Candidate::new(file.owner, Sort::Wired) };
         if !self.is_taken(file, candidate)? || self.is_choosing {
             return Ok(());
         }
-        if wired.mac.is_empty() && names::name_may_change(interface) {
-            let why = "its settings are bound to the interface, which may have another name in the new OS";
-            self.note(Level::Warn, file.path, interface, why);
+        if !wired.interface.is_empty() && names::name_may_change(&wired.interface) {
+            self.bind_to_hardware(file, &mut wired);
         }
         let name = self.next_other();
         self.summary.wired += 1;
-        let length = keyfile::wired(wired, &name, output);
-        self.store_written(file, &name, interface, length, output)
+        let length = keyfile::wired(&wired, &name, output);
+        self.store_written(file, &name, &interface, length, output)
+    }
+
+    /// Binds settings to a hardware address instead of a name that may change, or warns.
+    fn bind_to_hardware(&mut self, file: &File, wired: &mut Wired) {
+        let mac = match wired.mac.is_empty() {
+            true => lasting_mac(self.root, &wired.interface),
+            false => Some(wired.mac.clone()).filter(|mac| names::is_makers_mac(mac)),
+        };
+        match mac {
+            Some(mac) => {
+                wired.mac = mac;
+                wired.interface = Text::new();
+            }
+            None => {
+                let why = "its settings are bound to the interface, which may have another name in the new OS";
+                self.note(Level::Warn, file.path, &wired.interface, why);
+            }
+        }
     }
 
     fn next_wifi(&mut self) -> Text<MAX_NAME> {
@@ -954,6 +969,76 @@ mod tests {
             let refusal = root.gather(&Wishes::default()).refusal;
             assert!(refusal.contains("interfaces"), "{refusal}");
             assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
+        }
+    }
+
+    /// An interface in sysfs.
+    fn card(root: &Root, name: &str, mac: &str, assigned: &str) {
+        for (file, text) in [("address", mac), ("addr_assign_type", assigned), ("type", "1")] {
+            root.add(&format!("sys/class/net/{name}/{file}"), format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// Settings for cables in every form, and sysfs beside them.
+    fn cables() -> Root {
+        let root = Root::new(&[
+            ("etc/network/interfaces", "iface enp3s0 inet static\naddress 10.0.0.2/8\n"),
+            ("etc/dhcpcd.conf", "interface enp4s0\nstatic ip_address=10.0.0.3/8\n"),
+            (
+                "etc/systemd/network/a.network",
+                "[Match]\nName=enp5s0\n[Network]\nAddress=10.0.0.4/8\n",
+            ),
+            (
+                "var/lib/connman/eth.config",
+                "[service_x]\nType=ethernet\nInterface=enp6s0\nIPv4=10.0.0.6/8/10.0.0.1\n",
+            ),
+            // Says its address itself, and sysfs does not know it.
+            (
+                "etc/systemd/network/b.network",
+                "[Match]\nName=enp7s0\nMACAddress=00:1b:21:00:00:07\n[Network]\nAddress=10.0.0.5/8\n",
+            ),
+            ("etc/systemd/network/c.network", "[Match]\nName=eth0\n[Network]\nDNS=9.9.9.9\n"),
+        ]);
+        for number in [3, 4, 5, 6] {
+            card(&root, &format!("enp{number}s0"), &format!("00:1b:21:00:00:0{number}"), "0");
+        }
+        card(&root, "eth0", "00:1b:21:00:00:00", "0");
+        root
+    }
+
+    #[test]
+    fn a_cable_with_a_name_that_may_change_goes_by_its_hardware_address() {
+        let outcome = cables().gather(&Wishes::default());
+        assert_eq!(outcome.summary.wired, 6);
+        assert!(!outcome.has_note("Warn", "another name"), "{:?}", outcome.notes);
+        for number in [3, 4, 5, 6, 7] {
+            let line = format!("mac-address=00:1b:21:00:00:0{number}\n");
+            let of_it = |(_, text): &&(String, String)| text.contains(&line);
+            let (_, text) = outcome.files.iter().find(of_it).expect(&line);
+            assert!(!text.contains("interface-name"), "{text}");
+        }
+        let of_eth0 = |(_, text): &(String, String)| {
+            text.contains("interface-name=eth0\n") && !text.contains("mac-address")
+        };
+        assert!(outcome.files.iter().any(of_eth0));
+    }
+
+    #[test]
+    fn without_a_lasting_address_it_goes_by_its_name_and_that_is_said() {
+        let root = cables();
+        // Made up, set by software, locally administered, and one address twice.
+        card(&root, "enp3s0", "00:1b:21:00:00:03", "1");
+        card(&root, "enp4s0", "00:1b:21:00:00:04", "3");
+        card(&root, "enp5s0", "02:1b:21:00:00:05", "0");
+        card(&root, "lan1", "00:1b:21:00:00:06", "0");
+        let outcome = root.gather(&Wishes::default());
+        for name in ["enp3s0", "enp4s0", "enp5s0", "enp6s0"] {
+            let is_said = |note: &String| {
+                note.contains(&format!(" {name}: ")) && note.contains("another name")
+            };
+            assert!(outcome.notes.iter().any(is_said), "{name}: {:?}", outcome.notes);
+            let line = format!("interface-name={name}\n");
+            assert!(outcome.files.iter().any(|(_, text)| text.contains(&line)), "{line}");
         }
     }
 

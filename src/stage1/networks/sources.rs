@@ -4,7 +4,7 @@ use super::choice::Owner;
 use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, networkd, supplicant};
+use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
@@ -214,6 +214,36 @@ pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<Pat
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
     }
+}
+
+/// The hardware address of an interface, when a maker gave it to this one: it lasts, whatever a system calls the
+/// interface.
+pub fn lasting_mac(root: &str, interface: &str) -> Option<Text<17>> {
+    let folder = crate::path!("{}/sys/class/net", root).ok()?;
+    let mac = makers_mac(&folder, interface)?;
+    let mut count = 0_u32;
+    // The ports of a switch have the address of the interface behind them (eth_hw_addr_inherit of the kernel), and say
+    // of it what that one says.
+    let visited = files::for_each_entry(&folder, &mut |name| {
+        count += u32::from(makers_mac(&folder, name).is_some_and(|other| other == mac));
+        ControlFlow::Continue(())
+    });
+    (visited.is_ok() && count == 1).then_some(mac)
+}
+
+/// The address of an Ethernet interface that is neither made up nor set by software (`type` 1 is ARPHRD_ETHER,
+/// `addr_assign_type` 0 is NET_ADDR_PERM; sysfs-class-net of the kernel's documentation).
+fn makers_mac(folder: &str, interface: &str) -> Option<Text<17>> {
+    let mut buffer = [0; 32];
+    let is = |below, wanted| {
+        let path = crate::path!("{}/{}/{}", folder, interface, below).ok()?;
+        (files::read_number(&path)? == wanted).then_some(())
+    };
+    is("type", 1)?;
+    is("addr_assign_type", 0)?;
+    let path = crate::path!("{}/{}/address", folder, interface).ok()?;
+    let mac = files::read_text(&path, &mut buffer).ok()?;
+    names::is_makers_mac(mac).then(|| Text::from(mac))
 }
 
 /// True when a Wi-Fi interface is up and nothing else has a carrier (sysfs-class-net of the kernel's documentation).
