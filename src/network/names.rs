@@ -2,14 +2,15 @@
 
 /// Whether the new OS may have another name for what the old one calls `interface`.
 ///
-/// Only `eth0` counts as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the kernel's
-/// (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board without
-/// PCI is the kernel's `eth0`. Every other name depends on things in which two systems may differ: the naming rules
-/// of their versions of systemd (`enp3s0`, `eno1`; systemd.net-naming-scheme(7)), a rule of Debian's (`enx…`, on
-/// balenaOS `eth0`), or the order in which drivers find their devices (`eth1`). On a machine with PCI even `eth0` is
-/// not safe; only the caller knows the machine.
+/// Only `eth0` and `wlan0` count as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the
+/// kernel's (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board
+/// without PCI is the kernel's `eth0`. Its on-board Wi-Fi is the kernel's `wlan0`: systemd has no names for what is on
+/// an SDIO bus (systemd.net-naming-scheme(7)). Every other name depends on things in which two systems may differ: the
+/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or the
+/// order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is `wlan0`
+/// where a Wi-Fi is on USB; only the caller knows the machine.
 pub fn name_may_change(interface: &str) -> bool {
-    interface != "eth0"
+    !matches!(interface, "eth0" | "wlan0")
 }
 
 /// Whether a hardware address, `aa:bb:cc:dd:ee:ff`, may be one that the old OS has made up: the bit for locally
@@ -87,9 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_one_port_of_a_board_keeps_its_name() {
-        assert!(!name_may_change("eth0"));
-        for name in ["eth1", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""] {
+    fn only_what_is_on_a_board_keeps_its_name() {
+        assert!(!name_may_change("eth0") && !name_may_change("wlan0"));
+        for name in
+            ["eth1", "wlan1", "wlp2s0", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""]
+        {
             assert!(name_may_change(name), "{name}");
         }
     }

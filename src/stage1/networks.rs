@@ -855,8 +855,14 @@ mod tests {
             "var/lib/connman/eth.config",
             "[service_x]\nType=ethernet\nInterface=eth0\nIPv4=10.0.0.2/8/10.0.0.1\n[service_y]\nType=ethernet\nInterface=eth1\nIPv4=10.0.0.3/8/10.0.0.1\n",
         )]);
-        for (name, kind) in [("a", "ethernet"), ("b", "gsm"), ("c", "vpn"), ("d", "vlan")] {
-            let text = format!("[connection]\nid={name}\ntype={kind}\ninterface-name=eth0\n");
+        for (name, kind, interface) in [
+            ("a", "ethernet", "eth0"),
+            ("b", "gsm", "ttyUSB2"),
+            ("c", "vpn", "tun0"),
+            ("d", "vlan", "eth0.5"),
+        ] {
+            let text =
+                format!("[connection]\nid={name}\ntype={kind}\ninterface-name={interface}\n");
             root.add(&format!("{CONNECTIONS}/{name}"), text.as_bytes());
         }
         let outcome = root.gather(&Wishes::default());
@@ -871,7 +877,10 @@ mod tests {
         assert_eq!(outcome.names(), wanted);
         assert!(outcome.files[4].1.contains("interface-name=eth1\n"));
         assert_eq!(outcome.summary, Summary { others: 4, wired: 1, ..Summary::default() });
-        assert!(outcome.has_note(&format!("Warn {CONNECTIONS}/a"), "interface name"));
+        for (name, is_bound) in [("a", false), ("b", true), ("c", false), ("d", false)] {
+            let start = format!("Warn {CONNECTIONS}/{name}");
+            assert_eq!(outcome.has_note(&start, "interface name"), is_bound, "{name}");
+        }
         assert!(outcome.has_note("Warn var/lib/connman/eth.config: eth1", "another name"));
     }
 
