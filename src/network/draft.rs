@@ -44,9 +44,10 @@ pub(super) struct Draft {
     /// What messages call it.
     name: Text<64>,
     is_wireless: bool,
-    /// The Wi-Fi that it joins, when there is one only.
+    /// The first Wi-Fi that it joins.
     wifi: Option<Wifi>,
-    has_several_wifis: bool,
+    /// Another one is named, or one that cannot be carried over: whose the addresses are is not known.
+    has_other_wifis: bool,
     has_wpa_file: bool,
     /// DHCP, or whatever else is automatic for IPv4, goes on beside fixed addresses.
     pub(super) automatic4: bool,
@@ -71,7 +72,7 @@ impl Draft {
             is_wireless: is_wireless(&shown),
             name: shown,
             wifi: None,
-            has_several_wifis: false,
+            has_other_wifis: false,
             has_wpa_file: false,
             automatic4: false,
             automatic6: false,
@@ -127,10 +128,16 @@ impl Draft {
             // As for IPv4, so for IPv6.
             Some(first) if first.ssid == wifi.ssid => {}
             Some(_) => {
-                self.has_several_wifis = true;
+                self.has_other_wifis = true;
                 found(Finding::Wifi(wifi));
             }
         }
+    }
+
+    /// It joins a Wi-Fi that cannot be carried over.
+    pub(super) fn lose_wifi(&mut self) {
+        self.is_wireless = true;
+        self.has_other_wifis = true;
     }
 
     /// Its name is not the kernel's name of an interface.
@@ -297,13 +304,15 @@ impl Draft {
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
         let why = match &mut wifi {
-            Some(wifi) if self.lost.is_none() && !self.has_several_wifis => {
+            Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
                 wifi.ipv4 = core::mem::take(&mut self.wired.ipv4);
                 wifi.ipv6 = core::mem::take(&mut self.wired.ipv6);
                 wifi.search = core::mem::take(&mut self.wired.search);
                 (self.wired.mtu > 0).then_some(why::WIFI_MTU)
             }
-            Some(_) if self.has_several_wifis => Some(why::SEVERAL_WIFIS),
+            Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
+            // The addresses are no loss beside that of the Wi-Fi.
+            None if self.has_other_wifis => None,
             None if self.has_wpa_file => Some(why::WPA_FILE),
             _ => {
                 if let Some(why) = self.lost {

@@ -1,8 +1,8 @@
 //! Reads `/etc/network/interfaces` and the files in `interfaces.d` (interfaces(5) of Debian's ifupdown 0.8).
 //!
 //! Two files that set the same interface give two findings for it; hand them over as one, with a line feed between, and
-//! they are merged as ifupdown merges them: [`includes`] says which. Whether an interface is `auto` is not looked at: what is only brought up by
-//! hand is taken along, too.
+//! they are merged as ifupdown merges them: [`includes`] says which. Whether an interface is `auto` is not looked at:
+//! what is only brought up by hand is taken along, too.
 
 use super::draft::{Draft, why};
 use super::names::{self, made_by_software};
@@ -387,7 +387,7 @@ fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
         match wifi(&stanza) {
             Ok(wifi) => draft.add_wifi(wifi, found),
             Err(why) => {
-                draft.set_wireless();
+                draft.lose_wifi();
                 found(Finding::LostWifi(printable(stanza.ssid), why));
             }
         }

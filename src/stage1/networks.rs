@@ -251,6 +251,11 @@ impl Gathering<'_, '_> {
         if !self.is_choosing {
             return;
         }
+        // A Wi-Fi may be named for each family of addresses.
+        let is_same = |lost: &Lost| *lost.name == *name && *lost.file == *file.path;
+        if self.lost.iter().any(is_same) {
+            return;
+        }
         let lost = Lost { file: Text::from(file.path), name: Text::from(name), why };
         if self.lost.push(lost).is_err() {
             // One more does not change the outcome.
@@ -906,6 +911,7 @@ mod tests {
     #[test]
     fn an_unwanted_wifi_of_a_file_with_cables_is_not_missed() {
         let text = "iface wlan0 inet dhcp\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n\
+            iface wlan0 inet6 auto\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n\
             iface wlan1 inet dhcp\nwpa-ssid home\nwpa-psk s3cret s3cret\n\
             iface eth0 inet static\naddress 10.0.0.2/8\n";
         let root = Root::new(&[("etc/network/interfaces", text)]);

@@ -43,6 +43,7 @@ fn check_wifi(wifi: &Wifi) {
         }
         _ => {}
     }
+    super::assert_printable(&wifi.search);
     check_family(&wifi.ipv4);
     check_family(&wifi.ipv6);
     let mut buffer = [0; 8192];
@@ -118,8 +119,11 @@ pub fn iwd(bytes: &[u8]) -> bool {
     read(|found| iwd::parse(name, bytes.get(end + 1..).unwrap_or_default(), found))
 }
 
-/// /etc/network/interfaces.
+/// /etc/network/interfaces, and which files it includes.
 pub fn ifupdown(bytes: &[u8]) -> bool {
+    for name in ["eth0", "10-uplink.cfg"] {
+        ifupdown::includes(bytes, name.as_bytes());
+    }
     read(|found| ifupdown::parse(bytes, found))
 }
 
