@@ -98,7 +98,7 @@ pub fn wifi(wifi: &Wifi, id: &str, output: &mut [u8]) -> Option<usize> {
     output.plain("hidden", "true");
     output.plain("mode", "infrastructure");
     ssid(&mut output, &wifi.ssid);
-    addresses(&mut output, &wifi.ipv4, &wifi.ipv6, "")?;
+    addresses(&mut output, &wifi.ipv4, &wifi.ipv6, &wifi.search)?;
     security(&mut output, &wifi.security);
     output.length()
 }
@@ -293,7 +293,9 @@ mod tests {
                 let length = wired(&found, "balena-01", &mut buffer).unwrap();
                 writeln!(text, "{}", str::from_utf8(&buffer[..length]).unwrap()).unwrap();
             }
-            Finding::Lost(name, why) => writeln!(text, "# lost: {}: {why}\n", &*name).unwrap(),
+            Finding::Lost(name, why) | Finding::LostWifi(name, why) => {
+                writeln!(text, "# lost: {}: {why}\n", &*name).unwrap()
+            }
             Finding::Doubtful(name, why) => {
                 writeln!(text, "# doubtful: {}: {why}\n", &*name).unwrap()
             }
@@ -307,7 +309,9 @@ mod tests {
                     text = described(&summary);
                     summary.findings(&mut |finding| {
                         match finding {
-                            Finding::Lost(name, why) => writeln!(text, "# lost: {}: {why}", &*name),
+                            Finding::Lost(name, why) | Finding::LostWifi(name, why) => {
+                                writeln!(text, "# lost: {}: {why}", &*name)
+                            }
                             Finding::Doubtful(name, why) => {
                                 writeln!(text, "# doubtful: {}: {why}", &*name)
                             }

@@ -189,7 +189,7 @@ impl<'a> Service<'a> {
         };
         let security = match self.security() {
             Ok(security) => security,
-            Err(why) => return found(Finding::Lost(shown, why)),
+            Err(why) => return found(Finding::LostWifi(shown, why)),
         };
         let is_login = matches!(security, Security::Enterprise(_));
         let mut wifi = Wifi::new(ssid, security);

@@ -1,10 +1,8 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{
-    is_domain, is_interface, is_wireless, mac_may_change, made_by_software, name_may_change,
-};
-use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wired};
+use super::names::{is_domain, is_interface, is_wireless, mac_may_change, made_by_software};
+use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wifi, Wired};
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -32,11 +30,12 @@ pub(super) mod why {
     pub const COMMANDS: &str =
         "commands that were run when it came up are not carried over (routes among them)";
     pub const NEW_MAC: &str = "it was given another hardware address; the new OS uses its own";
-    pub const NAME: &str =
-        "its settings go by the name of the interface; the new OS may name it differently";
     pub const MAC: &str = "its settings go by a hardware address that the old OS may have made up";
     pub const WIRELESS: &str =
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
+    pub const WPA_FILE: &str = "its Wi-Fis are in a file of wpa_supplicant's own: its address settings are not carried over to them; they will use DHCP";
+    pub const SEVERAL_WIFIS: &str = "it has settings for more than one Wi-Fi: its address settings are not carried over to them; they will use DHCP";
+    pub const WIFI_MTU: &str = "its MTU is not carried over to its Wi-Fi";
 }
 
 /// The settings of one interface.
@@ -45,6 +44,11 @@ pub(super) struct Draft {
     /// What messages call it.
     name: Text<64>,
     is_wireless: bool,
+    /// The first Wi-Fi that it joins.
+    wifi: Option<Wifi>,
+    /// Another one is named, or one that cannot be carried over: whose the addresses are is not known.
+    has_other_wifis: bool,
+    has_wpa_file: bool,
     /// DHCP, or whatever else is automatic for IPv4, goes on beside fixed addresses.
     pub(super) automatic4: bool,
     /// The same for IPv6.
@@ -67,6 +71,9 @@ impl Draft {
             wired: Wired { interface, ..Wired::default() },
             is_wireless: is_wireless(&shown),
             name: shown,
+            wifi: None,
+            has_other_wifis: false,
+            has_wpa_file: false,
             automatic4: false,
             automatic6: false,
             ignores_routers: false,
@@ -105,6 +112,32 @@ impl Draft {
     /// It is a Wi-Fi, whatever its name.
     pub(super) fn set_wireless(&mut self) {
         self.is_wireless = true;
+    }
+
+    /// The Wi-Fis that it joins are in a file of wpa_supplicant's own.
+    pub(super) fn set_wpa_file(&mut self) {
+        self.is_wireless = true;
+        self.has_wpa_file = true;
+    }
+
+    /// It joins this Wi-Fi, which gets its addresses unless there is another one.
+    pub(super) fn add_wifi(&mut self, wifi: Wifi, found: &mut Findings) {
+        self.is_wireless = true;
+        match &self.wifi {
+            None => self.wifi = Some(wifi),
+            // As for IPv4, so for IPv6.
+            Some(first) if first.ssid == wifi.ssid => {}
+            Some(_) => {
+                self.has_other_wifis = true;
+                found(Finding::Wifi(wifi));
+            }
+        }
+    }
+
+    /// It joins a Wi-Fi that cannot be carried over.
+    pub(super) fn lose_wifi(&mut self) {
+        self.is_wireless = true;
+        self.has_other_wifis = true;
     }
 
     /// Its name is not the kernel's name of an interface.
@@ -250,17 +283,49 @@ impl Draft {
         let is_nameless = interface.is_empty() && mac.is_empty();
         let lost = self.lost.or(made).or(is_nameless.then_some(why::NO_INTERFACE));
         match lost {
+            _ if self.is_wireless => self.finish_wifi(has_settings && !self.is_left_out, found),
             _ if !has_settings || self.is_left_out => {}
-            _ if self.is_wireless => self.doubt(why::WIRELESS),
             Some(why) if is_needed => found(Finding::Lost(self.name.clone(), why)),
             Some(why) => self.doubt(why),
             None => {
-                self.doubt_pins();
+                // Names are the caller's matter, which knows the hardware.
+                if !mac.is_empty() && mac_may_change(mac) {
+                    self.doubt(why::MAC);
+                }
                 found(Finding::Wired(self.wired));
             }
         }
         for why in self.doubts {
             found(Finding::Doubtful(self.name.clone(), why));
+        }
+    }
+
+    /// Hands over the Wi-Fi, if it is known, with the addresses if these are settled.
+    fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
+        let mut wifi = self.wifi.take();
+        let why = match &mut wifi {
+            Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
+                wifi.ipv4 = core::mem::take(&mut self.wired.ipv4);
+                wifi.ipv6 = core::mem::take(&mut self.wired.ipv6);
+                wifi.search = core::mem::take(&mut self.wired.search);
+                (self.wired.mtu > 0).then_some(why::WIFI_MTU)
+            }
+            Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
+            // The addresses are no loss beside that of the Wi-Fi.
+            None if self.has_other_wifis => None,
+            None if self.has_wpa_file => Some(why::WPA_FILE),
+            _ => {
+                if let Some(why) = self.lost {
+                    self.doubt(why);
+                }
+                Some(why::WIRELESS)
+            }
+        };
+        if let Some(wifi) = wifi {
+            found(Finding::Wifi(wifi));
+        }
+        if let Some(why) = why.filter(|_| has_settings) {
+            self.doubt(why);
         }
     }
 
@@ -287,17 +352,6 @@ impl Draft {
         }
         if lone && self.lost.is_none() {
             self.doubt(why::LONE_GATEWAY);
-        }
-    }
-
-    /// Warns of a name or a hardware address that may not outlive the old OS.
-    fn doubt_pins(&mut self) {
-        if self.wired.mac.is_empty() {
-            if name_may_change(&self.wired.interface) {
-                self.doubt(why::NAME);
-            }
-        } else if mac_may_change(&self.wired.mac) {
-            self.doubt(why::MAC);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! For tests: runs a reader over the files of tests/fixtures/network/FOLDER and compares what it finds with the
-//! neighbour `NAME.expected`. `BLESS=1 cargo test` writes these anew; read them before you believe them.
+//! For tests: runs a reader over the files of tests/fixtures/network/FOLDER and compares what it finds, as keyfiles,
+//! with the neighbour `NAME.expected`. `BLESS=1 cargo test` writes these anew; read them before you believe them.
 
-use super::{Family, Finding, Findings, Method, Prefixed, Security, Wifi, Wired};
+use super::{Finding, Findings};
+use crate::balena::keyfile;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -21,71 +22,37 @@ fn fixtures(name: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// All findings of a file, one a line; long ones take more.
+/// All findings of a file: keyfiles, which tests/test_networkmanager.py hands to a real NetworkManager, and lines that
+/// begin with `#` for all else.
 pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
     let mut shown = String::new();
+    let mut count = 0;
     parse(bytes, &mut |finding| match &finding {
-        Finding::Wifi(wifi) => show_wifi(&mut shown, wifi),
-        Finding::Wired(wired) => show_wired(&mut shown, wired),
-        Finding::Lost(name, why) => writeln!(shown, "lost {}: {why}", name.as_str()).unwrap(),
+        Finding::Wifi(wifi) => {
+            count += 1;
+            show(&mut shown, |output| {
+                keyfile::wifi(wifi, &format!("balena-wifi-{count:02}"), output)
+            });
+        }
+        Finding::Wired(wired) => {
+            count += 1;
+            show(&mut shown, |output| keyfile::wired(wired, &format!("balena-{count:02}"), output));
+        }
+        Finding::Lost(name, why) => writeln!(shown, "# lost: {}: {why}\n", name.as_str()).unwrap(),
+        Finding::LostWifi(name, why) => {
+            writeln!(shown, "# lost Wi-Fi: {}: {why}\n", name.as_str()).unwrap()
+        }
         Finding::Doubtful(name, why) => {
-            writeln!(shown, "doubtful {}: {why}", name.as_str()).unwrap()
+            writeln!(shown, "# doubtful: {}: {why}\n", name.as_str()).unwrap()
         }
     });
     shown
 }
 
-fn show_wifi(shown: &mut String, wifi: &Wifi) {
-    let security = match &wifi.security {
-        Security::Owe => "owe".into(),
-        Security::Open => "open".to_string(),
-        Security::Psk(key) => format!("psk={}", key.as_str()),
-        Security::Sae(key) => format!("sae={}", key.as_str()),
-        Security::Enterprise(_) => "802.1X".to_string(),
-    };
-    let ssid = String::from_utf8_lossy(&wifi.ssid);
-    let Wifi { hidden, priority, autoconnect, .. } = wifi;
-    writeln!(
-        shown,
-        "wifi {ssid:?} {security} hidden={hidden} priority={priority} auto={autoconnect}"
-    )
-    .unwrap();
-}
-
-fn show_wired(shown: &mut String, wired: &Wired) {
-    let Wired { interface, mac, search, mtu, .. } = wired;
-    let (interface, mac, search) = (interface.as_str(), mac.as_str(), search.as_str());
-    writeln!(shown, "wired interface={interface:?} mac={mac:?} search={search:?} mtu={mtu}")
-        .unwrap();
-    for (name, family) in [("ipv4", &wired.ipv4), ("ipv6", &wired.ipv6)] {
-        show_family(shown, name, family);
-    }
-}
-
-fn show_family(shown: &mut String, name: &str, family: &Family) {
-    let method = match family.method {
-        Method::Auto => "auto",
-        Method::Manual => "manual",
-        Method::Disabled => "disabled",
-    };
-    write!(shown, "  {name} {method}").unwrap();
-    let slash = |net: &Prefixed| format!("{}/{}", net.address.as_str(), net.prefix);
-    for address in &family.addresses {
-        write!(shown, " address={}", slash(address)).unwrap();
-    }
-    if !family.gateway.is_empty() {
-        write!(shown, " gateway={}", family.gateway.as_str()).unwrap();
-    }
-    for server in &family.dns {
-        write!(shown, " dns={}", server.as_str()).unwrap();
-    }
-    for route in &family.routes {
-        write!(shown, " route={}>{}", slash(&route.to), route.via.as_str()).unwrap();
-        if let Some(metric) = route.metric {
-            write!(shown, "@{metric}").unwrap();
-        }
-    }
-    shown.push('\n');
+fn show(shown: &mut String, write_keyfile: impl FnOnce(&mut [u8]) -> Option<usize>) {
+    let mut buffer = [0; 4096];
+    let length = write_keyfile(&mut buffer).expect("a keyfile");
+    writeln!(shown, "{}", str::from_utf8(&buffer[..length]).unwrap()).unwrap();
 }
 
 /// Every fixture gives exactly the findings that stand beside it.

@@ -1,8 +1,8 @@
 //! Reads `/etc/network/interfaces` and the files in `interfaces.d` (interfaces(5) of Debian's ifupdown 0.8).
 //!
 //! Two files that set the same interface give two findings for it; hand them over as one, with a line feed between, and
-//! they are merged as ifupdown merges them. Whether an interface is `auto` is not looked at: what is only brought up by
-//! hand is taken along, too.
+//! they are merged as ifupdown merges them: [`includes`] says which. Whether an interface is `auto` is not looked at:
+//! what is only brought up by hand is taken along, too.
 
 use super::draft::{Draft, why};
 use super::names::{self, made_by_software};
@@ -13,7 +13,7 @@ use crate::text::{Text, printable};
 const TEMPLATE: &str = "it is a template, or made from one; these are not carried over";
 const MAPPING: &str = "a script chooses its settings; nothing of that is carried over";
 const WPA_FILE: &str = "the Wi-Fis in this file are not carried over: it is none of the usual ones";
-const INCLUDED: &str = "the settings in this file are not carried over: it is outside interfaces.d";
+const INCLUDED: &str = "the settings in this are not carried over: only files of interfaces.d are read, by name or by a plain pattern";
 const MANY: &str = "it has more than 32 interfaces; the others are left out";
 const METHOD: &str = "its method is not carried over; it will use DHCP";
 const NOT_IP: &str = "it is no IP network; these are not carried over";
@@ -53,18 +53,86 @@ fn physical(name: &[u8]) -> &[u8] {
 fn elsewhere(bytes: &[u8], found: &mut Findings) {
     for line in lines(bytes) {
         let mut words = words(line);
-        let why = match words.next().unwrap_or_default() {
-            b"source" | b"source-directory" => INCLUDED,
+        let keyword = words.next().unwrap_or_default();
+        let why = match keyword {
             b"template" => TEMPLATE,
             b"mapping" => MAPPING,
-            _ => continue,
+            _ => {
+                let is_source = keyword == b"source" || keyword.starts_with(SOURCE_FOLDER);
+                for path in words.filter(|path| is_source && part(keyword, path).is_none()) {
+                    found(Finding::Doubtful(printable(path), INCLUDED));
+                }
+                continue;
+            }
         };
-        let object = words.rest();
-        let usual = object.strip_prefix(b"/etc/network/").unwrap_or(object);
-        if why != INCLUDED || !usual.starts_with(b"interfaces.d") {
-            found(Finding::Doubtful(printable(object), why));
+        found(Finding::Doubtful(printable(words.rest()), why));
+    }
+}
+
+/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says.
+pub fn includes(main: &[u8], name: &[u8]) -> bool {
+    // What ifupdown takes from a folder.
+    let is_usual =
+        name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    lines(main).any(|line| {
+        let mut words = words(line);
+        let keyword = words.next().unwrap_or_default();
+        words.any(|path| match part(keyword, path) {
+            Some(Part::Folder) => is_usual,
+            Some(Part::Pattern(pattern)) => matches(pattern, name),
+            None => false,
+        })
+    })
+}
+
+/// How a line begins that includes a folder; ifupdown looks at no more of the word.
+const SOURCE_FOLDER: &[u8] = b"source-dir";
+
+/// What is included of `interfaces.d`.
+enum Part<'a> {
+    /// The whole.
+    Folder,
+    /// Files whose names are like this, with `*` and `?`.
+    Pattern(&'a [u8]),
+}
+
+/// What a line that includes files means; nothing when it is no such line, or when it is about other files, or has more
+/// than `*` and `?` of what wordexp(3) knows. A path without a slash in front is below the folder of the main file.
+fn part<'a>(keyword: &[u8], path: &'a [u8]) -> Option<Part<'a>> {
+    let below = path.strip_prefix(b"/etc/network/").unwrap_or(path);
+    let rest = below.strip_prefix(b"./").unwrap_or(below).strip_prefix(b"interfaces.d")?;
+    if keyword.starts_with(SOURCE_FOLDER) {
+        return matches!(rest, b"" | b"/").then_some(Part::Folder);
+    }
+    let pattern = rest.strip_prefix(b"/").filter(|_| keyword == b"source")?;
+    let is_special = |byte: &u8| b"/[]{}()$`'\"\\~|&;<>".contains(byte);
+    (!pattern.iter().any(is_special)).then_some(Part::Pattern(pattern))
+}
+
+/// Whether the whole name is like the pattern: `*` is any bytes, `?` any byte.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut seen) = (0, 0);
+    // The last star, and how much of the name stands before what it is taken for.
+    let mut star = None;
+    while let Some(byte) = name.get(seen) {
+        match (pattern.get(at), star) {
+            (Some(b'*'), _) => {
+                star = Some((at, seen));
+                at += 1;
+            }
+            (Some(wanted), _) if *wanted == b'?' || wanted == byte => {
+                at += 1;
+                seen += 1;
+            }
+            (_, Some((place, before))) => {
+                star = Some((place, before + 1));
+                at = place + 1;
+                seen = before + 1;
+            }
+            (_, None) => return false,
         }
     }
+    pattern.iter().skip(at).all(|byte| *byte == b'*')
 }
 
 /// What a line is about.
@@ -90,6 +158,8 @@ enum Key {
     Bond,
     Vlan,
     WpaFile,
+    WpaRoam,
+    WpaDriver,
     WpaSsid,
     WpaPsk,
     WpaKeyMgmt,
@@ -101,7 +171,7 @@ enum Key {
 }
 
 /// The words that lines begin with. `_` is the same as `-`: scripts see both as `_`.
-const KEYS: [(&str, Key); 53] = [
+const KEYS: [(&str, Key); 54] = [
     ("iface", Key::Iface),
     ("auto", Key::Other),
     ("no-auto-down", Key::Other),
@@ -136,7 +206,8 @@ const KEYS: [(&str, Key); 53] = [
     ("vlan-raw-device", Key::Vlan),
     ("vlan-id", Key::Vlan),
     ("wpa-conf", Key::WpaFile),
-    ("wpa-roam", Key::WpaFile),
+    ("wpa-roam", Key::WpaRoam),
+    ("wpa-driver", Key::WpaDriver),
     ("wpa-ssid", Key::WpaSsid),
     ("wpa-essid", Key::WpaSsid),
     ("wireless-essid", Key::WpaSsid),
@@ -179,6 +250,9 @@ struct Stanza<'a> {
     key_mgmt: &'a str,
     hidden: bool,
     priority: i32,
+    /// The Wi-Fis, or a login on a cable, are in a file of wpa_supplicant's own.
+    has_wpa_file: bool,
+    is_for_cable: bool,
     lost: Option<&'static str>,
 }
 
@@ -200,19 +274,25 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
                 stanza = Some(open(&mut words, &mut draft));
             }
             (Some(Key::Map), _) if words.by_ref().last() == Some(name) => draft.set_nameless(),
-            (Some(Key::WpaFile), Some(_)) if is_usual_wpa_file(words.rest()) => {}
-            (Some(Key::WpaFile), Some(_)) => {
-                found(Finding::Doubtful(printable(words.rest()), WPA_FILE));
-            }
             (Some(key), Some(stanza)) => {
-                wifi_option(key, &words, stanza);
+                wifi_option(key, &words, stanza, found);
                 option(key, &mut words, stanza, &mut draft);
             }
             _ => {}
         }
     }
     close(stanza.take(), &mut draft, found);
+    if may_be_a_place(bytes, name) {
+        draft.set_wpa_file();
+    }
     draft.finish(found);
+}
+
+/// Whether these may be the settings for a Wi-Fi and not for an interface: with `wpa-roam`, they go by the `id_str` of
+/// the Wi-Fi (README.Debian of wpasupplicant). Names of interfaces have a number.
+fn may_be_a_place(bytes: &[u8], name: &[u8]) -> bool {
+    let roams = |line| words(line).next().and_then(key) == Some(Key::WpaRoam);
+    !name.iter().any(u8::is_ascii_digit) && lines(bytes).any(roams)
 }
 
 /// Whether the Wi-Fis of this file are read anyway.
@@ -268,9 +348,16 @@ fn option<'a>(key: Key, words: &mut Words<'a>, stanza: &mut Stanza<'a>, draft: &
 }
 
 /// One line of a stanza that is about a Wi-Fi.
-fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>) {
+fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: &mut Findings) {
     let value = unquoted(words.rest());
     match key {
+        Key::WpaFile | Key::WpaRoam => {
+            stanza.has_wpa_file = true;
+            if !is_usual_wpa_file(value) {
+                found(Finding::Doubtful(printable(value), WPA_FILE));
+            }
+        }
+        Key::WpaDriver => stanza.is_for_cable = value == b"wired",
         Key::WpaSsid => stanza.ssid = value,
         Key::WpaPsk => stanza.psk = value,
         Key::WpaKeyMgmt => stanza.key_mgmt = text(value),
@@ -291,8 +378,19 @@ fn unquoted(value: &[u8]) -> &[u8] {
 /// The end of a stanza.
 fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
     let Some(stanza) = stanza else { return };
+    match (stanza.has_wpa_file, stanza.is_for_cable) {
+        (true, false) => draft.set_wpa_file(),
+        (true, true) => draft.lose(ENTERPRISE),
+        _ => {}
+    }
     if !stanza.ssid.is_empty() {
-        found(wifi(&stanza));
+        match wifi(&stanza) {
+            Ok(wifi) => draft.add_wifi(wifi, found),
+            Err(why) => {
+                draft.lose_wifi();
+                found(Finding::LostWifi(printable(stanza.ssid), why));
+            }
+        }
     } else if let Some(why) = stanza.lost {
         // 802.1X on a cable.
         draft.lose(why);
@@ -308,7 +406,7 @@ fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
 }
 
 /// The Wi-Fi of a stanza.
-fn wifi(stanza: &Stanza) -> Finding {
+fn wifi(stanza: &Stanza) -> Result<Wifi, &'static str> {
     let is_open = stanza.psk.is_empty() && matches!(stanza.key_mgmt, "" | "NONE");
     let key = text(stanza.psk);
     let is_sae = stanza.key_mgmt == "SAE";
@@ -323,15 +421,8 @@ fn wifi(stanza: &Stanza) -> Finding {
         None if !is_sae && (is_hex || is_passphrase) => Ok(Security::Psk(Text::from(key))),
         None => Err(BAD_KEY),
     };
-    let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes");
-    match ssid.and_then(|ssid| Ok((ssid, security?))) {
-        Ok((ssid, security)) => Finding::Wifi(Wifi {
-            hidden: stanza.hidden,
-            priority: stanza.priority,
-            ..Wifi::new(ssid, security)
-        }),
-        Err(why) => Finding::Lost(printable(stanza.ssid), why),
-    }
+    let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes")?;
+    Ok(Wifi { hidden: stanza.hidden, priority: stanza.priority, ..Wifi::new(ssid, security?) })
 }
 
 #[cfg(test)]
@@ -341,6 +432,42 @@ mod tests {
     #[test]
     fn fixtures_give_exactly_these_findings() {
         fixtures::check("ifupdown", super::parse);
+    }
+
+    #[test]
+    fn what_is_read_is_what_ifupdown_reads() {
+        let cases = [
+            ("source /etc/network/interfaces.d/*", "eth0 eth0.cfg eth0~"),
+            ("source interfaces.d/*.cfg", "eth0.cfg"),
+            ("  source ./interfaces.d/eth?.* x", "eth0.cfg"),
+            ("source /srv/x /etc/network/interfaces.d/eth0", "eth0"),
+            ("source /etc/network/interfaces.d/*0*", "eth0 eth0.cfg eth0~"),
+            ("source-directory /etc/network/interfaces.d", "eth0"),
+            ("source-directory interfaces.d/", "eth0"),
+            ("source interfaces.d", ""),
+            ("source-directory interfaces.d/*", ""),
+            ("source interfaces.d/eth[0]", ""),
+            ("source interfaces.d/$x", ""),
+            ("source interfaces.d/sub/*", ""),
+            ("source interfaces.d/*1", ""),
+            ("source interfaces.d/???", ""),
+            ("source /etc/interfaces.d/*", ""),
+            ("# source interfaces.d/*", ""),
+            ("iface interfaces.d/eth0 inet dhcp", ""),
+            ("", ""),
+        ];
+        for (main, wanted) in cases {
+            let names = ["eth0", "eth0.cfg", "eth0~"].into_iter();
+            let read = names.filter(|name| super::includes(main.as_bytes(), name.as_bytes()));
+            assert_eq!(read.collect::<Vec<_>>().join(" "), wanted, "{main}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_stars_takes_no_time() {
+        let pattern = b"*a".repeat(30_000);
+        assert!(!super::matches(&pattern, &b"a".repeat(255)));
+        assert!(super::matches(&b"*a".repeat(100), &b"a".repeat(255)));
     }
 
     #[test]

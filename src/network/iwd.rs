@@ -103,7 +103,7 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
     let profile = Profile::read(bytes);
     let security = match profile.security(protection) {
         Ok(security) => security,
-        Err(why) => return found(Finding::Lost(shown, why)),
+        Err(why) => return found(Finding::LostWifi(shown, why)),
     };
     let is_login = matches!(security, Security::Enterprise(_));
     let mut wifi = Wifi::new(ssid, security);

@@ -4,6 +4,7 @@
 //! Opens no file. The grammar is GKeyFile's, the keys those of nm-settings-keyfile(5).
 
 use super::ini::{self, Line};
+use super::names::name_may_change;
 use super::wifi;
 use super::{Finding, Findings, Ssid};
 use crate::text::{Text, printable};
@@ -104,13 +105,16 @@ impl Summary {
         let mut say = |applies: bool, is_lost: bool, why| {
             if applies {
                 let name = self.name();
-                found(if is_lost {
-                    Finding::Lost(name, why)
-                } else {
-                    Finding::Doubtful(name, why)
+                found(match (is_lost, self.kind) {
+                    (true, Kind::Wifi) => Finding::LostWifi(name, why),
+                    (true, _) => Finding::Lost(name, why),
+                    (false, _) => Finding::Doubtful(name, why),
                 });
             }
         };
+        // The others are given that name by NetworkManager, which makes them.
+        let is_bound = !self.interface_name.is_empty()
+            && matches!(self.kind, Kind::Wifi | Kind::Ethernet | Kind::Gsm);
         // A device can come online without its VPN.
         let is_needed = !matches!(self.kind, Kind::Vpn | Kind::Wireguard);
         say(self.has_certificate_files, is_needed, wifi::CERTIFICATES);
@@ -118,7 +122,7 @@ impl Summary {
         say(self.is_private, is_needed, "it is only for certain users of the old OS");
         say(self.refers_to_files, false, "it refers to files, which are not carried over");
         say(
-            !self.interface_name.is_empty(),
+            is_bound && name_may_change(&self.interface_name),
             false,
             "it is bound to an interface name, which the new OS may not use",
         );

@@ -77,6 +77,8 @@ pub struct Wifi {
     pub ipv4: Family,
     /// IPv6 on it.
     pub ipv6: Family,
+    /// Domains that names are looked up in, separated by blanks.
+    pub search: Text<128>,
 }
 
 impl Wifi {
@@ -90,6 +92,7 @@ impl Wifi {
             autoconnect: true,
             ipv4: Family::default(),
             ipv6: Family::default(),
+            search: Text::new(),
         }
     }
 }
@@ -169,6 +172,8 @@ pub enum Finding {
     Wired(Wired),
     /// A network that the new OS would need and that cannot be carried over: its name, and why.
     Lost(Text<64>, &'static str),
+    /// The same, of a Wi-Fi: whoever wants no Wi-Fis, or others, does not miss it. Its SSID as it is shown.
+    LostWifi(Text<64>, &'static str),
     /// Something of less weight that does not survive, or may not: its name, and why.
     Doubtful(Text<64>, &'static str),
 }

@@ -2,14 +2,15 @@
 
 /// Whether the new OS may have another name for what the old one calls `interface`.
 ///
-/// Only `eth0` counts as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the kernel's
-/// (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board without
-/// PCI is the kernel's `eth0`. Every other name depends on things in which two systems may differ: the naming rules
-/// of their versions of systemd (`enp3s0`, `eno1`; systemd.net-naming-scheme(7)), a rule of Debian's (`enx…`, on
-/// balenaOS `eth0`), or the order in which drivers find their devices (`eth1`). On a machine with PCI even `eth0` is
-/// not safe; only the caller knows the machine.
+/// Only `eth0` and `wlan0` count as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the
+/// kernel's (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board
+/// without PCI is the kernel's `eth0`. Its on-board Wi-Fi is the kernel's `wlan0`: systemd has no names for what is on
+/// an SDIO bus (systemd.net-naming-scheme(7)). Every other name depends on things in which two systems may differ: the
+/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or the
+/// order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is `wlan0`
+/// where a Wi-Fi is on USB; only the caller knows the machine.
 pub fn name_may_change(interface: &str) -> bool {
-    interface != "eth0"
+    !matches!(interface, "eth0" | "wlan0")
 }
 
 /// Whether a hardware address, `aa:bb:cc:dd:ee:ff`, may be one that the old OS has made up: the bit for locally
@@ -17,6 +18,17 @@ pub fn name_may_change(interface: &str) -> bool {
 pub fn mac_may_change(mac: &str) -> bool {
     let first = mac.get(..2).and_then(|octet| u8::from_str_radix(octet, 16).ok());
     first.is_none_or(|octet| octet & 2 != 0)
+}
+
+/// Whether it is a hardware address that a maker has given to one piece of hardware, `aa:bb:cc:dd:ee:ff`: neither all
+/// zeros, nor of a group, nor locally administered (IEEE 802, 8.2.2).
+pub fn is_makers_mac(mac: &str) -> bool {
+    let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+    let first = mac.get(..2).and_then(|octet| u8::from_str_radix(octet, 16).ok());
+    mac.len() == 17
+        && mac.split(':').all(is_octet)
+        && first.is_some_and(|octet| octet & 3 == 0)
+        && mac != "00:00:00:00:00:00"
 }
 
 /// Whether it can be the name of a single interface: 1 to 15 bytes (IFNAMSIZ), and no pattern.
@@ -76,9 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_one_port_of_a_board_keeps_its_name() {
-        assert!(!name_may_change("eth0"));
-        for name in ["eth1", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""] {
+    fn only_what_is_on_a_board_keeps_its_name() {
+        assert!(!name_may_change("eth0") && !name_may_change("wlan0"));
+        for name in
+            ["eth1", "wlan1", "wlp2s0", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""]
+        {
             assert!(name_may_change(name), "{name}");
         }
     }
@@ -88,6 +102,25 @@ mod tests {
         assert!(!mac_may_change("b8:27:eb:12:34:56"));
         assert!(mac_may_change("02:27:eb:12:34:56"));
         assert!(mac_may_change("é") && mac_may_change(""));
+    }
+
+    #[test]
+    fn what_a_maker_gives_is_one_address_of_its_own() {
+        assert!(is_makers_mac("b8:27:eb:12:34:56") && is_makers_mac("00:1B:21:00:00:00"));
+        for other in [
+            "",
+            "00:00:00:00:00:00",
+            "02:27:eb:12:34:56",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "b8:27:eb:12:34",
+            "b8:27:eb:12:34:56:78",
+            "b8:27:eb:12:34-56",
+            "+8:27:eb:12:34:56",
+            "b8:27:eb:12:3\u{e9}:5",
+        ] {
+            assert!(!is_makers_mac(other), "{other}");
+        }
     }
 
     #[test]

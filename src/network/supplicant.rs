@@ -130,7 +130,7 @@ pub fn parse(bytes: &[u8], found: &mut Findings) {
     }
     if let Section::Network(block) = &section {
         let why = "its block is not closed, and wpa_supplicant refuses the file";
-        found(Finding::Lost(block.name(), why));
+        found(Finding::LostWifi(block.name(), why));
     }
 }
 
@@ -396,11 +396,11 @@ fn finish(block: &Block, found: &mut Findings) {
     }
     if mode != 0 {
         let why = "ad-hoc and mesh networks are not carried over";
-        return found(Finding::Lost(name, why));
+        return found(Finding::LostWifi(name, why));
     }
     let security = match block.security() {
         Ok(security) => security,
-        Err(why) => return found(Finding::Lost(name, why)),
+        Err(why) => return found(Finding::LostWifi(name, why)),
     };
     let doubts = doubts(block, &security);
     let mut wifi = Wifi::new(ssid, security);
@@ -456,7 +456,7 @@ mod tests {
 
     fn lost(lines: &str) -> &'static str {
         match one(lines) {
-            Finding::Lost(name, why) if &*name == "n" => why,
+            Finding::LostWifi(name, why) if &*name == "n" => why,
             other => panic!("{other:?}"),
         }
     }
@@ -548,7 +548,7 @@ mod tests {
         lost("mode=5\nkey_mgmt=SAE\npsk=\"12345678\"");
         assert!(all(b"ssid=\"outside\"\nnetwork = {\n}\n").is_empty());
         assert_eq!(all(b"cred={\nssid=\"x\"\n}\nblob-base64-a={\nnetwork={\n}\n").len(), 1);
-        assert!(matches!(&all(b"network={\nssid=\"n\"")[..], [Finding::Lost(..)]));
+        assert!(matches!(&all(b"network={\nssid=\"n\"")[..], [Finding::LostWifi(..)]));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::network::{Finding, Wifi, Wired, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, next_name, read,
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, lasting_mac,
+    next_name, read, read_with_parts,
 };
 
 /// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
@@ -197,7 +198,7 @@ impl Gathering<'_, '_> {
                     break;
                 };
                 let path = crate::path!("{}/{}{}", folder, name, source.below)?;
-                if let Some(bytes) = read(&path, content)? {
+                if let Some(bytes) = read_with_parts(self.root, source, &path, content)? {
                     let file = File { path: &path, name: &name, owner: source.owner, bytes };
                     self.settings(&file, source.read, output)?;
                 }
@@ -223,9 +224,13 @@ impl Gathering<'_, '_> {
     fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
         match finding {
             Finding::Wifi(wifi) => self.wifi(file, &wifi, output),
-            Finding::Wired(wired) => self.wired(file, &wired, output),
+            Finding::Wired(wired) => self.wired(file, wired, output),
             Finding::Lost(name, why) => {
-                self.lose(file, &name, why, file.owner != Owner::Wired);
+                self.lose(file, &name, why);
+                Ok(())
+            }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
                 Ok(())
             }
             Finding::Doubtful(name, why) => {
@@ -235,8 +240,20 @@ impl Gathering<'_, '_> {
         }
     }
 
-    fn lose(&mut self, file: &File, name: &str, why: &'static str, is_wifi: bool) {
-        if !self.is_choosing || is_wifi && !self.wants(name.as_bytes()) {
+    /// A Wi-Fi that nobody wants is not lost.
+    fn lose_wifi(&mut self, file: &File, name: &str, why: &'static str) {
+        if self.wants(name.as_bytes()) {
+            self.lose(file, name, why);
+        }
+    }
+
+    fn lose(&mut self, file: &File, name: &str, why: &'static str) {
+        if !self.is_choosing {
+            return;
+        }
+        // A Wi-Fi may be named for each family of addresses.
+        let is_same = |lost: &Lost| *lost.name == *name && *lost.file == *file.path;
+        if self.lost.iter().any(is_same) {
             return;
         }
         let lost = Lost { file: Text::from(file.path), name: Text::from(name), why };
@@ -301,14 +318,22 @@ impl Gathering<'_, '_> {
                 .advice("leave one of them out"));
         }
         let is_better = candidate.is_better(other);
+        let (level, why) = match is_better {
+            true if candidate.drops_addresses_of(other) => (
+                Level::Warn,
+                "taken without its fixed addresses, which are in other settings of the same network",
+            ),
+            true => (Level::Debug, "taken instead of other settings of the same network"),
+            false if other.drops_addresses_of(&candidate) => (
+                Level::Warn,
+                "left out with its fixed addresses: other settings of the same network are taken",
+            ),
+            false => (Level::Debug, "left out: other settings of the same network are taken"),
+        };
         if is_better {
             *other = candidate;
         }
-        let why = match is_better {
-            true => "taken instead of other settings of the same network",
-            false => "left out: other settings of the same network are taken",
-        };
-        self.note(Level::Debug, file.path, &shown, why);
+        self.note(level, file.path, &shown, why);
         Ok(is_better)
     }
 
@@ -320,6 +345,7 @@ impl Gathering<'_, '_> {
             ssid: wifi.ssid.clone(),
             autoconnect: wifi.autoconnect,
             priority: wifi.priority,
+            is_fixed: !(wifi.ipv4.addresses.is_empty() && wifi.ipv6.addresses.is_empty()),
             ..Candidate::new(file.owner, Sort::Wifi)
         };
         if !self.is_taken(file, candidate)? || self.is_choosing {
@@ -330,26 +356,41 @@ impl Gathering<'_, '_> {
         self.store_written(file, &name, &wifi::shown(&wifi.ssid), length, output)
     }
 
-    fn wired(&mut self, file: &File, wired: &Wired, output: &mut [u8]) -> Result<(), Error> {
-        let interface: &str = match wired.interface.is_empty() {
-            true => &wired.mac,
-            false => &wired.interface,
+    fn wired(&mut self, file: &File, mut wired: Wired, output: &mut [u8]) -> Result<(), Error> {
+        let interface: Text<17> = match wired.interface.is_empty() {
+            true => wired.mac.clone(),
+            false => Text::from(&*wired.interface),
         };
-        let candidate = Candidate {
-            interface: Text::from(interface),
-            ..Candidate::new(file.owner, Sort::Wired)
-        };
+        let candidate =
+            Candidate { interface: interface.clone(), ..Candidate::new(file.owner, Sort::Wired) };
         if !self.is_taken(file, candidate)? || self.is_choosing {
             return Ok(());
         }
-        if wired.mac.is_empty() && names::name_may_change(interface) {
-            let why = "its settings are bound to the interface, which may have another name in the new OS";
-            self.note(Level::Warn, file.path, interface, why);
+        if !wired.interface.is_empty() && names::name_may_change(&wired.interface) {
+            self.bind_to_hardware(file, &mut wired);
         }
         let name = self.next_other();
         self.summary.wired += 1;
-        let length = keyfile::wired(wired, &name, output);
-        self.store_written(file, &name, interface, length, output)
+        let length = keyfile::wired(&wired, &name, output);
+        self.store_written(file, &name, &interface, length, output)
+    }
+
+    /// Binds settings to a hardware address instead of a name that may change, or warns.
+    fn bind_to_hardware(&mut self, file: &File, wired: &mut Wired) {
+        let mac = match wired.mac.is_empty() {
+            true => lasting_mac(self.root, &wired.interface),
+            false => Some(wired.mac.clone()).filter(|mac| names::is_makers_mac(mac)),
+        };
+        match mac {
+            Some(mac) => {
+                wired.mac = mac;
+                wired.interface = Text::new();
+            }
+            None => {
+                let why = "its settings are bound to the interface, which may have another name in the new OS";
+                self.note(Level::Warn, file.path, &wired.interface, why);
+            }
+        }
     }
 
     fn next_wifi(&mut self) -> Text<MAX_NAME> {
@@ -412,7 +453,10 @@ impl Gathering<'_, '_> {
             return Ok(());
         }
         summary.findings(&mut |finding| {
-            if let Finding::Lost(name, why) | Finding::Doubtful(name, why) = finding {
+            if let Finding::Lost(name, why)
+            | Finding::LostWifi(name, why)
+            | Finding::Doubtful(name, why) = finding
+            {
                 self.note(Level::Warn, file.path, &name, why);
             }
         });
@@ -498,16 +542,19 @@ impl Gathering<'_, '_> {
         if file.owner == Owner::User || self.wishes.source_is_balena {
             return false;
         }
-        let is_wifi = summary.kind == manager::Kind::Wifi;
         let mut is_lost = false;
-        summary.findings(&mut |finding| {
-            if let Finding::Lost(name, why) = finding {
-                // One reason is enough.
-                if !is_lost {
-                    self.lose(file, &name, why, is_wifi);
-                }
+        // One reason is enough.
+        summary.findings(&mut |finding| match finding {
+            _ if is_lost => {}
+            Finding::Lost(name, why) => {
+                self.lose(file, &name, why);
                 is_lost = true;
             }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
+                is_lost = true;
+            }
+            _ => {}
         });
         is_lost
     }
@@ -813,8 +860,14 @@ mod tests {
             "var/lib/connman/eth.config",
             "[service_x]\nType=ethernet\nInterface=eth0\nIPv4=10.0.0.2/8/10.0.0.1\n[service_y]\nType=ethernet\nInterface=eth1\nIPv4=10.0.0.3/8/10.0.0.1\n",
         )]);
-        for (name, kind) in [("a", "ethernet"), ("b", "gsm"), ("c", "vpn"), ("d", "vlan")] {
-            let text = format!("[connection]\nid={name}\ntype={kind}\ninterface-name=eth0\n");
+        for (name, kind, interface) in [
+            ("a", "ethernet", "eth0"),
+            ("b", "gsm", "ttyUSB2"),
+            ("c", "vpn", "tun0"),
+            ("d", "vlan", "eth0.5"),
+        ] {
+            let text =
+                format!("[connection]\nid={name}\ntype={kind}\ninterface-name={interface}\n");
             root.add(&format!("{CONNECTIONS}/{name}"), text.as_bytes());
         }
         let outcome = root.gather(&Wishes::default());
@@ -829,7 +882,10 @@ mod tests {
         assert_eq!(outcome.names(), wanted);
         assert!(outcome.files[4].1.contains("interface-name=eth1\n"));
         assert_eq!(outcome.summary, Summary { others: 4, wired: 1, ..Summary::default() });
-        assert!(outcome.has_note(&format!("Warn {CONNECTIONS}/a"), "interface name"));
+        for (name, is_bound) in [("a", false), ("b", true), ("c", false), ("d", false)] {
+            let start = format!("Warn {CONNECTIONS}/{name}");
+            assert_eq!(outcome.has_note(&start, "interface name"), is_bound, "{name}");
+        }
         assert!(outcome.has_note("Warn var/lib/connman/eth.config: eth1", "another name"));
     }
 
@@ -850,6 +906,155 @@ mod tests {
         assert!(refusal.contains("the network lost: its password"), "{refusal}");
         let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
         assert_eq!(outcome.names(), pairs(&[("balena-01", "modem")]));
+    }
+
+    #[test]
+    fn an_unwanted_wifi_of_a_file_with_cables_is_not_missed() {
+        let text = "iface wlan0 inet dhcp\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n\
+            iface wlan0 inet6 auto\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n\
+            iface wlan1 inet dhcp\nwpa-ssid home\nwpa-psk s3cret s3cret\n\
+            iface eth0 inet static\naddress 10.0.0.2/8\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let refusal = root.gather(&Wishes::default()).refusal;
+        assert!(refusal.contains("the network campus: "), "{refusal}");
+        let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+        assert_eq!(outcome.refusal, "");
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        let only = ["home".to_string()];
+        let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+        assert_eq!(outcome.summary, Summary { wifis: 1, wired: 1, ..Summary::default() });
+        assert!(!outcome.notes.iter().any(|note| note.contains("campus")), "{:?}", outcome.notes);
+        let only = ["campus".to_string()];
+        let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network campus: "), "{refusal}");
+        // A cable of the same file is missed all the same.
+        root.add(
+            "etc/network/interfaces",
+            (text.to_string() + "iface br0 inet static\naddress 10.0.0.3/8\n").as_bytes(),
+        );
+        let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+        assert!(refusal.contains("the network br0: "), "{refusal}");
+    }
+
+    #[test]
+    fn a_wifi_keeps_its_fixed_address_or_it_is_said() {
+        let text =
+            "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid home\nwpa-psk s3cret s3cret\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
+        assert!(outcome.notes.is_empty(), "{:?}", outcome.notes);
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", supplicant("home", "").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.has_note("Warn etc/network/interfaces: home", "fixed addresses"));
+        root.add("my/own", keyfile("home", "").as_bytes());
+        let inject = [root.path("my/own")];
+        let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
+    fn the_files_of_ifupdown_are_one_text() {
+        let v4 = "iface eth0 inet static\naddress 10.0.0.2/8";
+        let v6 = "iface eth0 inet6 static\naddress 2001:db8::2/64\ngateway 2001:db8::1\n";
+        let root = Root::new(&[
+            ("etc/network/interfaces.d/a", v4),
+            ("etc/network/interfaces.d/b", v6),
+            ("etc/network/interfaces.d/c.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
+            ("etc/network/interfaces.d/folder/d", v4),
+        ]);
+        assert_eq!(root.gather(&Wishes::default()).summary, Summary::default(), "no main file");
+        root.add("etc/network/interfaces", b"iface eth0 inet manual\n");
+        assert_eq!(root.gather(&Wishes::default()).summary, Summary::default(), "not included");
+        root.add("etc/network/interfaces", b"source-directory /etc/network/interfaces.d");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        let keyfile = &outcome.files[0].1;
+        assert!(keyfile.contains("address1=10.0.0.2/8\n"), "{keyfile}");
+        assert!(keyfile.contains("address1=2001:db8::2/64,2001:db8::1\n"), "{keyfile}");
+        assert!(!keyfile.contains("10.0.0.3"), "{keyfile}");
+        root.add("etc/network/interfaces", b"source interfaces.d/*\n");
+        let outcome = root.gather(&Wishes::default());
+        assert!(outcome.files[0].1.contains("address2=10.0.0.3/8\n"), "{:?}", outcome.files);
+        let length = "source interfaces.d/*\n".len() + v4.len() + v6.len() + 3;
+        root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; MAX_FILE - length]);
+        assert_eq!(root.gather(&Wishes::default()).refusal, "");
+        for length in [MAX_FILE - length + 1, MAX_FILE - 1, MAX_FILE, MAX_FILE + 1] {
+            root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; length]);
+            let refusal = root.gather(&Wishes::default()).refusal;
+            assert!(refusal.contains("interfaces"), "{refusal}");
+            assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
+        }
+    }
+
+    /// An interface in sysfs.
+    fn card(root: &Root, name: &str, mac: &str, assigned: &str) {
+        for (file, text) in [("address", mac), ("addr_assign_type", assigned), ("type", "1")] {
+            root.add(&format!("sys/class/net/{name}/{file}"), format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// Settings for cables in every form, and sysfs beside them.
+    fn cables() -> Root {
+        let root = Root::new(&[
+            ("etc/network/interfaces", "iface enp3s0 inet static\naddress 10.0.0.2/8\n"),
+            ("etc/dhcpcd.conf", "interface enp4s0\nstatic ip_address=10.0.0.3/8\n"),
+            (
+                "etc/systemd/network/a.network",
+                "[Match]\nName=enp5s0\n[Network]\nAddress=10.0.0.4/8\n",
+            ),
+            (
+                "var/lib/connman/eth.config",
+                "[service_x]\nType=ethernet\nInterface=enp6s0\nIPv4=10.0.0.6/8/10.0.0.1\n",
+            ),
+            // Says its address itself, and sysfs does not know it.
+            (
+                "etc/systemd/network/b.network",
+                "[Match]\nName=enp7s0\nMACAddress=00:1b:21:00:00:07\n[Network]\nAddress=10.0.0.5/8\n",
+            ),
+            ("etc/systemd/network/c.network", "[Match]\nName=eth0\n[Network]\nDNS=9.9.9.9\n"),
+        ]);
+        for number in [3, 4, 5, 6] {
+            card(&root, &format!("enp{number}s0"), &format!("00:1b:21:00:00:0{number}"), "0");
+        }
+        card(&root, "eth0", "00:1b:21:00:00:00", "0");
+        root
+    }
+
+    #[test]
+    fn a_cable_with_a_name_that_may_change_goes_by_its_hardware_address() {
+        let outcome = cables().gather(&Wishes::default());
+        assert_eq!(outcome.summary.wired, 6);
+        assert!(!outcome.has_note("Warn", "another name"), "{:?}", outcome.notes);
+        for number in [3, 4, 5, 6, 7] {
+            let line = format!("mac-address=00:1b:21:00:00:0{number}\n");
+            let of_it = |(_, text): &&(String, String)| text.contains(&line);
+            let (_, text) = outcome.files.iter().find(of_it).expect(&line);
+            assert!(!text.contains("interface-name"), "{text}");
+        }
+        let of_eth0 = |(_, text): &(String, String)| {
+            text.contains("interface-name=eth0\n") && !text.contains("mac-address")
+        };
+        assert!(outcome.files.iter().any(of_eth0));
+    }
+
+    #[test]
+    fn without_a_lasting_address_it_goes_by_its_name_and_that_is_said() {
+        let root = cables();
+        // Made up, set by software, locally administered, and one address twice.
+        card(&root, "enp3s0", "00:1b:21:00:00:03", "1");
+        card(&root, "enp4s0", "00:1b:21:00:00:04", "3");
+        card(&root, "enp5s0", "02:1b:21:00:00:05", "0");
+        card(&root, "lan1", "00:1b:21:00:00:06", "0");
+        let outcome = root.gather(&Wishes::default());
+        for name in ["enp3s0", "enp4s0", "enp5s0", "enp6s0"] {
+            let is_said = |note: &String| {
+                note.contains(&format!(" {name}: ")) && note.contains("another name")
+            };
+            assert!(outcome.notes.iter().any(is_said), "{name}: {:?}", outcome.notes);
+            let line = format!("interface-name={name}\n");
+            assert!(outcome.files.iter().any(|(_, text)| text.contains(&line)), "{line}");
+        }
     }
 
     #[test]

@@ -22,7 +22,9 @@ fn read(parse: impl FnOnce(&mut Findings)) -> bool {
             networks += 1;
             check_wired(&wired);
         }
-        Finding::Lost(name, _) | Finding::Doubtful(name, _) => super::assert_printable(&name),
+        Finding::Lost(name, _) | Finding::LostWifi(name, _) | Finding::Doubtful(name, _) => {
+            super::assert_printable(&name);
+        }
     });
     networks > 0
 }
@@ -41,6 +43,7 @@ fn check_wifi(wifi: &Wifi) {
         }
         _ => {}
     }
+    super::assert_printable(&wifi.search);
     check_family(&wifi.ipv4);
     check_family(&wifi.ipv6);
     let mut buffer = [0; 8192];
@@ -92,7 +95,7 @@ fn read_back(bytes: &[u8]) -> Summary {
     let summary = manager::summarise(bytes).expect("a keyfile");
     assert_eq!(&*summary.id, "an id");
     summary.findings(&mut |finding| {
-        assert!(!matches!(finding, Finding::Lost(..)), "{finding:?}");
+        assert!(matches!(finding, Finding::Doubtful(..)), "{finding:?}");
     });
     summary
 }
@@ -116,8 +119,11 @@ pub fn iwd(bytes: &[u8]) -> bool {
     read(|found| iwd::parse(name, bytes.get(end + 1..).unwrap_or_default(), found))
 }
 
-/// /etc/network/interfaces.
+/// /etc/network/interfaces, and which files it includes.
 pub fn ifupdown(bytes: &[u8]) -> bool {
+    for name in ["eth0", "10-uplink.cfg"] {
+        ifupdown::includes(bytes, name.as_bytes());
+    }
     read(|found| ifupdown::parse(bytes, found))
 }
 
@@ -140,7 +146,9 @@ pub fn keyfile(bytes: &[u8]) -> bool {
     super::assert_printable(&summary.interface_name);
     super::assert_printable(&summary.name());
     summary.findings(&mut |finding| match finding {
-        Finding::Lost(name, _) | Finding::Doubtful(name, _) => super::assert_printable(&name),
+        Finding::Lost(name, _) | Finding::LostWifi(name, _) | Finding::Doubtful(name, _) => {
+            super::assert_printable(&name);
+        }
         Finding::Wifi(_) | Finding::Wired(_) => panic!("a keyfile is copied, not read"),
     });
     true

@@ -54,6 +54,8 @@ pub struct Candidate {
     pub autoconnect: bool,
     /// Higher is tried first.
     pub priority: i32,
+    /// It has fixed addresses, as far as its file was read.
+    pub is_fixed: bool,
 }
 
 impl Candidate {
@@ -69,6 +71,7 @@ impl Candidate {
             file_name: Text::new(),
             autoconnect: true,
             priority: 0,
+            is_fixed: false,
         }
     }
 
@@ -83,6 +86,11 @@ impl Candidate {
             && !both(Owner::Manager)
             && is_set(&self.interface, &other.interface);
         self.is_copy(other) || !both(Owner::User) && (same_wifi || same_interface)
+    }
+
+    /// True when fixed addresses are given up with `other`, and the user has not said what to take instead.
+    pub fn drops_addresses_of(&self, other: &Self) -> bool {
+        other.is_fixed && !self.is_fixed && self.owner != Owner::User
     }
 
     /// True when one file takes the place of the other: the first one found does, as in NetworkManager.

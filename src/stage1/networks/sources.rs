@@ -1,10 +1,10 @@
 //! Where the old OS keeps its network settings, and what sysfs says about its interfaces. Read only.
 
-use super::MAX_FILE;
 use super::choice::Owner;
+use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, networkd, supplicant};
+use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
@@ -22,6 +22,8 @@ pub struct Source {
     end: &'static str,
     /// The file below the entry, when that is a folder.
     pub below: &'static str,
+    /// Where other files are that belong to the same text, when the file names them.
+    parts: Option<&'static Source>,
     /// Whose they are.
     pub owner: Owner,
     /// What reads them.
@@ -33,6 +35,7 @@ const MANAGER: Source = Source {
     start: "",
     end: "",
     below: "",
+    parts: None,
     owner: Owner::Manager,
     // Carried over as they are: see `Gathering::connection`.
     read: |_, _, _| {},
@@ -42,6 +45,7 @@ const SUPPLICANT: Source = Source {
     start: "wpa_supplicant",
     end: ".conf",
     below: "",
+    parts: None,
     owner: Owner::Supplicant,
     read: |_, bytes, found| supplicant::parse(bytes, found),
 };
@@ -50,6 +54,7 @@ const CONNMAN: Source = Source {
     start: "",
     end: ".config",
     below: "",
+    parts: None,
     owner: Owner::Connman,
     read: |_, bytes, found| connman::parse(bytes, found),
 };
@@ -58,6 +63,7 @@ const IWD: Source = Source {
     start: "",
     end: ".psk",
     below: "",
+    parts: None,
     owner: Owner::Iwd,
     read: iwd::parse,
 };
@@ -67,6 +73,7 @@ const IFUPDOWN: Source = Source {
     start: "interfaces",
     end: "interfaces",
     below: "",
+    parts: Some(&Source { folder: "/etc/network/interfaces.d", ..MANAGER }),
     owner: Owner::Wired,
     read: |_, bytes, found| ifupdown::parse(bytes, found),
 };
@@ -75,6 +82,7 @@ const NETWORKD: Source = Source {
     start: "",
     end: ".network",
     below: "",
+    parts: None,
     owner: Owner::Wired,
     read: |_, bytes, found| networkd::parse(bytes, found),
 };
@@ -83,12 +91,13 @@ const DHCPCD: Source = Source {
     start: "dhcpcd.conf",
     end: "dhcpcd.conf",
     below: "",
+    parts: None,
     owner: Owner::Wired,
     read: |_, bytes, found| dhcpcd::parse(bytes, found),
 };
 
 /// Where the settings of the old OS are.
-pub const SOURCES: [Source; 17] = [
+pub const SOURCES: [Source; 16] = [
     MANAGER,
     // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
     Source { folder: "/run/NetworkManager/system-connections", end: ".nmconnection", ..MANAGER },
@@ -108,7 +117,6 @@ pub const SOURCES: [Source; 17] = [
     Source { end: ".open", ..IWD },
     Source { end: ".8021x", ..IWD },
     IFUPDOWN,
-    Source { folder: "/etc/network/interfaces.d", start: "", end: "", ..IFUPDOWN },
     NETWORKD,
     Source { folder: "/run/systemd/network", ..NETWORKD },
     DHCPCD,
@@ -134,11 +142,60 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
         Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
     }
     let bytes = files::read(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
-    if bytes.len() > MAX_FILE {
-        return Err(Error::refused("reading", path, "it is larger than 64 KiB")
-            .advice("no network settings are that large: move the file away"));
+    match bytes.len() > MAX_FILE {
+        true => Err(too_large(path, "it is larger than 64 KiB")),
+        false => Ok(Some(bytes)),
     }
-    Ok(Some(bytes))
+}
+
+fn too_large(path: &str, why: &str) -> Error {
+    Error::refused("reading", path, why)
+        .advice("no network settings are that large: move the file away")
+}
+
+/// Reads a file whole, and behind it, each after a line feed, those that it includes; nothing when there is no regular
+/// file. Two files may set the same interface, and then they are one set of settings.
+pub fn read_with_parts<'a>(
+    root: &str,
+    source: &Source,
+    path: &str,
+    buffer: &'a mut [u8],
+) -> Result<Option<&'a [u8]>, Error> {
+    let Some(main) = read(path, buffer)?.map(<[u8]>::len) else {
+        return Ok(None);
+    };
+    let mut length = main;
+    if let Some(parts) = source.parts {
+        let folder = crate::path!("{}{}", root, parts.folder)?;
+        let mut last = PathText::new();
+        for _ in 0..MAX_FILES {
+            let Some(name) = next_name(&folder, parts, &last)? else {
+                break;
+            };
+            let text = buffer.get(..main).unwrap_or_default();
+            if ifupdown::includes(text, name.as_bytes()) {
+                let path = crate::path!("{}/{}", folder, name)?;
+                length += append(&path, buffer.get_mut(length..).unwrap_or_default())?;
+            }
+            last = name;
+        }
+    }
+    match length > MAX_FILE {
+        true => Err(too_large(path, "with the files that it includes it is larger than 64 KiB")),
+        false => Ok(buffer.get(..length)),
+    }
+}
+
+/// Reads a file to behind a line feed, and gives the number of bytes with it.
+fn append(path: &str, buffer: &mut [u8]) -> Result<usize, Error> {
+    let Some((gap, rest)) = buffer.split_first_mut() else {
+        return Ok(0);
+    };
+    let Some(bytes) = read(path, rest)? else {
+        return Ok(0);
+    };
+    *gap = b'\n';
+    Ok(1 + bytes.len())
 }
 
 /// The name of a source that comes after `last` in the order of bytes: the outcome must not depend on the order in
@@ -157,6 +214,36 @@ pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<Pat
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
     }
+}
+
+/// The hardware address of an interface, when a maker gave it to this one: it lasts, whatever a system calls the
+/// interface.
+pub fn lasting_mac(root: &str, interface: &str) -> Option<Text<17>> {
+    let folder = crate::path!("{}/sys/class/net", root).ok()?;
+    let mac = makers_mac(&folder, interface)?;
+    let mut count = 0_u32;
+    // The ports of a switch have the address of the interface behind them (eth_hw_addr_inherit of the kernel), and say
+    // of it what that one says.
+    let visited = files::for_each_entry(&folder, &mut |name| {
+        count += u32::from(makers_mac(&folder, name).is_some_and(|other| other == mac));
+        ControlFlow::Continue(())
+    });
+    (visited.is_ok() && count == 1).then_some(mac)
+}
+
+/// The address of an Ethernet interface that is neither made up nor set by software (`type` 1 is ARPHRD_ETHER,
+/// `addr_assign_type` 0 is NET_ADDR_PERM; sysfs-class-net of the kernel's documentation).
+fn makers_mac(folder: &str, interface: &str) -> Option<Text<17>> {
+    let mut buffer = [0; 32];
+    let is = |below, wanted| {
+        let path = crate::path!("{}/{}/{}", folder, interface, below).ok()?;
+        (files::read_number(&path)? == wanted).then_some(())
+    };
+    is("type", 1)?;
+    is("addr_assign_type", 0)?;
+    let path = crate::path!("{}/{}/address", folder, interface).ok()?;
+    let mac = files::read_text(&path, &mut buffer).ok()?;
+    names::is_makers_mac(mac).then(|| Text::from(mac))
 }
 
 /// True when a Wi-Fi interface is up and nothing else has a carrier (sysfs-class-net of the kernel's documentation).
