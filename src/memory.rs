@@ -39,13 +39,20 @@ pub fn unseal() {
     HEAP.set_sealed(false);
 }
 
-/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status (proc(5)).
+/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold now,
+/// /proc/self/smaps_rollup, if that is more (proc(5)).
 ///
-/// Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
+/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm code):
+/// PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
 pub fn peak_resident_kib() -> u64 {
+    kib_in("/proc/self/status", "VmHWM:").max(kib_in("/proc/self/smaps_rollup", "Rss:"))
+}
+
+/// The number behind a word of a file of /proc, in KiB; 0 when it is not there.
+fn kib_in(path: &str, word: &str) -> u64 {
     let mut buffer = [0; 4096];
-    let text = files::read_text("/proc/self/status", &mut buffer).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let text = files::read_text(path, &mut buffer).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(word));
     line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?)).unwrap_or(0)
 }
 
@@ -57,4 +64,16 @@ pub fn heap_high_water() -> usize {
 /// How many allocations were refused in this process.
 pub fn heap_refused() -> usize {
     HEAP.refused()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn resident_memory_is_what_the_page_tables_hold_at_least() {
+        let before = super::kib_in("/proc/self/smaps_rollup", "Rss:");
+        assert!(before > 100, "{before}");
+        assert!(super::peak_resident_kib() >= before);
+        assert_eq!(super::kib_in("/proc/self/smaps_rollup", "Nothing:"), 0);
+        assert_eq!(super::kib_in("/nowhere", "Rss:"), 0);
+    }
 }

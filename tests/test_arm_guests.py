@@ -61,7 +61,8 @@ def small_takeover(kind, folder, memory):
 def take_over(folder, kind, name, image, memory=256):
     files = test_guests.job(balena_image.gz(image), script_for(kind), image)
     files["takeover"] = program(name)
-    with Guest(kind, [new_disk(kind, folder)], files=files, memory=memory, timeout=900) as guest:
+    with Guest(kind, [new_disk(kind, folder)], files=files, memory=memory, timeout=900,
+               fail_on=f"{test_guests.REFUSED}|EXIT [1-9]") as guest:
         guest.wait_for("PID 1 is handed over", 600)
         test_guests.check_new_os(guest, folder, image, wait=300)
 
@@ -74,12 +75,22 @@ def test_raspberry_pi_3_with_the_armv7_program(folder):
     take_over(folder, "raspi3", "ARMV7", "raspberrypi3")
 
 
+def migrate(folder, kind, name, image):
+    """With networks, a name and a backup, so that all of stage 1 runs on this CPU."""
+    files, config = test_guests.old_settings(image, "--no-dt-check")
+    files["takeover"] = program(name)
+    with Guest(kind, [new_disk(kind, folder)], files=files, memory=256, timeout=900,
+               fail_on=test_guests.REFUSED) as guest:
+        guest.wait_for("PID 1 is handed over", 600)
+        test_guests.check_migration(guest, folder, image, config, wait=300)
+
+
 def test_arm64_with_the_aarch64_program(folder):
-    take_over(folder, "arm64", "AARCH64", "raspberrypi3-64")
+    migrate(folder, "arm64", "AARCH64", "raspberrypi3-64")
 
 
 def test_armhf_with_the_armv7_program_on_a_32_bit_kernel(folder):
-    take_over(folder, "armhf", "ARMV7", "raspberrypi3")
+    migrate(folder, "armhf", "ARMV7", "raspberrypi3")
 
 
 if __name__ == "__main__":

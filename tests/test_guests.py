@@ -407,19 +407,28 @@ def check_backup(folder, content):
         assert (kept.mode, kept.mtime) == (0o640, 1600000000), kept
 
 
+def old_settings(name, options):
+    """The files of a job, and the new config.json: an old OS with networks, a name and data is taken over."""
+    options += " --backup-cfg /job/backup.yml --fallback-log --log-level trace --s2-log-level trace"
+    files = job(balena_image.gz(name), f"{OLD_SETTINGS}{COMMAND} {options}\n", name)
+    for fixture in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
+        files[fixture] = FIXTURES / fixture
+    return files, config_for(name).replace(b'"guest"', b'"old-name"')
+
+
+def check_migration(guest, folder, name, config, wait=180):
+    check_boot(guest, config, wait)
+    assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
+    check_furnishings(folder, name, config)
+    return check_result(guest, "done")
+
+
 def test_networks_hostname_and_backup_are_carried_over(folder):
-    options = "--backup-cfg /job/backup.yml --fallback-log -l /dev/nvme0n2 --log-level trace --s2-log-level trace"
-    config = config_for("small").replace(b'"guest"', b'"old-name"')
-    files = job(balena_image.gz("small"), f"{OLD_SETTINGS}{COMMAND} {options}\n")
-    for name in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
-        files[name] = FIXTURES / name
+    files, config = old_settings("small", "-l /dev/nvme0n2")
     disks = [new_disk("systemd", folder), log_disk(folder)]
     with Guest("systemd", disks, files=files, fail_on=REFUSED) as guest:
         guest.wait_for("PID 1 is handed over", 180)
-        check_boot(guest, config)
-        assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
-        check_furnishings(folder, "small", config)
-        check_result(guest, "done")
+        check_migration(guest, folder, "small", config)
     log = guests.ext_read(disks[1], 0, "/takeover.log").decode()
     assert "verified" in log, log
     check_secrets(log)
