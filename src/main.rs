@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
 use takeover::stage2::pid1::{self, Arrival};
-use takeover::{log, memory, stage1};
+use takeover::{log, memory, stage1, sys};
 
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     if std::process::id() == 1 {
         run_as_pid1();
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use takeover::{backup, memory};
 
 fn main() {
+    // As the program does: under the cap a panic with a backtrace does not end.
+    takeover::sys::process::without_backtraces();
     let directory = std::env::temp_dir().join(format!("takeover-heap-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     for (name, test) in [

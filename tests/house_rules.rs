@@ -130,3 +130,12 @@ fn stage2_neither_panics_nor_allocates() {
         }
     }
 }
+
+/// Later it would be after the first chance to panic, and std looks only once.
+#[test]
+fn main_switches_backtraces_off_before_anything_else() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    let first = "fn main() -> ExitCode {\n    sys::process::without_backtraces();\n";
+    assert!(source.contains(first));
+}

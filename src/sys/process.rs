@@ -13,6 +13,7 @@ unsafe extern "C" {
         envp: *const *const core::ffi::c_char,
     ) -> i32;
     fn _exit(code: i32) -> !;
+    fn unsetenv(name: *const core::ffi::c_char) -> i32;
 }
 
 /// Runs `child` in a new process that ends with the code it returns; the parent gets the process id. fork(2).
@@ -34,6 +35,17 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit does not return and touches no memory.
     unsafe { _exit(code) }
+}
+
+/// Makes a panic of this process print where it was and nothing more, whatever RUST_BACKTRACE asks for. Call it first
+/// of all. unsetenv(3).
+///
+/// std finds names for a backtrace with far more heap than the cap; when that is refused it wants a backtrace of the
+/// refusal, and waits for ever for the lock that the first one holds. Not std::panic::set_hook: std formats the
+/// message, on the heap, before it calls the hook. Programs that PID 1 starts have no environment.
+pub fn without_backtraces() {
+    // SAFETY: a NUL-terminated name, and no other thread that could read the environment.
+    unsafe { unsetenv(c"RUST_BACKTRACE".as_ptr()) };
 }
 
 /// Becomes this very program again, started from its copy at `/takeover` of the RAMFS, with `mark` as its only
