@@ -161,8 +161,9 @@ def test_btrfs_is_taken_over(folder):
 # System"): below it the disk's root, read-only, above it memory. The new OS has no Debian on it, and starts as it is.
 OVERLAY_INIT = """#!/bin/busybox sh
 PATH=/bin
-mkdir -p /dev /root
+mkdir -p /dev /proc /root
 mount -t devtmpfs dev /dev
+mount -t proc proc /proc
 until [ -b /dev/nvme0n1p2 ]; do usleep 100000; done
 mount -t ext4 -o ro /dev/nvme0n1p2 /root
 if [ -e /root/etc/debian_version ]; then
@@ -173,12 +174,15 @@ if [ -e /root/etc/debian_version ]; then
     mkdir /media/root-rw/overlay /media/root-rw/overlay-workdir
     mount -t overlay -o \
         lowerdir=/media/root-ro,upperdir=/media/root-rw/overlay,workdir=/media/root-rw/overlay-workdir overlayroot /root
-    mkdir -p /root/media/root-ro /root/media/root-rw
-    mount --move /media/root-ro /root/media/root-ro
-    mount --move /media/root-rw /root/media/root-rw
+    if grep -q root=overlay /proc/cmdline; then
+        mkdir -p /root/media/root-ro /root/media/root-rw
+        mount --move /media/root-ro /root/media/root-ro
+        mount --move /media/root-rw /root/media/root-rw
+    fi
 else
     mount -o remount,rw /root
 fi
+umount /proc
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 """
@@ -190,7 +194,7 @@ def overlay_initrd(folder):
     (top / "bin").mkdir(parents=True)
     busybox = guests.rootfs.rootfs("systemd") / "bin/busybox"
     shutil.copy(busybox, top / "bin/busybox")
-    for applet in ("mkdir", "mount", "usleep", "insmod", "switch_root"):
+    for applet in ("grep", "mkdir", "mount", "umount", "usleep", "insmod", "switch_root"):
         (top / "bin" / applet).symlink_to("busybox")
     shutil.copy(guests.rootfs.modules() / "kernel/fs/overlayfs/overlay.ko", top)
     (top / "init").write_text(OVERLAY_INIT)
@@ -216,6 +220,16 @@ grep ' /media/root-ro .* - ext4 /dev/nvme0n1p2 ' /proc/self/mountinfo || exit 1
                options="root=overlay", qemu_args=["-initrd", overlay_initrd(folder)]) as guest:
         guest.wait_for("PID 1 is handed over", 180)
         check_new_os(guest, folder)
+
+
+def test_an_overlay_over_a_hidden_root_is_refused(folder):
+    """Its lower directory stayed in the initrd, as with Raspberry Pi OS before Debian 12: nothing could unmount it."""
+    script = f"grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo || exit 1\n{COMMAND}; echo EXIT $?; poweroff -f\n"
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               qemu_args=["-initrd", overlay_initrd(folder)]) as guest:
+        guest.wait_for("looking for the disk below /: it is an overlay, .* turn the overlay off", 120)
+        guest.wait_for("EXIT 3", 10)
+        guest.wait_exit(60)
 
 
 HOSTILE = """
