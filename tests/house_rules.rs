@@ -130,3 +130,14 @@ fn stage2_neither_panics_nor_allocates() {
         }
     }
 }
+
+/// Later it would be after the first chance to panic, and std looks for RUST_BACKTRACE only once.
+#[test]
+fn the_environment_is_left_before_anything_else() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sys/start.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    assert!(source.contains("pub fn prepare() {\n    super::process::leave_environment();\n"));
+    assert!(
+        source.contains(") -> core::ffi::c_int {\n            $crate::sys::start::prepare();\n")
+    );
+}

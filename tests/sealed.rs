@@ -5,8 +5,11 @@
 //! everything large is mapped.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use takeover::disk::device::Number;
 use takeover::image::decode::{BUFFER, Decoder};
 use takeover::image::map::ChunkMap;
@@ -22,6 +25,11 @@ const IMAGE: usize = 6 * CHUNK + 1536;
 const DISK: usize = 8 * CHUNK;
 
 fn main() {
+    // As main does first: a failing test could not say so with a backtrace.
+    sys::process::leave_environment();
+    if let Some(kind) = std::env::args().nth(1) {
+        panic_as_asked(&kind);
+    }
     let directory = std::env::temp_dir().join(format!("takeover-sealed-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     for (name, test) in [
@@ -29,12 +37,13 @@ fn main() {
         ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
         ("a_sealed_heap_refuses", sealed_heap_refuses),
         ("the_heap_has_a_cap", heap_has_a_cap),
+        ("a_panic_without_heap_ends_the_process", panic_without_heap),
     ] {
         test(&directory);
         println!("test {name} ... ok");
     }
     std::fs::remove_dir_all(&directory).unwrap();
-    println!("test result: ok. 4 passed; 0 failed");
+    println!("test result: ok. 5 passed; 0 failed");
 }
 
 fn flash_and_read_back(directory: &Path) {
@@ -66,6 +75,62 @@ fn heap_has_a_cap(_: &Path) {
     assert!(Vec::<u8>::new().try_reserve(memory::HEAP_CAP + 1).is_err());
     assert!(Vec::<u8>::new().try_reserve(memory::HEAP_CAP / 2).is_ok());
     assert!(memory::heap_high_water() < memory::HEAP_CAP);
+}
+
+/// A panic for which there is no heap.
+fn panic_as_asked(kind: &str) -> ! {
+    // A little is left: std begins with its backtrace.
+    let mut left = Vec::<u8>::with_capacity(16 * 1024);
+    let mut size = memory::HEAP_CAP;
+    while kind == "full" && size > 0 {
+        let mut taken = Vec::<u8>::new();
+        match taken.try_reserve_exact(size) {
+            Ok(()) => std::mem::forget(taken),
+            Err(_) => size /= 2,
+        }
+    }
+    left.shrink_to(0);
+    if kind != "full" {
+        memory::seal();
+    }
+    match kind {
+        "formatted" => panic!("with {kind}"),
+        _ => panic!("with a fixed message"),
+    }
+}
+
+fn panic_without_heap(_: &Path) {
+    for (kind, said) in [
+        ("full", "panicked at tests/sealed.rs:"),
+        ("fixed", "panicked at tests/sealed.rs:"),
+        ("formatted", "memory allocation of "),
+    ] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(kind)
+            .env("RUST_BACKTRACE", "1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if since.elapsed() > Duration::from_secs(10) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                // Not a panic: this one would not end either.
+                eprintln!("{kind}: the panic does not end");
+                std::process::exit(1);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut text = String::new();
+        child.stderr.unwrap().read_to_string(&mut text).unwrap();
+        // By a signal in the program; tests unwind.
+        assert!(!status.success(), "{kind}: {text}");
+        assert!(text.contains(said), "{kind}: {text}");
+    }
 }
 
 /// Seven chunks: two of zeros, the last one short and no multiple of 4 KiB.

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -154,6 +155,81 @@ def test_md_is_taken_over(folder):
 def test_btrfs_is_taken_over(folder):
     """The root is a subvolume, and the file system is mounted a second time as a whole."""
     take_over(folder, "btrfs", "mkdir /whole && mount -t btrfs -o subvolid=5 /dev/nvme0n1p2 /whole")
+
+
+# What an initrd does that makes the root an overlay, as Debian's overlayroot does (Raspberry Pi OS: "Overlay File
+# System"): below it the disk's root, read-only, above it memory. The new OS has no Debian on it, and starts as it is.
+OVERLAY_INIT = """#!/bin/busybox sh
+PATH=/bin
+mkdir -p /dev /proc /root
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+until [ -b /dev/nvme0n1p2 ]; do usleep 100000; done
+mount -t ext4 -o ro /dev/nvme0n1p2 /root
+if [ -e /root/etc/debian_version ]; then
+    insmod /overlay.ko
+    mkdir -p /media/root-ro /media/root-rw
+    mount --move /root /media/root-ro
+    mount -t tmpfs -o mode=0755 tmpfs-root /media/root-rw
+    mkdir /media/root-rw/overlay /media/root-rw/overlay-workdir
+    mount -t overlay -o \
+        lowerdir=/media/root-ro,upperdir=/media/root-rw/overlay,workdir=/media/root-rw/overlay-workdir overlayroot /root
+    if grep -q root=overlay /proc/cmdline; then
+        mkdir -p /root/media/root-ro /root/media/root-rw
+        mount --move /media/root-ro /root/media/root-ro
+        mount --move /media/root-rw /root/media/root-rw
+    fi
+else
+    mount -o remount,rw /root
+fi
+umount /proc
+mount --move /dev /root/dev
+exec switch_root /root /sbin/init
+"""
+
+
+def overlay_initrd(folder):
+    """The initrd with that init, as the kernel unpacks it."""
+    top = folder / "initrd"
+    (top / "bin").mkdir(parents=True)
+    busybox = guests.rootfs.rootfs("systemd") / "bin/busybox"
+    shutil.copy(busybox, top / "bin/busybox")
+    for applet in ("grep", "mkdir", "mount", "umount", "usleep", "insmod", "switch_root"):
+        (top / "bin" / applet).symlink_to("busybox")
+    shutil.copy(guests.rootfs.modules() / "kernel/fs/overlayfs/overlay.ko", top)
+    (top / "init").write_text(OVERLAY_INIT)
+    (top / "init").chmod(0o755)
+    path = folder / "initrd.cpio"
+    names = "\n".join(sorted(str(name.relative_to(top)) for name in top.rglob("*"))) + "\n"
+    with open(path, "wb") as output:
+        subprocess.run([busybox, "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=top, input=names.encode(),
+                       stdout=output, stderr=subprocess.DEVNULL, check=True)
+    return path
+
+
+def test_an_overlay_over_the_root_is_taken_over(folder):
+    """The disk is found below the overlay's lower directory; what the device wrote lay in memory only."""
+    # root= names no disk: only the lower directory leads there.
+    script = f"""
+grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo && touch /written && [ ! -e /media/root-ro/written ] || exit 1
+grep ' /media/root-ro .* - ext4 /dev/nvme0n1p2 ' /proc/self/mountinfo || exit 1
+{SEE}
+{COMMAND}
+"""
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script), fail_on=REFUSED,
+               options="root=overlay", qemu_args=["-initrd", overlay_initrd(folder)]) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        check_new_os(guest, folder)
+
+
+def test_an_overlay_over_a_hidden_root_is_refused(folder):
+    """Its lower directory stayed in the initrd, as with Raspberry Pi OS before Debian 12: nothing could unmount it."""
+    script = f"grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo || exit 1\n{COMMAND}; echo EXIT $?; poweroff -f\n"
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               qemu_args=["-initrd", overlay_initrd(folder)]) as guest:
+        guest.wait_for("looking for the disk below /: it is an overlay, .* turn the overlay off", 120)
+        guest.wait_for("EXIT 3", 10)
+        guest.wait_exit(60)
 
 
 HOSTILE = """

@@ -282,7 +282,13 @@ impl Archive<'_, '_> {
             let why: Text<80> = crate::text!("it is more than {} directories deep", DEEPEST);
             return Err(refused(&self.shown(), &why));
         }
-        let memory = self.free / 4;
+        // Most directories have few names: then the innermost, where the many files are, has half of all the memory.
+        if let Some(outer) = self.levels.last_mut() {
+            let kept = outer.listing.shrink().saturating_sub(listing::LEAST).min(outer.memory);
+            self.free += outer.memory - kept;
+            outer.memory = kept;
+        }
+        let memory = self.free / 2;
         let listing = Listing::new(listing::LEAST + memory)
             .doing("reserving memory for", "the names in a directory")?;
         self.free -= memory;

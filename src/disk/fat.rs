@@ -7,12 +7,16 @@ use super::little_endian;
 use crate::error::Error;
 use crate::image::reader::ReadAt;
 use crate::text::Text;
+use core::ops::ControlFlow;
 
 const SECTOR: u64 = 512;
 /// The longest table that is counted through, in bytes: that of a volume of 1 GiB in clusters of 512 bytes.
 const MAX_TABLE: u64 = 8 << 20;
-/// Directory entries looked at before a directory is called endless.
-const MAX_ENTRIES: u32 = 65_536;
+/// The most entries that a directory has (2 MiB; FAT specification, section 6, and FAT_MAX_DIR_ENTRIES in fs/fat/fat.h).
+const MAX_ENTRIES: u64 = 65_536;
+const ENTRY: u64 = 32;
+/// The most clusters that a root directory has: those of 512 bytes, the smallest.
+const MAX_ROOT_CLUSTERS: usize = (MAX_ENTRIES * ENTRY / SECTOR) as usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
@@ -257,6 +261,28 @@ impl Fat {
         }
     }
 
+    /// The clusters of the root directory of FAT32. All from the table, before the directory is read: a chain that
+    /// loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c), and a packed image
+    /// is not decoded from its beginning once per cluster.
+    fn root_chain(
+        &self,
+        disk: &mut impl ReadAt,
+    ) -> Result<heapless::Vec<u32, MAX_ROOT_CLUSTERS>, Error> {
+        let most = self.clusters.min(MAX_ENTRIES * ENTRY / self.cluster);
+        let mut chain = heapless::Vec::new();
+        let mut cluster = self.root_cluster.max(2);
+        while self.is_data(cluster) {
+            if chain.len() as u64 >= most || chain.push(cluster).is_err() {
+                return Err(broken("its root directory does not end"));
+            }
+            cluster = self.next(disk, cluster)?;
+        }
+        match chain.is_empty() {
+            true => Err(broken("its root directory lies beyond its end")),
+            false => Ok(chain),
+        }
+    }
+
     /// Calls `visit` with each entry of the root directory and its long name.
     fn for_each_entry(
         &self,
@@ -264,42 +290,41 @@ impl Fat {
         visit: &mut dyn FnMut(&[u8; 32], &str),
     ) -> Result<(), Error> {
         let mut long_name = LongName::default();
-        let mut cluster = self.root_cluster;
-        let mut place = match self.width {
-            Width::Fat32 => self.place(cluster.max(2)),
-            _ => self.root,
-        };
-        let mut left = match self.width {
-            Width::Fat32 => self.cluster / 32,
-            _ => self.root_entries.into(),
-        };
-        for _ in 0..MAX_ENTRIES {
-            if left == 0 {
-                if self.width != Width::Fat32 {
-                    return Ok(());
-                }
-                cluster = self.next(disk, cluster)?;
-                if !self.is_data(cluster) {
-                    return Ok(());
-                }
-                place = self.place(cluster);
-                left = self.cluster / 32;
+        if self.width != Width::Fat32 {
+            let range = (self.root, u64::from(self.root_entries));
+            return self.visit_range(disk, range, &mut long_name, visit).map(|_| ());
+        }
+        for cluster in self.root_chain(disk)? {
+            let range = (self.place(cluster), self.cluster / ENTRY);
+            if self.visit_range(disk, range, &mut long_name, visit)?.is_break() {
+                break;
             }
-            let mut entry = [0; 32];
-            disk.read_exact_at(place, &mut entry)?;
+        }
+        Ok(())
+    }
+
+    /// The same for the entries that begin at a place and are that many. Breaks at the mark of the directory's end.
+    fn visit_range(
+        &self,
+        disk: &mut impl ReadAt,
+        (start, count): (u64, u64),
+        long_name: &mut LongName,
+        visit: &mut dyn FnMut(&[u8; 32], &str),
+    ) -> Result<ControlFlow<()>, Error> {
+        for index in 0..count {
+            let mut entry = [0; ENTRY as usize];
+            disk.read_exact_at(start + index * ENTRY, &mut entry)?;
             match (entry[0], entry[11]) {
-                (0, _) => return Ok(()),
-                (0xe5, _) => long_name = LongName::default(),
+                (0, _) => return Ok(ControlFlow::Break(())),
+                (0xe5, _) => *long_name = LongName::default(),
                 (_, 0x0f) => long_name.add(&entry),
                 _ => {
                     visit(&entry, long_name.text());
-                    long_name = LongName::default();
+                    *long_name = LongName::default();
                 }
             }
-            place += 32;
-            left -= 1;
         }
-        Err(broken("its root directory does not end"))
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -518,6 +543,102 @@ pub(crate) mod tests {
         assert!(open(&mut disk, 0).unwrap().is_none());
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         assert!(open(&mut disk, 0).unwrap().is_none());
+    }
+
+    /// A disk that counts how often it is read, and how often at a place before the last one: there a packed image is
+    /// decoded from its beginning.
+    struct Counted {
+        disk: Vec<u8>,
+        last: u64,
+        reads: usize,
+        backward: usize,
+    }
+
+    impl ReadAt for Counted {
+        fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+            self.reads += 1;
+            self.backward += usize::from(offset < self.last);
+            self.last = offset;
+            self.disk.read_exact_at(offset, buffer)
+        }
+    }
+
+    /// A FAT32 volume of 80,000 clusters of `sectors` sectors whose root directory is full of files, and has the
+    /// clusters 2, 3, 4 and so on, `count` of them; `last` is what the table has for the last.
+    fn long_root(sectors: u8, count: usize, last: u32) -> (Counted, Fat) {
+        const TABLE_SECTORS: usize = 640;
+        let cluster = 512 * usize::from(sectors);
+        let data = (1 + TABLE_SECTORS) * 512;
+        let mut disk = vec![0; data + count * cluster];
+        disk[..3].copy_from_slice(&[0xeb, 0x58, 0x90]);
+        disk[11..17].copy_from_slice(&[0, 2, sectors, 1, 0, 1]);
+        disk[21] = 0xf8;
+        let total = 80_000 * u32::from(sectors) + 1 + TABLE_SECTORS as u32;
+        disk[32..36].copy_from_slice(&total.to_le_bytes());
+        disk[36..40].copy_from_slice(&(TABLE_SECTORS as u32).to_le_bytes());
+        disk[44] = 2;
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        for index in 2..count + 2 {
+            let next = if index == count + 1 { last } else { index as u32 + 1 };
+            let at = 512 + 4 * index;
+            disk[at..at + 4].copy_from_slice(&next.to_le_bytes());
+        }
+        for (index, entry) in disk[data..].chunks_mut(32).enumerate() {
+            entry[..11].copy_from_slice(format!("{index:08}TXT").as_bytes());
+            entry[11] = 0x20;
+        }
+        let mut disk = Counted { disk, last: 0, reads: 0, backward: 0 };
+        let fat = open(&mut disk, 0).unwrap().unwrap();
+        assert_eq!((fat.width, fat.clusters), (Width::Fat32, 80_000));
+        (disk, fat)
+    }
+
+    #[test]
+    fn a_root_directory_that_loops_is_found_in_the_table() {
+        // A cluster that follows itself, a short and a long loop, and a chain for more entries than a directory has.
+        for (sectors, count, last, most) in
+            [(1, 1, 2, 4097), (1, 7, 2, 4097), (1, 4000, 1000, 4097), (8, 513, 0x0fff_ffff, 513)]
+        {
+            let (mut disk, fat) = long_root(sectors, count, last);
+            let error = fat.find_all(&mut disk, &[], &mut []).unwrap_err();
+            let shown: Text<300> = crate::text!("{}", error);
+            assert!(shown.contains("its root directory does not end"), "{shown:?}");
+            assert!(disk.reads <= most + 1, "{} reads", disk.reads);
+            // Once per turn of the loop in the table, and never from the directory to the table.
+            assert!(disk.backward <= 4096, "{} steps back", disk.backward);
+            assert!(disk.last < fat.data, "the directory was read");
+        }
+    }
+
+    #[test]
+    fn a_loop_takes_no_more_clusters_than_there_are() {
+        let mut disk = volume(true, &[]);
+        disk[520..524].copy_from_slice(&[2, 0, 0, 0]);
+        let mut disk = Counted { disk, last: 0, reads: 0, backward: 0 };
+        let fat = open(&mut disk, 0).unwrap().unwrap();
+        assert!(fat.find_all(&mut disk, &[], &mut []).is_err());
+        assert!(disk.reads <= 195 + 1, "{} reads", disk.reads);
+    }
+
+    #[test]
+    fn the_longest_root_directory_is_read_without_a_step_back() {
+        for (sectors, count) in [(1, 4096), (8, 512)] {
+            let (mut disk, fat) = long_root(sectors, count, 0x0fff_ffff);
+            let mut found = [None; 2];
+            let names = ["00000000.TXT", "00065535.TXT"];
+            fat.find_all(&mut disk, &names, &mut found).unwrap();
+            assert!(found.iter().all(Option::is_some));
+            assert_eq!(disk.reads, 1 + count + 65_536);
+            assert_eq!(disk.backward, 0, "the table lies before the directory");
+        }
+    }
+
+    #[test]
+    fn a_root_directory_beyond_the_volume_is_an_error() {
+        let mut disk = volume(true, &[]);
+        disk[44..48].copy_from_slice(&[0xff; 4]);
+        let fat = open(&mut disk, 0).unwrap().unwrap();
+        assert!(fat.find_all(&mut disk, &[], &mut []).is_err());
     }
 
     #[test]

@@ -332,11 +332,19 @@ fn check_processor(identity: &Identity, slug: &str) -> Result<(), Error> {
     let why = match wanted == identity.processor {
         false => "it is made for another kind of CPU",
         true if architecture.is_64_bit() && !identity.runs_64_bit => {
-            "it needs a CPU that runs 64-bit code, and this one does not"
+            "it needs a CPU that runs 64-bit code"
         }
         true => return Ok(()),
     };
-    Err(Error::refused("looking at the device type", slug, why)
+    let board = identity.board.map_or("not in the table", |board| board.name);
+    let why: Text<240> = crate::text!(
+        "{}, and this device is {} ({}, {})",
+        why,
+        shown(&identity.model),
+        board,
+        identity.machine
+    );
+    Err(Error::refused("looking at the device type", slug, &why)
         .advice("use a fleet, and a config.json, of a device type for this device"))
 }
 
@@ -537,12 +545,22 @@ mod tests {
             );
             assert!(text.ends_with("(3)"));
         }
+        let text = checked(&two, &wish("raspberrypi3-64"));
+        assert!(text.contains("and this device is Raspberry Pi 2 Model B"), "{text}");
+        assert!(text.contains("(Raspberry Pi 2, armv7l); "), "{text}");
         let old = device("pc-32-bit-cpu", "i686");
         let force = Wish { no_dt_check: true, no_os_check: true, ..wish("genericx86-64-ext") };
         assert!(checked(&old, &force).contains("64-bit code"));
         let pc = device("pc-uefi", "x86_64");
         let force = Wish { no_dt_check: true, ..wish("raspberrypi4-64") };
-        assert!(checked(&pc, &force).contains("another kind of CPU"));
+        let text = checked(&pc, &force);
+        assert!(
+            text.contains(
+                "raspberrypi4-64: it is made for another kind of CPU, and this device is \
+                 Intel(R) Client Systems NUC8i3BEH (a 64-bit PC, x86_64); "
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -25,12 +25,21 @@ pub fn device_of_root(root: &Found) -> Result<Option<Number>, Error> {
     if let Some(number) = device_of(root)? {
         return Ok(Some(number));
     }
-    if &*root.file_system == "overlay"
-        && let Some(number) = below_overlay(root)?
-    {
-        return Ok(Some(number));
+    if &*root.file_system == "overlay" {
+        return match below_overlay(root)? {
+            Some(number) => Ok(Some(number)),
+            None => Err(hidden_below_overlay()),
+        };
     }
     from_command_line()
+}
+
+/// The command line may name the disk all the same, but a mount that no path leads to cannot be unmounted, and the disk
+/// would never be free. So it is with the overlay of Raspberry Pi OS before Debian 12: its initramfs keeps /lower.
+fn hidden_below_overlay() -> Error {
+    let why = "it is an overlay, and what lies below it stayed in the initramfs: it could not be unmounted";
+    Error::refused("looking for the disk below", "/", why)
+        .advice("turn the overlay off (raspi-config, performance options), restart and try again")
 }
 
 /// The device of a mount. btrfs and others have numbers of their own; what was mounted is a device all the same.

@@ -15,6 +15,7 @@ unsafe extern "C" {
         envp: *const *const core::ffi::c_char,
     ) -> i32;
     fn _exit(code: i32) -> !;
+    static mut environ: *const *const core::ffi::c_char;
 }
 
 /// Runs `child` in a new process that ends with the code it returns; the parent gets the process id. fork(2).
@@ -36,6 +37,18 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
 pub fn exit(code: i32) -> ! {
     // SAFETY: _exit does not return and touches no memory.
     unsafe { _exit(code) }
+}
+
+/// Leaves the environment: nothing of it is used, and a panic prints where it was and nothing more, whatever
+/// RUST_BACKTRACE asks for. Call it first of all. environ(7).
+///
+/// std finds names for a backtrace with far more heap than the cap; when that is refused it wants a backtrace of the
+/// refusal, and waits for ever for the lock that the first one holds. Not std::panic::set_hook: std formats the
+/// message, on the heap, before it calls the hook. Not unsetenv(3): musl's comes with malloc and free.
+pub fn leave_environment() {
+    // SAFETY: there is no other thread that could read it, and an environment that is not there is an empty one to the
+    // C library and to std.
+    unsafe { environ = core::ptr::null() };
 }
 
 /// Becomes this very program again, started from its copy at `/takeover` of the RAMFS, with `mark` as its only

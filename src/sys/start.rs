@@ -46,9 +46,11 @@ impl Iterator for Arguments {
     }
 }
 
-/// What std does before `main`: a write to a closed pipe is an error and not the end (SIGPIPE, signal(7)), and no file
-/// that is opened later becomes standard input, output or error.
+/// What a run of this program begins with: no environment, and what std does before `main`. A write to a closed pipe is
+/// an error and not the end (SIGPIPE, signal(7)), and no file that is opened later becomes standard input, output or
+/// error.
 pub fn prepare() {
+    super::process::leave_environment();
     ignore_sigpipe();
     for number in 0..3 {
         // SAFETY: only asked whether it is open.
