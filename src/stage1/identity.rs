@@ -266,7 +266,12 @@ pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Re
     check_secure_boot(identity, warn)?;
     check_system(identity, wish, warn)?;
     check_change(wish)?;
-    check_processor(identity, wish.effective())?;
+    check_processor(
+        identity,
+        wish.effective(),
+        "looking at the device type",
+        "use a fleet, and a config.json, of a device type for this device",
+    )?;
     check_board(identity, wish, warn)
 }
 
@@ -321,7 +326,12 @@ fn check_change(wish: &Wish) -> Result<(), Error> {
 }
 
 /// What cannot run is refused whatever the options say.
-fn check_processor(identity: &Identity, slug: &str) -> Result<(), Error> {
+fn check_processor(
+    identity: &Identity,
+    slug: &str,
+    doing: &'static str,
+    advice: &'static str,
+) -> Result<(), Error> {
     let Some(architecture) = devices::architecture(slug) else {
         return Ok(());
     };
@@ -344,8 +354,7 @@ fn check_processor(identity: &Identity, slug: &str) -> Result<(), Error> {
         board,
         identity.machine
     );
-    Err(Error::refused("looking at the device type", slug, &why)
-        .advice("use a fleet, and a config.json, of a device type for this device"))
+    Err(Error::refused(doing, slug, &why).advice(advice))
 }
 
 fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
@@ -376,8 +385,14 @@ fn listed(names: &[&str]) -> Text<120> {
     })
 }
 
-/// Checks that the image is one that can be written as it is, and that it is for the wanted device type.
-pub fn check_image(image: &Layout, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+/// Checks that the image is one that can be written as it is, and that it is for the wanted device type. With `identity`,
+/// it must run on that device whatever the options say; the disk may be another device's.
+pub fn check_image(
+    image: &Layout,
+    identity: Option<&Identity>,
+    wish: &Wish,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
     const DOING: &str = "looking at";
     const IMAGE: &str = "the image";
     if image.is_flasher {
@@ -403,7 +418,14 @@ pub fn check_image(image: &Layout, wish: &Wish, warn: &mut dyn FnMut(&str)) -> R
             Err(error
                 .advice("use an image for this device type; --no-dt-check goes on all the same"))
         }
-        true => refuse_unless(true, error, warn),
+        true => {
+            if let Some(identity) = identity {
+                let doing = "looking at the device type of the image,";
+                let advice = "use an image for this device";
+                check_processor(identity, &image.device_type, doing, advice)?;
+            }
+            refuse_unless(true, error, warn)
+        }
     }
 }
 
@@ -674,9 +696,8 @@ mod tests {
         assert!(warning.contains("'my_pi' is no host name"));
     }
 
-    #[test]
-    fn the_image_must_be_for_the_device_and_no_flasher() {
-        let image = |device_type: &str, is_flasher| Layout {
+    fn image(device_type: &str, is_flasher: bool) -> Layout {
+        Layout {
             boot_start: 0,
             boot_length: 0,
             boot_number: 1,
@@ -685,11 +706,15 @@ mod tests {
             device_type: Text::from(device_type),
             version: Text::new(),
             is_flasher,
-        };
+        }
+    }
+
+    #[test]
+    fn the_image_must_be_for_the_device_and_no_flasher() {
         let checked = |image: &Layout, wish: &Wish| {
             let mut warnings = String::new();
             let warn = &mut |text: &str| warnings += &format!("warning: {text}\n");
-            let result = check_image(image, wish, warn);
+            let result = check_image(image, None, wish, warn);
             said(result, &warnings)
         };
         assert_eq!(checked(&image("raspberrypi3", false), &wish("raspberrypi3")), "");
@@ -705,5 +730,16 @@ mod tests {
         assert!(checked(&image("", false), &wish("nuc")).starts_with("warning: "));
         let text = checked(&image("raspberrypi4-64", true), &skip);
         assert!(text.contains("a flasher") && text.contains("imageType=raw"), "{text}");
+    }
+
+    #[test]
+    fn an_image_for_another_cpu_is_refused_whatever_the_options() {
+        let pc = device("pc-uefi", "x86_64");
+        let force = Wish { no_dt_check: true, ..wish("genericx86-64-ext") };
+        let result = check_image(&image("raspberrypi3", false), Some(&pc), &force, &mut |_| ());
+        let text = said(result, "");
+        assert!(text.contains("of the image, raspberrypi3: it is made for another kind"), "{text}");
+        let result = check_image(&image("intel-nuc", false), Some(&pc), &force, &mut |_| ());
+        assert_eq!(said(result, ""), "");
     }
 }

@@ -97,7 +97,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     furnishings.add("config.json", "", new_config)?;
     carry::networks(options, &identity, buffer, &mut furnishings, &mut report)?;
     let image = examine(options, buffer)?;
-    identity::check_image(&image.layout, &wish, &mut |text| report.warn(text))?;
+    identity::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
     let free = image.data.map_or(u64::MAX, |data| data.free);
     carry::backup(options, free, buffer, &mut furnishings)?;
@@ -204,7 +204,7 @@ pub fn flash(options: &Options) -> Result<(), Error> {
         device_type = image.layout.device_type.clone();
     }
     let wish = configuration::wish(options, &device_type);
-    identity::check_image(&image.layout, &wish, &mut |text| crate::warn!("{}", text))?;
+    identity::check_image(&image.layout, None, &wish, &mut |text| crate::warn!("{}", text))?;
     checks::fits(&image.scan, &image.table, &target)?;
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.has(Flag::DryRun) {
