@@ -1298,7 +1298,7 @@ mod tests {
             let root = Root::new(&[("etc/dhcpcd.conf", FIXED), (path, text)]);
             root.add(SUPPLICANT, supplicant("a", "").as_bytes());
             let outcome = root.gather(&Wishes::default());
-            assert_eq!(with_line(&outcome, "method=auto"), "a", "{path}");
+            assert_eq!(with_line(&outcome, "mtu=1400"), "", "{path}");
             assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "access point"), "{path}");
         }
         let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
@@ -1348,7 +1348,7 @@ mod tests {
         assert_eq!(with_line(&outcome, "mtu=1400"), "a", "twice the same");
         root.add("etc/network/interfaces", FIXED_BY_IFUPDOWN.replace("0.2", "0.3").as_bytes());
         let outcome = root.gather(&Wishes::default());
-        assert_eq!(with_line(&outcome, "method=auto"), "a");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
         for path in ["etc/dhcpcd.conf", "etc/network/interfaces"] {
             assert!(outcome.has_note(&format!("Warn {path}: wlan0: "), "more than one place"));
         }
@@ -1357,7 +1357,7 @@ mod tests {
         let text = FIXED.to_string() + "interface wlan1\nstatic ip_address=10.0.0.3/8\n";
         root.add("etc/dhcpcd.conf", text.as_bytes());
         let outcome = root.gather(&Wishes::default());
-        assert_eq!(with_line(&outcome, "method=auto"), "a");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
         for name in ["wlan0", "wlan1"] {
             let start = format!("Warn etc/dhcpcd.conf: {name}: ");
             assert!(outcome.has_note(&start, "more than one wireless interface"));
