@@ -97,6 +97,7 @@ pub fn wifi(wifi: &Wifi, id: &str, output: &mut [u8]) -> Option<usize> {
     // Always: probing for a Wi-Fi by name finds those as well that announce themselves.
     output.plain("hidden", "true");
     output.plain("mode", "infrastructure");
+    mtu(&mut output, wifi.mtu);
     ssid(&mut output, &wifi.ssid);
     addresses(&mut output, &wifi.ipv4, &wifi.ipv6, &wifi.search)?;
     security(&mut output, &wifi.security);
@@ -116,13 +117,18 @@ pub fn wired(wired: &Wired, id: &str, output: &mut [u8]) -> Option<usize> {
     if !wired.mac.is_empty() {
         output.plain("mac-address", &wired.mac);
     }
-    if wired.mtu > 0 {
-        output.key("mtu");
-        output.number(wired.mtu);
-        output.byte(b'\n');
-    }
+    mtu(&mut output, wired.mtu);
     addresses(&mut output, &wired.ipv4, &wired.ipv6, &wired.search)?;
     output.length()
+}
+
+/// The largest packet, when it is said.
+fn mtu(output: &mut Output, bytes: u32) {
+    if bytes > 0 {
+        output.key("mtu");
+        output.number(bytes);
+        output.byte(b'\n');
+    }
 }
 
 /// A name as text where NetworkManager cannot read it as anything else, else as the numbers of its bytes. (A text of
@@ -293,6 +299,7 @@ mod tests {
                 let length = wired(&found, "balena-01", &mut buffer).unwrap();
                 writeln!(text, "{}", str::from_utf8(&buffer[..length]).unwrap()).unwrap();
             }
+            Finding::Wireless(_) => unreachable!(),
             Finding::Lost(name, why) | Finding::LostWifi(name, why) => {
                 writeln!(text, "# lost: {}: {why}\n", &*name).unwrap()
             }

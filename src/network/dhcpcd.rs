@@ -3,14 +3,17 @@
 
 use super::draft::{Draft, why};
 use super::names;
+use super::wifi;
 use super::words::{Words, lines, text, words};
 use super::{Finding, Findings};
 use crate::text::{Text, printable};
 
-const MANY: &str = "it has settings for more than 32 interfaces; the others are left out";
+const MANY: &str =
+    "it has settings for more than 32 interfaces and Wi-Fis; the others are left out";
 const FALLBACK: &str =
     "its static settings for when DHCP fails are not carried over; it will use DHCP only";
-const SSID: &str = "the address settings for this Wi-Fi are not carried over; it will use DHCP";
+const QUOTED: &str = "its address settings are not carried over: to dhcpcd, the quotation marks are a part of its name";
+const BAD_SSID: &str = "its address settings are not carried over: no Wi-Fi has such a name";
 const ARPING: &str = "its settings depend on who is on the network; these are not carried over";
 const INFORM: &str =
     "its fixed address, with all else from DHCP, is not carried over; it will use DHCP";
@@ -24,29 +27,33 @@ const ALL: &str = "it has settings for all interfaces; they are only carried ove
 /// Hands over what one file says.
 pub fn parse(bytes: &[u8], found: &mut Findings) {
     elsewhere(bytes, found);
-    let mut seen: heapless::Vec<&[u8], 32> = heapless::Vec::new();
+    let mut seen: heapless::Vec<Block, 32> = heapless::Vec::new();
     for line in lines(bytes) {
         let mut words = words(line);
-        if words.next() != Some(b"interface") {
+        let block = match block(words.next().unwrap_or_default(), &mut words) {
+            Some(Block::Interface(b"lo" | b"")) | Some(Block::All | Block::Other) | None => {
+                continue;
+            }
+            Some(block) => block,
+        };
+        if seen.contains(&block) {
             continue;
         }
-        let name = words.next().unwrap_or_default();
-        if name == b"lo" || name.is_empty() || seen.contains(&name) {
-            continue;
-        }
-        if seen.push(name).is_err() {
+        if seen.push(block).is_err() {
             return found(Finding::Doubtful(Text::from("dhcpcd.conf"), MANY));
         }
-        interface(bytes, name, found);
+        settings(bytes, block, found);
     }
 }
 
-/// Which interfaces the lines are for.
+/// For what the lines are.
 #[derive(Clone, Copy, PartialEq)]
 enum Block<'a> {
     All,
     Interface(&'a [u8]),
-    /// A profile, or a Wi-Fi.
+    /// A Wi-Fi, its name as it is written: dhcpcd knows no quotation marks there (read_config of if-options.c).
+    Ssid(&'a [u8]),
+    /// A profile.
     Other,
 }
 
@@ -54,9 +61,34 @@ enum Block<'a> {
 fn block<'a>(key: &[u8], words: &mut Words<'a>) -> Option<Block<'a>> {
     match key {
         b"interface" => Some(Block::Interface(words.next().unwrap_or_default())),
-        b"profile" | b"ssid" => Some(Block::Other),
+        b"ssid" => Some(Block::Ssid(words.rest())),
+        b"profile" => Some(Block::Other),
         _ => None,
     }
+}
+
+/// The settings of the interface or the Wi-Fi of a block, empty yet; nothing when it can be neither.
+fn draft(block: Block, found: &mut Findings) -> Option<Draft> {
+    let name = match block {
+        Block::Interface(name) => {
+            let mut draft = Draft::new(name);
+            draft.has_wifis_apart = true;
+            return Some(draft);
+        }
+        Block::Ssid(name) => name,
+        Block::All | Block::Other => return None,
+    };
+    let ssid = wifi::ssid(name).filter(|_| name.first() != Some(&b'"'));
+    let Some(ssid) = ssid else {
+        let why = if name.first() == Some(&b'"') { QUOTED } else { BAD_SSID };
+        found(Finding::Doubtful(printable(name), why));
+        return None;
+    };
+    let mut draft = Draft::new(name);
+    draft.set_nameless();
+    draft.set_ssid(ssid);
+    draft.has_wifis_apart = true;
+    Some(draft)
 }
 
 /// What is not about one interface.
@@ -68,7 +100,6 @@ fn elsewhere(bytes: &[u8], found: &mut Findings) {
         let key = words.next().unwrap_or_default();
         let rest = words.rest();
         match key {
-            b"ssid" => found(Finding::Doubtful(printable(unquoted(rest)), SSID)),
             b"denyinterfaces" => {
                 // Those of containers are not there on the new OS.
                 let is_real = |name: &&[u8]| names::made_by_software(text(name)).is_none();
@@ -86,9 +117,9 @@ fn elsewhere(bytes: &[u8], found: &mut Findings) {
     }
 }
 
-/// All that is said of one interface, and of all.
-fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
-    let mut draft = Draft::new(name);
+/// All that is said of one interface or Wi-Fi, and of all.
+fn settings(bytes: &[u8], wanted: Block, found: &mut Findings) {
+    let Some(mut draft) = draft(wanted, found) else { return };
     let mut mask = None;
     let mut current = Block::All;
     // Its netmask may be a line of its own, behind the address.
@@ -96,7 +127,7 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
         let mut words = words(line);
         let key = words.next().unwrap_or_default();
         current = block(key, &mut words).unwrap_or(current);
-        let is_for_it = current == Block::All || current == Block::Interface(name);
+        let is_for_it = current == Block::All || current == wanted;
         if let Some(value) = static_value(key, &words, b"subnet_mask").filter(|_| is_for_it) {
             mask = Some(text(value));
         }
@@ -107,8 +138,15 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
         let key = words.next().unwrap_or_default();
         if let Some(next) = block(key, &mut words) {
             current = next;
-        } else if current == Block::All || current == Block::Interface(name) {
+            continue;
+        }
+        if current == Block::All || current == wanted {
             option(key, &mut words, mask, &mut draft);
+        }
+        // Without wpa_supplicant it joins no Wi-Fi: it is one.
+        if current == wanted && key == b"nohook" {
+            let is_it = |hook: &[u8]| matches!(hook, b"wpa_supplicant" | b"10-wpa_supplicant");
+            draft.is_access_point |= values(words.rest()).any(is_it);
         }
     }
     draft.finish(found);

@@ -2,7 +2,9 @@
 //! and what was wrong with them is remembered until all is known.
 
 use super::names::{is_domain, is_interface, is_wireless, mac_may_change, made_by_software};
-use super::{Address, Family, Finding, Findings, Method, Prefixed, Route, Wifi, Wired};
+use super::{
+    Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
+};
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -35,7 +37,7 @@ pub(super) mod why {
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
     pub const WPA_FILE: &str = "its Wi-Fis are in a file of wpa_supplicant's own: its address settings are not carried over to them; they will use DHCP";
     pub const SEVERAL_WIFIS: &str = "it has settings for more than one Wi-Fi: its address settings are not carried over to them; they will use DHCP";
-    pub const WIFI_MTU: &str = "its MTU is not carried over to its Wi-Fi";
+    pub const ACCESS_POINT: &str = "it is, or may be, an access point of this device: its address settings are not carried over";
 }
 
 /// The settings of one interface.
@@ -49,6 +51,12 @@ pub(super) struct Draft {
     /// Another one is named, or one that cannot be carried over: whose the addresses are is not known.
     has_other_wifis: bool,
     has_wpa_file: bool,
+    /// The Wi-Fi whose settings these are, whatever the interface.
+    ssid: Ssid,
+    /// Its Wi-Fis, if it has any, are in files of another program.
+    pub(super) has_wifis_apart: bool,
+    /// It is an access point of this device.
+    pub(super) is_access_point: bool,
     /// DHCP, or whatever else is automatic for IPv4, goes on beside fixed addresses.
     pub(super) automatic4: bool,
     /// The same for IPv6.
@@ -74,6 +82,9 @@ impl Draft {
             wifi: None,
             has_other_wifis: false,
             has_wpa_file: false,
+            ssid: Ssid::new(),
+            has_wifis_apart: false,
+            is_access_point: false,
             automatic4: false,
             automatic6: false,
             ignores_routers: false,
@@ -118,6 +129,13 @@ impl Draft {
     pub(super) fn set_wpa_file(&mut self) {
         self.is_wireless = true;
         self.has_wpa_file = true;
+        self.has_wifis_apart = true;
+    }
+
+    /// These are the settings for one Wi-Fi, whichever interface joins it.
+    pub(super) fn set_ssid(&mut self, ssid: Ssid) {
+        self.is_wireless = true;
+        self.ssid = ssid;
     }
 
     /// It joins this Wi-Fi, which gets its addresses unless there is another one.
@@ -300,19 +318,23 @@ impl Draft {
         }
     }
 
-    /// Hands over the Wi-Fi, if it is known, with the addresses if these are settled.
+    /// Hands over the Wi-Fi, if it is known, with the addresses if these are settled; else the addresses alone.
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
         let why = match &mut wifi {
             Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
-                wifi.ipv4 = core::mem::take(&mut self.wired.ipv4);
-                wifi.ipv6 = core::mem::take(&mut self.wired.ipv6);
-                wifi.search = core::mem::take(&mut self.wired.search);
-                (self.wired.mtu > 0).then_some(why::WIFI_MTU)
+                wifi.inherit(&self.wired);
+                None
             }
             Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
             // The addresses are no loss beside that of the Wi-Fi.
             None if self.has_other_wifis => None,
+            None if self.is_access_point => Some(why::ACCESS_POINT),
+            None if has_settings && self.is_for_wifis_apart() => {
+                let settings = core::mem::take(&mut self.wired);
+                found(Finding::Wireless(Wireless { ssid: self.ssid.clone(), settings }));
+                None
+            }
             None if self.has_wpa_file => Some(why::WPA_FILE),
             _ => {
                 if let Some(why) = self.lost {
@@ -327,6 +349,12 @@ impl Draft {
         if let Some(why) = why.filter(|_| has_settings) {
             self.doubt(why);
         }
+    }
+
+    /// Whether it is said for which interface or for which Wi-Fi the settings are, and the Wi-Fis are elsewhere.
+    fn is_for_wifis_apart(&self) -> bool {
+        let is_named = !(self.wired.interface.is_empty() && self.wired.mac.is_empty());
+        self.lost.is_none() && self.has_wifis_apart && (is_named || !self.ssid.is_empty())
     }
 
     /// Decides how each family is set, and leaves out what NetworkManager would refuse the whole for.

@@ -1,7 +1,7 @@
 //! For tests: runs a reader over the files of tests/fixtures/network/FOLDER and compares what it finds, as keyfiles,
 //! with the neighbour `NAME.expected`. `BLESS=1 cargo test` writes these anew; read them before you believe them.
 
-use super::{Finding, Findings};
+use super::{Finding, Findings, Security, Ssid, Wifi};
 use crate::balena::keyfile;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -37,6 +37,16 @@ pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
         Finding::Wired(wired) => {
             count += 1;
             show(&mut shown, |output| keyfile::wired(wired, &format!("balena-{count:02}"), output));
+        }
+        Finding::Wireless(apart) => {
+            count += 1;
+            writeln!(shown, "# for the Wi-Fis of {}, such as:\n", apart.name().as_str()).unwrap();
+            let ssid = if apart.ssid.is_empty() { b"any" } else { &apart.ssid[..] };
+            let mut wifi = Wifi::new(Ssid::from_slice(ssid).unwrap(), Security::Open);
+            wifi.inherit(&apart.settings);
+            show(&mut shown, |output| {
+                keyfile::wifi(&wifi, &format!("balena-wifi-{count:02}"), output)
+            });
         }
         Finding::Lost(name, why) => writeln!(shown, "# lost: {}: {why}\n", name.as_str()).unwrap(),
         Finding::LostWifi(name, why) => {

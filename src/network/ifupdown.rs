@@ -252,6 +252,8 @@ struct Stanza<'a> {
     priority: i32,
     /// The Wi-Fis, or a login on a cable, are in a file of wpa_supplicant's own.
     has_wpa_file: bool,
+    /// That file is not read.
+    is_elsewhere: bool,
     is_for_cable: bool,
     lost: Option<&'static str>,
 }
@@ -283,6 +285,7 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
     }
     close(stanza.take(), &mut draft, found);
     if may_be_a_place(bytes, name) {
+        draft.set_nameless();
         draft.set_wpa_file();
     }
     draft.finish(found);
@@ -354,6 +357,7 @@ fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: 
         Key::WpaFile | Key::WpaRoam => {
             stanza.has_wpa_file = true;
             if !is_usual_wpa_file(value) {
+                stanza.is_elsewhere = true;
                 found(Finding::Doubtful(printable(value), WPA_FILE));
             }
         }
@@ -379,7 +383,11 @@ fn unquoted(value: &[u8]) -> &[u8] {
 fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
     let Some(stanza) = stanza else { return };
     match (stanza.has_wpa_file, stanza.is_for_cable) {
-        (true, false) => draft.set_wpa_file(),
+        (true, false) => {
+            draft.set_wpa_file();
+            // The Wi-Fis that are read are not those of this interface.
+            draft.has_wifis_apart = !stanza.is_elsewhere;
+        }
         (true, true) => draft.lose(ENTERPRISE),
         _ => {}
     }

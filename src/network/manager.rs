@@ -73,6 +73,8 @@ pub struct Summary {
     pub interface_name: Text<15>,
     /// It is for one hardware address only.
     pub mac_pinned: bool,
+    /// That address, as it is written.
+    pub mac_address: Text<17>,
     /// It comes up by itself.
     pub autoconnect: bool,
     /// Higher is tried first.
@@ -242,7 +244,10 @@ fn note(summary: &mut Summary, pending: &mut Pending, entry: (&str, &str, &str))
         }
         ("wifi", "ssid") => summary.ssid = ssid(untrimmed).unwrap_or_default(),
         ("wifi", "mode") => summary.is_own_network = matches!(value, "ap" | "adhoc" | "mesh"),
-        ("wifi" | "ethernet", "mac-address") => summary.mac_pinned |= !value.is_empty(),
+        ("wifi" | "ethernet", "mac-address") => {
+            summary.mac_pinned |= !value.is_empty();
+            summary.mac_address = printable(value.as_bytes());
+        }
         ("wifi-security", "key-mgmt") => {
             pending.needs_psk = matches!(value, "wpa-psk" | "sae");
             pending.needs_login = matches!(value, "wpa-eap" | "ieee8021x" | "wpa-eap-suite-b-192");

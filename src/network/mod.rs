@@ -79,6 +79,8 @@ pub struct Wifi {
     pub ipv6: Family,
     /// Domains that names are looked up in, separated by blanks.
     pub search: Text<128>,
+    /// The largest packet in bytes; 0 when nothing is said.
+    pub mtu: u32,
 }
 
 impl Wifi {
@@ -93,6 +95,28 @@ impl Wifi {
             ipv4: Family::default(),
             ipv6: Family::default(),
             search: Text::new(),
+            mtu: 0,
+        }
+    }
+
+    /// True when it has fixed addresses.
+    pub fn is_fixed(&self) -> bool {
+        !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())
+    }
+
+    /// Takes the settings of the interface that joins it, as far as it has none itself: one with fixed addresses keeps
+    /// all of its own, others their name servers, their domains and what is switched off.
+    pub fn inherit(&mut self, from: &Wired) {
+        if self.is_fixed() {
+            return;
+        }
+        self.ipv4.inherit(&from.ipv4);
+        self.ipv6.inherit(&from.ipv6);
+        if self.search.is_empty() {
+            self.search = from.search.clone();
+        }
+        if self.mtu == 0 {
+            self.mtu = from.mtu;
         }
     }
 }
@@ -144,6 +168,18 @@ pub struct Family {
     pub routes: heapless::Vec<Route, 8>,
 }
 
+impl Family {
+    fn inherit(&mut self, from: &Self) {
+        if self.method == Method::Disabled {
+            return;
+        }
+        let own = core::mem::replace(self, from.clone());
+        if !own.dns.is_empty() {
+            self.dns = own.dns;
+        }
+    }
+}
+
 /// A configured interface with a cable.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Wired {
@@ -161,6 +197,26 @@ pub struct Wired {
     pub mtu: u32,
 }
 
+/// Settings for Wi-Fis that stand apart from these: for one by its name, or for all that one interface joins.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Wireless {
+    /// The Wi-Fi; empty for all.
+    pub ssid: Ssid,
+    /// The settings. The interface, by its name or its hardware address, is always named when the Wi-Fi is not.
+    pub settings: Wired,
+}
+
+impl Wireless {
+    /// What it is called in messages.
+    pub fn name(&self) -> Text<64> {
+        match (self.ssid.is_empty(), self.settings.interface.is_empty()) {
+            (false, _) => wifi::shown(&self.ssid),
+            (true, false) => Text::from(&*self.settings.interface),
+            (true, true) => Text::from(&*self.settings.mac),
+        }
+    }
+}
+
 /// What a reader found. The variants differ in size by 3 KiB; one finding lives at a time, and there is no heap to put
 /// the large one on.
 #[allow(clippy::large_enum_variant)]
@@ -170,6 +226,8 @@ pub enum Finding {
     Wifi(Wifi),
     /// An interface with a cable, with something that plain DHCP would not give.
     Wired(Wired),
+    /// What the Wi-Fis of a wireless interface get, which are in other files.
+    Wireless(Wireless),
     /// A network that the new OS would need and that cannot be carried over: its name, and why.
     Lost(Text<64>, &'static str),
     /// The same, of a Wi-Fi: whoever wants no Wi-Fis, or others, does not miss it. Its SSID as it is shown.

@@ -3,8 +3,9 @@
 
 use super::draft::{Draft, why};
 use super::names;
+use super::wifi;
 use super::words::{lines, text, words};
-use super::{Finding, Findings};
+use super::{Finding, Findings, Ssid};
 use crate::text::printable;
 
 const CONDITION: &str = "its settings depend on a condition that was not looked at";
@@ -20,6 +21,7 @@ enum Key {
     MacMatch,
     TypeMatch,
     SsidMatch,
+    WifiMatch,
     Condition,
     Mtu,
     NewMac,
@@ -32,6 +34,8 @@ enum Key {
     Dns,
     Domains,
     Made(&'static str),
+    /// Gives what others need on this very interface.
+    ServesHere,
     Serves,
     AddressDetail,
     RouteTo,
@@ -48,8 +52,8 @@ const KEYS: [(&str, &str, Key); 59] = [
     ("Match", "PermanentMACAddress", Key::MacMatch),
     ("Match", "Type", Key::TypeMatch),
     ("Match", "SSID", Key::SsidMatch),
-    ("Match", "WLANInterfaceType", Key::SsidMatch),
-    ("Match", "BSSID", Key::SsidMatch),
+    ("Match", "WLANInterfaceType", Key::WifiMatch),
+    ("Match", "BSSID", Key::WifiMatch),
     ("Match", "Host", Key::Condition),
     ("Match", "Virtualization", Key::Condition),
     ("Match", "KernelCommandLine", Key::Condition),
@@ -78,12 +82,12 @@ const KEYS: [(&str, &str, Key); 59] = [
     ("Network", "VXLAN", Key::Made(names::OTHER)),
     ("Network", "VRF", Key::Made(names::OTHER)),
     ("Network", "Xfrm", Key::Made(names::OTHER)),
-    ("Network", "DHCPServer", Key::Serves),
-    ("Network", "IPMasquerade", Key::Serves),
+    ("Network", "DHCPServer", Key::ServesHere),
+    ("Network", "IPMasquerade", Key::ServesHere),
     ("Network", "IPForward", Key::Serves),
     ("Network", "IPv4Forwarding", Key::Serves),
     ("Network", "IPv6Forwarding", Key::Serves),
-    ("Network", "IPv6SendRA", Key::Serves),
+    ("Network", "IPv6SendRA", Key::ServesHere),
     ("Address", "Address", Key::Address),
     ("Address", "Peer", Key::AddressDetail),
     ("Address", "Scope", Key::AddressDetail),
@@ -173,8 +177,8 @@ fn boolean(value: &[u8]) -> Option<bool> {
 /// file is for the loopback interface.
 fn matched(bytes: &[u8]) -> Option<Draft> {
     let mut section: &[u8] = b"";
-    let (mut name, mut mac, mut ssid): (&[u8], &[u8], &[u8]) = (b"", b"", b"any interface");
-    let (mut is_wireless, mut is_conditional) = (false, false);
+    let (mut name, mut mac, mut ssid): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
+    let (mut is_wireless, mut is_conditional, mut is_special) = (false, false, false);
     for line in lines(bytes) {
         section = header(line).unwrap_or(section);
         let Some((key_name, value)) = assignment(line) else { continue };
@@ -184,7 +188,13 @@ fn matched(bytes: &[u8]) -> Option<Draft> {
             Some(Key::TypeMatch) => is_wireless |= words(value).any(|kind| kind == b"wlan"),
             Some(Key::SsidMatch) => {
                 is_wireless = true;
+                // Two lines are one list.
+                is_special |= !ssid.is_empty();
                 ssid = value;
+            }
+            Some(Key::WifiMatch) => {
+                is_wireless = true;
+                is_special |= value != b"station";
             }
             Some(Key::Condition) => is_conditional = true,
             _ => {}
@@ -193,8 +203,17 @@ fn matched(bytes: &[u8]) -> Option<Draft> {
     if name == b"lo" {
         return None;
     }
-    let shown = [name, mac].into_iter().find(|shown| !shown.is_empty()).unwrap_or(ssid);
-    let mut draft = Draft::new(shown);
+    let shown = [name, mac, ssid].into_iter().find(|shown| !shown.is_empty());
+    let mut draft = Draft::new(shown.unwrap_or(b"any interface"));
+    match (ssid, one_ssid(ssid)) {
+        (b"", _) => draft.has_wifis_apart = !is_special,
+        (_, Some(ssid)) => {
+            draft.set_ssid(ssid);
+            draft.has_wifis_apart = !is_special;
+        }
+        // For some Wi-Fis of many.
+        (_, None) => {}
+    }
     if name.is_empty() {
         draft.set_nameless();
     }
@@ -210,6 +229,17 @@ fn matched(bytes: &[u8]) -> Option<Draft> {
         draft.doubt(CONDITION);
     }
     Some(draft)
+}
+
+/// The Wi-Fi that `SSID=` names, when it is one: a list of words, each with quotation marks around it or not, in which
+/// `*`, `?`, `[`, `!` and `\` mean more than themselves.
+fn one_ssid(value: &[u8]) -> Option<Ssid> {
+    let quoted = |mark: &[u8]| value.strip_prefix(mark)?.strip_suffix(mark);
+    let bare = quoted(b"\"").or(quoted(b"'"));
+    let is_one = bare.is_some() || words(value).nth(1).is_none();
+    let name = bare.unwrap_or(value);
+    let is_special = |byte: &u8| b"*?[!\\\"'".contains(byte);
+    wifi::ssid(name).filter(|name| is_one && !name.iter().any(is_special))
 }
 
 /// One line outside of a route. An empty value takes back what was said before.
@@ -237,7 +267,10 @@ fn option(key: Key, value: &[u8], draft: &mut Draft) {
         Key::Dns => words(value).for_each(|word| draft.add_dns(text(word))),
         Key::Domains if is_empty => draft.clear_search(),
         Key::Domains => words(value).for_each(|word| draft.add_search(text(word))),
-        Key::Serves if boolean(value) != Some(false) => draft.doubt(SERVES),
+        Key::Serves | Key::ServesHere if boolean(value) != Some(false) => {
+            draft.doubt(SERVES);
+            draft.is_access_point |= key == Key::ServesHere;
+        }
         Key::AddressDetail => draft.doubt(ADDRESS_DETAIL),
         _ => {}
     }

@@ -2,21 +2,24 @@
 //! becomes a file for the new boot partition.
 //!
 //! Changes nothing. The files are gone through twice: first to choose, and to refuse what cannot be carried over, then
-//! to write. So nothing is stored when something is refused, and no network is kept in memory.
+//! to write. So nothing is stored when something is refused, and no network is kept in memory, but for the settings of
+//! a wireless interface: its Wi-Fis, which get them, are written before these are met again.
 
 mod choice;
 mod sources;
+mod wireless;
 
 use crate::balena::keyfile;
 use crate::error::Error;
 use crate::log::Level;
-use crate::network::{Finding, Wifi, Wired, manager, names, wifi};
+use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, is_sample, is_wifi_only, lasting_mac,
-    next_name, read, read_with_parts,
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, interface_of, interface_with, is_access_point,
+    is_sample, is_wifi_only, lasting_mac, next_name, read, read_with_parts,
 };
+use wireless::SettingsApart;
 
 /// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
 const MAX_FILE: usize = 64 * 1024;
@@ -124,9 +127,13 @@ pub fn gather(
         ordinal: 0,
         candidates: heapless::Vec::new(),
         lost: heapless::Vec::new(),
+        apart: SettingsApart::default(),
         summary: Summary::default(),
     };
     gathering.go_through(content, output)?;
+    if is_access_point(root, gathering.apart.interface(), content)? {
+        gathering.apart.set_access_point();
+    }
     gathering.check_wanted()?;
     gathering.check_lost()?;
     gathering.check_way_online()?;
@@ -167,6 +174,7 @@ struct Gathering<'a, 'b> {
     ordinal: u32,
     candidates: heapless::Vec<Candidate, MAX_NETWORKS>,
     lost: heapless::Vec<Lost, 32>,
+    apart: SettingsApart,
     summary: Summary,
 }
 
@@ -223,8 +231,12 @@ impl Gathering<'_, '_> {
 
     fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
         match finding {
-            Finding::Wifi(wifi) => self.wifi(file, &wifi, output),
+            Finding::Wifi(wifi) => self.wifi(file, wifi, output),
             Finding::Wired(wired) => self.wired(file, wired, output),
+            Finding::Wireless(apart) => {
+                self.wireless(file, apart);
+                Ok(())
+            }
             Finding::Lost(name, why) => {
                 self.lose(file, &name, why);
                 Ok(())
@@ -288,17 +300,18 @@ impl Gathering<'_, '_> {
     }
 
     /// The first time through, enters the candidate unless there is a better one; the second time, says whether it is
-    /// the one that was entered.
-    fn is_taken(&mut self, file: &File, mut candidate: Candidate) -> Result<bool, Error> {
+    /// the one that was entered. `shown`: what people call it.
+    fn is_taken(
+        &mut self,
+        file: &File,
+        shown: &str,
+        mut candidate: Candidate,
+    ) -> Result<bool, Error> {
         self.ordinal += 1;
         candidate.ordinal = self.ordinal;
         if !self.is_choosing {
             return Ok(self.candidates.iter().any(|other| other.ordinal == candidate.ordinal));
         }
-        let shown = match candidate.sort {
-            Sort::Wifi => wifi::shown(&candidate.ssid),
-            _ => Text::from(candidate.interface.as_str()),
-        };
         let same = self.candidates.iter_mut().find(|other| other.is_same(&candidate));
         let Some(other) = same else {
             return match self.candidates.push(candidate) {
@@ -333,11 +346,11 @@ impl Gathering<'_, '_> {
         if is_better {
             *other = candidate;
         }
-        self.note(level, file.path, &shown, why);
+        self.note(level, file.path, shown, why);
         Ok(is_better)
     }
 
-    fn wifi(&mut self, file: &File, wifi: &Wifi, output: &mut [u8]) -> Result<(), Error> {
+    fn wifi(&mut self, file: &File, mut wifi: Wifi, output: &mut [u8]) -> Result<(), Error> {
         if !self.wants(&wifi.ssid) {
             return Ok(());
         }
@@ -345,25 +358,67 @@ impl Gathering<'_, '_> {
             ssid: wifi.ssid.clone(),
             autoconnect: wifi.autoconnect,
             priority: wifi.priority,
-            is_fixed: !(wifi.ipv4.addresses.is_empty() && wifi.ipv6.addresses.is_empty()),
+            is_fixed: wifi.is_fixed(),
             ..Candidate::new(file.owner, Sort::Wifi)
         };
-        if !self.is_taken(file, candidate)? || self.is_choosing {
+        let shown = wifi::shown(&wifi.ssid);
+        if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
+        // The other owners of Wi-Fis set their addresses, too.
+        let given = match file.owner {
+            Owner::Supplicant => self.apart.give(interface_of(file.name), &mut wifi),
+            Owner::Iwd => self.apart.give("", &mut wifi),
+            _ => None,
+        };
+        if let Some(what) = given {
+            self.note(Level::Info, file.path, &shown, what);
+        }
         let name = self.next_wifi();
-        let length = keyfile::wifi(wifi, &name, output);
-        self.store_written(file, &name, &wifi::shown(&wifi.ssid), length, output)
+        let length = keyfile::wifi(&wifi, &name, output);
+        self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// Settings for Wi-Fis that are read before them: kept the first time through, and the second time told of when
+    /// they were given to nobody.
+    fn wireless(&mut self, file: &File, mut apart: Wireless) {
+        if !self.is_choosing {
+            if let Some(why) = self.apart.verdict(&apart) {
+                let is_there = |found: &Candidate| found.ssid == apart.ssid;
+                let is_missed = !self.wishes.no_wifis
+                    && (apart.ssid.is_empty() || self.candidates.iter().any(is_there));
+                let level = if is_missed { Level::Warn } else { Level::Debug };
+                self.note(level, file.path, &apart.name(), why);
+            }
+            return;
+        }
+        let Wired { interface, mac, .. } = &mut apart.settings;
+        let port = self.port(interface, mac);
+        if interface.is_empty() {
+            *interface = interface_with(self.root, mac);
+        }
+        self.apart.add(&port, apart);
+    }
+
+    /// What an interface goes by when settings are compared: its lasting hardware address, or else its name.
+    fn port(&self, interface: &str, mac: &str) -> Text<17> {
+        // Who is taken is only asked the first time through.
+        let by_name = || lasting_mac(self.root, interface).unwrap_or_else(|| Text::from(interface));
+        match interface.is_empty() {
+            true => Text::from(mac),
+            false if self.is_choosing => by_name(),
+            false => Text::new(),
+        }
     }
 
     fn wired(&mut self, file: &File, mut wired: Wired, output: &mut [u8]) -> Result<(), Error> {
-        let interface: Text<17> = match wired.interface.is_empty() {
+        let shown: Text<17> = match wired.interface.is_empty() {
             true => wired.mac.clone(),
             false => Text::from(&*wired.interface),
         };
-        let candidate =
-            Candidate { interface: interface.clone(), ..Candidate::new(file.owner, Sort::Wired) };
-        if !self.is_taken(file, candidate)? || self.is_choosing {
+        let port = self.port(&wired.interface, &wired.mac);
+        let candidate = Candidate { port, ..Candidate::new(file.owner, Sort::Wired) };
+        if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
         if !wired.interface.is_empty() && names::name_may_change(&wired.interface) {
@@ -372,7 +427,7 @@ impl Gathering<'_, '_> {
         let name = self.next_other();
         self.summary.wired += 1;
         let length = keyfile::wired(&wired, &name, output);
-        self.store_written(file, &name, &interface, length, output)
+        self.store_written(file, &name, &shown, length, output)
     }
 
     /// Binds settings to a hardware address instead of a name that may change, or warns.
@@ -449,7 +504,7 @@ impl Gathering<'_, '_> {
         }
         let candidate = self.connection_candidate(file, &summary);
         let sort = candidate.sort;
-        if !self.is_taken(file, candidate)? || self.is_choosing {
+        if !self.is_taken(file, &summary.name(), candidate)? || self.is_choosing {
             return Ok(());
         }
         summary.findings(&mut |finding| {
@@ -481,7 +536,7 @@ impl Gathering<'_, '_> {
                 file_name: Text::from(file.name),
                 ..Candidate::new(file.owner, Sort::Other)
             };
-            if self.is_taken(file, candidate)? && !self.is_choosing {
+            if self.is_taken(file, file.name, candidate)? && !self.is_choosing {
                 self.summary.others += 1;
                 self.store_connection(file.name, file.name, file.bytes)?;
             }
@@ -500,14 +555,14 @@ impl Gathering<'_, '_> {
             _ => Sort::Other,
         };
         // A bridge and what belongs to it, or two profiles for one port, are told apart by their uuid only.
-        let interface: &str = match summary.kind {
-            Kind::Ethernet => &summary.interface_name,
-            _ => "",
+        let port = match summary.kind {
+            Kind::Ethernet => self.port(&summary.interface_name, &summary.mac_address),
+            _ => Text::new(),
         };
         let name = if self.wishes.source_is_balena { file.name } else { "" };
         Candidate {
             ssid: summary.ssid.clone(),
-            interface: Text::from(interface),
+            port,
             uuid: summary.uuid.clone(),
             file_name: Text::from(name),
             autoconnect: summary.autoconnect,
@@ -1181,5 +1236,204 @@ mod tests {
         let many: String = (0..57).map(|number| supplicant(&number.to_string(), "")).collect();
         root.add("etc/wpa_supplicant/wpa_supplicant.conf", many.as_bytes());
         assert!(root.gather(&Wishes::default()).refusal.contains("more than 56 networks"));
+    }
+
+    const SUPPLICANT: &str = "etc/wpa_supplicant/wpa_supplicant.conf";
+    const FIXED: &str = "interface wlan0\nstatic ip_address=10.0.0.2/8\nstatic routers=10.0.0.1\n\
+        static domain_search=lan.example\nstatic interface_mtu=1400\n";
+    /// The same in other forms.
+    const FIXED_BY_NETWORKD: &str = "[Match]\nName=wlan0\n[Link]\nMTUBytes=1400\n\
+        [Network]\nAddress=10.0.0.2/8\nGateway=10.0.0.1\nDomains=lan.example\n";
+    const FIXED_BY_IFUPDOWN: &str = "iface wlan0 inet static\naddress 10.0.0.2/8\ngateway 10.0.0.1\n\
+        mtu 1400\ndns-search lan.example\nwpa-conf /etc/wpa_supplicant/wpa_supplicant.conf\n";
+
+    /// The names of the Wi-Fis whose keyfiles have this line.
+    fn with_line(outcome: &Outcome, line: &str) -> String {
+        let names = outcome.names();
+        let files = outcome.files.iter().zip(names);
+        let found = files.filter(|((_, text), _)| text.lines().any(|other| other == line));
+        let mut found: Vec<_> = found.map(|(_, (_, name))| name).collect();
+        found.sort();
+        found.join(" ")
+    }
+
+    #[test]
+    fn a_fixed_address_of_a_wireless_interface_goes_to_its_wifis() {
+        for (path, text) in [
+            ("etc/dhcpcd.conf", FIXED),
+            ("etc/systemd/network/a.network", FIXED_BY_NETWORKD),
+            ("etc/network/interfaces", FIXED_BY_IFUPDOWN),
+        ] {
+            let root = Root::new(&[(path, text), ("var/lib/iwd/c.psk", iwd())]);
+            root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("b", "")).as_bytes());
+            root.add(&format!("{CONNECTIONS}/d"), keyfile("d", "").as_bytes());
+            let connman = "[service_e]\nType=wifi\nName=e\nPassphrase=s3cret s3cret\n";
+            root.add("var/lib/connman/e.config", connman.as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(outcome.summary, Summary { wifis: 5, ..Summary::default() });
+            for line in ["address1=10.0.0.2/8,10.0.0.1", "dns-search=lan.example;", "mtu=1400"] {
+                assert_eq!(with_line(&outcome, line), "a b c", "{path}: {line}");
+            }
+            assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+            for name in ["a", "b", "c"] {
+                assert!(outcome.has_note("Info", &format!(": {name}: it is given the address")));
+            }
+            // Where no Wi-Fi gets it, that is said.
+            std::fs::remove_file(root.path(SUPPLICANT)).unwrap();
+            std::fs::remove_file(root.path("var/lib/iwd/c.psk")).unwrap();
+            let outcome = root.gather(&Wishes::default());
+            assert!(outcome.has_note(&format!("Warn {path}: wlan0: "), "no Wi-Fi that"));
+            let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+            assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+        }
+    }
+
+    #[test]
+    fn an_access_point_gives_no_wifi_its_address() {
+        for (path, text) in [
+            ("etc/hostapd/hostapd.conf", "ssid=Mine\n interface=wlan0 \r\n"),
+            ("etc/hostapd/x.conf", "#interface=wlan1\ninterface=wlan0"),
+            ("etc/dhcpcd.conf", &*(FIXED.to_string() + "nohook wpa_supplicant\n")),
+        ] {
+            let root = Root::new(&[("etc/dhcpcd.conf", FIXED), (path, text)]);
+            root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "mtu=1400"), "", "{path}");
+            assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "access point"), "{path}");
+        }
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
+        root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+        root.add("etc/hostapd/x.conf", b"#interface=wlan0\ninterface=wlan01\n");
+        root.add("etc/hostapd/other", b"interface=wlan0\n");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "a");
+    }
+
+    #[test]
+    fn a_wifi_of_another_interface_gets_no_address_of_this_one() {
+        let folder = "etc/wpa_supplicant/wpa_supplicant";
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
+        for (path, ssid) in [
+            (format!("{folder}.conf"), "general"),
+            (format!("{folder}-home.conf"), "home"),
+            (format!("{folder}-wlan0.conf"), "own"),
+            (format!("{folder}-nl80211-wlan0.conf"), "own2"),
+            (format!("{folder}-wlan1.conf"), "other"),
+            (format!("{folder}-nl80211-wlan1.conf"), "other2"),
+            ("run/netplan/wpa-wlan0.conf".to_string(), "own3"),
+            ("run/netplan/wpa-wlan1.conf".to_string(), "other3"),
+        ] {
+            root.add(&path, supplicant(ssid, "").as_bytes());
+        }
+        let wanted = "general home own own2 own3";
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+        // By the hardware address, when sysfs knows whose it is.
+        std::fs::remove_file(root.path("etc/dhcpcd.conf")).unwrap();
+        let text =
+            FIXED_BY_NETWORKD.replace("Name=wlan0", "Type=wlan\nMACAddress=B8:27:EB:00:00:01");
+        root.add("etc/systemd/network/a.network", text.as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "general home");
+        card(&root, "wlan0", "b8:27:eb:00:00:01", "0");
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+        // The same interface by its name is the same, and these settings are the same.
+        root.add("etc/dhcpcd.conf", FIXED.as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    }
+
+    #[test]
+    fn where_it_is_not_clear_which_address_is_meant_none_is_taken() {
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED), ("var/lib/iwd/a.psk", iwd())]);
+        root.add("etc/network/interfaces", FIXED_BY_IFUPDOWN.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "a", "twice the same");
+        root.add("etc/network/interfaces", FIXED_BY_IFUPDOWN.replace("0.2", "0.3").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        for path in ["etc/dhcpcd.conf", "etc/network/interfaces"] {
+            assert!(outcome.has_note(&format!("Warn {path}: wlan0: "), "more than one place"));
+        }
+        // Two interfaces, each with its own.
+        std::fs::remove_file(root.path("etc/network/interfaces")).unwrap();
+        let text = FIXED.to_string() + "interface wlan1\nstatic ip_address=10.0.0.3/8\n";
+        root.add("etc/dhcpcd.conf", text.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        for name in ["wlan0", "wlan1"] {
+            let start = format!("Warn etc/dhcpcd.conf: {name}: ");
+            assert!(outcome.has_note(&start, "more than one wireless interface"));
+        }
+        // Cables are no such interface.
+        let text = FIXED.to_string() + "interface eth0\nstatic ip_address=10.0.0.3/8\n";
+        root.add("etc/dhcpcd.conf", text.as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    }
+
+    #[test]
+    fn what_a_wifi_says_itself_stays() {
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
+        let text = |more| iwd().to_string() + more;
+        root.add("var/lib/iwd/own.psk", text("[IPv4]\nAddress=10.9.0.9/8\n").as_bytes());
+        root.add("var/lib/iwd/dns.psk", text("[IPv4]\nDNS=9.9.9.9\n").as_bytes());
+        root.add("var/lib/iwd/four.psk", text("[IPv6]\nEnabled=false\n").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "address1=10.9.0.9/8"), "own");
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "dns four");
+        assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), "dns");
+        assert_eq!(with_line(&outcome, "method=disabled"), "four");
+        assert!(!outcome.has_note("Info", "own: it is given"), "{:?}", outcome.notes);
+    }
+
+    #[test]
+    fn settings_for_one_wifi_go_to_this_one() {
+        let text = FIXED.to_string()
+            + "ssid one\nstatic ip_address=10.0.0.3/8\nssid two\nstatic domain_name_servers=9.9.9.9\n\
+               ssid three\nstatic ip_address=10.0.0.4/8\nssid four\nstatic ip_address=10.0.0.5/8\n";
+        let root = Root::new(&[("etc/dhcpcd.conf", &text)]);
+        let all = ["one", "two", "four", "five"].map(|ssid| supplicant(ssid, "")).concat();
+        root.add(SUPPLICANT, all.as_bytes());
+        root.add(&format!("{CONNECTIONS}/three"), keyfile("three", "").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "address1=10.0.0.3/8"), "one");
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four two");
+        assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), "two");
+        assert_eq!(with_line(&outcome, "address1=10.0.0.4/8"), "");
+        assert!(outcome.has_note("Info", ": one: it is given the address settings that go by"));
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: three: ", "no Wi-Fi that"));
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: four: ", "more than 3 Wi-Fis"));
+        let only = ["two".to_string()];
+        let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+        // In two places, and not the same.
+        let text = "[Match]\nType=wlan\nSSID=one\n[Network]\nAddress=10.0.0.9/8\n";
+        root.add("etc/systemd/network/a.network", text.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four one two");
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: one: ", "more than one place"));
+    }
+
+    #[test]
+    fn a_port_is_the_same_by_its_name_and_by_its_hardware_address() {
+        let connman = "[ethernet_001b2100000a_cable]\nIPv4.method=manual\n\
+            IPv4.local_address=10.0.0.3\nIPv4.netmask_prefixlen=8\n";
+        let root = Root::new(&[
+            ("etc/network/interfaces", "iface eth0 inet static\naddress 10.0.0.2/8\n"),
+            ("var/lib/connman/ethernet_001b2100000a_cable/settings", connman),
+        ]);
+        assert_eq!(root.gather(&Wishes::default()).summary.wired, 2, "without sysfs");
+        card(&root, "eth0", "00:1b:21:00:00:0a", "0");
+        card(&root, "br0", "00:1b:21:00:00:0a", "1");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.summary.wired, 1);
+        assert!(outcome.files[0].1.contains("address1=10.0.0.3/8\n"), "connman comes first");
+        assert!(outcome.has_note("Debug etc/network/interfaces: eth0: left out", ""));
+        let text =
+            "[connection]\nid=port\ntype=ethernet\n[ethernet]\nmac-address=00:1B:21:00:00:0A\n";
+        root.add(&format!("{CONNECTIONS}/port"), text.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.names(), pairs(&[("balena-01", "port")]));
+        // A port of a switch, which has the address of another.
+        std::fs::remove_file(root.path(&format!("{CONNECTIONS}/port"))).unwrap();
+        card(&root, "lan1", "00:1b:21:00:00:0a", "0");
+        assert_eq!(root.gather(&Wishes::default()).summary.wired, 2, "a switch");
     }
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use takeover::balena::keyfile;
 use takeover::network::manager::{self, Kind, Summary};
 use takeover::network::{
-    Family, Finding, Findings, Method, Security, Wifi, Wired, connman, dhcpcd, ifupdown, iwd,
-    networkd, supplicant,
+    Family, Finding, Findings, Method, Security, Ssid, Wifi, Wired, Wireless, connman, dhcpcd,
+    ifupdown, iwd, networkd, supplicant,
 };
 
 /// Reads a file and checks each finding; true when a network was found.
@@ -21,6 +21,10 @@ fn read(parse: impl FnOnce(&mut Findings)) -> bool {
         Finding::Wired(wired) => {
             networks += 1;
             check_wired(&wired);
+        }
+        Finding::Wireless(apart) => {
+            networks += 1;
+            check_wireless(&apart);
         }
         Finding::Lost(name, _) | Finding::LostWifi(name, _) | Finding::Doubtful(name, _) => {
             super::assert_printable(&name);
@@ -68,6 +72,18 @@ fn check_wired(wired: &Wired) {
     assert_eq!(summary.kind, Kind::Ethernet);
     assert_eq!(summary.interface_name, wired.interface);
     assert_eq!(summary.mac_pinned, !wired.mac.is_empty());
+}
+
+/// What a Wi-Fi gets from its interface makes a keyfile of it.
+fn check_wireless(apart: &Wireless) {
+    let settings = &apart.settings;
+    assert!(!(apart.ssid.is_empty() && settings.interface.is_empty() && settings.mac.is_empty()));
+    super::assert_printable(&apart.name());
+    check_wired(settings);
+    let ssid = if apart.ssid.is_empty() { b"any" } else { &apart.ssid[..] };
+    let mut wifi = Wifi::new(Ssid::from_slice(ssid).expect("a name"), Security::Open);
+    wifi.inherit(settings);
+    check_wifi(&wifi);
 }
 
 fn check_family(family: &Family) {
@@ -149,7 +165,9 @@ pub fn keyfile(bytes: &[u8]) -> bool {
         Finding::Lost(name, _) | Finding::LostWifi(name, _) | Finding::Doubtful(name, _) => {
             super::assert_printable(&name);
         }
-        Finding::Wifi(_) | Finding::Wired(_) => panic!("a keyfile is copied, not read"),
+        Finding::Wifi(_) | Finding::Wired(_) | Finding::Wireless(_) => {
+            panic!("a keyfile is copied, not read")
+        }
     });
     true
 }

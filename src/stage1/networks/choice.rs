@@ -44,8 +44,8 @@ pub struct Candidate {
     pub sort: Sort,
     /// For Wi-Fis.
     pub ssid: Ssid,
-    /// For interfaces: the name or the hardware address.
-    pub interface: Text<17>,
+    /// For interfaces: the lasting hardware address, or else the name.
+    pub port: Text<17>,
     /// For connections of NetworkManager.
     pub uuid: Text<36>,
     /// The name that its file keeps, if it does.
@@ -66,7 +66,7 @@ impl Candidate {
             owner,
             sort,
             ssid: Ssid::new(),
-            interface: Text::new(),
+            port: Text::new(),
             uuid: Text::new(),
             file_name: Text::new(),
             autoconnect: true,
@@ -84,7 +84,8 @@ impl Candidate {
         // NetworkManager may have several profiles for one port.
         let same_interface = self.sort != Sort::Wifi
             && !both(Owner::Manager)
-            && is_set(&self.interface, &other.interface);
+            && !self.port.is_empty()
+            && self.port.eq_ignore_ascii_case(&other.port);
         self.is_copy(other) || !both(Owner::User) && (same_wifi || same_interface)
     }
 

@@ -246,6 +246,60 @@ fn makers_mac(folder: &str, interface: &str) -> Option<Text<17>> {
     names::is_makers_mac(mac).then(|| Text::from(mac))
 }
 
+/// The interface that has this hardware address; empty when none has, or more than one.
+pub fn interface_with(root: &str, mac: &str) -> Text<15> {
+    let (mut found, mut count) = (Text::new(), 0_u32);
+    let Ok(folder) = crate::path!("{}/sys/class/net", root) else { return found };
+    let visited = files::for_each_entry(&folder, &mut |name| {
+        let mut buffer = [0; 32];
+        let path = crate::path!("{}/{}/address", folder, name);
+        let address = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
+        if address.is_some_and(|address| address.eq_ignore_ascii_case(mac)) {
+            found = Text::from(name);
+            count += 1;
+        }
+        ControlFlow::Continue(())
+    });
+    if visited.is_ok() && count == 1 { found } else { Text::new() }
+}
+
+/// The interface that a file of wpa_supplicant is for: what stands in `wpa_supplicant-INTERFACE.conf`,
+/// `wpa_supplicant-DRIVER-INTERFACE.conf` (the units of wpa_supplicant) or `wpa-INTERFACE.conf` (netplan), when it is
+/// like the name of one: with a digit. Empty for any interface.
+pub fn interface_of(file: &str) -> &str {
+    let bare = file.strip_suffix(".conf").unwrap_or_default();
+    let rest = bare.strip_prefix("wpa_supplicant-").or(bare.strip_prefix("wpa-"));
+    let rest = rest.unwrap_or_default();
+    let drivers = ["nl80211-", "wext-", "wired-"];
+    let interface = drivers.iter().find_map(|driver| rest.strip_prefix(driver)).unwrap_or(rest);
+    if interface.bytes().any(|byte| byte.is_ascii_digit()) { interface } else { "" }
+}
+
+/// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
+/// Of large files only the start is looked at: they are the example with all its comments.
+pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {
+    const HOSTAPD: Source = Source { end: ".conf", ..MANAGER };
+    let folder = crate::path!("{}/etc/hostapd", root)?;
+    let mut last = PathText::new();
+    for _ in 0..MAX_FILES {
+        let Some(name) = next_name(&folder, &HOSTAPD, &last)?.filter(|_| !interface.is_empty())
+        else {
+            break;
+        };
+        let path = crate::path!("{}/{}", folder, name)?;
+        // What cannot be read was no refusal yet, and is none.
+        let bytes = files::read(&path, content).unwrap_or_default();
+        let names_it = |line: &[u8]| {
+            line.trim_ascii().strip_prefix(b"interface=") == Some(interface.as_bytes())
+        };
+        if bytes.split(|byte| *byte == b'\n').any(names_it) {
+            return Ok(true);
+        }
+        last = name;
+    }
+    Ok(false)
+}
+
 /// True when a Wi-Fi interface is up and nothing else has a carrier (sysfs-class-net of the kernel's documentation).
 pub fn is_wifi_only(root: &str) -> Result<bool, Error> {
     let folder = crate::path!("{}/sys/class/net", root)?;
@@ -270,5 +324,26 @@ pub fn is_wifi_only(root: &str) -> Result<bool, Error> {
         Ok(()) => Ok(wifi_is_up && !other_is_up),
         // Without sysfs nothing is known, and nothing is to be refused.
         Err(_) => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interface_of;
+
+    #[test]
+    fn the_name_of_a_file_says_whose_wifis_are_in_it() {
+        for (file, interface) in [
+            ("wpa_supplicant.conf", ""),
+            ("wpa_supplicant-wlan0.conf", "wlan0"),
+            ("wpa_supplicant-nl80211-wlp2s0.conf", "wlp2s0"),
+            ("wpa_supplicant-wired-eth0.conf", "eth0"),
+            ("wpa_supplicant-home.conf", ""),
+            ("wpa_supplicant2.conf", ""),
+            ("wpa-wlan0.conf", "wlan0"),
+            ("wpa-.conf", ""),
+        ] {
+            assert_eq!(interface_of(file), interface, "{file}");
+        }
     }
 }

@@ -1,0 +1,126 @@
+//! Settings of wireless interfaces that stand apart from the Wi-Fis, kept from the choosing to the writing.
+//!
+//! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile of
+//! each. Decides who gets what; opens no file and writes none.
+
+use crate::network::{Wifi, Wireless};
+use crate::text::Text;
+
+/// The most Wi-Fis that have settings apart by their own names.
+const MAX_NAMED: usize = 3;
+
+const BY_INTERFACE: &str =
+    "it is given the address settings of the interface that joins it, as on the old OS";
+const BY_NAME: &str = "it is given the address settings that go by its name";
+const SEVERAL: &str = "more than one wireless interface has address settings: they are not carried over to the Wi-Fis, which will use DHCP";
+const CONFLICT: &str = "it has different address settings in more than one place: they are not carried over to the Wi-Fis, which will use DHCP";
+const ACCESS_POINT: &str =
+    "hostapd makes it an access point of this device: its address settings are not carried over";
+const UNUSED: &str = "its address settings are not carried over: no Wi-Fi that is carried over gets its addresses in this way";
+const MANY: &str = "more than 3 Wi-Fis have address settings by their own names: those of this one are not carried over; it will use DHCP";
+
+/// Settings of one interface, or for one Wi-Fi.
+struct Apart {
+    found: Wireless,
+    /// The interface's lasting address, or else its name.
+    port: Text<17>,
+    /// Why they are given to nobody.
+    why: Option<&'static str>,
+    is_used: bool,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct SettingsApart {
+    interface: Option<Apart>,
+    has_several: bool,
+    named: heapless::Vec<Apart, MAX_NAMED>,
+}
+
+impl SettingsApart {
+    /// Takes note of settings. `port`: the lasting hardware address of their interface, or else its name.
+    pub fn add(&mut self, port: &str, found: Wireless) {
+        let is_named = !found.ssid.is_empty();
+        let same = match is_named {
+            true => self.named.iter_mut().find(|known| known.found.ssid == found.ssid),
+            false => self.interface.as_mut(),
+        };
+        if let Some(known) = same {
+            if !is_named && *known.port != *port {
+                self.has_several = true;
+            } else if !known.is_like(&found) {
+                known.why = Some(CONFLICT);
+            }
+            return;
+        }
+        let apart = Apart { found, port: Text::from(port), why: None, is_used: false };
+        match is_named {
+            // What does not fit is told of when it is met again.
+            true => drop(self.named.push(apart)),
+            false => self.interface = Some(apart),
+        }
+    }
+
+    /// The interface whose settings are given to every Wi-Fi that it joins; empty for none, or when its name is unknown.
+    pub fn interface(&self) -> &str {
+        self.interface.as_ref().map_or("", |apart| &apart.found.settings.interface)
+    }
+
+    /// That interface is an access point.
+    pub fn set_access_point(&mut self) {
+        if let Some(apart) = &mut self.interface {
+            apart.why = Some(ACCESS_POINT);
+        }
+    }
+
+    /// Gives a Wi-Fi what is there for it, and says what that is. `interface`: the only one whose Wi-Fi it is; empty for
+    /// any.
+    pub fn give(&mut self, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
+        let mut given = None;
+        let has_several = self.has_several;
+        let ssid = wifi.ssid.clone();
+        let one = self.interface.iter_mut().filter(|_| !has_several).map(|one| (one, BY_INTERFACE));
+        let named = self.named.iter_mut().filter(|named| named.found.ssid == ssid);
+        for (apart, what) in named.map(|named| (named, BY_NAME)).chain(one) {
+            if apart.why.is_none() && apart.joins(interface) && !wifi.is_fixed() {
+                wifi.inherit(&apart.found.settings);
+                apart.is_used = true;
+                given = given.or(Some(what));
+            }
+        }
+        given
+    }
+
+    /// Why settings were not given to a Wi-Fi; nothing when they were. To be asked when all Wi-Fis are written.
+    pub fn verdict(&self, found: &Wireless) -> Option<&'static str> {
+        let mut named = self.named.iter();
+        let known = match found.ssid.is_empty() {
+            true if self.has_several => return Some(SEVERAL),
+            true => self.interface.as_ref(),
+            false => named.find(|known| known.found.ssid == found.ssid),
+        };
+        match known {
+            Some(known) if known.is_used => None,
+            Some(known) => known.why.or(Some(UNUSED)),
+            None => Some(MANY),
+        }
+    }
+}
+
+impl Apart {
+    /// True when other settings say the same.
+    fn is_like(&self, other: &Wireless) -> bool {
+        let (own, other) = (&self.found.settings, &other.settings);
+        own.ipv4 == other.ipv4
+            && own.ipv6 == other.ipv6
+            && own.search == other.search
+            && own.mtu == other.mtu
+    }
+
+    /// True when its interface may join a Wi-Fi that is only this one's; empty for any.
+    fn joins(&self, interface: &str) -> bool {
+        let Wireless { ssid, settings } = &self.found;
+        let is_any = !ssid.is_empty() && settings.interface.is_empty() && settings.mac.is_empty();
+        is_any || interface.is_empty() || *settings.interface == *interface
+    }
+}
