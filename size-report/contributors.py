@@ -12,6 +12,8 @@ import subprocess
 import sys
 
 OURS = "takeover"
+OUTLINED = "outlined by the compiler"
+UNNAMED = "messages, tables"
 
 
 def symbols(program):
@@ -31,6 +33,9 @@ def symbols(program):
 
 def owner(name):
     """The crate that a symbol belongs to, and its room when it is ours."""
+    if name.startswith("OUTLINED_FUNCTION"):
+        # Instructions that stood in several functions, of whatever crate.
+        return OUTLINED, ""
     if name.startswith("_RN") or name.startswith("_RI"):
         # What nm could not demangle: the crates are in it with their lengths.
         found = re.findall(r"_?\d+([a-z_0-9]+?)(?=\d|N|[A-Z]|$)", name)
@@ -55,6 +60,12 @@ def contributors(program):
         if crate == OURS:
             rooms[room.split("/")[0] if room.split("/")[0] not in ("stage1", "stage2") else room] += size
     return crates, rooms
+
+
+def unnamed(program):
+    """The bytes of .rodata that no symbol names: texts, and tables that the compiler made."""
+    named = sum(size for size, kind, _ in symbols(program) if kind in "rR")
+    return sections(program)[".rodata"] - named
 
 
 def sections(program):
