@@ -226,70 +226,36 @@ impl Plan {
 
     /// A plan with these numbers and empty texts; nothing when one is out of range.
     fn from_numbers(numbers: [u64; NUMBERS]) -> Option<Self> {
-        let [
-            pretend,
-            on_failure,
-            log_level,
-            format,
-            offset,
-            packed_length,
-            promised_crc,
-            promised_length,
-            length,
-            chunks,
-            zero_chunks,
-            map_crc,
-            major,
-            minor,
-            size,
-            logical_block,
-            boot,
-            boot_start,
-            boot_length,
-            boot_file_system,
-            data,
-            data_start,
-            data_length,
-            data_file_system,
-            old_log,
-            old_log_major,
-            old_log_minor,
-            log_device,
-            log_device_major,
-            log_device_minor,
-            fallback_log,
-            furnishings,
-            places,
-        ] = numbers;
+        let mut next = Numbers(numbers.iter());
         Some(Self {
-            pretend: pretend != 0,
-            on_failure: *ON_FAILURE.get(index(on_failure)?)?,
-            log_level: *LEVELS.get(index(log_level)?)?,
+            pretend: next.is_set()?,
+            on_failure: next.choice(&ON_FAILURE)?,
+            log_level: next.choice(&LEVELS)?,
             image: ImagePlan {
                 stream: Stream {
-                    format: *FORMATS.get(index(format)?)?,
-                    offset,
-                    length: packed_length,
-                    promised_crc: narrow(promised_crc)?,
-                    promised_length,
+                    format: next.choice(&FORMATS)?,
+                    offset: next.long()?,
+                    length: next.long()?,
+                    promised_crc: next.short()?,
+                    promised_length: next.long()?,
                 },
-                length,
-                chunks: narrow(chunks)?,
-                zero_chunks: narrow(zero_chunks)?,
-                map_crc: narrow(map_crc)?,
+                length: next.long()?,
+                chunks: next.short()?,
+                zero_chunks: next.short()?,
+                map_crc: next.short()?,
             },
             target: TargetPlan {
                 name: heapless::String::new(),
-                number: device(major, minor)?,
-                size,
-                logical_block: narrow(logical_block)?,
+                number: next.device()?,
+                size: next.long()?,
+                logical_block: next.short()?,
             },
-            boot: partition(boot, boot_start, boot_length, boot_file_system)?,
-            data: partition(data, data_start, data_length, data_file_system)?,
-            furnishings: empty_furnishings(furnishings, places)?,
-            fallback_log: (fallback_log != 0).then(heapless::String::new),
-            old_log: empty_log(old_log, old_log_major, old_log_minor)?,
-            log_device: empty_log(log_device, log_device_major, log_device_minor)?,
+            boot: next.partition()?,
+            data: next.partition()?,
+            old_log: next.log()?,
+            log_device: next.log()?,
+            fallback_log: next.is_set()?.then(heapless::String::new),
+            furnishings: next.furnishings()?,
         })
     }
 
@@ -370,24 +336,6 @@ const FILE_SYSTEMS: [FileSystem; 2] = [FileSystem::Vfat, FileSystem::Ext4];
 /// Stands for the device number of a log that is not there.
 const NOWHERE: Number = Number { major: 0, minor: 0 };
 
-fn index(number: u64) -> Option<usize> {
-    number.try_into().ok()
-}
-
-fn narrow(number: u64) -> Option<u32> {
-    number.try_into().ok()
-}
-
-fn device(major: u64, minor: u64) -> Option<Number> {
-    Some(Number { major: narrow(major)?, minor: narrow(minor)? })
-}
-
-fn empty_log(is_there: u64, major: u64, minor: u64) -> Option<Option<LogPlan>> {
-    let number = device(major, minor)?;
-    let (file_system, path) = (heapless::String::new(), heapless::String::new());
-    Some((is_there != 0).then_some(LogPlan { number, file_system, path }))
-}
-
 fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 4] {
     match partition {
         Some(partition) => [1, partition.start, partition.length, partition.file_system as u64],
@@ -395,33 +343,60 @@ fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 4] {
     }
 }
 
-fn partition(
-    is_there: u64,
-    start: u64,
-    length: u64,
-    file_system: u64,
-) -> Option<Option<PartitionPlan>> {
-    let file_system = *FILE_SYSTEMS.get(index(file_system)?)?;
-    Some((is_there != 0).then_some(PartitionPlan { start, length, file_system }))
-}
-
 // Each has a bit of one number: see `Plan::places`.
 const _: () = assert!(MAX_FURNISHINGS <= 64);
 
-fn empty_furnishings(
-    count: u64,
-    places: u64,
-) -> Option<heapless::Vec<Furnishing, MAX_FURNISHINGS>> {
-    let mut all = heapless::Vec::new();
-    for bit in 0..count {
-        let place = match places.checked_shr(narrow(bit)?)? & 1 {
-            0 => Place::Boot,
-            _ => Place::Data,
-        };
-        let (from, to) = (heapless::String::new(), heapless::String::new());
-        all.push(Furnishing { from, to, place }).ok()?;
+/// The numbers of a plan, taken one by one in the order of [`Plan::numbers`]; nothing when one is out of range.
+struct Numbers<'a>(core::slice::Iter<'a, u64>);
+
+impl Numbers<'_> {
+    fn long(&mut self) -> Option<u64> {
+        self.0.next().copied()
     }
-    Some(all)
+
+    fn short(&mut self) -> Option<u32> {
+        self.long()?.try_into().ok()
+    }
+
+    fn is_set(&mut self) -> Option<bool> {
+        Some(self.long()? != 0)
+    }
+
+    fn choice<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+        choices.get(usize::try_from(self.long()?).ok()?).copied()
+    }
+
+    fn device(&mut self) -> Option<Number> {
+        Some(Number { major: self.short()?, minor: self.short()? })
+    }
+
+    fn partition(&mut self) -> Option<Option<PartitionPlan>> {
+        let is_there = self.is_set()?;
+        let (start, length) = (self.long()?, self.long()?);
+        let file_system = self.choice(&FILE_SYSTEMS)?;
+        Some(is_there.then_some(PartitionPlan { start, length, file_system }))
+    }
+
+    fn log(&mut self) -> Option<Option<LogPlan>> {
+        let is_there = self.is_set()?;
+        let number = self.device()?;
+        let (file_system, path) = (heapless::String::new(), heapless::String::new());
+        Some(is_there.then_some(LogPlan { number, file_system, path }))
+    }
+
+    fn furnishings(&mut self) -> Option<heapless::Vec<Furnishing, MAX_FURNISHINGS>> {
+        let (count, places) = (self.short()?, self.long()?);
+        let mut all = heapless::Vec::new();
+        for bit in 0..count {
+            let place = match places.checked_shr(bit)? & 1 {
+                0 => Place::Boot,
+                _ => Place::Data,
+            };
+            let (from, to) = (heapless::String::new(), heapless::String::new());
+            all.push(Furnishing { from, to, place }).ok()?;
+        }
+        Some(all)
+    }
 }
 
 impl Serialize for Plan {
