@@ -125,6 +125,7 @@ def take_over(folder, kind, before=""):
     with Guest(kind, [new_disk(kind, folder)], files=job(balena_image.gz("small"), script),
                fail_on=REFUSED) as guest:
         guest.wait_for("PID 1 is handed over", 180)
+        assert not guest.find("by what cannot be seen"), "what uses the disk is known"
         check_new_os(guest, folder)
 
 
@@ -224,11 +225,19 @@ grep ' /media/root-ro .* - ext4 /dev/nvme0n1p2 ' /proc/self/mountinfo || exit 1
 
 def test_an_overlay_over_a_hidden_root_is_refused(folder):
     """Its lower directory stayed in the initrd, as with Raspberry Pi OS before Debian 12: nothing could unmount it."""
-    script = f"grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo || exit 1\n{COMMAND}; echo EXIT $?; poweroff -f\n"
+    script = f"""
+grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo || exit 1
+{COMMAND}; echo EXIT $?
+takeover -i /job/image -c /job/config.json --dry-run -f /dev/nvme0n1; echo EXIT named $?
+poweroff -f
+"""
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
                qemu_args=["-initrd", overlay_initrd(folder)]) as guest:
         guest.wait_for("looking for the disk below /: it is an overlay, .* turn the overlay off", 120)
         guest.wait_for("EXIT 3", 10)
+        # Whoever names the disk is told that it is in use all the same.
+        guest.wait_for("nvme0n1p2 by what cannot be seen from here", 60)
+        guest.wait_for("EXIT named 0", 60)
         guest.wait_exit(60)
 
 

@@ -5,11 +5,15 @@
 
 use super::facts::Facts;
 use super::origin;
-use crate::disk::device;
+use crate::disk::device::{self, Number};
 use crate::disk::mounts;
 use crate::disk::stack;
 use crate::error::Error;
+use crate::files;
 use crate::text::Text;
+use core::ops::ControlFlow;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Calls `visit` with each use of the target, as a clause.
 pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
@@ -39,5 +43,65 @@ pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error>
         let clause: Text<300> = crate::text!("swap on {}", swap.path);
         visit(&clause);
     }
+    for_each_unseen(facts, &mut |name| {
+        let clause: Text<200> = crate::text!(
+            "{} by what cannot be seen from here: another mount namespace, or what stayed in the initramfs",
+            name
+        );
+        visit(&clause);
+    });
     Ok(())
+}
+
+/// Partitions of the target that the kernel says are claimed, and nothing that can be seen claims them. Ending every
+/// process frees them, or else stage 2 restarts the old OS before the first write.
+fn for_each_unseen(facts: &Facts, visit: &mut dyn FnMut(&str)) {
+    let disk: &str = &facts.target.name;
+    let mut look = |name: &str| {
+        if name.starts_with(disk)
+            && let Ok(node) = crate::path!("/dev/{}", name)
+            && let Ok(number) = device::number_of(&node)
+            && is_claimed(&node)
+            && !is_explained(facts, name, number)
+        {
+            visit(name);
+        }
+        ControlFlow::Continue(())
+    };
+    // Facts were gathered from there: it can be read.
+    let _ =
+        crate::path!("/sys/block/{}", disk).map(|folder| files::for_each_entry(&folder, &mut look));
+}
+
+/// Asks for the claim that a mount would ask for, for a moment (open(2), O_EXCL of block devices).
+fn is_claimed(node: &str) -> bool {
+    matches!(files::open(node, OFlags::RDONLY | OFlags::EXCL), Err(Errno::BUSY))
+}
+
+/// Whether a mount, a stacked device, a swap area or another device of a btrfs claims a partition.
+fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
+    let mounted = mounts::find(mounts::OWN, &mut |mount| {
+        origin::device_of_mount(mount).is_ok_and(|device| device == Some(number))
+    });
+    let has_holder = crate::path!("/sys/class/block/{}/holders", name)
+        .is_ok_and(|holders| has_entry(&holders, &mut |_| true));
+    let is_btrfs = has_entry("/sys/fs/btrfs", &mut |file_system| {
+        crate::path!("/sys/fs/btrfs/{}/devices/{}", file_system, name)
+            .is_ok_and(|path| files::exists(&path))
+    });
+    let is_swap = |path: &str| device::number_of(path).is_ok_and(|swap| swap == number);
+    !matches!(mounted, Ok(None))
+        || has_holder
+        || is_btrfs
+        || facts.swaps.iter().any(|swap| is_swap(&swap.path))
+}
+
+/// Whether a folder has an entry that is wanted.
+fn has_entry(folder: &str, wanted: &mut dyn FnMut(&str) -> bool) -> bool {
+    let mut found = false;
+    let visited = files::for_each_entry(folder, &mut |name| {
+        found |= wanted(name);
+        ControlFlow::Continue(())
+    });
+    visited.is_ok() && found
 }
