@@ -45,13 +45,18 @@ pub fn unseal() {
 /// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm code):
 /// PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
 pub fn peak_resident_kib() -> u64 {
-    kib_in("/proc/self/status", "VmHWM:").max(kib_in("/proc/self/smaps_rollup", "Rss:"))
+    let (mut status, mut rollup) = ([0; 4096], [0; 4096]);
+    let status = files::read_text("/proc/self/status", &mut status).unwrap_or_default();
+    let rollup = files::read_text("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
+    peak(status, rollup)
+}
+
+fn peak(status: &str, rollup: &str) -> u64 {
+    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:"))
 }
 
 /// The number behind a word of a file of /proc, in KiB; 0 when it is not there.
-fn kib_in(path: &str, word: &str) -> u64 {
-    let mut buffer = [0; 4096];
-    let text = files::read_text(path, &mut buffer).unwrap_or_default();
+fn kib_in(text: &str, word: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(word));
     line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?)).unwrap_or(0)
 }
@@ -68,12 +73,17 @@ pub fn heap_refused() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn resident_memory_is_what_the_page_tables_hold_at_least() {
-        let before = super::kib_in("/proc/self/smaps_rollup", "Rss:");
-        assert!(before > 100, "{before}");
-        assert!(super::peak_resident_kib() >= before);
-        assert_eq!(super::kib_in("/proc/self/smaps_rollup", "Nothing:"), 0);
-        assert_eq!(super::kib_in("/nowhere", "Rss:"), 0);
+    fn the_peak_is_what_the_page_tables_hold_at_least() {
+        let status = "Name:\ttakeover\nVmHWM:\t       4 kB\nVmRSS:\t       4 kB\n";
+        let rollup = "00010000-bee00000 ---p 00000000 00:00 0 [rollup]\nRss:                 640 kB\nPss: 1 kB\n";
+        assert_eq!(peak(status, rollup), 640);
+        assert_eq!(peak(&status.replace(" 4 kB", " 900 kB"), rollup), 900);
+        assert_eq!(peak("", rollup), 640);
+        assert_eq!(peak(status, ""), 4);
+        assert_eq!(peak("VmHWM:\tmany\n", ""), 0);
+        assert!(peak_resident_kib() > 100);
     }
 }

@@ -13,7 +13,8 @@ use takeover::{backup, memory};
 
 fn main() {
     // As the program does: under the cap a panic with a backtrace does not end.
-    takeover::sys::process::leave_environment();
+    // SAFETY: no thread has been started.
+    unsafe { takeover::sys::process::leave_environment() };
     let directory = std::env::temp_dir().join(format!("takeover-heap-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     for (name, test) in [

@@ -136,8 +136,12 @@ fn stage2_neither_panics_nor_allocates() {
 fn the_environment_is_left_before_anything_else() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sys/start.rs");
     let source = std::fs::read_to_string(path).unwrap();
-    assert!(source.contains("pub fn prepare() {\n    super::process::leave_environment();\n"));
-    assert!(
-        source.contains(") -> core::ffi::c_int {\n            $crate::sys::start::prepare();\n")
-    );
+    let first = |function: &str| {
+        let body = source.split_once(function).map_or("", |(_, body)| body);
+        body.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"))
+    };
+    let leaves = "unsafe { super::process::leave_environment() };";
+    assert_eq!(first("pub unsafe fn prepare() {"), Some(leaves));
+    let prepares = "unsafe { $crate::sys::start::prepare() };";
+    assert_eq!(first(") -> core::ffi::c_int {"), Some(prepares));
 }

@@ -26,7 +26,8 @@ const DISK: usize = 8 * CHUNK;
 
 fn main() {
     // As main does first: a failing test could not say so with a backtrace.
-    sys::process::leave_environment();
+    // SAFETY: no thread has been started.
+    unsafe { sys::process::leave_environment() };
     if let Some(kind) = std::env::args().nth(1) {
         panic_as_asked(&kind);
     }

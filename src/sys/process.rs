@@ -45,9 +45,12 @@ pub fn exit(code: i32) -> ! {
 /// std finds names for a backtrace with far more heap than the cap; when that is refused it wants a backtrace of the
 /// refusal, and waits for ever for the lock that the first one holds. Not std::panic::set_hook: std formats the
 /// message, on the heap, before it calls the hook. Not unsetenv(3): musl's comes with malloc and free.
-pub fn leave_environment() {
-    // SAFETY: there is no other thread that could read it, and an environment that is not there is an empty one to the
-    // C library and to std.
+///
+/// # Safety
+/// There must be no other thread.
+pub unsafe fn leave_environment() {
+    // SAFETY: no other thread reads it, as the caller promises, and an environment that is not there is an empty one to
+    // the C library and to std.
     unsafe { environ = core::ptr::null() };
 }
 

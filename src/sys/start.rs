@@ -49,8 +49,12 @@ impl Iterator for Arguments {
 /// What a run of this program begins with: no environment, and what std does before `main`. A write to a closed pipe is
 /// an error and not the end (SIGPIPE, signal(7)), and no file that is opened later becomes standard input, output or
 /// error.
-pub fn prepare() {
-    super::process::leave_environment();
+///
+/// # Safety
+/// There must be no other thread.
+pub unsafe fn prepare() {
+    // SAFETY: as the caller promises.
+    unsafe { super::process::leave_environment() };
     ignore_sigpipe();
     for number in 0..3 {
         // SAFETY: only asked whether it is open.
@@ -94,7 +98,8 @@ macro_rules! entry {
             count: core::ffi::c_int,
             values: *const *const core::ffi::c_char,
         ) -> core::ffi::c_int {
-            $crate::sys::start::prepare();
+            // SAFETY: nothing has started a thread yet.
+            unsafe { $crate::sys::start::prepare() };
             // SAFETY: as the caller promises: the kernel put the arguments on the stack, for good.
             $run(unsafe { $crate::sys::start::Arguments::new(count, values) })
         }
