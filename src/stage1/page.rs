@@ -116,6 +116,7 @@ impl<'a> Page<'a> {
                 self.put("  - ");
                 self.put(&value);
                 self.put("\n");
+                self.is_first = false;
             }
             Form::Json => {
                 self.separate();
@@ -164,6 +165,9 @@ impl<'a> Page<'a> {
 
     fn end_list(&mut self) {
         if core::mem::take(&mut self.in_list) {
+            if self.is_first && self.form == Form::People {
+                self.put("  - none\n");
+            }
             self.close("]");
         }
     }
@@ -265,7 +269,10 @@ mod tests {
         let shown = page(Form::People);
         assert!(shown.contains("This device\n  model                     a \"b\"?\\\n"), "{shown}");
         assert!(shown.contains("  memory                    3.0 MiB\n"), "{shown}");
-        assert!(shown.contains("  - one\n  - two\n  by cable                  yes\n"), "{shown}");
+        assert!(
+            shown.contains("  - one\n  - two\n  by cable                  yes\n  - none\nTime\n"),
+            "{shown}"
+        );
     }
 
     #[test]
