@@ -37,6 +37,7 @@ pub(super) mod why {
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
     pub const WPA_FILE: &str = "its Wi-Fis are in a file of wpa_supplicant's own: its address settings are not carried over to them; they will use DHCP";
     pub const SEVERAL_WIFIS: &str = "it has settings for more than one Wi-Fi: its address settings are not carried over to them; they will use DHCP";
+    pub const LOST_WIFI: &str = "its address settings are not carried over: they belong to a Wi-Fi that cannot be carried over from here";
     pub const ACCESS_POINT: &str = "it is, or may be, an access point of this device: its address settings are not carried over";
 }
 
@@ -172,6 +173,11 @@ impl Draft {
     /// It cannot be carried over. The first reason is kept.
     pub(super) fn lose(&mut self, why: &'static str) {
         self.lost = self.lost.or(Some(why));
+    }
+
+    /// True when it is known that it cannot be carried over.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// A part of it does not survive. Each reason is given once.
@@ -327,8 +333,8 @@ impl Draft {
                 None
             }
             Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
-            // The addresses are no loss beside that of the Wi-Fi.
-            None if self.has_other_wifis => None,
+            // It may be there in other settings, without these addresses.
+            None if self.has_other_wifis => Some(why::LOST_WIFI),
             None if self.is_access_point => Some(why::ACCESS_POINT),
             None if has_settings && self.is_for_wifis_apart() => {
                 let settings = core::mem::take(&mut self.wired);

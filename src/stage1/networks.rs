@@ -1009,6 +1009,25 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_a_wifi_that_only_another_file_can_give_is_missed() {
+        let text =
+            "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let login = "network={\nssid=\"campus\"\nkey_mgmt=WPA-EAP\neap=PEAP\nidentity=\"a\"\n\
+            password=\"s3cret\"\n}\n";
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", login.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.names(), pairs(&[("balena-wifi-01", "campus")]));
+        assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "address settings"));
+        root.add(
+            "etc/network/interfaces",
+            text.replace("static\naddress 10.0.0.2/8", "dhcp").as_bytes(),
+        );
+        let outcome = root.gather(&Wishes::default());
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
     fn the_files_of_ifupdown_are_one_text() {
         let v4 = "iface eth0 inet static\naddress 10.0.0.2/8";
         let v6 = "iface eth0 inet6 static\naddress 2001:db8::2/64\ngateway 2001:db8::1\n";
@@ -1040,6 +1059,33 @@ mod tests {
             assert!(refusal.contains("interfaces"), "{refusal}");
             assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_file_that_an_included_file_includes_is_read() {
+        let root = Root::new(&[
+            ("etc/network/interfaces", "source /etc/network/interfaces.d/main"),
+            // Includes itself, too.
+            ("etc/network/interfaces.d/main", "source-directory /etc/network/interfaces.d"),
+            ("etc/network/interfaces.d/first", "source /etc/network/interfaces.d/cable.cfg"),
+            ("etc/network/interfaces.d/cable.cfg", "iface eth0 inet static\naddress 10.0.0.2/8\n"),
+            ("etc/network/interfaces.d/other.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
+        ]);
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
+        assert!(!outcome.files[0].1.contains("10.0.0.3"), "{:?}", outcome.files);
+        // A chain against the order of the names, and round.
+        root.add("etc/network/interfaces", b"source interfaces.d/8");
+        for (number, next) in
+            ["8 /etc/network/interfaces.d/main", "0", "1", "2", "3", "4", "5", "6", "7"]
+                .iter()
+                .enumerate()
+        {
+            let text = format!("source /etc/network/interfaces.d/{next}");
+            root.add(&format!("etc/network/interfaces.d/{number}"), text.as_bytes());
+        }
+        assert_eq!(root.gather(&Wishes::default()).summary.wired, 1);
     }
 
     /// An interface in sysfs.
