@@ -8,7 +8,7 @@
 /// an SDIO bus (systemd.net-naming-scheme(7)). Every other name depends on things in which two systems may differ: the
 /// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or the
 /// order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is `wlan0`
-/// where a Wi-Fi is on USB; only the caller knows the machine.
+/// where a Wi-Fi is on USB: `networks::sources::name_may_change` of stage 1 looks at the machine, too.
 pub fn name_may_change(interface: &str) -> bool {
     !matches!(interface, "eth0" | "wlan0")
 }

@@ -17,7 +17,7 @@ use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
     BALENA_SOURCES, PROXY, Reader, SOURCES, Source, interface_of, interface_with, is_access_point,
-    is_sample, is_wifi_only, lasting_mac, next_name, read, read_with_parts,
+    is_sample, is_wifi_only, lasting_mac, name_may_change, next_name, read, read_with_parts,
 };
 use wireless::SettingsApart;
 
@@ -421,7 +421,7 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
-        if !wired.interface.is_empty() && names::name_may_change(&wired.interface) {
+        if !wired.interface.is_empty() && name_may_change(self.root, &wired.interface) {
             self.bind_to_hardware(file, &mut wired);
         }
         let name = self.next_other();
@@ -507,7 +507,8 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, &summary.name(), candidate)? || self.is_choosing {
             return Ok(());
         }
-        summary.findings(&mut |finding| {
+        let root = self.root;
+        summary.findings(&|name| name_may_change(root, name), &mut |finding| {
             if let Finding::Lost(name, why)
             | Finding::LostWifi(name, why)
             | Finding::Doubtful(name, why) = finding
@@ -598,8 +599,8 @@ impl Gathering<'_, '_> {
             return false;
         }
         let mut is_lost = false;
-        // One reason is enough.
-        summary.findings(&mut |finding| match finding {
+        // One reason is enough; no name is one.
+        summary.findings(&|_| false, &mut |finding| match finding {
             _ if is_lost => {}
             Finding::Lost(name, why) => {
                 self.lose(file, &name, why);
@@ -1137,6 +1138,53 @@ mod tests {
             text.contains("interface-name=eth0\n") && !text.contains("mac-address")
         };
         assert!(outcome.files.iter().any(of_eth0));
+    }
+
+    #[test]
+    fn on_a_bus_that_systemd_has_names_for_even_eth0_and_wlan0_may_change() {
+        let root = cables();
+        for (id, kind, rest) in [
+            ("cable", "ethernet", "interface-name=eth0\n"),
+            ("tagged", "vlan", "interface-name=eth0.5\n[vlan]\nid=5\nparent=eth0\n"),
+            ("tunnel", "macvlan", "[macvlan]\nparent=br0\n"),
+            ("second", "macvlan", "[macvlan]\nparent=d9b9e0c0-8a6f-4d8c-9a53-1f5b0e1c2a11\n"),
+        ] {
+            let text = format!("[connection]\nid={id}\ntype={kind}\n{rest}");
+            root.add(&format!("{CONNECTIONS}/{id}"), text.as_bytes());
+        }
+        let wifi = keyfile("home", "interface-name=wlan0");
+        root.add(&format!("{CONNECTIONS}/home"), wifi.as_bytes());
+        let put_on = |bus: &str| {
+            for name in ["eth0", "wlan0"] {
+                let folder = root.path(&format!("sys/class/net/{name}/device"));
+                let _ = std::fs::remove_dir_all(&folder);
+                std::fs::create_dir_all(&folder).unwrap();
+                let to = format!("../../../../bus/{bus}");
+                std::os::unix::fs::symlink(to, format!("{folder}/subsystem")).unwrap();
+            }
+            let outcome = root.gather(&Wishes::default());
+            let warned = ["cable", "tagged", "tunnel", "second", "home"].into_iter().filter(|id| {
+                outcome.has_note(&format!("Warn {CONNECTIONS}/{id}: "), "new OS may not use")
+            });
+            warned.collect::<Vec<_>>().join(" ")
+        };
+        for (bus, warned) in
+            [("platform", ""), ("sdio", ""), ("usb", "home"), ("pci", "cable tagged home")]
+        {
+            assert_eq!(put_on(bus), warned, "{bus}");
+        }
+        // What is translated goes by its hardware address.
+        std::fs::remove_file(root.path(&format!("{CONNECTIONS}/cable"))).unwrap();
+        for (bus, line) in
+            [("usb", "interface-name=eth0"), ("pci", "mac-address=00:1b:21:00:00:00")]
+        {
+            put_on(bus);
+            let outcome = root.gather(&Wishes::default());
+            let of_eth0 = |(_, text): &&(String, String)| text.contains("dns=9.9.9.9");
+            let (_, text) = outcome.files.iter().find(of_eth0).unwrap();
+            assert!(text.lines().any(|other| other == line), "{bus}: {text}");
+            assert_eq!(text.contains("interface-name"), bus == "usb", "{text}");
+        }
     }
 
     #[test]

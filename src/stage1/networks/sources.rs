@@ -5,6 +5,7 @@ use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
+use crate::stage1::facts::read_link;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
@@ -233,6 +234,20 @@ pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<Pat
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
     }
+}
+
+/// Whether the new OS may have another name for this interface. Even `eth0` and `wlan0` last only where systemd has no
+/// names for them: not on PCI, and a Wi-Fi not on USB (systemd.net-naming-scheme(7)). A cable on USB that is `eth0` is
+/// the on-board one of a Raspberry Pi before 4, which balenaOS calls the same.
+pub fn name_may_change(root: &str, interface: &str) -> bool {
+    if names::name_may_change(interface) {
+        return true;
+    }
+    let mut buffer = [0; 256];
+    // Where it leads ends in the name of the bus. Without sysfs nothing is known against the name.
+    let link = crate::path!("{}/sys/class/net/{}/device/subsystem", root, interface);
+    let bus = link.and_then(|link| read_link(&link, &mut buffer)).unwrap_or_default();
+    bus.ends_with("/bus/pci") || interface == "wlan0" && bus.ends_with("/bus/usb")
 }
 
 /// The hardware address of an interface, when a maker gave it to this one: it lasts, whatever a system calls the
