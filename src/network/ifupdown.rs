@@ -6,7 +6,7 @@
 
 use super::draft::{Draft, why};
 use super::names::{self, made_by_software};
-use super::words::{Words, lines, text, words};
+use super::words::{Words, lines, text, unquoted, words};
 use super::{Finding, Findings, Security, Ssid, Wifi};
 use crate::text::{Text, printable};
 
@@ -381,11 +381,6 @@ fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: 
         Key::Wep => stanza.lost = Some(WEP),
         _ => {}
     }
-}
-
-/// Without a pair of quotation marks around it, as wpa_supplicant's scripts read values.
-fn unquoted(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The end of a stanza.

@@ -424,6 +424,10 @@ impl Gathering<'_, '_> {
         if !wired.interface.is_empty() && name_may_change(self.root, &wired.interface) {
             self.bind_to_hardware(file, &mut wired);
         }
+        if !wired.mac.is_empty() && !names::is_makers_mac(&wired.mac) {
+            let why = "its settings go by a hardware address that the old OS may have made up";
+            self.note(Level::Warn, file.path, &shown, why);
+        }
         let name = self.next_other();
         self.summary.wired += 1;
         let length = keyfile::wired(&wired, &name, output);
@@ -1087,6 +1091,38 @@ mod tests {
             root.add(&format!("etc/network/interfaces.d/{number}"), text.as_bytes());
         }
         assert_eq!(root.gather(&Wishes::default()).summary.wired, 1);
+    }
+
+    #[test]
+    fn a_hardware_address_that_may_be_made_up_is_warned_of_whoever_names_it() {
+        let networkd = |mac| format!("[Match]\nMACAddress={mac}\n[Network]\nDNS=9.9.9.9\n");
+        let connman = |mac| {
+            format!(
+                "[ethernet_{mac}_cable]\nIPv4.method=manual\nIPv4.local_address=10.0.0.3\n\
+                IPv4.netmask_prefixlen=8\n"
+            )
+        };
+        for (made_up, digits) in
+            [("06:1b:21:00:00:0a", "061b2100000a"), ("01:1b:21:00:00:0a", "011b2100000a")]
+        {
+            for (path, text, lasting) in [
+                ("etc/systemd/network/a.network", networkd(made_up), networkd("00:1b:21:00:00:0a")),
+                (
+                    "var/lib/connman/ethernet_0_cable/settings",
+                    connman(digits),
+                    connman("001b2100000a"),
+                ),
+            ] {
+                let root = Root::new(&[(path, &text)]);
+                let outcome = root.gather(&Wishes::default());
+                let start = format!("Warn {path}: {made_up}: ");
+                assert!(outcome.has_note(&start, "made up"), "{:?}", outcome.notes);
+                root.add(path, lasting.as_bytes());
+                let outcome = root.gather(&Wishes::default());
+                assert_eq!(outcome.summary.wired, 1);
+                assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+            }
+        }
     }
 
     /// An interface in sysfs.
