@@ -279,7 +279,7 @@ fn route(output: &mut Output, number: u32, route: &Route, is_ipv6: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Finding, Prefixed, connman, iwd, manager, supplicant};
+    use crate::network::{Finding, Prefixed, connman, iwd, manager, names, supplicant};
     use core::fmt::Write as _;
     use std::path::Path;
 
@@ -314,7 +314,7 @@ mod tests {
             _ => match manager::summarise(bytes) {
                 Ok(summary) => {
                     text = described(&summary);
-                    summary.findings(&mut |finding| {
+                    summary.findings(&names::name_may_change, &mut |finding| {
                         match finding {
                             Finding::Lost(name, why) | Finding::LostWifi(name, why) => {
                                 writeln!(text, "# lost: {}: {why}", &*name)

@@ -5,7 +5,7 @@
 //! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
 
 use super::ini::{self, Line};
-use super::names::{is_domain, is_interface};
+use super::names::{is_domain, is_interface, is_mac};
 use super::wifi::{self, Login};
 use super::{Family, Finding, Findings, Method, Security, Wifi, Wired};
 use crate::text::{Text, printable};
@@ -292,12 +292,6 @@ fn set_provisioned(family: &mut Family, version: u8, value: &str) -> bool {
             wifi::set_address(family, version, at, length, parts.next().unwrap_or_default())
         }
     }
-}
-
-/// True for `aa:bb:cc:dd:ee:ff`.
-fn is_mac(text: &str) -> bool {
-    let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
-    text.len() == 17 && text.split(':').all(is_octet)
 }
 
 /// The twelve digits of a hardware address with colons between them; empty when they are not that.

@@ -4,7 +4,7 @@
 use super::draft::{Draft, why};
 use super::names;
 use super::wifi;
-use super::words::{Words, lines, text, words};
+use super::words::{Words, lines, text, unquoted, words};
 use super::{Finding, Findings};
 use crate::text::{Text, printable};
 
@@ -166,10 +166,6 @@ fn split_assignment(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = rest.iter().position(|&byte| byte == b'=')?;
     let (name, value) = rest.split_at_checked(at)?;
     Some((name.trim_ascii_end(), unquoted(value.get(1..)?.trim_ascii())))
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The parts of a value, which blanks and commas separate, up to a comment.

@@ -1,7 +1,7 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{is_domain, is_interface, is_wireless, mac_may_change, made_by_software};
+use super::names::{is_domain, is_interface, is_wireless, made_by_software};
 use super::{
     Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
 };
@@ -32,11 +32,11 @@ pub(super) mod why {
     pub const COMMANDS: &str =
         "commands that were run when it came up are not carried over (routes among them)";
     pub const NEW_MAC: &str = "it was given another hardware address; the new OS uses its own";
-    pub const MAC: &str = "its settings go by a hardware address that the old OS may have made up";
     pub const WIRELESS: &str =
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
     pub const WPA_FILE: &str = "its Wi-Fis are in a file of wpa_supplicant's own: its address settings are not carried over to them; they will use DHCP";
     pub const SEVERAL_WIFIS: &str = "it has settings for more than one Wi-Fi: its address settings are not carried over to them; they will use DHCP";
+    pub const LOST_WIFI: &str = "its address settings are not carried over: they belong to a Wi-Fi that cannot be carried over from here";
     pub const ACCESS_POINT: &str = "it is, or may be, an access point of this device: its address settings are not carried over";
 }
 
@@ -174,6 +174,11 @@ impl Draft {
         self.lost = self.lost.or(Some(why));
     }
 
+    /// True when it is known that it cannot be carried over.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// A part of it does not survive. Each reason is given once.
     pub(super) fn doubt(&mut self, why: &'static str) {
         if !self.doubts.contains(&why) {
@@ -306,10 +311,7 @@ impl Draft {
             Some(why) if is_needed => found(Finding::Lost(self.name.clone(), why)),
             Some(why) => self.doubt(why),
             None => {
-                // Names are the caller's matter, which knows the hardware.
-                if !mac.is_empty() && mac_may_change(mac) {
-                    self.doubt(why::MAC);
-                }
+                // Whether name and hardware address last is the caller's matter, which knows the machine.
                 found(Finding::Wired(self.wired));
             }
         }
@@ -327,8 +329,8 @@ impl Draft {
                 None
             }
             Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
-            // The addresses are no loss beside that of the Wi-Fi.
-            None if self.has_other_wifis => None,
+            // It may be there in other settings, without these addresses.
+            None if self.has_other_wifis => Some(why::LOST_WIFI),
             None if self.is_access_point => Some(why::ACCESS_POINT),
             None if has_settings && self.is_for_wifis_apart() => {
                 let settings = core::mem::take(&mut self.wired);

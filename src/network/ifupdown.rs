@@ -6,7 +6,7 @@
 
 use super::draft::{Draft, why};
 use super::names::{self, made_by_software};
-use super::words::{Words, lines, text, words};
+use super::words::{Words, lines, text, unquoted, words};
 use super::{Finding, Findings, Security, Ssid, Wifi};
 use crate::text::{Text, printable};
 
@@ -69,12 +69,12 @@ fn elsewhere(bytes: &[u8], found: &mut Findings) {
     }
 }
 
-/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says.
-pub fn includes(main: &[u8], name: &[u8]) -> bool {
+/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says, or another that it reads.
+pub fn includes(text: &[u8], name: &[u8]) -> bool {
     // What ifupdown takes from a folder.
     let is_usual =
         name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    lines(main).any(|line| {
+    lines(text).any(|line| {
         let mut words = words(line);
         let keyword = words.next().unwrap_or_default();
         words.any(|path| match part(keyword, path) {
@@ -284,7 +284,7 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
         }
     }
     close(stanza.take(), &mut draft, found);
-    if may_be_a_place(bytes, name) {
+    if !draft.is_lost() && may_be_a_place(bytes, name) {
         draft.set_nameless();
         draft.set_wpa_file();
     }
@@ -292,10 +292,19 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
 }
 
 /// Whether these may be the settings for a Wi-Fi and not for an interface: with `wpa-roam`, they go by the `id_str` of
-/// the Wi-Fi (README.Debian of wpasupplicant). Names of interfaces have a number.
+/// the Wi-Fi (README.Debian of wpasupplicant). Names of most interfaces have a number, and what is to come up by itself
+/// is an interface.
 fn may_be_a_place(bytes: &[u8], name: &[u8]) -> bool {
-    let roams = |line| words(line).next().and_then(key) == Some(Key::WpaRoam);
-    !name.iter().any(u8::is_ascii_digit) && lines(bytes).any(roams)
+    let mut has_roaming = false;
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let first = words.next().unwrap_or_default();
+        if (first == b"auto" || first.starts_with(b"allow-")) && words.any(|word| word == name) {
+            return false;
+        }
+        has_roaming |= key(first) == Some(Key::WpaRoam);
+    }
+    has_roaming && !name.iter().any(u8::is_ascii_digit)
 }
 
 /// Whether the Wi-Fis of this file are read anyway.
@@ -372,11 +381,6 @@ fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: 
         Key::Wep => stanza.lost = Some(WEP),
         _ => {}
     }
-}
-
-/// Without a pair of quotation marks around it, as wpa_supplicant's scripts read values.
-fn unquoted(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The end of a stanza.

@@ -4,7 +4,7 @@
 //! Opens no file. The grammar is GKeyFile's, the keys those of nm-settings-keyfile(5).
 
 use super::ini::{self, Line};
-use super::names::name_may_change;
+use super::names::{is_interface, made_by_software};
 use super::wifi;
 use super::{Finding, Findings, Ssid};
 use crate::text::{Text, printable};
@@ -71,6 +71,8 @@ pub struct Summary {
     pub ssid: Ssid,
     /// The only interface it is for; empty for any.
     pub interface_name: Text<15>,
+    /// The name of the interface that a VLAN or the like is made on; empty for none, or when that goes otherwise.
+    pub parent: Text<15>,
     /// It is for one hardware address only.
     pub mac_pinned: bool,
     /// That address, as it is written.
@@ -102,8 +104,9 @@ impl Summary {
         }
     }
 
-    /// Says what of it does not survive, or may not.
-    pub fn findings(&self, found: &mut Findings) {
+    /// Says what of it does not survive, or may not. `name_may_change`: whether the new OS may call an interface of this
+    /// name something else, as [`super::names::name_may_change`] says for any machine.
+    pub fn findings(&self, name_may_change: &dyn Fn(&str) -> bool, found: &mut Findings) {
         let mut say = |applies: bool, is_lost: bool, why| {
             if applies {
                 let name = self.name();
@@ -127,6 +130,13 @@ impl Summary {
             is_bound && name_may_change(&self.interface_name),
             false,
             "it is bound to an interface name, which the new OS may not use",
+        );
+        // One that is made by software has its name from another keyfile.
+        let is_above = !self.parent.is_empty() && made_by_software(&self.parent).is_none();
+        say(
+            is_above && name_may_change(&self.parent),
+            false,
+            "the interface below it goes by a name, which the new OS may not use",
         );
         say(self.mac_pinned, false, "it is bound to one hardware address");
     }
@@ -248,6 +258,8 @@ fn note(summary: &mut Summary, pending: &mut Pending, entry: (&str, &str, &str))
             summary.mac_pinned |= !value.is_empty();
             summary.mac_address = printable(value.as_bytes());
         }
+        // Else it is the UUID of a connection.
+        (_, "parent") if is_interface(value) => summary.parent = Text::from(value),
         ("wifi-security", "key-mgmt") => {
             pending.needs_psk = matches!(value, "wpa-psk" | "sae");
             pending.needs_login = matches!(value, "wpa-eap" | "ieee8021x" | "wpa-eap-suite-b-192");

@@ -105,6 +105,11 @@ fn word_end(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
+/// A value without a pair of quotation marks around it.
+pub(super) fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
 /// Bytes as text; empty when they are not UTF-8.
 pub(super) fn text(bytes: &[u8]) -> &str {
     core::str::from_utf8(bytes).unwrap_or_default()

@@ -224,7 +224,7 @@ fn init() -> Result<Init, Error> {
 }
 
 /// Where a symbolic link leads, as the link says.
-fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
+pub(super) fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
     let length = rustix::fs::readlinkat_raw(rustix::fs::CWD, path, &mut buffer[..])
         .doing("reading the link", path)?;
     let bytes = buffer.get(..length).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
     BALENA_SOURCES, PROXY, Reader, SOURCES, Source, interface_of, interface_with, is_access_point,
-    is_sample, is_wifi_only, lasting_mac, next_name, read, read_with_parts,
+    is_sample, is_wifi_only, lasting_mac, name_may_change, next_name, read, read_with_parts,
 };
 use wireless::SettingsApart;
 
@@ -421,8 +421,12 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
-        if !wired.interface.is_empty() && names::name_may_change(&wired.interface) {
+        if !wired.interface.is_empty() && name_may_change(self.root, &wired.interface) {
             self.bind_to_hardware(file, &mut wired);
+        }
+        if !wired.mac.is_empty() && !names::is_makers_mac(&wired.mac) {
+            let why = "its settings go by a hardware address that the old OS may have made up";
+            self.note(Level::Warn, file.path, &shown, why);
         }
         let name = self.next_other();
         self.summary.wired += 1;
@@ -507,7 +511,8 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, &summary.name(), candidate)? || self.is_choosing {
             return Ok(());
         }
-        summary.findings(&mut |finding| {
+        let root = self.root;
+        summary.findings(&|name| name_may_change(root, name), &mut |finding| {
             if let Finding::Lost(name, why)
             | Finding::LostWifi(name, why)
             | Finding::Doubtful(name, why) = finding
@@ -598,8 +603,8 @@ impl Gathering<'_, '_> {
             return false;
         }
         let mut is_lost = false;
-        // One reason is enough.
-        summary.findings(&mut |finding| match finding {
+        // One reason is enough; no name is one.
+        summary.findings(&|_| false, &mut |finding| match finding {
             _ if is_lost => {}
             Finding::Lost(name, why) => {
                 self.lose(file, &name, why);
@@ -1009,6 +1014,25 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_a_wifi_that_only_another_file_can_give_is_missed() {
+        let text =
+            "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n";
+        let root = Root::new(&[("etc/network/interfaces", text)]);
+        let login = "network={\nssid=\"campus\"\nkey_mgmt=WPA-EAP\neap=PEAP\nidentity=\"a\"\n\
+            password=\"s3cret\"\n}\n";
+        root.add("etc/wpa_supplicant/wpa_supplicant.conf", login.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.names(), pairs(&[("balena-wifi-01", "campus")]));
+        assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "address settings"));
+        root.add(
+            "etc/network/interfaces",
+            text.replace("static\naddress 10.0.0.2/8", "dhcp").as_bytes(),
+        );
+        let outcome = root.gather(&Wishes::default());
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
     fn the_files_of_ifupdown_are_one_text() {
         let v4 = "iface eth0 inet static\naddress 10.0.0.2/8";
         let v6 = "iface eth0 inet6 static\naddress 2001:db8::2/64\ngateway 2001:db8::1\n";
@@ -1039,6 +1063,65 @@ mod tests {
             let refusal = root.gather(&Wishes::default()).refusal;
             assert!(refusal.contains("interfaces"), "{refusal}");
             assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_an_included_file_includes_is_read() {
+        let root = Root::new(&[
+            ("etc/network/interfaces", "source /etc/network/interfaces.d/main"),
+            // Includes itself, too.
+            ("etc/network/interfaces.d/main", "source-directory /etc/network/interfaces.d"),
+            ("etc/network/interfaces.d/first", "source /etc/network/interfaces.d/cable.cfg"),
+            ("etc/network/interfaces.d/cable.cfg", "iface eth0 inet static\naddress 10.0.0.2/8\n"),
+            ("etc/network/interfaces.d/other.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
+        ]);
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(outcome.summary, Summary { wired: 1, ..Summary::default() });
+        assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
+        assert!(!outcome.files[0].1.contains("10.0.0.3"), "{:?}", outcome.files);
+        // A chain against the order of the names, and round.
+        root.add("etc/network/interfaces", b"source interfaces.d/8");
+        for (number, next) in
+            ["8 /etc/network/interfaces.d/main", "0", "1", "2", "3", "4", "5", "6", "7"]
+                .iter()
+                .enumerate()
+        {
+            let text = format!("source /etc/network/interfaces.d/{next}");
+            root.add(&format!("etc/network/interfaces.d/{number}"), text.as_bytes());
+        }
+        assert_eq!(root.gather(&Wishes::default()).summary.wired, 1);
+    }
+
+    #[test]
+    fn a_hardware_address_that_may_be_made_up_is_warned_of_whoever_names_it() {
+        let networkd = |mac| format!("[Match]\nMACAddress={mac}\n[Network]\nDNS=9.9.9.9\n");
+        let connman = |mac| {
+            format!(
+                "[ethernet_{mac}_cable]\nIPv4.method=manual\nIPv4.local_address=10.0.0.3\n\
+                IPv4.netmask_prefixlen=8\n"
+            )
+        };
+        for (made_up, digits) in
+            [("06:1b:21:00:00:0a", "061b2100000a"), ("01:1b:21:00:00:0a", "011b2100000a")]
+        {
+            for (path, text, lasting) in [
+                ("etc/systemd/network/a.network", networkd(made_up), networkd("00:1b:21:00:00:0a")),
+                (
+                    "var/lib/connman/ethernet_0_cable/settings",
+                    connman(digits),
+                    connman("001b2100000a"),
+                ),
+            ] {
+                let root = Root::new(&[(path, &text)]);
+                let outcome = root.gather(&Wishes::default());
+                let start = format!("Warn {path}: {made_up}: ");
+                assert!(outcome.has_note(&start, "made up"), "{:?}", outcome.notes);
+                root.add(path, lasting.as_bytes());
+                let outcome = root.gather(&Wishes::default());
+                assert_eq!(outcome.summary.wired, 1);
+                assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+            }
         }
     }
 
@@ -1091,6 +1174,53 @@ mod tests {
             text.contains("interface-name=eth0\n") && !text.contains("mac-address")
         };
         assert!(outcome.files.iter().any(of_eth0));
+    }
+
+    #[test]
+    fn on_a_bus_that_systemd_has_names_for_even_eth0_and_wlan0_may_change() {
+        let root = cables();
+        for (id, kind, rest) in [
+            ("cable", "ethernet", "interface-name=eth0\n"),
+            ("tagged", "vlan", "interface-name=eth0.5\n[vlan]\nid=5\nparent=eth0\n"),
+            ("tunnel", "macvlan", "[macvlan]\nparent=br0\n"),
+            ("second", "macvlan", "[macvlan]\nparent=d9b9e0c0-8a6f-4d8c-9a53-1f5b0e1c2a11\n"),
+        ] {
+            let text = format!("[connection]\nid={id}\ntype={kind}\n{rest}");
+            root.add(&format!("{CONNECTIONS}/{id}"), text.as_bytes());
+        }
+        let wifi = keyfile("home", "interface-name=wlan0");
+        root.add(&format!("{CONNECTIONS}/home"), wifi.as_bytes());
+        let put_on = |bus: &str| {
+            for name in ["eth0", "wlan0"] {
+                let folder = root.path(&format!("sys/class/net/{name}/device"));
+                let _ = std::fs::remove_dir_all(&folder);
+                std::fs::create_dir_all(&folder).unwrap();
+                let to = format!("../../../../bus/{bus}");
+                std::os::unix::fs::symlink(to, format!("{folder}/subsystem")).unwrap();
+            }
+            let outcome = root.gather(&Wishes::default());
+            let warned = ["cable", "tagged", "tunnel", "second", "home"].into_iter().filter(|id| {
+                outcome.has_note(&format!("Warn {CONNECTIONS}/{id}: "), "new OS may not use")
+            });
+            warned.collect::<Vec<_>>().join(" ")
+        };
+        for (bus, warned) in
+            [("platform", ""), ("sdio", ""), ("usb", "home"), ("pci", "cable tagged home")]
+        {
+            assert_eq!(put_on(bus), warned, "{bus}");
+        }
+        // What is translated goes by its hardware address.
+        std::fs::remove_file(root.path(&format!("{CONNECTIONS}/cable"))).unwrap();
+        for (bus, line) in
+            [("usb", "interface-name=eth0"), ("pci", "mac-address=00:1b:21:00:00:00")]
+        {
+            put_on(bus);
+            let outcome = root.gather(&Wishes::default());
+            let of_eth0 = |(_, text): &&(String, String)| text.contains("dns=9.9.9.9");
+            let (_, text) = outcome.files.iter().find(of_eth0).unwrap();
+            assert!(text.lines().any(|other| other == line), "{bus}: {text}");
+            assert_eq!(text.contains("interface-name"), bus == "usb", "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
+use crate::stage1::facts::read_link;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
@@ -161,29 +162,48 @@ pub fn read_with_parts<'a>(
     path: &str,
     buffer: &'a mut [u8],
 ) -> Result<Option<&'a [u8]>, Error> {
-    let Some(main) = read(path, buffer)?.map(<[u8]>::len) else {
+    let Some(mut length) = read(path, buffer)?.map(<[u8]>::len) else {
         return Ok(None);
     };
-    let mut length = main;
     if let Some(parts) = source.parts {
         let folder = crate::path!("{}{}", root, parts.folder)?;
-        let mut last = PathText::new();
-        for _ in 0..MAX_FILES {
-            let Some(name) = next_name(&folder, parts, &last)? else {
-                break;
-            };
-            let text = buffer.get(..main).unwrap_or_default();
-            if ifupdown::includes(text, name.as_bytes()) {
-                let path = crate::path!("{}/{}", folder, name)?;
-                length += append(&path, buffer.get_mut(length..).unwrap_or_default())?;
-            }
-            last = name;
+        let mut taken = [false; MAX_FILES as usize];
+        let mut before = 0;
+        // What was included may include others.
+        while length > before && length <= MAX_FILE {
+            before = length;
+            length = append_included(&folder, parts, &mut taken, buffer, length)?;
         }
     }
     match length > MAX_FILE {
         true => Err(too_large(path, "with the files that it includes it is larger than 64 KiB")),
         false => Ok(buffer.get(..length)),
     }
+}
+
+/// Reads behind the text of this length the files of a folder that it includes and that are not `taken` yet; gives the
+/// length with them. `taken` is in the order of the names.
+fn append_included(
+    folder: &str,
+    parts: &Source,
+    taken: &mut [bool],
+    buffer: &mut [u8],
+    mut length: usize,
+) -> Result<usize, Error> {
+    let mut last = PathText::new();
+    for is_taken in taken {
+        let Some(name) = next_name(folder, parts, &last)? else {
+            break;
+        };
+        let text = buffer.get(..length).unwrap_or_default();
+        if !*is_taken && ifupdown::includes(text, name.as_bytes()) {
+            *is_taken = true;
+            let path = crate::path!("{}/{}", folder, name)?;
+            length += append(&path, buffer.get_mut(length..).unwrap_or_default())?;
+        }
+        last = name;
+    }
+    Ok(length)
 }
 
 /// Reads a file to behind a line feed, and gives the number of bytes with it.
@@ -214,6 +234,20 @@ pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<Pat
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
     }
+}
+
+/// Whether the new OS may have another name for this interface. Even `eth0` and `wlan0` last only where systemd has no
+/// names for them: not on PCI, and a Wi-Fi not on USB (systemd.net-naming-scheme(7)). A cable on USB that is `eth0` is
+/// the on-board one of a Raspberry Pi before 4, which balenaOS calls the same.
+pub fn name_may_change(root: &str, interface: &str) -> bool {
+    if names::name_may_change(interface) {
+        return true;
+    }
+    let mut buffer = [0; 256];
+    // Where it leads ends in the name of the bus. Without sysfs nothing is known against the name.
+    let link = crate::path!("{}/sys/class/net/{}/device/subsystem", root, interface);
+    let bus = link.and_then(|link| read_link(&link, &mut buffer)).unwrap_or_default();
+    bus.ends_with("/bus/pci") || interface == "wlan0" && bus.ends_with("/bus/usb")
 }
 
 /// The hardware address of an interface, when a maker gave it to this one: it lasts, whatever a system calls the
