@@ -1394,7 +1394,9 @@ mod tests {
         root.add(&format!("{CONNECTIONS}/three"), keyfile("three", "").as_bytes());
         let outcome = root.gather(&Wishes::default());
         assert_eq!(with_line(&outcome, "address1=10.0.0.3/8"), "one");
-        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four two");
+        // The one whose own settings are not carried over is not given other ones.
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "five two");
         assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), "two");
         assert_eq!(with_line(&outcome, "address1=10.0.0.4/8"), "");
         assert!(outcome.has_note("Info", ": one: it is given the address settings that go by"));
@@ -1407,8 +1409,31 @@ mod tests {
         let text = "[Match]\nType=wlan\nSSID=one\n[Network]\nAddress=10.0.0.9/8\n";
         root.add("etc/systemd/network/a.network", text.as_bytes());
         let outcome = root.gather(&Wishes::default());
-        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four one two");
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "five two");
         assert!(outcome.has_note("Warn etc/dhcpcd.conf: one: ", "more than one place"));
+    }
+
+    #[test]
+    fn with_too_many_wifis_that_have_their_own_address_none_gets_the_interfaces() {
+        let own = |number: usize| format!("ssid s{number}\nstatic ip_address=10.0.1.{number}/8\n");
+        let text = |count| FIXED.to_string() + &(1..=count).map(own).collect::<String>();
+        let root = Root::new(&[]);
+        root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("s36", "")).as_bytes());
+        // dhcpcd.rs takes 32 interfaces and Wi-Fis of one file.
+        root.add("etc/dhcpcd.conf", text(31).as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+        for number in 32..=35 {
+            let text = format!("[Match]\nSSID=s{number}\n[Network]\nAddress=10.0.1.{number}/8\n");
+            root.add(&format!("etc/systemd/network/{number}.network"), text.as_bytes());
+        }
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+        let text = "[Match]\nSSID=s36\n[Network]\nAddress=10.0.1.36/8\n";
+        root.add("etc/systemd/network/36.network", text.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        assert_eq!(with_line(&outcome, "address1=10.0.1.36/8"), "");
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 35 Wi-Fis"));
     }
 
     #[test]

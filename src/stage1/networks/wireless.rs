@@ -3,11 +3,13 @@
 //! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile of
 //! each. Decides who gets what; opens no file and writes none.
 
-use crate::network::{Wifi, Wireless};
+use crate::network::{Ssid, Wifi, Wireless};
 use crate::text::Text;
 
 /// The most Wi-Fis that have settings apart by their own names.
 const MAX_NAMED: usize = 3;
+/// The most Wi-Fis that are known to get nothing.
+const MAX_BARE: usize = 32;
 
 const BY_INTERFACE: &str =
     "it is given the address settings of the interface that joins it, as on the old OS";
@@ -18,6 +20,7 @@ const ACCESS_POINT: &str =
     "hostapd makes it an access point of this device: its address settings are not carried over";
 const UNUSED: &str = "its address settings are not carried over: no Wi-Fi that is carried over gets its addresses in this way";
 const MANY: &str = "more than 3 Wi-Fis have address settings by their own names: those of this one are not carried over; it will use DHCP";
+const TOO_MANY: &str = "more than 35 Wi-Fis have address settings by their own names: those of the interface are not carried over to any; they will use DHCP";
 
 /// Settings of one interface, or for one Wi-Fi.
 struct Apart {
@@ -34,7 +37,10 @@ struct Apart {
 pub struct SettingsApart {
     interface: Option<Apart>,
     has_several: bool,
+    has_too_many: bool,
     named: heapless::Vec<Apart, MAX_NAMED>,
+    /// The Wi-Fis whose own settings have no place above: those of the interface are not theirs.
+    bare: heapless::Vec<Ssid, MAX_BARE>,
 }
 
 impl SettingsApart {
@@ -56,8 +62,19 @@ impl SettingsApart {
         let apart = Apart { found, port: Text::from(port), why: None, is_used: false };
         match is_named {
             // What does not fit is told of when it is met again.
-            true => drop(self.named.push(apart)),
+            true => {
+                if let Err(apart) = self.named.push(apart) {
+                    self.add_bare(apart.found.ssid);
+                }
+            }
             false => self.interface = Some(apart),
+        }
+    }
+
+    /// Takes note of a Wi-Fi that gets nothing. When there are too many, no Wi-Fi gets the interface's.
+    fn add_bare(&mut self, ssid: Ssid) {
+        if !self.bare.contains(&ssid) && self.bare.push(ssid).is_err() {
+            self.has_too_many = true;
         }
     }
 
@@ -77,11 +94,14 @@ impl SettingsApart {
     /// any.
     pub fn give(&mut self, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
         let mut given = None;
-        let has_several = self.has_several;
-        let ssid = wifi.ssid.clone();
-        let one = self.interface.iter_mut().filter(|_| !has_several).map(|one| (one, BY_INTERFACE));
-        let named = self.named.iter_mut().filter(|named| named.found.ssid == ssid);
-        for (apart, what) in named.map(|named| (named, BY_NAME)).chain(one) {
+        let gives_to_all = !self.has_several && !self.has_too_many;
+        let one = self.interface.iter_mut().filter(|_| gives_to_all).map(|one| (one, BY_INTERFACE));
+        let own = self.named.iter_mut().find(|named| named.found.ssid == wifi.ssid);
+        // Without its own settings, those of the interface would be others than on the old OS.
+        if self.bare.contains(&wifi.ssid) || own.as_ref().is_some_and(|own| own.why.is_some()) {
+            return None;
+        }
+        for (apart, what) in own.map(|own| (own, BY_NAME)).into_iter().chain(one) {
             if apart.why.is_none() && apart.joins(interface) && !wifi.is_fixed() {
                 wifi.inherit(&apart.found.settings);
                 apart.is_used = true;
@@ -96,6 +116,7 @@ impl SettingsApart {
         let mut named = self.named.iter();
         let known = match found.ssid.is_empty() {
             true if self.has_several => return Some(SEVERAL),
+            true if self.has_too_many => return Some(TOO_MANY),
             true => self.interface.as_ref(),
             false => named.find(|known| known.found.ssid == found.ssid),
         };
