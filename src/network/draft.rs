@@ -4,6 +4,7 @@
 use super::names::{is_domain, is_interface, is_wireless, mac_may_change, made_by_software};
 use super::{
     Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
+    WpaFile,
 };
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
@@ -51,6 +52,8 @@ pub(super) struct Draft {
     /// Another one is named, or one that cannot be carried over: whose the addresses are is not known.
     has_other_wifis: bool,
     has_wpa_file: bool,
+    /// The path of that file.
+    wpa_file: WpaFile,
     /// The Wi-Fi whose settings these are, whatever the interface.
     ssid: Ssid,
     /// Its Wi-Fis, if it has any, are in files of another program.
@@ -82,6 +85,7 @@ impl Draft {
             wifi: None,
             has_other_wifis: false,
             has_wpa_file: false,
+            wpa_file: WpaFile::new(),
             ssid: Ssid::new(),
             has_wifis_apart: false,
             is_access_point: false,
@@ -125,11 +129,14 @@ impl Draft {
         self.is_wireless = true;
     }
 
-    /// The Wi-Fis that it joins are in a file of wpa_supplicant's own.
-    pub(super) fn set_wpa_file(&mut self) {
+    /// The Wi-Fis that it joins are in this file of wpa_supplicant's own. With more than one it is not known whose the
+    /// addresses are.
+    pub(super) fn set_wpa_file(&mut self, path: &str) {
+        let is_same = self.has_wifis_apart && *self.wpa_file == *path;
+        self.has_wifis_apart = !self.has_wpa_file || is_same;
         self.is_wireless = true;
         self.has_wpa_file = true;
-        self.has_wifis_apart = true;
+        self.wpa_file = Text::from(path);
     }
 
     /// These are the settings for one Wi-Fi, whichever interface joins it.
@@ -332,7 +339,8 @@ impl Draft {
             None if self.is_access_point => Some(why::ACCESS_POINT),
             None if has_settings && self.is_for_wifis_apart() => {
                 let settings = core::mem::take(&mut self.wired);
-                found(Finding::Wireless(Wireless { ssid: self.ssid.clone(), settings }));
+                let (ssid, wpa_file) = (self.ssid.clone(), self.wpa_file.clone());
+                found(Finding::Wireless(Wireless { ssid, settings, wpa_file }));
                 None
             }
             None if self.has_wpa_file => Some(why::WPA_FILE),

@@ -24,6 +24,9 @@ use crate::text::Text;
 /// The name of a Wi-Fi: up to 32 bytes of any kind (IEEE 802.11, 9.4.2.2).
 pub type Ssid = heapless::Vec<u8, 32>;
 
+/// The path of a file of wpa_supplicant. What is longer is cut, and then no file's.
+pub type WpaFile = Text<96>;
+
 /// An IP address as it was written; checked to be one.
 pub type Address = Text<45>;
 
@@ -204,6 +207,8 @@ pub struct Wireless {
     pub ssid: Ssid,
     /// The settings. The interface, by its name or its hardware address, is always named when the Wi-Fi is not.
     pub settings: Wired,
+    /// The file of wpa_supplicant that they are for the Wi-Fis of, as a path; empty when none is named.
+    pub wpa_file: WpaFile,
 }
 
 impl Wireless {

@@ -16,8 +16,8 @@ use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, interface_of, interface_with, is_access_point,
-    is_sample, is_wifi_only, lasting_mac, next_name, read, read_with_parts,
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, has_own_wifis, interface_of, interface_with,
+    is_access_point, is_sample, is_wifi_only, lasting_mac, next_name, read, read_with_parts,
 };
 use wireless::SettingsApart;
 
@@ -133,6 +133,9 @@ pub fn gather(
     gathering.go_through(content, output)?;
     if is_access_point(root, gathering.apart.interface(), content)? {
         gathering.apart.set_access_point();
+    }
+    if has_own_wifis(root, gathering.apart.interface()) {
+        gathering.apart.set_own_file();
     }
     gathering.check_wanted()?;
     gathering.check_lost()?;
@@ -367,8 +370,11 @@ impl Gathering<'_, '_> {
         }
         // The other owners of Wi-Fis set their addresses, too.
         let given = match file.owner {
-            Owner::Supplicant => self.apart.give(interface_of(file.name), &mut wifi),
-            Owner::Iwd => self.apart.give("", &mut wifi),
+            Owner::Supplicant => {
+                let path = file.path.strip_prefix(self.root).unwrap_or_default();
+                self.apart.give(path, interface_of(file.name), &mut wifi)
+            }
+            Owner::Iwd => self.apart.give("", "", &mut wifi),
             _ => None,
         };
         if let Some(what) = given {
@@ -1259,10 +1265,11 @@ mod tests {
 
     #[test]
     fn a_fixed_address_of_a_wireless_interface_goes_to_its_wifis() {
-        for (path, text) in [
-            ("etc/dhcpcd.conf", FIXED),
-            ("etc/systemd/network/a.network", FIXED_BY_NETWORKD),
-            ("etc/network/interfaces", FIXED_BY_IFUPDOWN),
+        for (path, text, wanted) in [
+            ("etc/dhcpcd.conf", FIXED, "a b c"),
+            ("etc/systemd/network/a.network", FIXED_BY_NETWORKD, "a b c"),
+            // It names the file of wpa_supplicant.
+            ("etc/network/interfaces", FIXED_BY_IFUPDOWN, "a b"),
         ] {
             let root = Root::new(&[(path, text), ("var/lib/iwd/c.psk", iwd())]);
             root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("b", "")).as_bytes());
@@ -1272,10 +1279,10 @@ mod tests {
             let outcome = root.gather(&Wishes::default());
             assert_eq!(outcome.summary, Summary { wifis: 5, ..Summary::default() });
             for line in ["address1=10.0.0.2/8,10.0.0.1", "dns-search=lan.example;", "mtu=1400"] {
-                assert_eq!(with_line(&outcome, line), "a b c", "{path}: {line}");
+                assert_eq!(with_line(&outcome, line), wanted, "{path}: {line}");
             }
             assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
-            for name in ["a", "b", "c"] {
+            for name in wanted.split(' ') {
                 assert!(outcome.has_note("Info", &format!(": {name}: it is given the address")));
             }
             // Where no Wi-Fi gets it, that is said.
@@ -1325,7 +1332,8 @@ mod tests {
         ] {
             root.add(&path, supplicant(ssid, "").as_bytes());
         }
-        let wanted = "general home own own2 own3";
+        // With files of its own, the general one is not read for it.
+        let wanted = "own own2 own3";
         assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
         // By the hardware address, when sysfs knows whose it is.
         std::fs::remove_file(root.path("etc/dhcpcd.conf")).unwrap();
@@ -1338,6 +1346,54 @@ mod tests {
         // The same interface by its name is the same, and these settings are the same.
         root.add("etc/dhcpcd.conf", FIXED.as_bytes());
         assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    }
+
+    #[test]
+    fn the_general_file_is_read_for_an_interface_without_a_file_of_its_own() {
+        for (own, wanted) in [
+            ("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-nl80211-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-wext-wlan0.conf", "own"),
+            ("run/netplan/wpa-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-wlan1.conf", "general general2"),
+        ] {
+            let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
+            root.add(SUPPLICANT, supplicant("general", "").as_bytes());
+            root.add("etc/wpa_supplicant.conf", supplicant("general2", "").as_bytes());
+            root.add(own, supplicant("own", "").as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "mtu=1400"), wanted, "{own}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ifupdown_names_is_the_one_whose_wifis_get_the_address() {
+        let folder = "etc/wpa_supplicant/wpa_supplicant";
+        let files = ["", "-wlan0", "-wlan1", "-home", "-site2"];
+        let root = Root::new(&[("var/lib/iwd/iwd.psk", iwd())]);
+        for file in files {
+            let ssid = format!("in{file}");
+            root.add(&format!("{folder}{file}.conf"), supplicant(&ssid, "").as_bytes());
+        }
+        root.add("etc/wpa_supplicant.conf", supplicant("etc", "").as_bytes());
+        for file in files {
+            let text = FIXED_BY_IFUPDOWN
+                .replace("wpa_supplicant.conf", &format!("wpa_supplicant{file}.conf"));
+            root.add("etc/network/interfaces", text.as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "mtu=1400"), format!("in{file}"));
+            assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+        }
+        // One for each family of addresses.
+        let text = "iface wlan0 inet dhcp\nmtu 1400\nwpa-conf /etc/wpa_supplicant/wpa_supplicant.conf\n\
+            iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n\
+            iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n";
+        root.add("etc/network/interfaces", text.replace("FILE", "home").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "will use DHCP"));
+        root.add("etc/network/interfaces", text.replace("-FILE", "").as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "in");
     }
 
     #[test]

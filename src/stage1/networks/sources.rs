@@ -275,6 +275,21 @@ pub fn interface_of(file: &str) -> &str {
     if interface.bytes().any(|byte| byte.is_ascii_digit()) { interface } else { "" }
 }
 
+/// True when the Wi-Fis of an interface are in a file of its own: the units of wpa_supplicant, its hook for dhcpcd and
+/// netplan take that one, and not the file for all.
+pub fn has_own_wifis(root: &str, interface: &str) -> bool {
+    const STARTS: [&str; 4] = [
+        "/etc/wpa_supplicant/wpa_supplicant-",
+        "/etc/wpa_supplicant/wpa_supplicant-nl80211-",
+        "/etc/wpa_supplicant/wpa_supplicant-wext-",
+        "/run/netplan/wpa-",
+    ];
+    STARTS.iter().any(|start| {
+        let path: Result<PathText, _> = crate::path!("{}{}{}.conf", root, start, interface);
+        path.is_ok_and(|path| files::exists(&path))
+    })
+}
+
 /// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
 /// Of large files only the start is looked at: they are the example with all its comments.
 pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {

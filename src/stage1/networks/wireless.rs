@@ -27,6 +27,8 @@ struct Apart {
     found: Wireless,
     /// The interface's lasting address, or else its name.
     port: Text<17>,
+    /// The interface has a file of wpa_supplicant's own, in place of the one for all.
+    has_own_file: bool,
     /// Why they are given to nobody.
     why: Option<&'static str>,
     is_used: bool,
@@ -56,10 +58,13 @@ impl SettingsApart {
                 self.has_several = true;
             } else if !known.is_like(&found) {
                 known.why = Some(CONFLICT);
+            } else if found.wpa_file.is_empty() {
+                known.found.wpa_file = found.wpa_file;
             }
             return;
         }
-        let apart = Apart { found, port: Text::from(port), why: None, is_used: false };
+        let port = Text::from(port);
+        let apart = Apart { found, port, has_own_file: false, why: None, is_used: false };
         match is_named {
             // What does not fit is told of when it is met again.
             true => {
@@ -90,9 +95,16 @@ impl SettingsApart {
         }
     }
 
-    /// Gives a Wi-Fi what is there for it, and says what that is. `interface`: the only one whose Wi-Fi it is; empty for
-    /// any.
-    pub fn give(&mut self, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
+    /// That interface has a file of wpa_supplicant's own.
+    pub fn set_own_file(&mut self) {
+        if let Some(apart) = &mut self.interface {
+            apart.has_own_file = true;
+        }
+    }
+
+    /// Gives a Wi-Fi what is there for it, and says what that is. `path`: the file of wpa_supplicant that it is in; empty
+    /// for none. `interface`: the only one whose Wi-Fi it is; empty for any.
+    pub fn give(&mut self, path: &str, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
         let mut given = None;
         let gives_to_all = !self.has_several && !self.has_too_many;
         let one = self.interface.iter_mut().filter(|_| gives_to_all).map(|one| (one, BY_INTERFACE));
@@ -102,7 +114,7 @@ impl SettingsApart {
             return None;
         }
         for (apart, what) in own.map(|own| (own, BY_NAME)).into_iter().chain(one) {
-            if apart.why.is_none() && apart.joins(interface) && !wifi.is_fixed() {
+            if apart.why.is_none() && apart.joins(path, interface) && !wifi.is_fixed() {
                 wifi.inherit(&apart.found.settings);
                 apart.is_used = true;
                 given = given.or(Some(what));
@@ -138,10 +150,17 @@ impl Apart {
             && own.mtu == other.mtu
     }
 
-    /// True when its interface may join a Wi-Fi that is only this one's; empty for any.
-    fn joins(&self, interface: &str) -> bool {
-        let Wireless { ssid, settings } = &self.found;
+    /// True when its interface may join a Wi-Fi of this file, empty for none of wpa_supplicant, that is only this
+    /// interface's, empty for any.
+    fn joins(&self, path: &str, interface: &str) -> bool {
+        let Wireless { ssid, settings, wpa_file } = &self.found;
+        if !wpa_file.is_empty() {
+            return **wpa_file == *path;
+        }
+        if interface.is_empty() {
+            return path.is_empty() || !self.has_own_file;
+        }
         let is_any = !ssid.is_empty() && settings.interface.is_empty() && settings.mac.is_empty();
-        is_any || interface.is_empty() || *settings.interface == *interface
+        is_any || *settings.interface == *interface
     }
 }
