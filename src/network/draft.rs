@@ -56,6 +56,8 @@ pub(super) struct Draft {
     wpa_file: WpaFile,
     /// The Wi-Fi whose settings these are, whatever the interface.
     ssid: Ssid,
+    /// What is said of one Wi-Fi takes the place of what is said of the interface.
+    pub(super) is_whole: bool,
     /// Its Wi-Fis, if it has any, are in files of another program.
     pub(super) has_wifis_apart: bool,
     /// It is an access point of this device.
@@ -87,6 +89,7 @@ impl Draft {
             has_wpa_file: false,
             wpa_file: WpaFile::new(),
             ssid: Ssid::new(),
+            is_whole: false,
             has_wifis_apart: false,
             is_access_point: false,
             automatic4: false,
@@ -328,6 +331,11 @@ impl Draft {
     /// Hands over the Wi-Fi, if it is known, with the addresses if these are settled; else the addresses alone.
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
+        let is_whole = self.is_whole && self.has_wifis_apart && !self.ssid.is_empty();
+        let Wired { interface, mac, .. } = &self.wired;
+        let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
+        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
+        let mut apart = is_whole.then_some(plain);
         let why = match &mut wifi {
             Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
                 wifi.inherit(&self.wired);
@@ -338,9 +346,7 @@ impl Draft {
             None if self.has_other_wifis => None,
             None if self.is_access_point => Some(why::ACCESS_POINT),
             None if has_settings && self.is_for_wifis_apart() => {
-                let settings = core::mem::take(&mut self.wired);
-                let (ssid, wpa_file) = (self.ssid.clone(), self.wpa_file.clone());
-                found(Finding::Wireless(Wireless { ssid, settings, wpa_file }));
+                apart = Some(core::mem::take(&mut self.wired));
                 None
             }
             None if self.has_wpa_file => Some(why::WPA_FILE),
@@ -351,6 +357,10 @@ impl Draft {
                 Some(why::WIRELESS)
             }
         };
+        if let Some(settings) = apart {
+            let (ssid, wpa_file) = (self.ssid.clone(), self.wpa_file.clone());
+            found(Finding::Wireless(Wireless { ssid, settings, wpa_file, is_whole }));
+        }
         if let Some(wifi) = wifi {
             found(Finding::Wifi(wifi));
         }

@@ -209,9 +209,19 @@ pub struct Wireless {
     pub settings: Wired,
     /// The file of wpa_supplicant that they are for the Wi-Fis of, as a path; empty when none is named.
     pub wpa_file: WpaFile,
+    /// For one Wi-Fi: they take the place of those of the interface, and are not added to them. They may then say
+    /// nothing.
+    pub is_whole: bool,
 }
 
 impl Wireless {
+    /// True when nothing is said but for what it is.
+    pub fn is_plain(&self) -> bool {
+        let Wired { interface: _, mac: _, ipv4, ipv6, search, mtu } = &self.settings;
+        let plain = Family::default();
+        *ipv4 == plain && *ipv6 == plain && search.is_empty() && *mtu == 0
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> Text<64> {
         match (self.ssid.is_empty(), self.settings.interface.is_empty()) {

@@ -1471,6 +1471,65 @@ mod tests {
     }
 
     #[test]
+    fn of_the_files_of_networkd_that_match_only_one_is_applied() {
+        let lab =
+            |name: &str, text: &str| format!("[Match]\nName={name}\nSSID=lab\n[Network]\n{text}\n");
+        for (name, text, address, mtu) in [
+            ("wlan0", "DHCP=yes", "other", "other"),
+            ("wlan0", "", "other", "other"),
+            ("wlan0", "DHCP=yes\nDNS=9.9.9.9", "other", "other"),
+            ("wlan0", "Address=nonsense", "other", "other"),
+            ("wlan0", "DHCPServer=yes\nAddress=10.0.0.9/8", "other", "other"),
+            ("wl*", "DHCP=yes", "other", "other"),
+            // Another interface joins it.
+            ("wlan1", "DHCP=yes", "lab other", "lab other"),
+        ] {
+            let root = Root::new(&[("etc/systemd/network/20.network", FIXED_BY_NETWORKD)]);
+            root.add("etc/systemd/network/10.network", lab(name, text).as_bytes());
+            let wifis = supplicant("lab", "") + &supplicant("other", "");
+            root.add("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", wifis.as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), address, "{text}");
+            assert_eq!(with_line(&outcome, "mtu=1400"), mtu, "{text}");
+            let dns = if text.contains("DNS") { "lab" } else { "" };
+            assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), dns);
+            let is_said = text.contains("Address=");
+            assert_eq!(outcome.has_note("Warn", ""), is_said, "{:?}", outcome.notes);
+        }
+        // In two places, and not the same.
+        for first in ["10.network", "30.network"] {
+            let root = Root::new(&[(SUPPLICANT, &*supplicant("lab", ""))]);
+            let folder = "etc/systemd/network";
+            root.add(&format!("{folder}/{first}"), lab("wlan0", "DHCP=yes").as_bytes());
+            root.add(
+                &format!("{folder}/20.network"),
+                lab("wlan0", "Address=10.0.0.9/8").as_bytes(),
+            );
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "");
+            let start = format!("Warn {folder}/20.network: lab: ");
+            assert!(outcome.has_note(&start, "more than one place"), "{:?}", outcome.notes);
+        }
+    }
+
+    #[test]
+    fn wifis_with_plain_dhcp_of_their_own_take_no_place_of_others() {
+        let root = Root::new(&[("etc/systemd/network/20.network", FIXED_BY_NETWORKD)]);
+        let mut wifis = supplicant("other", "");
+        for number in 10..16 {
+            let network = if number < 14 { "DHCP=yes" } else { "Address=10.0.0.9/8" };
+            let text = format!("[Match]\nSSID=s{number}\n[Network]\n{network}\n");
+            root.add(&format!("etc/systemd/network/{number}.network"), text.as_bytes());
+            wifis += &supplicant(&format!("s{number}"), "");
+        }
+        root.add(SUPPLICANT, wifis.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "s14 s15");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "other");
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
     fn with_too_many_wifis_that_have_their_own_address_none_gets_the_interfaces() {
         let own = |number: usize| format!("ssid s{number}\nstatic ip_address=10.0.1.{number}/8\n");
         let text = |count| FIXED.to_string() + &(1..=count).map(own).collect::<String>();
@@ -1489,7 +1548,7 @@ mod tests {
         let outcome = root.gather(&Wishes::default());
         assert_eq!(with_line(&outcome, "mtu=1400"), "");
         assert_eq!(with_line(&outcome, "address1=10.0.1.36/8"), "");
-        assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 35 Wi-Fis"));
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 32 Wi-Fis"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const ACCESS_POINT: &str =
     "hostapd makes it an access point of this device: its address settings are not carried over";
 const UNUSED: &str = "its address settings are not carried over: no Wi-Fi that is carried over gets its addresses in this way";
 const MANY: &str = "more than 3 Wi-Fis have address settings by their own names: those of this one are not carried over; it will use DHCP";
-const TOO_MANY: &str = "more than 35 Wi-Fis have address settings by their own names: those of the interface are not carried over to any; they will use DHCP";
+const TOO_MANY: &str = "more than 32 Wi-Fis have address settings by their own names: those of the interface are not carried over to any; they will use DHCP";
 
 /// Settings of one interface, or for one Wi-Fi.
 struct Apart {
@@ -34,6 +34,15 @@ struct Apart {
     is_used: bool,
 }
 
+/// A Wi-Fi that is given nothing.
+struct Bare {
+    ssid: Ssid,
+    /// The only interface for which that holds; empty for any.
+    interface: Text<15>,
+    /// Why; empty when nothing is what its own settings say.
+    why: &'static str,
+}
+
 /// All of them.
 #[derive(Default)]
 pub struct SettingsApart {
@@ -41,8 +50,8 @@ pub struct SettingsApart {
     has_several: bool,
     has_too_many: bool,
     named: heapless::Vec<Apart, MAX_NAMED>,
-    /// The Wi-Fis whose own settings have no place above: those of the interface are not theirs.
-    bare: heapless::Vec<Ssid, MAX_BARE>,
+    /// The Wi-Fis whose own settings say nothing, or have no place above: those of the interface are not theirs.
+    bare: heapless::Vec<Bare, MAX_BARE>,
 }
 
 impl SettingsApart {
@@ -63,13 +72,24 @@ impl SettingsApart {
             }
             return;
         }
+        let is_plain = found.is_plain();
+        if let Some(bare) = self.bare.iter_mut().find(|bare| bare.ssid == found.ssid) {
+            if !is_plain && bare.why.is_empty() {
+                bare.why = CONFLICT;
+            }
+            if bare.interface != found.settings.interface {
+                bare.interface = Text::new();
+            }
+            return;
+        }
         let port = Text::from(port);
         let apart = Apart { found, port, has_own_file: false, why: None, is_used: false };
         match is_named {
+            true if is_plain => self.add_bare(&apart.found, ""),
             // What does not fit is told of when it is met again.
             true => {
                 if let Err(apart) = self.named.push(apart) {
-                    self.add_bare(apart.found.ssid);
+                    self.add_bare(&apart.found, MANY);
                 }
             }
             false => self.interface = Some(apart),
@@ -77,10 +97,10 @@ impl SettingsApart {
     }
 
     /// Takes note of a Wi-Fi that gets nothing. When there are too many, no Wi-Fi gets the interface's.
-    fn add_bare(&mut self, ssid: Ssid) {
-        if !self.bare.contains(&ssid) && self.bare.push(ssid).is_err() {
-            self.has_too_many = true;
-        }
+    fn add_bare(&mut self, found: &Wireless, why: &'static str) {
+        let interface = found.settings.interface.clone();
+        let bare = Bare { ssid: found.ssid.clone(), interface, why };
+        self.has_too_many |= self.bare.push(bare).is_err();
     }
 
     /// The interface whose settings are given to every Wi-Fi that it joins; empty for none, or when its name is unknown.
@@ -110,7 +130,11 @@ impl SettingsApart {
         let one = self.interface.iter_mut().filter(|_| gives_to_all).map(|one| (one, BY_INTERFACE));
         let own = self.named.iter_mut().find(|named| named.found.ssid == wifi.ssid);
         // Without its own settings, those of the interface would be others than on the old OS.
-        if self.bare.contains(&wifi.ssid) || own.as_ref().is_some_and(|own| own.why.is_some()) {
+        let is_bare = |bare: &Bare| {
+            let is_joined = bare.interface.is_empty() || *bare.interface == *interface;
+            bare.ssid == wifi.ssid && (is_joined || interface.is_empty())
+        };
+        if self.bare.iter().any(is_bare) || own.as_ref().is_some_and(|own| own.why.is_some()) {
             return None;
         }
         for (apart, what) in own.map(|own| (own, BY_NAME)).into_iter().chain(one) {
@@ -118,6 +142,9 @@ impl SettingsApart {
                 wifi.inherit(&apart.found.settings);
                 apart.is_used = true;
                 given = given.or(Some(what));
+                if apart.found.is_whole {
+                    break;
+                }
             }
         }
         given
@@ -135,7 +162,11 @@ impl SettingsApart {
         match known {
             Some(known) if known.is_used => None,
             Some(known) => known.why.or(Some(UNUSED)),
-            None => Some(MANY),
+            None => {
+                let bare = self.bare.iter().find(|bare| bare.ssid == found.ssid);
+                let why = bare.map_or(if found.is_plain() { "" } else { MANY }, |bare| bare.why);
+                Some(why).filter(|why| !why.is_empty())
+            }
         }
     }
 }
@@ -153,7 +184,7 @@ impl Apart {
     /// True when its interface may join a Wi-Fi of this file, empty for none of wpa_supplicant, that is only this
     /// interface's, empty for any.
     fn joins(&self, path: &str, interface: &str) -> bool {
-        let Wireless { ssid, settings, wpa_file } = &self.found;
+        let Wireless { ssid, settings, wpa_file, .. } = &self.found;
         if !wpa_file.is_empty() {
             return **wpa_file == *path;
         }
