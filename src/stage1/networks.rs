@@ -131,12 +131,7 @@ pub fn gather(
         summary: Summary::default(),
     };
     gathering.go_through(content, output)?;
-    if is_access_point(root, gathering.apart.interface(), content)? {
-        gathering.apart.set_access_point();
-    }
-    if has_own_wifis(root, gathering.apart.interface()) {
-        gathering.apart.set_own_file();
-    }
+    gathering.look_at_wireless_interface(content)?;
     gathering.check_wanted()?;
     gathering.check_lost()?;
     gathering.check_way_online()?;
@@ -383,6 +378,19 @@ impl Gathering<'_, '_> {
         let name = self.next_wifi();
         let length = keyfile::wifi(&wifi, &name, output);
         self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// What else is known of the interface whose settings its Wi-Fis would get.
+    fn look_at_wireless_interface(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        let Some(interface) = self.apart.interface() else { return Ok(()) };
+        let has_own_file = has_own_wifis(self.root, interface);
+        if is_access_point(self.root, interface, content)? {
+            self.apart.set_access_point();
+        }
+        if has_own_file {
+            self.apart.set_own_file();
+        }
+        Ok(())
     }
 
     /// Settings for Wi-Fis that are read before them: kept the first time through, and the second time told of when
@@ -1314,6 +1322,40 @@ mod tests {
         root.add("etc/hostapd/other", b"interface=wlan0\n");
         let outcome = root.gather(&Wishes::default());
         assert_eq!(with_line(&outcome, "mtu=1400"), "a");
+    }
+
+    #[test]
+    fn an_interface_of_unknown_name_may_be_the_access_point() {
+        let text =
+            FIXED_BY_NETWORKD.replace("Name=wlan0", "Type=wlan\nMACAddress=B8:27:EB:00:00:01");
+        let root = Root::new(&[("etc/systemd/network/a.network", &text)]);
+        root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+        root.add("etc/hostapd/hostapd.conf", b"interface=wlan1\n");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        let start = "Warn etc/systemd/network/a.network: b8:27:eb:00:00:01: ";
+        assert!(outcome.has_note(start, "may make it an access point"), "{:?}", outcome.notes);
+        card(&root, "wlan0", "b8:27:eb:00:00:01", "0");
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    }
+
+    #[test]
+    fn a_fifo_among_the_files_of_hostapd_is_not_waited_for() {
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED), ("etc/hostapd/x.conf", "")]);
+        root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+        let fifo = root.path("etc/hostapd/a.conf");
+        crate::files::make_node(&fifo, rustix::fs::FileType::Fifo, 0).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let found = std::thread::scope(|scope| {
+            let root = &root;
+            scope.spawn(move || sender.send(root.gather(&Wishes::default())));
+            let found = receiver.recv_timeout(std::time::Duration::from_secs(10));
+            // Whoever waits for a writer goes on, and reads nothing.
+            drop(std::fs::OpenOptions::new().read(true).write(true).open(&fifo));
+            found
+        });
+        assert_eq!(with_line(&found.expect("it waits for the FIFO"), "mtu=1400"), "a");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::files;
 use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 /// Reads a file of this name.
@@ -137,7 +137,7 @@ pub fn is_sample(name: &str) -> bool {
 /// Reads a file whole; nothing when there is no regular file.
 pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Error> {
     match files::status(path) {
-        Ok(status) if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile => {}
+        Ok(status) if is_regular(&status) => {}
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
     }
@@ -146,6 +146,10 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
         true => Err(too_large(path, "it is larger than 64 KiB")),
         false => Ok(Some(bytes)),
     }
+}
+
+fn is_regular(status: &Stat) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
 }
 
 fn too_large(path: &str, why: &str) -> Error {
@@ -291,19 +295,26 @@ pub fn has_own_wifis(root: &str, interface: &str) -> bool {
 }
 
 /// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
-/// Of large files only the start is looked at: they are the example with all its comments.
+/// Of large files only the start is looked at: they are the example with all its comments. When the name of the
+/// interface is not known, and thus empty, any file may name it.
 pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {
     const HOSTAPD: Source = Source { end: ".conf", ..MANAGER };
     let folder = crate::path!("{}/etc/hostapd", root)?;
     let mut last = PathText::new();
     for _ in 0..MAX_FILES {
-        let Some(name) = next_name(&folder, &HOSTAPD, &last)?.filter(|_| !interface.is_empty())
-        else {
+        let Some(name) = next_name(&folder, &HOSTAPD, &last)? else {
             break;
         };
         let path = crate::path!("{}/{}", folder, name)?;
-        // What cannot be read was no refusal yet, and is none.
-        let bytes = files::read(&path, content).unwrap_or_default();
+        // What cannot be read was no refusal yet, and is none. Opening a FIFO would wait for ever.
+        let is_file = files::status(&path).is_ok_and(|status| is_regular(&status));
+        if is_file && interface.is_empty() {
+            return Ok(true);
+        }
+        let bytes = match is_file {
+            true => files::read(&path, content).unwrap_or_default(),
+            false => b"",
+        };
         let names_it = |line: &[u8]| {
             line.trim_ascii().strip_prefix(b"interface=") == Some(interface.as_bytes())
         };

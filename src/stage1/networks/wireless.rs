@@ -18,6 +18,7 @@ const SEVERAL: &str = "more than one wireless interface has address settings: th
 const CONFLICT: &str = "it has different address settings in more than one place: they are not carried over to the Wi-Fis, which will use DHCP";
 const ACCESS_POINT: &str =
     "hostapd makes it an access point of this device: its address settings are not carried over";
+const MAYBE_ACCESS_POINT: &str = "it is not there, and hostapd may make it an access point of this device: its address settings are not carried over";
 const UNUSED: &str = "its address settings are not carried over: no Wi-Fi that is carried over gets its addresses in this way";
 const MANY: &str = "more than 3 Wi-Fis have address settings by their own names: those of this one are not carried over; it will use DHCP";
 const TOO_MANY: &str = "more than 32 Wi-Fis have address settings by their own names: those of the interface are not carried over to any; they will use DHCP";
@@ -103,15 +104,16 @@ impl SettingsApart {
         self.has_too_many |= self.bare.push(bare).is_err();
     }
 
-    /// The interface whose settings are given to every Wi-Fi that it joins; empty for none, or when its name is unknown.
-    pub fn interface(&self) -> &str {
-        self.interface.as_ref().map_or("", |apart| &apart.found.settings.interface)
+    /// The interface whose settings are given to every Wi-Fi that it joins; empty when its name is unknown.
+    pub fn interface(&self) -> Option<&str> {
+        self.interface.as_ref().map(|apart| &*apart.found.settings.interface)
     }
 
-    /// That interface is an access point.
+    /// That interface is an access point, or may be one when its name is unknown.
     pub fn set_access_point(&mut self) {
         if let Some(apart) = &mut self.interface {
-            apart.why = Some(ACCESS_POINT);
+            let is_known = !apart.found.settings.interface.is_empty();
+            apart.why = Some(if is_known { ACCESS_POINT } else { MAYBE_ACCESS_POINT });
         }
     }
 
