@@ -200,6 +200,13 @@ pub struct Wired {
     pub mtu: u32,
 }
 
+impl Wired {
+    /// True when it has fixed addresses.
+    pub fn is_fixed(&self) -> bool {
+        !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())
+    }
+}
+
 /// Settings for Wi-Fis that stand apart from these: for one by its name, or for all that one interface joins.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Wireless {

@@ -431,7 +431,8 @@ impl Gathering<'_, '_> {
             false => Text::from(&*wired.interface),
         };
         let port = self.port(&wired.interface, &wired.mac);
-        let candidate = Candidate { port, ..Candidate::new(file.owner, Sort::Wired) };
+        let is_fixed = wired.is_fixed();
+        let candidate = Candidate { port, is_fixed, ..Candidate::new(file.owner, Sort::Wired) };
         if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
@@ -581,6 +582,7 @@ impl Gathering<'_, '_> {
             file_name: Text::from(name),
             autoconnect: summary.autoconnect,
             priority: summary.priority,
+            is_fixed: summary.is_fixed,
             ..Candidate::new(file.owner, sort)
         }
     }
@@ -1591,6 +1593,35 @@ mod tests {
         assert_eq!(with_line(&outcome, "mtu=1400"), "");
         assert_eq!(with_line(&outcome, "address1=10.0.1.36/8"), "");
         assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 32 Wi-Fis"));
+    }
+
+    #[test]
+    fn a_cable_does_not_lose_its_fixed_address_without_a_word() {
+        let dhcp = "iface eth0 inet dhcp\ndns-nameservers 9.9.9.9\n";
+        let fixed = "iface eth0 inet static\naddress 10.0.0.3/8\n";
+        let other = "interface eth0\nstatic ip_address=10.0.0.2/8\n";
+        let dns = "interface eth0\nstatic domain_name_servers=9.9.9.9\n";
+        let keyfile = |ipv4: &str| {
+            let text = "[connection]\nid=port\ntype=ethernet\ninterface-name=eth0\n";
+            format!("{text}[ipv4]\n{ipv4}\n[ipv6]\naddr-gen-mode=stable-privacy\n")
+        };
+        for (first, second, is_said) in
+            [(dhcp, other, true), (fixed, other, false), (dhcp, dns, false), (fixed, dns, false)]
+        {
+            let root = Root::new(&[("etc/network/interfaces", first), ("etc/dhcpcd.conf", second)]);
+            let lost = "Warn etc/dhcpcd.conf: eth0: left out with its fixed addresses";
+            assert_eq!(root.gather(&Wishes::default()).has_note(lost, ""), is_said, "{first}");
+            for (ipv4, is_said) in [
+                ("method=auto", second == other),
+                ("method=manual\naddress1=10.0.0.4/8", false),
+                ("method=manual\naddresses1=10.0.0.4;8;0.0.0.0;", false),
+            ] {
+                root.add(&format!("{CONNECTIONS}/port"), keyfile(ipv4).as_bytes());
+                let outcome = root.gather(&Wishes::default());
+                assert_eq!(outcome.names(), pairs(&[("balena-01", "port")]));
+                assert_eq!(outcome.has_note(lost, ""), is_said, "{ipv4}");
+            }
+        }
     }
 
     #[test]
