@@ -4,6 +4,7 @@
 use super::names::{is_domain, is_interface, is_wireless, made_by_software};
 use super::{
     Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
+    WpaFile,
 };
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
@@ -51,8 +52,12 @@ pub(super) struct Draft {
     /// Another one is named, or one that cannot be carried over: whose the addresses are is not known.
     has_other_wifis: bool,
     has_wpa_file: bool,
+    /// The path of that file.
+    wpa_file: WpaFile,
     /// The Wi-Fi whose settings these are, whatever the interface.
     ssid: Ssid,
+    /// What is said of one Wi-Fi takes the place of what is said of the interface.
+    pub(super) is_whole: bool,
     /// Its Wi-Fis, if it has any, are in files of another program.
     pub(super) has_wifis_apart: bool,
     /// It is an access point of this device.
@@ -82,7 +87,9 @@ impl Draft {
             wifi: None,
             has_other_wifis: false,
             has_wpa_file: false,
+            wpa_file: WpaFile::new(),
             ssid: Ssid::new(),
+            is_whole: false,
             has_wifis_apart: false,
             is_access_point: false,
             automatic4: false,
@@ -125,11 +132,14 @@ impl Draft {
         self.is_wireless = true;
     }
 
-    /// The Wi-Fis that it joins are in a file of wpa_supplicant's own.
-    pub(super) fn set_wpa_file(&mut self) {
+    /// The Wi-Fis that it joins are in this file of wpa_supplicant's own. With more than one it is not known whose the
+    /// addresses are.
+    pub(super) fn set_wpa_file(&mut self, path: &str) {
+        let is_same = self.has_wifis_apart && *self.wpa_file == *path;
+        self.has_wifis_apart = !self.has_wpa_file || is_same;
         self.is_wireless = true;
         self.has_wpa_file = true;
-        self.has_wifis_apart = true;
+        self.wpa_file = Text::from(path);
     }
 
     /// These are the settings for one Wi-Fi, whichever interface joins it.
@@ -323,6 +333,11 @@ impl Draft {
     /// Hands over the Wi-Fi, if it is known, with the addresses if these are settled; else the addresses alone.
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
+        let is_whole = self.is_whole && self.has_wifis_apart && !self.ssid.is_empty();
+        let Wired { interface, mac, .. } = &self.wired;
+        let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
+        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
+        let mut apart = is_whole.then_some(plain);
         let why = match &mut wifi {
             Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
                 wifi.inherit(&self.wired);
@@ -333,8 +348,7 @@ impl Draft {
             None if self.has_other_wifis => Some(why::LOST_WIFI),
             None if self.is_access_point => Some(why::ACCESS_POINT),
             None if has_settings && self.is_for_wifis_apart() => {
-                let settings = core::mem::take(&mut self.wired);
-                found(Finding::Wireless(Wireless { ssid: self.ssid.clone(), settings }));
+                apart = Some(core::mem::take(&mut self.wired));
                 None
             }
             None if self.has_wpa_file => Some(why::WPA_FILE),
@@ -345,6 +359,10 @@ impl Draft {
                 Some(why::WIRELESS)
             }
         };
+        if let Some(settings) = apart {
+            let (ssid, wpa_file) = (self.ssid.clone(), self.wpa_file.clone());
+            found(Finding::Wireless(Wireless { ssid, settings, wpa_file, is_whole }));
+        }
         if let Some(wifi) = wifi {
             found(Finding::Wifi(wifi));
         }

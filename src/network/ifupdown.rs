@@ -251,7 +251,7 @@ struct Stanza<'a> {
     hidden: bool,
     priority: i32,
     /// The Wi-Fis, or a login on a cable, are in a file of wpa_supplicant's own.
-    has_wpa_file: bool,
+    wpa_file: Option<&'a [u8]>,
     /// That file is not read.
     is_elsewhere: bool,
     is_for_cable: bool,
@@ -286,7 +286,7 @@ fn interface(bytes: &[u8], name: &[u8], found: &mut Findings) {
     close(stanza.take(), &mut draft, found);
     if !draft.is_lost() && may_be_a_place(bytes, name) {
         draft.set_nameless();
-        draft.set_wpa_file();
+        draft.set_wpa_file("");
     }
     draft.finish(found);
 }
@@ -364,7 +364,7 @@ fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: 
     let value = unquoted(words.rest());
     match key {
         Key::WpaFile | Key::WpaRoam => {
-            stanza.has_wpa_file = true;
+            stanza.wpa_file = Some(value);
             if !is_usual_wpa_file(value) {
                 stanza.is_elsewhere = true;
                 found(Finding::Doubtful(printable(value), WPA_FILE));
@@ -386,13 +386,13 @@ fn wifi_option<'a>(key: Key, words: &Words<'a>, stanza: &mut Stanza<'a>, found: 
 /// The end of a stanza.
 fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
     let Some(stanza) = stanza else { return };
-    match (stanza.has_wpa_file, stanza.is_for_cable) {
-        (true, false) => {
-            draft.set_wpa_file();
+    match (stanza.wpa_file, stanza.is_for_cable) {
+        (Some(path), false) => {
+            draft.set_wpa_file(text(path));
             // The Wi-Fis that are read are not those of this interface.
-            draft.has_wifis_apart = !stanza.is_elsewhere;
+            draft.has_wifis_apart &= !stanza.is_elsewhere;
         }
-        (true, true) => draft.lose(ENTERPRISE),
+        (Some(_), true) => draft.lose(ENTERPRISE),
         _ => {}
     }
     if !stanza.ssid.is_empty() {

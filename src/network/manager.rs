@@ -89,6 +89,8 @@ pub struct Summary {
     pub lacks_secrets: bool,
     /// It is only for certain users of the old OS.
     pub is_private: bool,
+    /// It has fixed addresses, alone or beside others.
+    pub is_fixed: bool,
     /// It is an access point or ad-hoc network of this device.
     pub is_own_network: bool,
     /// NetworkManager made it itself, for as long as it runs.
@@ -260,6 +262,8 @@ fn note(summary: &mut Summary, pending: &mut Pending, entry: (&str, &str, &str))
         }
         // Else it is the UUID of a connection.
         (_, "parent") if is_interface(value) => summary.parent = Text::from(value),
+        // `address1`, in earlier times `addresses1` or `addresses`: method=manual has one, and auto may.
+        ("ipv4" | "ipv6", _) if key.starts_with("address") => summary.is_fixed |= !value.is_empty(),
         ("wifi-security", "key-mgmt") => {
             pending.needs_psk = matches!(value, "wpa-psk" | "sae");
             pending.needs_login = matches!(value, "wpa-eap" | "ieee8021x" | "wpa-eap-suite-b-192");

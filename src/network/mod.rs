@@ -24,6 +24,9 @@ use crate::text::Text;
 /// The name of a Wi-Fi: up to 32 bytes of any kind (IEEE 802.11, 9.4.2.2).
 pub type Ssid = heapless::Vec<u8, 32>;
 
+/// The path of a file of wpa_supplicant. What is longer is cut, and then no file's.
+pub type WpaFile = Text<96>;
+
 /// An IP address as it was written; checked to be one.
 pub type Address = Text<45>;
 
@@ -197,6 +200,13 @@ pub struct Wired {
     pub mtu: u32,
 }
 
+impl Wired {
+    /// True when it has fixed addresses.
+    pub fn is_fixed(&self) -> bool {
+        !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())
+    }
+}
+
 /// Settings for Wi-Fis that stand apart from these: for one by its name, or for all that one interface joins.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Wireless {
@@ -204,9 +214,21 @@ pub struct Wireless {
     pub ssid: Ssid,
     /// The settings. The interface, by its name or its hardware address, is always named when the Wi-Fi is not.
     pub settings: Wired,
+    /// The file of wpa_supplicant that they are for the Wi-Fis of, as a path; empty when none is named.
+    pub wpa_file: WpaFile,
+    /// For one Wi-Fi: they take the place of those of the interface, and are not added to them. They may then say
+    /// nothing.
+    pub is_whole: bool,
 }
 
 impl Wireless {
+    /// True when nothing is said but for what it is.
+    pub fn is_plain(&self) -> bool {
+        let Wired { interface: _, mac: _, ipv4, ipv6, search, mtu } = &self.settings;
+        let plain = Family::default();
+        *ipv4 == plain && *ipv6 == plain && search.is_empty() && *mtu == 0
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> Text<64> {
         match (self.ssid.is_empty(), self.settings.interface.is_empty()) {

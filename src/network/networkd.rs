@@ -209,6 +209,8 @@ fn matched(bytes: &[u8]) -> Option<Draft> {
         (b"", _) => draft.has_wifis_apart = !is_special,
         (_, Some(ssid)) => {
             draft.set_ssid(ssid);
+            // Of the files that match only the first is applied.
+            draft.is_whole = true;
             draft.has_wifis_apart = !is_special;
         }
         // For some Wi-Fis of many.

@@ -16,8 +16,9 @@ use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, interface_of, interface_with, is_access_point,
-    is_sample, is_wifi_only, lasting_mac, name_may_change, next_name, read, read_with_parts,
+    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, has_own_wifis, interface_of, interface_with,
+    is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, next_name, read,
+    read_with_parts,
 };
 use wireless::SettingsApart;
 
@@ -131,9 +132,7 @@ pub fn gather(
         summary: Summary::default(),
     };
     gathering.go_through(content, output)?;
-    if is_access_point(root, gathering.apart.interface(), content)? {
-        gathering.apart.set_access_point();
-    }
+    gathering.look_at_wireless_interface(content)?;
     gathering.check_wanted()?;
     gathering.check_lost()?;
     gathering.check_way_online()?;
@@ -367,8 +366,11 @@ impl Gathering<'_, '_> {
         }
         // The other owners of Wi-Fis set their addresses, too.
         let given = match file.owner {
-            Owner::Supplicant => self.apart.give(interface_of(file.name), &mut wifi),
-            Owner::Iwd => self.apart.give("", &mut wifi),
+            Owner::Supplicant => {
+                let path = file.path.strip_prefix(self.root).unwrap_or_default();
+                self.apart.give(path, interface_of(file.name), &mut wifi)
+            }
+            Owner::Iwd => self.apart.give("", "", &mut wifi),
             _ => None,
         };
         if let Some(what) = given {
@@ -377,6 +379,19 @@ impl Gathering<'_, '_> {
         let name = self.next_wifi();
         let length = keyfile::wifi(&wifi, &name, output);
         self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// What else is known of the interface whose settings its Wi-Fis would get.
+    fn look_at_wireless_interface(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        let Some(interface) = self.apart.interface() else { return Ok(()) };
+        let has_own_file = has_own_wifis(self.root, interface);
+        if is_access_point(self.root, interface, content)? {
+            self.apart.set_access_point();
+        }
+        if has_own_file {
+            self.apart.set_own_file();
+        }
+        Ok(())
     }
 
     /// Settings for Wi-Fis that are read before them: kept the first time through, and the second time told of when
@@ -417,7 +432,8 @@ impl Gathering<'_, '_> {
             false => Text::from(&*wired.interface),
         };
         let port = self.port(&wired.interface, &wired.mac);
-        let candidate = Candidate { port, ..Candidate::new(file.owner, Sort::Wired) };
+        let is_fixed = wired.is_fixed();
+        let candidate = Candidate { port, is_fixed, ..Candidate::new(file.owner, Sort::Wired) };
         if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
         }
@@ -572,6 +588,7 @@ impl Gathering<'_, '_> {
             file_name: Text::from(name),
             autoconnect: summary.autoconnect,
             priority: summary.priority,
+            is_fixed: summary.is_fixed,
             ..Candidate::new(file.owner, sort)
         }
     }
@@ -1389,10 +1406,11 @@ mod tests {
 
     #[test]
     fn a_fixed_address_of_a_wireless_interface_goes_to_its_wifis() {
-        for (path, text) in [
-            ("etc/dhcpcd.conf", FIXED),
-            ("etc/systemd/network/a.network", FIXED_BY_NETWORKD),
-            ("etc/network/interfaces", FIXED_BY_IFUPDOWN),
+        for (path, text, wanted) in [
+            ("etc/dhcpcd.conf", FIXED, "a b c"),
+            ("etc/systemd/network/a.network", FIXED_BY_NETWORKD, "a b c"),
+            // It names the file of wpa_supplicant.
+            ("etc/network/interfaces", FIXED_BY_IFUPDOWN, "a b"),
         ] {
             let root = Root::new(&[(path, text), ("var/lib/iwd/c.psk", iwd())]);
             root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("b", "")).as_bytes());
@@ -1402,10 +1420,10 @@ mod tests {
             let outcome = root.gather(&Wishes::default());
             assert_eq!(outcome.summary, Summary { wifis: 5, ..Summary::default() });
             for line in ["address1=10.0.0.2/8,10.0.0.1", "dns-search=lan.example;", "mtu=1400"] {
-                assert_eq!(with_line(&outcome, line), "a b c", "{path}: {line}");
+                assert_eq!(with_line(&outcome, line), wanted, "{path}: {line}");
             }
             assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
-            for name in ["a", "b", "c"] {
+            for name in wanted.split(' ') {
                 assert!(outcome.has_note("Info", &format!(": {name}: it is given the address")));
             }
             // Where no Wi-Fi gets it, that is said.
@@ -1440,6 +1458,40 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_of_unknown_name_may_be_the_access_point() {
+        let text =
+            FIXED_BY_NETWORKD.replace("Name=wlan0", "Type=wlan\nMACAddress=B8:27:EB:00:00:01");
+        let root = Root::new(&[("etc/systemd/network/a.network", &text)]);
+        root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+        root.add("etc/hostapd/hostapd.conf", b"interface=wlan1\n");
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        let start = "Warn etc/systemd/network/a.network: b8:27:eb:00:00:01: ";
+        assert!(outcome.has_note(start, "may make it an access point"), "{:?}", outcome.notes);
+        card(&root, "wlan0", "b8:27:eb:00:00:01", "0");
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    }
+
+    #[test]
+    fn a_fifo_among_the_files_of_hostapd_is_not_waited_for() {
+        let root = Root::new(&[("etc/dhcpcd.conf", FIXED), ("etc/hostapd/x.conf", "")]);
+        root.add(SUPPLICANT, supplicant("a", "").as_bytes());
+        let fifo = root.path("etc/hostapd/a.conf");
+        crate::files::make_node(&fifo, rustix::fs::FileType::Fifo, 0).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let found = std::thread::scope(|scope| {
+            let root = &root;
+            scope.spawn(move || sender.send(root.gather(&Wishes::default())));
+            let found = receiver.recv_timeout(std::time::Duration::from_secs(10));
+            // Whoever waits for a writer goes on, and reads nothing.
+            drop(std::fs::OpenOptions::new().read(true).write(true).open(&fifo));
+            found
+        });
+        assert_eq!(with_line(&found.expect("it waits for the FIFO"), "mtu=1400"), "a");
+    }
+
+    #[test]
     fn a_wifi_of_another_interface_gets_no_address_of_this_one() {
         let folder = "etc/wpa_supplicant/wpa_supplicant";
         let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
@@ -1455,7 +1507,8 @@ mod tests {
         ] {
             root.add(&path, supplicant(ssid, "").as_bytes());
         }
-        let wanted = "general home own own2 own3";
+        // With files of its own, the general one is not read for it.
+        let wanted = "own own2 own3";
         assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
         // By the hardware address, when sysfs knows whose it is.
         std::fs::remove_file(root.path("etc/dhcpcd.conf")).unwrap();
@@ -1468,6 +1521,54 @@ mod tests {
         // The same interface by its name is the same, and these settings are the same.
         root.add("etc/dhcpcd.conf", FIXED.as_bytes());
         assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    }
+
+    #[test]
+    fn the_general_file_is_read_for_an_interface_without_a_file_of_its_own() {
+        for (own, wanted) in [
+            ("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-nl80211-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-wext-wlan0.conf", "own"),
+            ("run/netplan/wpa-wlan0.conf", "own"),
+            ("etc/wpa_supplicant/wpa_supplicant-wlan1.conf", "general general2"),
+        ] {
+            let root = Root::new(&[("etc/dhcpcd.conf", FIXED)]);
+            root.add(SUPPLICANT, supplicant("general", "").as_bytes());
+            root.add("etc/wpa_supplicant.conf", supplicant("general2", "").as_bytes());
+            root.add(own, supplicant("own", "").as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "mtu=1400"), wanted, "{own}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ifupdown_names_is_the_one_whose_wifis_get_the_address() {
+        let folder = "etc/wpa_supplicant/wpa_supplicant";
+        let files = ["", "-wlan0", "-wlan1", "-home", "-site2"];
+        let root = Root::new(&[("var/lib/iwd/iwd.psk", iwd())]);
+        for file in files {
+            let ssid = format!("in{file}");
+            root.add(&format!("{folder}{file}.conf"), supplicant(&ssid, "").as_bytes());
+        }
+        root.add("etc/wpa_supplicant.conf", supplicant("etc", "").as_bytes());
+        for file in files {
+            let text = FIXED_BY_IFUPDOWN
+                .replace("wpa_supplicant.conf", &format!("wpa_supplicant{file}.conf"));
+            root.add("etc/network/interfaces", text.as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "mtu=1400"), format!("in{file}"));
+            assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+        }
+        // One for each family of addresses.
+        let text = "iface wlan0 inet dhcp\nmtu 1400\nwpa-conf /etc/wpa_supplicant/wpa_supplicant.conf\n\
+            iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n\
+            iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n";
+        root.add("etc/network/interfaces", text.replace("FILE", "home").as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "will use DHCP"));
+        root.add("etc/network/interfaces", text.replace("-FILE", "").as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "in");
     }
 
     #[test]
@@ -1524,7 +1625,9 @@ mod tests {
         root.add(&format!("{CONNECTIONS}/three"), keyfile("three", "").as_bytes());
         let outcome = root.gather(&Wishes::default());
         assert_eq!(with_line(&outcome, "address1=10.0.0.3/8"), "one");
-        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four two");
+        // The one whose own settings are not carried over is not given other ones.
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "five two");
         assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), "two");
         assert_eq!(with_line(&outcome, "address1=10.0.0.4/8"), "");
         assert!(outcome.has_note("Info", ": one: it is given the address settings that go by"));
@@ -1537,8 +1640,119 @@ mod tests {
         let text = "[Match]\nType=wlan\nSSID=one\n[Network]\nAddress=10.0.0.9/8\n";
         root.add("etc/systemd/network/a.network", text.as_bytes());
         let outcome = root.gather(&Wishes::default());
-        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five four one two");
+        assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "five two");
         assert!(outcome.has_note("Warn etc/dhcpcd.conf: one: ", "more than one place"));
+    }
+
+    #[test]
+    fn of_the_files_of_networkd_that_match_only_one_is_applied() {
+        let lab =
+            |name: &str, text: &str| format!("[Match]\nName={name}\nSSID=lab\n[Network]\n{text}\n");
+        for (name, text, address, mtu) in [
+            ("wlan0", "DHCP=yes", "other", "other"),
+            ("wlan0", "", "other", "other"),
+            ("wlan0", "DHCP=yes\nDNS=9.9.9.9", "other", "other"),
+            ("wlan0", "Address=nonsense", "other", "other"),
+            ("wlan0", "DHCPServer=yes\nAddress=10.0.0.9/8", "other", "other"),
+            ("wl*", "DHCP=yes", "other", "other"),
+            // Another interface joins it.
+            ("wlan1", "DHCP=yes", "lab other", "lab other"),
+        ] {
+            let root = Root::new(&[("etc/systemd/network/20.network", FIXED_BY_NETWORKD)]);
+            root.add("etc/systemd/network/10.network", lab(name, text).as_bytes());
+            let wifis = supplicant("lab", "") + &supplicant("other", "");
+            root.add("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", wifis.as_bytes());
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), address, "{text}");
+            assert_eq!(with_line(&outcome, "mtu=1400"), mtu, "{text}");
+            let dns = if text.contains("DNS") { "lab" } else { "" };
+            assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), dns);
+            let is_said = text.contains("Address=");
+            assert_eq!(outcome.has_note("Warn", ""), is_said, "{:?}", outcome.notes);
+        }
+        // In two places, and not the same.
+        for first in ["10.network", "30.network"] {
+            let root = Root::new(&[(SUPPLICANT, &*supplicant("lab", ""))]);
+            let folder = "etc/systemd/network";
+            root.add(&format!("{folder}/{first}"), lab("wlan0", "DHCP=yes").as_bytes());
+            root.add(
+                &format!("{folder}/20.network"),
+                lab("wlan0", "Address=10.0.0.9/8").as_bytes(),
+            );
+            let outcome = root.gather(&Wishes::default());
+            assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "");
+            let start = format!("Warn {folder}/20.network: lab: ");
+            assert!(outcome.has_note(&start, "more than one place"), "{:?}", outcome.notes);
+        }
+    }
+
+    #[test]
+    fn wifis_with_plain_dhcp_of_their_own_take_no_place_of_others() {
+        let root = Root::new(&[("etc/systemd/network/20.network", FIXED_BY_NETWORKD)]);
+        let mut wifis = supplicant("other", "");
+        for number in 10..16 {
+            let network = if number < 14 { "DHCP=yes" } else { "Address=10.0.0.9/8" };
+            let text = format!("[Match]\nSSID=s{number}\n[Network]\n{network}\n");
+            root.add(&format!("etc/systemd/network/{number}.network"), text.as_bytes());
+            wifis += &supplicant(&format!("s{number}"), "");
+        }
+        root.add(SUPPLICANT, wifis.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "s14 s15");
+        assert_eq!(with_line(&outcome, "mtu=1400"), "other");
+        assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
+    }
+
+    #[test]
+    fn with_too_many_wifis_that_have_their_own_address_none_gets_the_interfaces() {
+        let own = |number: usize| format!("ssid s{number}\nstatic ip_address=10.0.1.{number}/8\n");
+        let text = |count| FIXED.to_string() + &(1..=count).map(own).collect::<String>();
+        let root = Root::new(&[]);
+        root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("s36", "")).as_bytes());
+        // dhcpcd.rs takes 32 interfaces and Wi-Fis of one file.
+        root.add("etc/dhcpcd.conf", text(31).as_bytes());
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+        for number in 32..=35 {
+            let text = format!("[Match]\nSSID=s{number}\n[Network]\nAddress=10.0.1.{number}/8\n");
+            root.add(&format!("etc/systemd/network/{number}.network"), text.as_bytes());
+        }
+        assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+        let text = "[Match]\nSSID=s36\n[Network]\nAddress=10.0.1.36/8\n";
+        root.add("etc/systemd/network/36.network", text.as_bytes());
+        let outcome = root.gather(&Wishes::default());
+        assert_eq!(with_line(&outcome, "mtu=1400"), "");
+        assert_eq!(with_line(&outcome, "address1=10.0.1.36/8"), "");
+        assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 32 Wi-Fis"));
+    }
+
+    #[test]
+    fn a_cable_does_not_lose_its_fixed_address_without_a_word() {
+        let dhcp = "iface eth0 inet dhcp\ndns-nameservers 9.9.9.9\n";
+        let fixed = "iface eth0 inet static\naddress 10.0.0.3/8\n";
+        let other = "interface eth0\nstatic ip_address=10.0.0.2/8\n";
+        let dns = "interface eth0\nstatic domain_name_servers=9.9.9.9\n";
+        let keyfile = |ipv4: &str| {
+            let text = "[connection]\nid=port\ntype=ethernet\ninterface-name=eth0\n";
+            format!("{text}[ipv4]\n{ipv4}\n[ipv6]\naddr-gen-mode=stable-privacy\n")
+        };
+        for (first, second, is_said) in
+            [(dhcp, other, true), (fixed, other, false), (dhcp, dns, false), (fixed, dns, false)]
+        {
+            let root = Root::new(&[("etc/network/interfaces", first), ("etc/dhcpcd.conf", second)]);
+            let lost = "Warn etc/dhcpcd.conf: eth0: left out with its fixed addresses";
+            assert_eq!(root.gather(&Wishes::default()).has_note(lost, ""), is_said, "{first}");
+            for (ipv4, is_said) in [
+                ("method=auto", second == other),
+                ("method=manual\naddress1=10.0.0.4/8", false),
+                ("method=manual\naddresses1=10.0.0.4;8;0.0.0.0;", false),
+            ] {
+                root.add(&format!("{CONNECTIONS}/port"), keyfile(ipv4).as_bytes());
+                let outcome = root.gather(&Wishes::default());
+                assert_eq!(outcome.names(), pairs(&[("balena-01", "port")]));
+                assert_eq!(outcome.has_note(lost, ""), is_said, "{ipv4}");
+            }
+        }
     }
 
     #[test]

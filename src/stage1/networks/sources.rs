@@ -8,7 +8,7 @@ use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, 
 use crate::stage1::facts::read_link;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 /// Reads a file of this name.
@@ -138,7 +138,7 @@ pub fn is_sample(name: &str) -> bool {
 /// Reads a file whole; nothing when there is no regular file.
 pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Error> {
     match files::status(path) {
-        Ok(status) if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile => {}
+        Ok(status) if is_regular(&status) => {}
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
     }
@@ -147,6 +147,10 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
         true => Err(too_large(path, "it is larger than 64 KiB")),
         false => Ok(Some(bytes)),
     }
+}
+
+fn is_regular(status: &Stat) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
 }
 
 fn too_large(path: &str, why: &str) -> Error {
@@ -309,20 +313,42 @@ pub fn interface_of(file: &str) -> &str {
     if interface.bytes().any(|byte| byte.is_ascii_digit()) { interface } else { "" }
 }
 
+/// True when the Wi-Fis of an interface are in a file of its own: the units of wpa_supplicant, its hook for dhcpcd and
+/// netplan take that one, and not the file for all.
+pub fn has_own_wifis(root: &str, interface: &str) -> bool {
+    const STARTS: [&str; 4] = [
+        "/etc/wpa_supplicant/wpa_supplicant-",
+        "/etc/wpa_supplicant/wpa_supplicant-nl80211-",
+        "/etc/wpa_supplicant/wpa_supplicant-wext-",
+        "/run/netplan/wpa-",
+    ];
+    STARTS.iter().any(|start| {
+        let path: Result<PathText, _> = crate::path!("{}{}{}.conf", root, start, interface);
+        path.is_ok_and(|path| files::exists(&path))
+    })
+}
+
 /// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
-/// Of large files only the start is looked at: they are the example with all its comments.
+/// Of large files only the start is looked at: they are the example with all its comments. When the name of the
+/// interface is not known, and thus empty, any file may name it.
 pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {
     const HOSTAPD: Source = Source { end: ".conf", ..MANAGER };
     let folder = crate::path!("{}/etc/hostapd", root)?;
     let mut last = PathText::new();
     for _ in 0..MAX_FILES {
-        let Some(name) = next_name(&folder, &HOSTAPD, &last)?.filter(|_| !interface.is_empty())
-        else {
+        let Some(name) = next_name(&folder, &HOSTAPD, &last)? else {
             break;
         };
         let path = crate::path!("{}/{}", folder, name)?;
-        // What cannot be read was no refusal yet, and is none.
-        let bytes = files::read(&path, content).unwrap_or_default();
+        // What cannot be read was no refusal yet, and is none. Opening a FIFO would wait for ever.
+        let is_file = files::status(&path).is_ok_and(|status| is_regular(&status));
+        if is_file && interface.is_empty() {
+            return Ok(true);
+        }
+        let bytes = match is_file {
+            true => files::read(&path, content).unwrap_or_default(),
+            false => b"",
+        };
         let names_it = |line: &[u8]| {
             line.trim_ascii().strip_prefix(b"interface=") == Some(interface.as_bytes())
         };
