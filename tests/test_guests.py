@@ -125,7 +125,7 @@ def take_over(folder, kind, before=""):
     with Guest(kind, [new_disk(kind, folder)], files=job(balena_image.gz("small"), script),
                fail_on=REFUSED) as guest:
         guest.wait_for("PID 1 is handed over", 180)
-        assert not guest.find("by what cannot be seen"), "what uses the disk is known"
+        assert not guest.find("held by what cannot be seen"), "what uses the disk is known"
         check_new_os(guest, folder)
 
 
@@ -236,7 +236,7 @@ poweroff -f
         guest.wait_for("looking for the disk below /: it is an overlay, .* turn the overlay off", 120)
         guest.wait_for("EXIT 3", 10)
         # Whoever names the disk is told that it is in use all the same.
-        guest.wait_for("nvme0n1p2 by what cannot be seen from here", 60)
+        guest.wait_for("nvme0n1p2 is held by what cannot be seen from here", 60)
         guest.wait_for("EXIT named 0", 60)
         guest.wait_exit(60)
 

@@ -45,7 +45,7 @@ pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error>
     }
     for_each_unseen(facts, &mut |name| {
         let clause: Text<200> = crate::text!(
-            "{} by what cannot be seen from here: another mount namespace, or what stayed in the initramfs",
+            "{} is held by what cannot be seen from here: another mount namespace, or what stayed in the initramfs",
             name
         );
         visit(&clause);
