@@ -351,6 +351,30 @@ def test_refusals_and_dry_run_leave_a_guest_untouched(folder):
         guest.wait_exit(60)
 
 
+def test_a_systemd_that_does_not_answer_is_left_as_it_was(folder):
+    """The freezer holds PID 1: the hand-over never comes and is undone. Thawed, systemd executes itself again, as it was
+    asked to, and is still itself; then it is taken over."""
+    script = f"""
+    cp /job/takeover /usr/local/bin/
+    ({SEE}) > /tmp/before
+    echo 1 > /sys/fs/cgroup/init.scope/cgroup.freeze
+    takeover -i /job/image -c /job/config.json --no-ack --hand-over-timeout 2; echo EXIT $?
+    ({SEE}) > /tmp/after
+    echo 0 > /sys/fs/cgroup/init.scope/cgroup.freeze
+    diff /tmp/before /tmp/after && echo SAME
+    # It says no while it is executing itself.
+    timeout 60 sh -c 'until systemctl start systemd-tmpfiles-clean; do sleep 1; done' && echo STILL AT WORK
+    cmp /proc/1/exe /usr/lib/systemd/systemd && echo STILL SYSTEMD
+    {COMMAND}
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
+        guest.wait_for("everything is undone", 120)
+        for words in ("handing over PID 1: it did not execute itself again within 2 s", "EXIT 1", "SAME",
+                      "STILL AT WORK", "STILL SYSTEMD", "PID 1 is handed over"):
+            guest.wait_for(words, 60)
+        check_new_os(guest, folder)
+
+
 def test_pretend_restarts_the_old_os(folder):
     script = f"""
     if [ "$BOOT" = 1 ]; then {COMMAND} --pretend; else echo OLD OS AGAIN; poweroff -f; fi
