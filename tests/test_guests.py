@@ -113,6 +113,25 @@ def test_sysvinit_is_taken_over(folder):
         check_new_os(guest, folder)
 
 
+def release_is_taken_over(release, folder):
+    """Taken over with its own kernel and systemd; what is on the disk then boots with the kernel that it was made for."""
+    disk = new_disk(release, folder)
+    with Guest(release, [disk], files=job(balena_image.gz("small"), f"{COMMAND}\n"), reboot=False) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.wait_exit(120)
+        result = check_result(guest, "done")
+        check_secrets(guest.text())
+    with Guest("image", [disk]) as guest:
+        check_boot(guest, config_for("small"))
+    check_disk(folder)
+    return result
+
+
+def test_debian_13_is_taken_over(folder):
+    """Linux 6.12 and systemd 257."""
+    release_is_taken_over("trixie", folder)
+
+
 def test_uefi_with_a_gpt_image_is_taken_over(folder):
     image = balena_image.gz("gpt")
     with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{COMMAND}\n", "gpt")) as guest:

@@ -3,9 +3,13 @@
 # keeps the result under a hash of this text.
 #
 #   build-rootfs.sh systemd|sysvinit ROOT [KERNEL_ROOT]
+#   build-rootfs.sh bullseye|trixie ROOT
+#
+# systemd and sysvinit are Debian 12; the others are the releases of those names,
+# with systemd and a kernel of their own.
 #
 # KERNEL_ROOT is a root built before, whose kernel and modules are taken over:
-# every guest and every test image must run the very same kernel.
+# every guest of Debian 12 and every test image must run the very same kernel.
 set -euo pipefail
 
 flavour=$1 root=$2 kernel_root=${3:-}
@@ -13,13 +17,17 @@ flavour=$1 root=$2 kernel_root=${3:-}
 packages=(
     bash mount kmod udev util-linux procps e2fsprogs dosfstools
     dbus                # a service that is really there to be killed
+)
+suite=bookworm
+debian_12=(
     busybox-static      # what the test images run on
     systemd-boot-efi    # the boot loader of UEFI guests and images
     efibootmgr          # for a look at the boot entries from inside
 )
 case $flavour in
-    systemd) packages+=(systemd systemd-sysv) ;;
-    sysvinit) packages+=(sysvinit-core sysv-rc initscripts) ;;
+    systemd) packages+=("${debian_12[@]}" systemd systemd-sysv) ;;
+    sysvinit) packages+=("${debian_12[@]}" sysvinit-core sysv-rc initscripts) ;;
+    bullseye | trixie) suite=$flavour packages+=(systemd systemd-sysv) ;;
     *) echo "build-rootfs.sh: no such flavour: $flavour" >&2; exit 2 ;;
 esac
 
@@ -40,7 +48,7 @@ DEBS=$debs mmdebstrap --mode=root --variant=minbase --format=directory --quiet \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook="$download_kernel" \
-    bookworm "$root"
+    "$suite" "$root"
 
 # The kernel is unpacked, not installed: nobody needs the initrd that installing
 # it would spend half a minute on.
@@ -90,7 +98,7 @@ echo "GUEST: job ended, exit code $?"
 JOB
 chmod 755 "$root/guest-job"
 
-if [[ $flavour == systemd ]]; then
+if [[ $flavour != sysvinit ]]; then
     cat >"$root/etc/systemd/system/guest-job.service" <<'UNIT'
 [Unit]
 Description=The job of this guest

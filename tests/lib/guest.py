@@ -45,6 +45,8 @@ KINDS = {
     "systemd": False,
     "sysvinit": False,
     "uefi": True,
+    # These boot with a kernel of their own, which a balena image has no modules for.
+    **dict.fromkeys(rootfs.RELEASES, False),
     "image": False,         # a balena image as the disk, with -kernel
     "image-uefi": True,     # a balena image as the disk, booting by itself
     # ARM: these boot the old OS's disk and a balena image alike, with -kernel.
@@ -270,7 +272,7 @@ class Guest:
             command += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
                         "-drive", f"if=pflash,format=raw,unit=1,file={store}"]
         else:
-            command += ["-kernel", rootfs.kernel(), "-append", self.options]
+            command += ["-kernel", rootfs.kernel(self.kind), "-append", self.options]
             if self.kind in stacked.KINDS:
                 command += ["-initrd", stacked.initrd()]
         return command

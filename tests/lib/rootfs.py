@@ -135,6 +135,9 @@ def _prune(name, keep, unused_days=3):
 
 # ---------------------------------------------------------------- root folders
 
+# Debian's releases before and after the one that all else runs on.
+RELEASES = ("bullseye", "trixie")
+
 _ROOTFS_SCRIPT = HERE / "build-rootfs.sh"
 
 
@@ -143,8 +146,8 @@ def _rootfs_key(flavour):
 
 
 def rootfs(flavour="systemd"):
-    """The folder of a Debian root: 'systemd' or 'sysvinit'."""
-    arguments = [] if flavour == "systemd" else [rootfs("systemd")]
+    """The folder of a Debian root: 'systemd' or 'sysvinit', or one of RELEASES."""
+    arguments = [rootfs("systemd")] if flavour == "sysvinit" else []
 
     def build(path):
         run("bash", _ROOTFS_SCRIPT, flavour, path, *arguments)
@@ -152,9 +155,9 @@ def rootfs(flavour="systemd"):
     return cached(f"rootfs-{flavour}", _rootfs_key(flavour), build)
 
 
-def kernel():
-    """The kernel image that all guests boot, for -kernel."""
-    return next(rootfs("systemd").glob("boot/vmlinuz-*"))
+def kernel(kind="systemd"):
+    """The kernel image that a guest boots, for -kernel: one for all but RELEASES."""
+    return next(rootfs(kind if kind in RELEASES else "systemd").glob("boot/vmlinuz-*"))
 
 
 def modules():
@@ -279,7 +282,7 @@ def _build_disk(path, kind, size):
         if uefi else ""))
     make_ext4(path, ROOT_START, root_size, "debian-root",
               "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000002",
-              rootfs("sysvinit" if kind == "sysvinit" else "systemd"))
+              rootfs("systemd" if kind == "uefi" else kind))
     make_fat(path, P1_START, P1_SIZE, "ESP" if uefi else "BOOT", "0d150001", 16, 4)
     if uefi:
         fat_put(path, P1_START, efi_files("debian", "root=/dev/nvme0n1p2 rw console=ttyS0"))
@@ -288,8 +291,8 @@ def _build_disk(path, kind, size):
 
 
 def disk(kind="systemd", size_mib=DEFAULT_DISK_MIB):
-    """The pristine disk of the old OS: 'systemd', 'sysvinit' or 'uefi'. Copy it
-    (copy_sparse) before booting it."""
+    """The pristine disk of the old OS: 'systemd', 'sysvinit', 'uefi' or one of
+    RELEASES. Copy it (copy_sparse) before booting it."""
     # The roots, in full, and what lays them out.
     key = key_of(_rootfs_key("systemd"), _rootfs_key(kind), kind, size_mib, _DISK_LAYOUT,
                  P1_START, P1_SIZE, ROOT_START, builder_text(), inspect.getsource(_build_disk))
