@@ -53,11 +53,13 @@ LOGS AND FAILURES
       --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
       --in-namespace     take over the PID namespace this runs in: a container with an init of its own
 
-ACCEPTED, WITHOUT EFFECT YET
-  -v, --version; -d, --download-only; --check-timeout; --no-api-check; --no-vpn-check; --no-efi-setup;
-  --report-hup-progress
+REFUSED UNTIL THIS PROGRAM DOWNLOADS IMAGES
+  -v, --version VER; -d, --download-only
 
-      --help             this text
+ACCEPTED, WITHOUT EFFECT YET
+  --check-timeout SEC; --no-api-check; --no-vpn-check; --no-efi-setup; --report-hup-progress
+
+  -h, --help             this text
       --tool-version     the version of this program
 
 EXIT CODES
