@@ -53,11 +53,13 @@ LOGS AND FAILURES
       --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
       --in-namespace     take over the PID namespace this runs in: a container with an init of its own
 
-ACCEPTED, WITHOUT EFFECT YET
-  -v, --version; -d, --download-only; --check-timeout; --no-api-check; --no-vpn-check; --no-efi-setup;
-  --report-hup-progress
+REFUSED UNTIL THIS PROGRAM DOWNLOADS IMAGES
+  -v, --version VER; -d, --download-only
 
-      --help             this text
+ACCEPTED, WITHOUT EFFECT YET
+  --check-timeout SEC; --no-api-check; --no-vpn-check; --no-efi-setup; --report-hup-progress
+
+  -h, --help             this text
       --tool-version     the version of this program
 
 EXIT CODES
@@ -123,28 +125,9 @@ pub enum Flag {
     ReportProgress,
     /// `--download-only`.
     DownloadOnly,
+    /// `--check-timeout`: it has a value, which is looked at and has no use yet.
+    CheckTimeout,
 }
-
-const FLAGS: [(&str, Flag); 18] = [
-    ("no-ack", Flag::NoAck),
-    ("dry-run", Flag::DryRun),
-    ("pretend", Flag::Pretend),
-    ("json", Flag::Json),
-    ("no-cleanup", Flag::NoCleanup),
-    ("in-namespace", Flag::InNamespace),
-    ("no-os-check", Flag::NoOsCheck),
-    ("no-dt-check", Flag::NoDeviceCheck),
-    ("no-nwmgr-check", Flag::NoNetworkCheck),
-    ("no-wifis", Flag::NoWifis),
-    ("no-keep-name", Flag::NoKeepName),
-    ("fallback-log", Flag::FallbackLog),
-    ("tar-internal", Flag::TarInternal),
-    ("no-api-check", Flag::NoApiCheck),
-    ("no-vpn-check", Flag::NoVpnCheck),
-    ("no-efi-setup", Flag::NoEfiSetup),
-    ("report-hup-progress", Flag::ReportProgress),
-    ("download-only", Flag::DownloadOnly),
-];
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -179,19 +162,41 @@ pub struct Options {
     pub device_type: Option<String>,
     /// `--version`.
     pub version: Option<String>,
-    /// `--check-timeout` was given.
-    pub check_timeout: Option<u64>,
     /// `--hand-over-timeout`, in seconds.
     pub hand_over_timeout: u64,
     /// `--on-failure`.
     pub on_failure: OnFailure,
     /// `--log-level`.
     pub log_level: Level,
-    /// `--s2-log-level`.
-    pub stage2_log_level: Level,
+    /// `--s2-log-level`; that of stage 1 without it.
+    pub stage2_log_level: Option<Level>,
 }
 
 impl Options {
+    fn new() -> Self {
+        Self {
+            command: Command::Takeover,
+            flags: 0,
+            config: None,
+            image: None,
+            flash_to: None,
+            work_dir: String::from("."),
+            log_to: None,
+            log_file: None,
+            fallback_log_dir: String::from("fallback_log"),
+            fallback_log_name: String::from("fallback.log"),
+            wifis: Vec::new(),
+            keyfiles: Vec::new(),
+            backup: None,
+            device_type: None,
+            version: None,
+            hand_over_timeout: 60,
+            on_failure: OnFailure::Retry,
+            log_level: Level::Info,
+            stage2_log_level: None,
+        }
+    }
+
     /// True when the flag was given.
     pub fn has(&self, flag: Flag) -> bool {
         self.flags & 1 << flag as u8 != 0
@@ -202,223 +207,203 @@ impl Options {
     }
 }
 
+/// What an option does.
+enum Effect {
+    /// Sets the flag.
+    Set(Flag),
+    /// Asks for this instead of a takeover.
+    Ask(Command),
+    /// Keeps its value in this place, as it is.
+    Keep(fn(&mut Options) -> &mut String),
+    /// Reads its value; where it gives None, the text says why.
+    Read(fn(&mut Options, &str) -> Option<()>, &'static str),
+}
+
+use Effect::{Ask, Keep, Read, Set};
+
+const LEVELS: &str = "it is none of error, warn, info, debug and trace";
+const SECONDS: &str = "it is not a number from 1 to 3600";
+const WAYS: &str = "it is none of retry, halt and reboot";
+
+/// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
+/// and README.md against it.
+static OPTIONS: [(&str, Option<char>, Effect); 38] = [
+    ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
+    ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
+    ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
+    ("work-dir", Some('w'), Keep(|options| &mut options.work_dir)),
+    ("log-to", Some('l'), Keep(|options| options.log_to.get_or_insert_default())),
+    ("log-file", None, Keep(|options| options.log_file.get_or_insert_default())),
+    ("fallback-log", None, Set(Flag::FallbackLog)),
+    ("fallback-log-dir", None, Keep(|options| &mut options.fallback_log_dir)),
+    ("fallback-log-filename", None, Keep(|options| &mut options.fallback_log_name)),
+    ("wifi", None, Keep(|options| options.wifis.push_mut(String::new()))),
+    ("no-wifis", None, Set(Flag::NoWifis)),
+    ("nwmgr-cfg", None, Keep(|options| options.keyfiles.push_mut(String::new()))),
+    ("no-keep-name", None, Set(Flag::NoKeepName)),
+    ("backup-cfg", None, Keep(|options| options.backup.get_or_insert_default())),
+    ("tar-internal", None, Set(Flag::TarInternal)),
+    ("change-dt-to", None, Keep(|options| options.device_type.get_or_insert_default())),
+    ("no-ack", None, Set(Flag::NoAck)),
+    ("dry-run", None, Set(Flag::DryRun)),
+    ("pretend", None, Set(Flag::Pretend)),
+    ("json", None, Set(Flag::Json)),
+    ("no-cleanup", None, Set(Flag::NoCleanup)),
+    ("in-namespace", None, Set(Flag::InNamespace)),
+    ("no-os-check", None, Set(Flag::NoOsCheck)),
+    ("no-dt-check", None, Set(Flag::NoDeviceCheck)),
+    ("no-nwmgr-check", None, Set(Flag::NoNetworkCheck)),
+    ("no-api-check", None, Set(Flag::NoApiCheck)),
+    ("no-vpn-check", None, Set(Flag::NoVpnCheck)),
+    ("no-efi-setup", None, Set(Flag::NoEfiSetup)),
+    ("report-hup-progress", None, Set(Flag::ReportProgress)),
+    ("version", Some('v'), Keep(|options| options.version.get_or_insert_default())),
+    ("download-only", Some('d'), Set(Flag::DownloadOnly)),
+    ("check-timeout", None, Read(check_timeout, SECONDS)),
+    ("hand-over-timeout", None, Read(hand_over_timeout, SECONDS)),
+    ("on-failure", None, Read(on_failure, WAYS)),
+    ("log-level", None, Read(log_level, LEVELS)),
+    ("s2-log-level", None, Read(stage2_log_level, LEVELS)),
+    ("help", Some('h'), Ask(Command::Help)),
+    ("tool-version", None, Ask(Command::Version)),
+];
+
 /// Reads a command line, without the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Error> {
-    let mut options = Options {
-        command: Command::Takeover,
-        flags: 0,
-        config: None,
-        image: None,
-        flash_to: None,
-        work_dir: String::from("."),
-        log_to: None,
-        log_file: None,
-        fallback_log_dir: String::from("fallback_log"),
-        fallback_log_name: String::from("fallback.log"),
-        wifis: Vec::new(),
-        keyfiles: Vec::new(),
-        backup: None,
-        device_type: None,
-        version: None,
-        check_timeout: None,
-        hand_over_timeout: 60,
-        on_failure: OnFailure::Retry,
-        log_level: Level::Info,
-        stage2_log_level: Level::Info,
-    };
-    let mut stage2_level = None;
+    let mut options = Options::new();
     let mut first = true;
     let mut parser = lexopt::Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(|error| wrong(&error))? {
+    while let Some(arg) = parser.next().map_err(|error| explain(&error))? {
         match arg {
-            Long(name) if let Some(flag) = flag_named(name) => options.set(flag),
-            Short('d') => options.set(Flag::DownloadOnly),
-            Long("help") | Short('h') => options.command = Command::Help,
-            Long("tool-version") => options.command = Command::Version,
-            Long("s2-log-level") => stage2_level = Some(level(&mut parser, "s2-log-level")?),
-            Value(value) if first && value == "scan" => options.command = Command::Scan,
-            Value(value) if first && value == "flash" => options.command = Command::Flash,
-            Value(value) if options.command == Command::Scan && options.image.is_none() => {
-                options.image = Some(utf8(value, "the image")?);
-            }
-            Value(_) => return Err(wrong(&arg.unexpected())),
-            Short(letter) => {
-                let name = long_name(letter).ok_or_else(|| wrong(&Short(letter).unexpected()))?;
-                with_value(&mut options, name, &mut parser)?;
-            }
-            Long(name) => {
-                let name = VALUED.into_iter().find(|valued| *valued == name);
-                let name = name.ok_or_else(|| wrong(&arg.unexpected()))?;
-                with_value(&mut options, name, &mut parser)?;
+            Value(value) => operand(&mut options, value, first)?,
+            Short(_) | Long(_) => {
+                let is_given = |name: &str, letter| match arg {
+                    Long(given) => given == name,
+                    Short(given) => Some(given) == letter,
+                    Value(_) => false,
+                };
+                let option = OPTIONS.iter().find(|(name, letter, _)| is_given(name, *letter));
+                let (name, _, effect) = option.ok_or_else(|| explain(&arg.unexpected()))?;
+                apply(&mut options, name, effect, &mut parser)?;
             }
         }
         first = false;
     }
-    options.stage2_log_level = stage2_level.unwrap_or(options.log_level);
     check(&options)?;
     Ok(options)
 }
 
-fn flag_named(name: &str) -> Option<Flag> {
-    FLAGS.iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag)
+/// Takes an argument that is no option: the command, or the image of `scan`.
+fn operand(options: &mut Options, value: OsString, first: bool) -> Result<(), Error> {
+    if first && value == "scan" {
+        options.command = Command::Scan;
+    } else if first && value == "flash" {
+        options.command = Command::Flash;
+    } else if options.command == Command::Scan && options.image.is_none() {
+        options.image = Some(utf8(value, "the image")?);
+    } else {
+        return Err(explain(&Value(value).unexpected()));
+    }
+    Ok(())
 }
 
-fn long_name(letter: char) -> Option<&'static str> {
-    Some(match letter {
-        'c' => "config",
-        'i' => "image",
-        'f' => "flash-to",
-        'w' => "work-dir",
-        'l' => "log-to",
-        'v' => "version",
-        _ => return None,
-    })
-}
-
-/// The options that take a value.
-const VALUED: [&str; 17] = [
-    "config",
-    "image",
-    "flash-to",
-    "work-dir",
-    "log-to",
-    "log-file",
-    "fallback-log-dir",
-    "fallback-log-filename",
-    "wifi",
-    "nwmgr-cfg",
-    "backup-cfg",
-    "change-dt-to",
-    "version",
-    "check-timeout",
-    "hand-over-timeout",
-    "on-failure",
-    "log-level",
-];
-
-/// Reads the value of an option and keeps it.
-fn with_value(
+/// Does what an option does; its value, if it takes one, comes next.
+fn apply(
     options: &mut Options,
-    name: &'static str,
+    name: &str,
+    effect: &Effect,
     parser: &mut lexopt::Parser,
 ) -> Result<(), Error> {
-    let place = match name {
-        "check-timeout" => {
-            options.check_timeout = Some(seconds(parser, name)?);
-            return Ok(());
+    let name: Text<40> = crate::text!("--{}", name);
+    let mut value = || utf8(parser.value().map_err(|error| explain(&error))?, &name);
+    match effect {
+        Set(flag) => options.set(*flag),
+        Ask(command) => options.command = *command,
+        Keep(place) => *place(options) = value()?,
+        Read(read, why) => {
+            read(options, &value()?).ok_or_else(|| Error::usage(&name, why))?;
         }
-        "hand-over-timeout" => {
-            options.hand_over_timeout = seconds(parser, name)?;
-            return Ok(());
-        }
-        "on-failure" => {
-            options.on_failure = on_failure(parser)?;
-            return Ok(());
-        }
-        "log-level" => {
-            options.log_level = level(parser, name)?;
-            return Ok(());
-        }
-        "wifi" => {
-            options.wifis.push(text(parser, name)?);
-            return Ok(());
-        }
-        "nwmgr-cfg" => {
-            options.keyfiles.push(text(parser, name)?);
-            return Ok(());
-        }
-        "work-dir" => &mut options.work_dir,
-        "fallback-log-dir" => &mut options.fallback_log_dir,
-        "fallback-log-filename" => &mut options.fallback_log_name,
-        "config" => options.config.get_or_insert_default(),
-        "image" => options.image.get_or_insert_default(),
-        "flash-to" => options.flash_to.get_or_insert_default(),
-        "log-to" => options.log_to.get_or_insert_default(),
-        "log-file" => options.log_file.get_or_insert_default(),
-        "backup-cfg" => options.backup.get_or_insert_default(),
-        "change-dt-to" => options.device_type.get_or_insert_default(),
-        _ => options.version.get_or_insert_default(),
-    };
-    *place = text(parser, name)?;
+    }
     Ok(())
+}
+
+fn check_timeout(options: &mut Options, value: &str) -> Option<()> {
+    seconds(value)?;
+    options.set(Flag::CheckTimeout);
+    Some(())
+}
+
+fn hand_over_timeout(options: &mut Options, value: &str) -> Option<()> {
+    options.hand_over_timeout = seconds(value)?;
+    Some(())
+}
+
+fn seconds(value: &str) -> Option<u64> {
+    crate::text::decimal(value).filter(|seconds| (1..=3600).contains(seconds))
+}
+
+fn on_failure(options: &mut Options, value: &str) -> Option<()> {
+    options.on_failure = match value {
+        "retry" => OnFailure::Retry,
+        "halt" => OnFailure::Halt,
+        "reboot" => OnFailure::Reboot,
+        _ => return None,
+    };
+    Some(())
+}
+
+fn log_level(options: &mut Options, value: &str) -> Option<()> {
+    options.log_level = Level::from_name(value)?;
+    Some(())
+}
+
+fn stage2_log_level(options: &mut Options, value: &str) -> Option<()> {
+    options.stage2_log_level = Some(Level::from_name(value)?);
+    Some(())
 }
 
 /// What belongs together, and what excludes each other.
 fn check(options: &Options) -> Result<(), Error> {
-    let missing =
-        |what| Error::usage("reading the command line", "", what).advice("see takeover --help");
-    match options.command {
+    let why = match options.command {
         Command::Help | Command::Version => return Ok(()),
         _ if options.version.is_some() || options.has(Flag::DownloadOnly) => {
-            return Err(missing(
-                "this version does not download images yet: give one with -i FILE",
-            ));
+            "this version does not download images yet: give one with -i FILE"
         }
-        _ if options.image.is_none() => return Err(missing("no image was given (-i FILE)")),
-        Command::Flash if options.flash_to.is_none() => {
-            return Err(missing("no disk was given (-f DEV)"));
+        _ if options.image.is_none() => "no image was given (-i FILE)",
+        Command::Flash if options.flash_to.is_none() => "no disk was given (-f DEV)",
+        _ if options.has(Flag::DryRun) && options.has(Flag::Pretend) => {
+            "--dry-run and --pretend exclude each other"
         }
-        _ => {}
-    }
-    if options.has(Flag::DryRun) && options.has(Flag::Pretend) {
-        return Err(missing("--dry-run and --pretend exclude each other"));
-    }
-    if options.has(Flag::NoWifis) && !options.wifis.is_empty() {
-        return Err(missing("--wifi and --no-wifis exclude each other"));
-    }
-    for part in [&options.fallback_log_dir, &options.fallback_log_name] {
-        let is_odd =
-            part.starts_with('/') || part.split('/').any(|name| name.is_empty() || name == "..");
-        if is_odd || part.len() > 40 {
-            return Err(missing(
-                "the place of the fallback log is no relative path of 40 bytes at most",
-            ));
+        _ if options.has(Flag::NoWifis) && !options.wifis.is_empty() => {
+            "--wifi and --no-wifis exclude each other"
         }
-    }
-    Ok(())
+        _ if is_odd(&options.fallback_log_dir) || is_odd(&options.fallback_log_name) => {
+            "the place of the fallback log is no relative path of 40 bytes at most"
+        }
+        _ => return Ok(()),
+    };
+    Err(wrong(why))
 }
 
-fn text(parser: &mut lexopt::Parser, option: &'static str) -> Result<String, Error> {
-    let value = parser.value().map_err(|error| wrong(&error))?;
-    utf8(value, option)
+/// True for a path that might lead out of the folder it is for, or does not fit into the plan.
+fn is_odd(path: &str) -> bool {
+    path.len() > 40 || path.split('/').any(|name| name.is_empty() || name == "..")
 }
 
 /// A value as text that the kernel takes as a path without a copy on the heap, which is sealed by then.
 fn utf8(value: OsString, what: &str) -> Result<String, Error> {
-    let wrong = |why| Error::usage("reading the command line", what, why);
-    let text = value.into_string().map_err(|_| wrong("the value is not UTF-8"))?;
+    let text = value.into_string().map_err(|_| Error::usage(what, "the value is not UTF-8"))?;
     match text.len() {
         0..256 => Ok(text),
-        _ => Err(wrong("the value is longer than 255 bytes")),
+        _ => Err(Error::usage(what, "the value is longer than 255 bytes")),
     }
 }
 
-fn level(parser: &mut lexopt::Parser, option: &'static str) -> Result<Level, Error> {
-    let name = text(parser, option)?;
-    Level::from_name(&name).ok_or_else(|| {
-        Error::usage("reading the command line", option, "there is no such level")
-            .advice("the levels are error, warn, info, debug and trace")
-    })
+fn wrong(why: &str) -> Error {
+    Error::usage("", why).advice("see takeover --help")
 }
 
-fn seconds(parser: &mut lexopt::Parser, option: &'static str) -> Result<u64, Error> {
-    let value = crate::text::decimal(&text(parser, option)?);
-    value.filter(|seconds| (1..=3600).contains(seconds)).ok_or_else(|| {
-        Error::usage("reading the command line", option, "it is not a number from 1 to 3600")
-    })
-}
-
-fn on_failure(parser: &mut lexopt::Parser) -> Result<OnFailure, Error> {
-    match text(parser, "on-failure")?.as_str() {
-        "retry" => Ok(OnFailure::Retry),
-        "halt" => Ok(OnFailure::Halt),
-        "reboot" => Ok(OnFailure::Reboot),
-        _ => Err(Error::usage("reading the command line", "--on-failure", "there is no such way")
-            .advice("the ways are retry, halt and reboot")),
-    }
-}
-
-fn wrong(error: &lexopt::Error) -> Error {
+fn explain(error: &lexopt::Error) -> Error {
     use lexopt::Error as Problem;
     let why: Text<200> = match error {
         Problem::MissingValue { option: Some(option) } => {
@@ -435,12 +420,13 @@ fn wrong(error: &lexopt::Error) -> Error {
         }
         _ => Text::from("it makes no sense"),
     };
-    Error::usage("reading the command line", "", &why).advice("see takeover --help")
+    wrong(&why)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn read(line: &str) -> Result<Options, Error> {
         parse(line.split_whitespace().map(OsString::from))
@@ -449,6 +435,10 @@ mod tests {
     fn usage(line: &str) -> String {
         let error = read(line).unwrap_err();
         assert_eq!(error.kind().exit_code(), 2);
+        message(&error)
+    }
+
+    fn message(error: &Error) -> String {
         let text: Text<500> = crate::text!("{}", error);
         text.to_string()
     }
@@ -465,44 +455,132 @@ mod tests {
             assert!(options.has(flag));
         }
         assert!(!options.has(Flag::DryRun));
-        assert_eq!(options.stage2_log_level, Level::Debug);
+        assert_eq!((options.log_level, options.stage2_log_level), (Level::Debug, None));
         let options = read("--image a --s2-log-level trace").unwrap();
-        assert_eq!((options.log_level, options.stage2_log_level), (Level::Info, Level::Trace));
+        assert_eq!(
+            (options.log_level, options.stage2_log_level),
+            (Level::Info, Some(Level::Trace))
+        );
     }
 
     #[test]
-    fn every_flag_sets_its_own_bit_and_stands_in_the_help() {
-        for (name, flag) in FLAGS {
+    fn every_flag_sets_its_own_bit() {
+        let mut seen = 0;
+        for (name, _, effect) in &OPTIONS {
+            let Set(flag) = effect else {
+                continue;
+            };
             let options = read(&format!("-i a --{name}"));
             // Alone in needing what this version cannot do.
-            if flag != Flag::DownloadOnly {
-                assert_eq!(options.unwrap().flags, 1 << flag as u8, "{name}");
+            if *flag != Flag::DownloadOnly {
+                assert_eq!(options.unwrap().flags, 1 << *flag as u8, "{name}");
             }
-            assert!(HELP.contains(&format!("--{name}")), "{name}");
+            assert_eq!(seen & 1 << *flag as u8, 0, "{name}: the flag of another option");
+            seen |= 1 << *flag as u8;
         }
     }
 
     #[test]
     fn every_value_is_kept_in_its_own_place() {
-        for name in VALUED {
-            let value = match name {
-                "check-timeout" | "hand-over-timeout" => "77",
-                "on-failure" => "halt",
-                "log-level" => "trace",
+        for (name, _, effect) in &OPTIONS {
+            let value = match (effect, *name) {
+                (Set(_) | Ask(_), _) | (_, "check-timeout") => continue,
+                (_, "on-failure") => "halt",
+                (_, "log-level" | "s2-log-level") => "trace",
                 _ => "77",
             };
-            let line = if name == "image" { String::new() } else { String::from("-i a ") };
+            let line = if *name == "image" { "" } else { "-i a " };
             let result = read(&format!("{line}--{name} {value}"));
-            if name == "version" {
+            if *name == "version" {
                 assert!(result.is_err(), "images are not downloaded yet");
                 continue;
             }
+            let place = match *name {
+                "change-dt-to" => "device_type",
+                "nwmgr-cfg" => "keyfiles",
+                "backup-cfg" => "backup",
+                "wifi" => "wifis",
+                "s2-log-level" => "stage2_log_level",
+                "fallback-log-filename" => "fallback_log_name",
+                name => &name.replace('-', "_"),
+            };
             let shown = format!("{:?}", result.unwrap()).to_lowercase();
-            assert!(shown.contains(value), "{name}: {shown}");
-            assert!(HELP.contains(&format!("--{name}")), "{name}");
+            let (_, kept) = shown.split_once(&format!(" {place}: ")).unwrap();
+            let kept = kept.split_once(", ").map_or(kept, |(kept, _)| kept);
+            assert!(kept.contains(value), "{name}: {shown}");
         }
         let options = read("-i a --wifi one --wifi=two --nwmgr-cfg x --nwmgr-cfg y").unwrap();
-        assert_eq!((options.wifis.len(), options.keyfiles.len()), (2, 2));
+        assert_eq!(options.wifis, ["one", "two"]);
+        assert_eq!(options.keyfiles, ["x", "y"]);
+        assert!(read("-i a --check-timeout 5").unwrap().has(Flag::CheckTimeout));
+    }
+
+    /// Every `--name` in a text.
+    fn names(text: &str) -> BTreeSet<&str> {
+        let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        let words = text.split(|character| !is_of_name(character));
+        words.filter_map(|word| word.strip_prefix("--")).filter(|name| name.len() > 1).collect()
+    }
+
+    /// What the text of an option's letter and name is: `-c, --config`.
+    fn letters(text: &str) -> BTreeSet<&str> {
+        let at = text.match_indices(", --");
+        at.filter_map(|(at, _)| {
+            let start = at.checked_sub(2).filter(|start| text[*start..].starts_with('-'))?;
+            let end = text[at + 4..].find([' ', '`', ';', '\n']).unwrap();
+            Some(&text[start..at + 4 + end])
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_help_and_the_readme_name_every_option_and_no_other() {
+        let known: BTreeSet<&str> = OPTIONS.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(known.len(), OPTIONS.len(), "a name occurs twice");
+        let with_letter = |(name, letter, _): &(&str, Option<char>, _)| {
+            letter.map(|letter| format!("-{letter}, --{name}"))
+        };
+        let with_letter: Vec<String> = OPTIONS.iter().filter_map(with_letter).collect();
+        let with_letter: BTreeSet<&str> = with_letter.iter().map(String::as_str).collect();
+        let readme = include_str!("../README.md");
+        let (_, options) = readme.split_once("\n## Options\n").unwrap();
+        let (options, _) = options.split_once("\n## ").unwrap();
+        // The first column: the second may name other options.
+        let table: Vec<&str> = options
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split_once(" |").map(|(first, _)| first))
+            .collect();
+        for text in [HELP, &table.join("\n")] {
+            assert_eq!(names(text), known);
+            assert_eq!(letters(text), with_letter);
+        }
+    }
+
+    #[test]
+    fn every_option_of_the_help_is_understood() {
+        for name in names(HELP) {
+            for line in [format!("--{name}"), format!("--{name} 1")] {
+                let why = read(&line).map_or_else(|error| message(&error), |_| String::new());
+                assert!(!why.contains("there is no option"), "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_letter_stands_for_its_name() {
+        let parsed = |option: &str, effect| {
+            let value = if matches!(effect, &Keep(_)) { "b" } else { "" };
+            match read(&format!("{option} {value}")) {
+                Ok(options) => format!("{options:?}"),
+                Err(error) => message(&error),
+            }
+        };
+        for (name, letter, effect) in &OPTIONS {
+            if let Some(letter) = letter {
+                let short = parsed(&format!("-{letter}"), effect);
+                assert_eq!(short, parsed(&format!("--{name}"), effect));
+            }
+        }
     }
 
     #[test]
@@ -520,10 +598,11 @@ mod tests {
         assert!(usage("-i a b").contains("'b'"));
         assert!(usage("").contains("no image"));
         assert!(usage("flash -i a").contains("no disk"));
-        assert!(usage("-i a --log-level loud").contains("no such level"));
+        assert!(usage("-i a --log-level loud").contains("--log-level: it is none of error, warn"));
         assert!(usage("-i a --dry-run --pretend").contains("exclude"));
         assert!(usage(&format!("-i {}", "x".repeat(256))).contains("longer than 255"));
         assert!(usage("-i a --hand-over-timeout 0").contains("1 to 3600"));
+        assert!(usage("-i a --check-timeout 3601").contains("1 to 3600"));
         assert!(usage("-i a --wifi x --no-wifis").contains("exclude"));
         assert!(usage("-v default").contains("does not download"));
         assert!(usage("-d").contains("does not download"));

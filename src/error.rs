@@ -81,9 +81,9 @@ impl Error {
         Self::new(Kind::Refused, doing, object, why)
     }
 
-    /// The command line is wrong.
-    pub fn usage(doing: &'static str, object: &str, why: &str) -> Self {
-        Self::new(Kind::Usage, doing, object, why)
+    /// The command line is wrong: this `option` of it, or as a whole where it is empty, and `why`.
+    pub fn usage(option: &str, why: &str) -> Self {
+        Self::new(Kind::Usage, "reading the command line", option, why)
     }
 
     /// A system call failed.

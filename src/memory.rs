@@ -1,9 +1,11 @@
 //! How much memory this program may use, and that it asks for none when it must not fail.
 //!
-//! The heap is for the command line (lexopt, std's arguments) and nothing else: it is capped, and sealed as soon as the
-//! options are read. So between the first change of the live system and the undoing of it, and between the first and
-//! the last destructive byte (invariant 3), there is no allocation that could fail: one would abort the process, and
-//! tests would see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
+//! The heap is for the command line (lexopt, std's arguments): it is capped, and sealed as soon as the options are read.
+//! A program that can make backups (feature `backup`, in the default set) unseals it once more while it makes one, for the
+//! crates for YAML and regular expressions and for the packer, under the same cap and before anything is changed. So
+//! between the first change of the live system and the undoing of it, and between the first and the last destructive byte
+//! (invariant 3), there is no allocation that could fail: one would abort the process, and tests would see it. Whatever is
+//! large is mapped before it is needed, faulted in and locked, or an error.
 
 use crate::{files, sys};
 

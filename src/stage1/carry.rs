@@ -118,6 +118,6 @@ pub fn backup(options: &Options, _: u64, _: &mut [u8], _: &mut Furnishings) -> R
 
 #[cfg(not(all(feature = "migrate", feature = "backup")))]
 fn missing(option: &'static str) -> Error {
-    Error::usage("reading the command line", option, "this program was built without it")
+    Error::usage(option, "this program was built without it")
         .advice("use one of the feature set that has it: see the README")
 }

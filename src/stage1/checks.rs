@@ -122,7 +122,7 @@ pub fn without_effect(options: &Options, report: &mut Report) {
         given(Flag::NoVpnCheck, "--no-vpn-check"),
         given(Flag::NoEfiSetup, "--no-efi-setup"),
         given(Flag::ReportProgress, "--report-hup-progress"),
-        options.check_timeout.map(|_| "--check-timeout"),
+        given(Flag::CheckTimeout, "--check-timeout"),
     ];
     for name in names.into_iter().flatten() {
         let text: Text<120> =

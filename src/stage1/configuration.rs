@@ -15,12 +15,8 @@ pub fn read(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error
         Some(path) => path,
         None if files::exists(BALENA_CONFIG) => BALENA_CONFIG,
         None => {
-            return Err(Error::usage(
-                "reading the command line",
-                "",
-                "no config.json was given (-c FILE)",
-            )
-            .advice("download one for this fleet"));
+            return Err(Error::usage("", "no config.json was given (-c FILE)")
+                .advice("download one for this fleet"));
         }
     };
     let bytes = files::read(path, buffer)

@@ -316,7 +316,7 @@ fn check_change(wish: &Wish) -> Result<(), Error> {
     };
     let slug: Text<80> = crate::text::printable(slug.as_bytes());
     if !devices::is_slug(&slug) {
-        return Err(Error::usage(DOING, &slug, "device types are made of a-z, 0-9 and -"));
+        return Err(Error::usage("--change-dt-to", "device types are made of a-z, 0-9 and -"));
     }
     match devices::is_known(&slug) || wish.no_dt_check {
         true => Ok(()),

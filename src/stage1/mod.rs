@@ -257,9 +257,10 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
         .map(drop)
 }
 
-/// The question, before anything slow. The end of input means no.
+/// The question, after the page that it is about and before the first change. The end of input means no. That there
+/// is an input is found out before anything slow: `checks::can_be_answered`.
 fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
-    if options.has(Flag::NoAck) || options.has(Flag::DryRun) {
+    if options.has(Flag::NoAck) {
         return Ok(());
     }
     let question: Text<200> = crate::text!(

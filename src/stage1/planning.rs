@@ -35,7 +35,7 @@ pub fn plan(
     Ok(Plan {
         pretend: options.has(Flag::Pretend),
         on_failure: options.on_failure,
-        log_level: options.stage2_log_level,
+        log_level: options.stage2_log_level.unwrap_or(options.log_level),
         image: ImagePlan {
             // Only the packed image itself is staged, so in the copy it begins at 0.
             stream: Stream { offset: 0, ..image.stream },
