@@ -155,8 +155,12 @@ sleep 10000 < /srv/lost+found &
 
 
 def test_lvm_is_taken_over(folder):
-    """The root, a file system in use and the swap are volumes of one group."""
-    take_over(folder, "lvm", IN_USE)
+    """The root, a file system in use and the swap are volumes of one group; a volume itself is no disk to write to."""
+    take_over(folder, "lvm", f"""{IN_USE}
+cp /job/takeover /usr/local/bin/
+takeover -i /job/image -c /job/config.json --dry-run -f /dev/mapper/vg0-root 2>&1 | tee /tmp/said
+grep -q 'vg0-root: it lies on a disk; the image replaces a whole disk (/dev/nvme0n1); name the disk' /tmp/said || exit 1
+""")
 
 
 def test_dm_crypt_is_taken_over(folder):
@@ -173,8 +177,41 @@ def test_md_is_taken_over(folder):
 
 
 def test_btrfs_is_taken_over(folder):
-    """The root is a subvolume, and the file system is mounted a second time as a whole."""
-    take_over(folder, "btrfs", "mkdir /whole && mount -t btrfs -o subvolid=5 /dev/nvme0n1p2 /whole")
+    """The root is a subvolume, the file system is mounted a second time as a whole, and a file of it is mounted."""
+    take_over(folder, "btrfs", """
+mkdir /whole && mount -t btrfs -o subvolid=5 /dev/nvme0n1p2 /whole
+dd if=/dev/zero of=/file.img bs=1M count=8 status=none; mkfs.ext4 -q /file.img; mount -o loop /file.img /srv
+mountpoint -q /srv || exit 1
+""")
+
+
+# Compressed memory that writes to a file, as Raspberry Pi OS 13 has its swap, and a file that is a disk of
+# device-mapper, as a container of LUKS is.
+FILES_AS_DISKS = """
+set -e
+dd if=/dev/zero of=/var/backing bs=1M count=32 status=none
+modprobe zram
+losetup -f --show /var/backing > /sys/block/zram0/backing_dev
+echo 32M > /sys/block/zram0/disksize
+mkswap -q /dev/zram0; swapon /dev/zram0
+dd if=/dev/zero of=/var/container bs=1M count=16 status=none
+modprobe dm-mod
+echo 0 32768 linear $(losetup -f --show /var/container) 0 | dmsetup create inner
+mkfs.ext4 -q /dev/mapper/inner; mount /dev/mapper/inner /srv
+sleep 10000 < /srv/lost+found &
+cat /sys/block/zram0/backing_dev
+set +e
+"""
+
+
+def test_zram_and_device_mapper_over_files_are_taken_down(folder):
+    with Guest("systemd", [new_disk("systemd", folder)], fail_on=REFUSED,
+               files=job(balena_image.gz("small"), f"{FILES_AS_DISKS}\n{COMMAND}\n")) as guest:
+        guest.wait_for("^/dev/loop0", 120)
+        for line in (r"mounted at /srv \(ext4\)", r"below dm-0 \(inner\)", "below zram0", "swap on /dev/zram0",
+                     "swap on /dev/zram0 is off", "PID 1 is handed over"):
+            guest.wait_for(line, 60)
+        check_new_os(guest, folder)
 
 
 # What an initrd does that makes the root an overlay, as Debian's overlayroot does (Raspberry Pi OS: "Overlay File
@@ -334,6 +371,8 @@ def refusals():
          "disk that will be overwritten"),
         ("not there", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
          "/dev/sdz: no such file"),
+        ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=12M takeover -i /job/image -c /job/config.json "
+                         "--dry-run", 3, "MiB are available.*a control group with a limit counts"),
         ("usage", "takeover --nonsense", 2, "there is no option --nonsense"),
         ("no", "echo no | takeover -i /job/image -c /job/config.json", 3, "the answer was not"),
     ]

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -296,6 +297,26 @@ def test_refused_an_incomplete_config(folder):
 
 def test_refused_a_target_that_is_a_partition(folder):
     refused(folder, "-f $(ls /dev/loop*p2)", code=3, message="it is a partition")
+
+
+def test_refused_a_disk_that_the_firmware_does_not_start_from(folder):
+    """/boot is on another disk; whoever names the disk is only warned."""
+    other = folder / "other.img"
+    rootfs.make_file(other, 4 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", other], check=True, capture_output=True)
+    loop = subprocess.run(["losetup", "--show", "--find", other], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        number = os.minor(os.stat(loop).st_rdev)
+        before = f"mkdir /boot\n/bin/busybox mknod {loop} b 7 {number}\nmount -t ext4 {loop} /boot || echo NO BOOT"
+        text = refused(folder, before=before, code=3,
+                       message="/boot is mounted from loop.*: the firmware seems to start from there")
+        assert "NO BOOT" not in text
+        shutil.rmtree(folder / "mnt")
+        text = refused(folder, "--dry-run -f $(ls /dev/loop*p2 | sed s/p2//)", before=before, code=0,
+                       message="dry run: every check passed")
+        assert "- /boot is mounted from loop" in text, text
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
 
 
 def test_refused_a_target_that_is_not_there(folder):

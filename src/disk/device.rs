@@ -118,9 +118,33 @@ pub fn mapper_name(number: Number) -> Text<128> {
     Text::from(name.unwrap_or_default())
 }
 
+/// True for one of device-mapper's devices that is several ways to the same disk (multipath-tools gives it such a uuid).
+pub fn is_multipath(number: Number) -> bool {
+    let mut buffer = [0; 160];
+    let path = number.folder().and_then(|folder| crate::path!("{}/dm/uuid", folder));
+    let uuid = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
+    uuid.is_some_and(|uuid| uuid.starts_with("mpath-"))
+}
+
 /// The number of a whole disk or stacked device by its kernel name, if there is such a device.
 pub fn number_named(name: &str) -> Option<Number> {
     read_number(&crate::path!("/sys/block/{}/dev", name).ok()?).ok()
+}
+
+/// The number of a device by the path of its node, as the kernel prints it: only its name counts, so that it is found
+/// when /dev lies elsewhere or is gone. A name of device-mapper is looked for among its devices.
+pub fn number_of_node(path: &str) -> Option<Number> {
+    let (_, name) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
+    if let Ok(number) = read_number(&crate::path!("/sys/class/block/{}/dev", name).ok()?) {
+        return Some(number);
+    }
+    let mut found = None;
+    // Without /sys/block there is no device.
+    let _ = files::for_each_entry("/sys/block", &mut |device| {
+        found = number_named(device).filter(|number| *mapper_name(*number) == *name);
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
 }
 
 fn read_number(path: &str) -> Result<Number, Error> {

@@ -1,11 +1,11 @@
 //! Loop devices: attached for our own mounts, and those of others that keep the target busy.
 
-use super::device::Number;
-use super::stack;
+use super::device::{self, Number};
+use super::{mounts, stack};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
-use crate::text::{PathText, Text};
+use crate::text::PathText;
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// The character device that hands out loop devices: misc 237 (Documentation/admin-guide/devices.txt).
 const CONTROL: Number = Number { major: 10, minor: 237 };
 /// The major number of loop devices.
-const LOOP_MAJOR: u32 = 7;
+pub const MAJOR: u32 = 7;
 
 /// A loop device that goes away with its last user: a mount, or this value.
 pub struct Loop {
@@ -43,9 +43,6 @@ pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Resul
     }
     Err(Error::failed("attaching", "a loop device", "others keep taking the free one"))
 }
-
-/// How deep loop devices may lie on each other: files on file systems in files.
-const DEPTH: u32 = 4;
 
 /// Detaches every loop device that lies on a disk, directly or through other loop devices; gives how many are gone.
 /// One in use goes with its last user. Others are left alone.
@@ -80,11 +77,9 @@ fn is_attached(name: &str) -> bool {
 fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd)) {
     let mut look = |name: &str| {
         if name.starts_with("loop") && is_attached(name) {
-            let device = minor_of(name)
-                .and_then(|number| open_node(nodes, name, FileType::BlockDevice, number));
-            match device {
-                Ok(device) if lies_on(nodes, &device, disk, DEPTH) => visit(name, &device),
-                Ok(_) => {}
+            match on_disk(nodes, name, disk) {
+                Ok(Some(device)) => visit(name, &device),
+                Ok(None) => {}
                 Err(error) => crate::warn!("{}", error),
             }
         }
@@ -94,32 +89,48 @@ fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd))
     let _ = files::for_each_entry("/sys/block", &mut look);
 }
 
-/// True when the file system of a loop device's backing file, or the device that backs it, is part of a disk.
-fn lies_on(nodes: &str, device: &OwnedFd, disk: Number, depth: u32) -> bool {
-    let Ok(backing) = block::loop_backing(device) else {
-        return false;
+/// The loop device, if it lies on the disk and is not the disk itself.
+fn on_disk(nodes: &str, name: &str, disk: Number) -> Result<Option<OwnedFd>, Error> {
+    let number = minor_of(name)?;
+    // Made before anybody asks for its backing.
+    let device = open_node(nodes, name, FileType::BlockDevice, number)?;
+    let below = number != disk && stack::lies_on(number, disk)?;
+    Ok(below.then_some(device))
+}
+
+/// What a loop device lies on: the device of the file system that its backing file is on, and the backing device if it
+/// is one. Nothing when nobody can tell: it has no node, or is not attached.
+pub fn backing(number: Number) -> [Option<Number>; 2] {
+    let look = || {
+        let path = crate::path!("/dev/loop{}", number.minor).ok()?;
+        let device = files::open(&path, OFlags::RDONLY).ok()?;
+        block::loop_backing(&device).ok()
     };
-    [backing.file_system, backing.block_device].into_iter().filter(|number| *number != 0).any(
-        |number| {
-            let number = Number::from_stat(number);
-            if stack::lies_on(number, disk).unwrap_or(false) {
-                return true;
+    look().map_or([None; 2], |backing| {
+        let some = |device| Some(device).filter(|device| *device != 0).map(Number::from_stat);
+        [some(backing.file_system).map(on_device), some(backing.block_device)]
+    })
+}
+
+/// The device that a file system lies on: btrfs and others have numbers of their own, and the mount table tells what was
+/// mounted.
+fn on_device(number: Number) -> Number {
+    let mut device = None;
+    if number.major == 0 {
+        // Without it the number stands for itself, and lies on nothing.
+        let _ = mounts::find(mounts::OWN, &mut |mount| {
+            if mount.device == number && device.is_none() {
+                device = device::number_of_node(mount.source);
             }
-            let Ok(whole) = super::device::whole_disk(number) else {
-                return false;
-            };
-            let name: Text<16> = crate::text!("loop{}", whole.minor);
-            depth > 0
-                && whole.major == LOOP_MAJOR
-                && open_node(nodes, &name, FileType::BlockDevice, whole)
-                    .is_ok_and(|below| lies_on(nodes, &below, disk, depth - 1))
-        },
-    )
+            false
+        });
+    }
+    device.unwrap_or(number)
 }
 
 /// The device number of `loopN`, as sysfs has it.
 fn minor_of(name: &str) -> Result<Number, Error> {
-    let number = super::device::number_named(name).filter(|number| number.major == LOOP_MAJOR);
+    let number = device::number_named(name).filter(|number| number.major == MAJOR);
     number.ok_or_else(|| Error::failed("looking at", name, "it is not a loop device"))
 }
 

@@ -1,9 +1,12 @@
-//! Stacked block devices: device-mapper (LVM, dm-crypt, multipath) and md, which lie on disks and keep them busy.
+//! Stacked block devices: device-mapper (LVM, dm-crypt, multipath), md and zram with a backing device, which lie on
+//! disks and keep them busy.
 //!
 //! sysfs names what a stacked device lies on (`slaves`) and what lies on a device (`holders`); both are followed, over
-//! any number of layers up to a bound. Loop devices have neither: [`super::loops`] looks after them.
+//! any number of layers up to a bound. A loop device has neither, and lies on what its backing file lies on;
+//! [`super::loops`] detaches them.
 
 use super::device::{self, Number};
+use super::loops;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
@@ -12,8 +15,9 @@ use core::ops::ControlFlow;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-/// How many layers may lie on each other: a partition below LVM below dm-crypt below md is four.
-const LAYERS: u32 = 8;
+/// How many layers may lie on each other: a partition below LVM below dm-crypt below md is four, and a file in a file
+/// system in a file two more.
+const LAYERS: u32 = 12;
 
 /// The most disks that one stack may lie on.
 pub const MAX_DISKS: usize = 16;
@@ -28,6 +32,8 @@ pub enum Kind {
     Mapper,
     /// Software RAID.
     Md,
+    /// Compressed memory, which writes what it holds to a disk.
+    Zram,
     /// Something that this program cannot take down.
     Unknown,
 }
@@ -37,22 +43,58 @@ impl Kind {
         match name {
             _ if name.starts_with("dm-") => Kind::Mapper,
             _ if name.starts_with("md") => Kind::Md,
+            _ if name.starts_with("zram") => Kind::Zram,
             _ => Kind::Unknown,
         }
     }
 }
 
-/// True when a device is a disk, a partition of it, or lies on it.
+/// True when a device is a disk, a partition of it, or lies on it, be it through files of its file systems.
 pub fn lies_on(number: Number, disk: Number) -> Result<bool, Error> {
-    let mut found = false;
-    visit_disks(number, LAYERS, &mut |below| {
-        found |= below == disk;
-        Ok(())
-    })?;
-    Ok(found)
+    lies_within(number, disk, LAYERS)
 }
 
-/// The whole disks that a device is, is a partition of, or lies on; each once.
+fn lies_within(number: Number, disk: Number, layers: u32) -> Result<bool, Error> {
+    let whole = device::whole_disk(number)?;
+    if whole == disk {
+        return Ok(true);
+    }
+    let mut result = Ok(false);
+    let mut look = |below| {
+        result = match layers {
+            0 => Err(too_many_layers()),
+            _ => lies_within(below, disk, layers - 1),
+        };
+        matches!(result, Ok(false))
+    };
+    match whole.major {
+        loops::MAJOR => {
+            loops::backing(whole).into_iter().flatten().all(look);
+        }
+        _ => match zram_backing(whole) {
+            Some(below) => {
+                look(below);
+            }
+            None => device::for_each_slave(whole, &mut look)?,
+        },
+    }
+    result
+}
+
+fn too_many_layers() -> Error {
+    Error::refused("looking for the disk under", "a device", "too many layers")
+}
+
+/// What a zram writes to (Documentation/admin-guide/blockdev/zram.rst, "writeback"); none for other devices.
+fn zram_backing(number: Number) -> Option<Number> {
+    let path = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor).ok()?;
+    let mut buffer = [0; 256];
+    // A path to its node, seen from the root directory of whoever asks; or "none".
+    device::number_of_node(files::read_text(&path, &mut buffer).ok()?)
+}
+
+/// The whole disks that a device is, is a partition of, or lies on; each once. A loop device counts as a disk: what is
+/// behind it is not what its user means.
 pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, Error> {
     let mut disks = heapless::Vec::new();
     visit_disks(number, LAYERS, &mut |disk| {
@@ -77,7 +119,7 @@ fn visit_disks(
     device::for_each_slave(whole, &mut |slave| {
         lowest = false;
         result = match layers {
-            0 => Err(Error::refused("looking for the disk under", "a device", "too many layers")),
+            0 => Err(too_many_layers()),
             _ => visit_disks(slave, layers - 1, visit),
         };
         result.is_ok()
@@ -86,12 +128,13 @@ fn visit_disks(
     if lowest { visit(whole) } else { Ok(()) }
 }
 
-/// Calls `visit` with the name and number of each stacked device that lies on a disk.
+/// Calls `visit` with the name and number of each stacked device that lies on a disk; loop devices are not.
 pub fn for_each_on(disk: Number, visit: &mut dyn FnMut(&str, Number)) {
     let mut look = |name: &str| {
         let number = device::number_named(name);
         // A device that goes away while it is looked at lies on nothing any more.
-        if let Some(number) = number.filter(|number| *number != disk)
+        if let Some(number) =
+            number.filter(|number| *number != disk && number.major != loops::MAJOR)
             && lies_on(number, disk).unwrap_or(false)
         {
             visit(name, number);
@@ -117,7 +160,7 @@ pub fn unknown_on(disk: Number) -> Option<Text<32>> {
 pub fn none_on(disk: Number) -> Result<(), Error> {
     let mut result = Ok(());
     for_each_on(disk, &mut |name, _| {
-        result = Err(Error::failed("claiming", "the disk", "LVM, dm-crypt or md lies on it")
+        result = Err(Error::failed("claiming", "the disk", "LVM, dm-crypt, md or zram lies on it")
             .advice("something still has that device open"));
         crate::debug!("{} lies on the disk", name);
     });
@@ -154,6 +197,11 @@ fn take_down_one(nodes: &str, name: &str, number: Number) -> Result<(), Error> {
             let path = node(nodes, name, FileType::BlockDevice, number)?;
             let array = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
             block::md_stop(&array)
+        }
+        Kind::Zram => {
+            let path = crate::path!("/sys/block/{}/reset", name)?;
+            let reset = files::open(&path, OFlags::WRONLY).doing("opening", &path)?;
+            files::write_all(&reset, b"1")
         }
         Kind::Unknown => Err(Errno::OPNOTSUPP),
     };
@@ -205,6 +253,7 @@ mod tests {
     fn kinds_are_told_by_the_kernels_names() {
         assert_eq!(Kind::of("dm-12"), Kind::Mapper);
         assert_eq!(Kind::of("md127"), Kind::Md);
+        assert_eq!(Kind::of("zram1"), Kind::Zram);
         assert_eq!(Kind::of("bcache0"), Kind::Unknown);
     }
 }

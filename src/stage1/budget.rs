@@ -12,6 +12,8 @@ use crate::text::{Size, Text};
 const RESERVE: u64 = 8 << 20;
 /// What the RAMFS takes beyond the content of its files: inodes, page tables, the log of stage 2.
 const OVERHEAD: u64 = 1 << 20;
+/// And of each so many bytes one, for the tree of a file's pages: nodes of 576 bytes for 64 pages (lib/xarray.c).
+const TREE: u64 = 400;
 
 /// What stage 2 needs, in bytes.
 #[derive(Clone, Copy)]
@@ -38,7 +40,12 @@ impl Budget {
 
     /// The size of the RAMFS.
     pub fn ramfs(&self) -> u64 {
-        self.image + self.rest + OVERHEAD
+        self.image + self.overhead()
+    }
+
+    /// All but the image itself.
+    fn overhead(&self) -> u64 {
+        self.rest + OVERHEAD + self.image / TREE
     }
 
     /// All that must be available now.
@@ -55,13 +62,13 @@ impl Budget {
             "{} are needed ({} for the image, {} for the program and its files, {} from swap, {} reserve) and {} are available",
             Size(self.needed()),
             Size(self.image),
-            Size(self.rest + OVERHEAD),
+            Size(self.overhead()),
             Size(self.swapped),
             Size(RESERVE),
             Size(available)
         );
         Err(Error::refused("comparing with the memory of", "this device", &why)
-            .advice("stop services, or use a better packed image"))
+            .advice("stop services, or use a better packed image; a control group with a limit counts, too (MemoryMax=)"))
     }
 }
 
@@ -72,9 +79,10 @@ mod tests {
     #[test]
     fn too_little_is_refused_with_figures() {
         let budget = Budget { image: 100 << 20, rest: 2 << 20, swapped: 5 << 20 };
-        budget.check(116 << 20).unwrap();
-        let text: Text<600> = crate::text!("{}", budget.check((116 << 20) - 1).unwrap_err());
-        assert!(text.contains("116.0 MiB are needed (100.0 MiB"), "{}", &*text);
-        assert!(text.contains("115.9 MiB are available"), "{}", &*text);
+        let enough = (116 << 20) + (100 << 20) / 400;
+        budget.check(enough).unwrap();
+        let text: Text<600> = crate::text!("{}", budget.check(enough - 1).unwrap_err());
+        assert!(text.contains("116.2 MiB are needed (100.0 MiB"), "{}", &*text);
+        assert!(text.contains("116.2 MiB are available"), "{}", &*text);
     }
 }

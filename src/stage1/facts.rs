@@ -2,7 +2,7 @@
 //!
 //! Reads only.
 
-use super::origin;
+use super::{cgroup, origin};
 use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::{self, Found};
@@ -71,9 +71,10 @@ impl Facts {
     pub fn gather(options: &Options) -> Result<Self, Error> {
         let root_mount = root_mount()?;
         let root = Root { number: root_mount.device, file_system: root_mount.file_system.clone() };
+        let in_namespace = options.has(Flag::InNamespace);
         let number = match options.flash_to.as_deref() {
-            Some(path) => asked_for(path)?,
-            None => under_root(&root_mount, options.has(Flag::InNamespace))?,
+            Some(path) => startable(asked_for(path)?, in_namespace)?,
+            None => under_root(&root_mount, in_namespace)?,
         };
         let target = free_to_be_written(number)?;
         let init = init()?;
@@ -126,16 +127,38 @@ pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
     Ok(disk)
 }
 
-/// A disk that was named: there, a block device, and not a partition.
+/// A disk that was named: there, a block device, not a partition, and nothing that is stacked on disks. A volume of LVM
+/// or an opened LUKS container would be written and verified, and no firmware would ever find it. (Multipath is another
+/// way to the disk itself.)
 pub fn asked_for(path: &str) -> Result<Number, Error> {
     let number = device::number_of(path)?;
-    if device::is_partition(number)? {
-        let disk = device::name_of(device::whole_disk(number)?)?;
+    let refuse = |what: &str, disk: Number| {
+        let disk = device::name_of(disk)?;
         let why: Text<120> =
-            crate::text!("it is a partition; the image replaces a whole disk (/dev/{})", disk);
-        return Err(Error::refused("looking at the target", path, &why).advice("name the disk"));
+            crate::text!("it {}; the image replaces a whole disk (/dev/{})", what, disk);
+        Err(Error::refused("looking at the target", path, &why).advice("name the disk"))
+    };
+    if device::is_partition(number)? {
+        return refuse("is a partition", device::whole_disk(number)?);
     }
-    Ok(number)
+    match stack::disks_below(number)?.first() {
+        Some(disk) if *disk != number && !device::is_multipath(number) => {
+            refuse("lies on a disk", *disk)
+        }
+        _ => Ok(number),
+    }
+}
+
+/// Memory, files and other machines' disks: the program that runs would lose them with the old OS, or no firmware knows
+/// them. In a container's tests the disk is a file.
+fn startable(number: Number, in_namespace: bool) -> Result<Number, Error> {
+    const KINDS: [&str; 5] = ["loop", "ram", "zram", "nbd", "mtdblock"];
+    let name = device::name_of(number)?;
+    match KINDS.into_iter().any(|kind| name.starts_with(kind)) && !in_namespace {
+        true => Err(Error::refused("looking at the target", &name, "no device starts from that")
+            .advice("name the disk that this device starts from")),
+        false => Ok(number),
+    }
 }
 
 /// The disk under `/`. A whole disk without partitions, or a loop device, is not taken for granted.
@@ -271,7 +294,7 @@ fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
     number.map_or(Ok(false), |number| stack::lies_on(number, disk))
 }
 
-/// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
+/// What this process may take of MemAvailable, and MemTotal, in bytes: /proc/meminfo, proc(5), and its control groups.
 pub fn memory() -> Result<(u64, u64), Error> {
     let path = "/proc/meminfo";
     let mut buffer = [0; 4096];
@@ -286,7 +309,8 @@ pub fn memory() -> Result<(u64, u64), Error> {
         let cached = field("Cached")?.saturating_sub(field("Shmem").unwrap_or(0));
         Some(field("MemFree")? + cached)
     };
-    let available = field("MemAvailable").or_else(older);
+    let left = cgroup::left().unwrap_or(u64::MAX);
+    let available = field("MemAvailable").or_else(older).map(|free| free.min(left));
     match (available, field("MemTotal")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),

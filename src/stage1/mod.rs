@@ -4,11 +4,13 @@
 
 mod budget;
 mod carry;
+mod cgroup;
 mod checks;
 mod configuration;
 mod estimate;
 mod examination;
 mod facts;
+mod firmware;
 mod furnishings;
 mod handover;
 mod identity;
@@ -88,6 +90,9 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     identity::check(&identity, &wish, &mut |text| report.warn(text))?;
     let facts = Facts::gather(options)?;
     facts.log();
+    firmware::starts_from(&facts.target, options.flash_to.is_some(), &mut |text| {
+        report.warn(text)
+    })?;
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
 
