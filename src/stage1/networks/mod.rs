@@ -16,8 +16,8 @@ use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, PROXY, Reader, SOURCES, Source, has_own_wifis, interface_of, interface_with,
-    is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, next_name, read,
+    BALENA_SOURCES, Reader, SOURCES, Source, for_each_name, has_own_wifis, interface_of,
+    interface_with, is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, read,
     read_with_parts,
 };
 use wireless::SettingsApart;
@@ -29,7 +29,7 @@ pub const SCRATCH: usize = 256 * 1024;
 /// The most networks that are carried over: there are 64 places on the boot partition for all files together.
 const MAX_NETWORKS: usize = 56;
 /// The most files of one folder that are looked at.
-const MAX_FILES: u32 = 256;
+const MAX_FILES: usize = 256;
 
 /// The longest name that a file keeps, in bytes.
 const MAX_NAME: usize = 100;
@@ -199,26 +199,22 @@ impl Gathering<'_, '_> {
         };
         for source in sources {
             let folder = crate::path!("{}{}", self.root, source.folder)?;
-            let mut last = PathText::new();
-            for _ in 0..MAX_FILES {
-                let Some(name) = next_name(&folder, source, &last)? else {
-                    break;
-                };
+            for_each_name(&folder, source.start, source.end, &mut |name| {
                 let path = crate::path!("{}/{}{}", folder, name, source.below)?;
-                if let Some(bytes) = read_with_parts(self.root, source, &path, content)? {
-                    let file = File { path: &path, name: &name, owner: source.owner, bytes };
-                    self.settings(&file, source.read, output)?;
+                let Some(bytes) = read_with_parts(self.root, source, &path, content)? else {
+                    return Ok(());
+                };
+                let file = File { path: &path, name, owner: source.owner, bytes };
+                match source.read {
+                    Some(read) => self.settings(&file, read, output),
+                    None => self.connection(&file),
                 }
-                last = name;
-            }
+            })?;
         }
         Ok(())
     }
 
     fn settings(&mut self, file: &File, read: Reader, output: &mut [u8]) -> Result<(), Error> {
-        if file.owner == Owner::Manager {
-            return self.connection(file);
-        }
         let mut result = Ok(());
         read(file.name, file.bytes, &mut |finding| {
             if result.is_ok() {
@@ -701,21 +697,16 @@ impl Gathering<'_, '_> {
 
     /// The files of the proxy of a balenaOS.
     fn proxies(&mut self, content: &mut [u8]) -> Result<(), Error> {
-        let folder = crate::path!("{}{}", self.root, PROXY.folder)?;
-        let mut last = PathText::new();
-        for _ in 0..MAX_FILES {
-            let Some(name) = next_name(&folder, &PROXY, &last)? else {
-                break;
-            };
+        let folder = crate::path!("{}/mnt/boot/system-proxy", self.root)?;
+        for_each_name(&folder, "", "", &mut |name| {
             let path = crate::path!("{}/{}", folder, name)?;
-            if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(&name)) {
+            if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(name)) {
                 let to = crate::path!("system-proxy/{}", name)?;
-                (self.store)(&to, &name, bytes)?;
+                (self.store)(&to, name, bytes)?;
                 self.summary.proxies += 1;
             }
-            last = name;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
