@@ -7,7 +7,7 @@
 use super::ini::{self, Line};
 use super::names::{is_domain, is_interface, is_mac};
 use super::wifi::{self, Login};
-use super::{Family, Finding, Findings, Method, Security, Wifi, Wired};
+use super::{Addresses, Family, Finding, Findings, Method, Security, Wifi, Wired};
 use crate::text::{Text, printable};
 
 /// What a group says, as it is written.
@@ -195,7 +195,7 @@ impl<'a> Service<'a> {
         let mut wifi = Wifi::new(ssid, security);
         wifi.hidden = self.raw("Hidden").is_some_and(ini::is_true);
         wifi.autoconnect = self.raw("AutoConnect").is_none_or(ini::is_true);
-        let is_whole = self.addresses(&mut wifi.ipv4, &mut wifi.ipv6);
+        let is_whole = self.addresses(&mut wifi.addresses);
         found(Finding::Wifi(wifi));
         if !is_whole {
             let why = "its fixed address cannot be read: DHCP is used";
@@ -212,7 +212,7 @@ impl<'a> Service<'a> {
 
     fn wired(&self, found: &mut Findings) {
         let mut wired = Wired::default();
-        let is_whole = self.addresses(&mut wired.ipv4, &mut wired.ipv6);
+        let is_whole = self.addresses(&mut wired.addresses);
         let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
         wired.interface =
             Some(device).filter(|name| is_interface(name)).map(Text::from).unwrap_or_default();
@@ -224,10 +224,10 @@ impl<'a> Service<'a> {
         for key in ["SearchDomains", "Domains", "Domain"] {
             let list = self.raw(key).unwrap_or_default();
             for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
-                let gap = if wired.search.is_empty() { "" } else { " " };
-                let all: Text<256> = crate::text!("{}{}{}", wired.search, gap, domain);
+                let gap = if wired.addresses.search.is_empty() { "" } else { " " };
+                let all: Text<256> = crate::text!("{}{}{}", wired.addresses.search, gap, domain);
                 match is_domain(domain) && all.len() <= 128 {
-                    true => wired.search = Text::from(&*all),
+                    true => wired.addresses.search = Text::from(&*all),
                     false => is_searched = false,
                 }
             }
@@ -241,20 +241,15 @@ impl<'a> Service<'a> {
             let why = "its fixed address cannot be read: DHCP is used";
             found(Finding::Doubtful(name, why));
         }
-        let plain = Wired {
-            interface: wired.interface.clone(),
-            mac: wired.mac.clone(),
-            ..Wired::default()
-        };
-        if wired != plain {
+        if !wired.addresses.is_plain() {
             found(Finding::Wired(wired));
         }
     }
 
     /// Both families of addresses; false when something is set that cannot be read.
-    fn addresses(&self, ipv4: &mut Family, ipv6: &mut Family) -> bool {
+    fn addresses(&self, addresses: &mut Addresses) -> bool {
         let mut is_whole = true;
-        for (version, family) in [(4, &mut *ipv4), (6, &mut *ipv6)] {
+        for (version, family) in [(4, &mut addresses.ipv4), (6, &mut addresses.ipv6)] {
             let provisioned = if version == 4 { "IPv4" } else { "IPv6" };
             let [method, local, length, gateway] = STORED[usize::from(version == 6)];
             is_whole &= match (self.raw(provisioned), self.raw(method)) {
@@ -272,7 +267,7 @@ impl<'a> Service<'a> {
                 _ => true,
             };
         }
-        wifi::add_name_servers(ipv4, ipv6, self.raw("Nameservers").unwrap_or_default());
+        wifi::add_name_servers(addresses, self.raw("Nameservers").unwrap_or_default());
         is_whole
     }
 }

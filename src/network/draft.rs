@@ -3,8 +3,8 @@
 
 use super::names::{is_domain, is_interface, is_wireless, made_by_software};
 use super::{
-    Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
-    WpaFile,
+    Address, Addresses, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired,
+    Wireless, WpaFile,
 };
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr};
@@ -198,7 +198,11 @@ impl Draft {
     }
 
     fn family(&mut self, address: IpAddr) -> &mut Family {
-        if address.is_ipv6() { &mut self.wired.ipv6 } else { &mut self.wired.ipv4 }
+        if address.is_ipv6() {
+            &mut self.wired.addresses.ipv6
+        } else {
+            &mut self.wired.addresses.ipv4
+        }
     }
 
     /// A fixed address, `A/P`, `A/MASK`, or `A` with `mask` (`255.255.255.0` or a number of bits).
@@ -216,8 +220,8 @@ impl Draft {
 
     /// Forgets the fixed addresses.
     pub(super) fn clear_addresses(&mut self) {
-        self.wired.ipv4.addresses.clear();
-        self.wired.ipv6.addresses.clear();
+        self.wired.addresses.ipv4.addresses.clear();
+        self.wired.addresses.ipv6.addresses.clear();
     }
 
     /// The router for all that has no other route.
@@ -233,8 +237,8 @@ impl Draft {
 
     /// Forgets the routers.
     pub(super) fn clear_gateways(&mut self) {
-        self.wired.ipv4.gateway = Address::new();
-        self.wired.ipv6.gateway = Address::new();
+        self.wired.addresses.ipv4.gateway = Address::new();
+        self.wired.addresses.ipv6.gateway = Address::new();
     }
 
     /// A name server.
@@ -249,13 +253,13 @@ impl Draft {
 
     /// Forgets the name servers.
     pub(super) fn clear_dns(&mut self) {
-        self.wired.ipv4.dns.clear();
-        self.wired.ipv6.dns.clear();
+        self.wired.addresses.ipv4.dns.clear();
+        self.wired.addresses.ipv6.dns.clear();
     }
 
     /// A domain that names are looked up in.
     pub(super) fn add_search(&mut self, domain: &str) {
-        let old = &self.wired.search;
+        let old = &self.wired.addresses.search;
         if old.split(' ').any(|other| other == domain) {
             return;
         }
@@ -264,18 +268,18 @@ impl Draft {
         if !is_domain(domain) || all.len() > 128 {
             return self.doubt(why::SEARCH);
         }
-        self.wired.search = Text::from(&*all);
+        self.wired.addresses.search = Text::from(&*all);
     }
 
     /// Forgets the search domains.
     pub(super) fn clear_search(&mut self) {
-        self.wired.search = Text::new();
+        self.wired.addresses.search = Text::new();
     }
 
     /// The largest packet in bytes.
     pub(super) fn set_mtu(&mut self, text: &str) {
         match text.parse() {
-            Ok(mtu @ 68..=65535) => self.wired.mtu = mtu,
+            Ok(mtu @ 68..=65535) => self.wired.addresses.mtu = mtu,
             _ => self.doubt(why::MTU),
         }
     }
@@ -305,13 +309,10 @@ impl Draft {
     /// Hands over what has come together.
     pub(super) fn finish(mut self, found: &mut Findings) {
         self.settle();
-        let Wired { interface, mac, .. } = &self.wired;
-        let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
-        let has_settings = self.wired != plain || self.lost.is_some();
+        let Wired { interface, mac, addresses } = &self.wired;
+        let has_settings = !addresses.is_plain() || self.lost.is_some();
         // Whatever else is not carried over: without a fixed address, DHCP gives a network.
-        let Wired { ipv4, ipv6, .. } = &self.wired;
-        let has_addresses = !(ipv4.addresses.is_empty() && ipv6.addresses.is_empty());
-        let is_needed = self.lost.is_some() || has_addresses;
+        let is_needed = self.lost.is_some() || addresses.is_fixed();
         let made = made_by_software(&self.name).filter(|_| mac.is_empty());
         let is_nameless = interface.is_empty() && mac.is_empty();
         let lost = self.lost.or(made).or(is_nameless.then_some(why::NO_INTERFACE));
@@ -334,13 +335,13 @@ impl Draft {
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
         let is_whole = self.is_whole && self.has_wifis_apart && !self.ssid.is_empty();
+        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
         let Wired { interface, mac, .. } = &self.wired;
         let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
-        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
         let mut apart = is_whole.then_some(plain);
         let why = match &mut wifi {
             Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
-                wifi.inherit(&self.wired);
+                wifi.addresses.inherit(&self.wired.addresses);
                 None
             }
             Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
@@ -379,7 +380,7 @@ impl Draft {
 
     /// Decides how each family is set, and leaves out what NetworkManager would refuse the whole for.
     fn settle(&mut self) {
-        let Wired { ipv4, ipv6, .. } = &mut self.wired;
+        let Addresses { ipv4, ipv6, .. } = &mut self.wired.addresses;
         let mut lone = false;
         for family in [&mut *ipv4, &mut *ipv6] {
             if family.addresses.is_empty() && !family.gateway.is_empty() {
@@ -485,10 +486,10 @@ mod tests {
         }
         let mut reasons = Vec::new();
         draft.finish(&mut |finding| match finding {
-            Finding::Wired(wired) => {
-                assert_eq!(wired.ipv4.addresses.len(), 8);
-                assert_eq!(wired.ipv4.dns.len(), 4);
-                assert_eq!(wired.search.len(), 118);
+            Finding::Wired(Wired { addresses, .. }) => {
+                assert_eq!(addresses.ipv4.addresses.len(), 8);
+                assert_eq!(addresses.ipv4.dns.len(), 4);
+                assert_eq!(addresses.search.len(), 118);
             }
             Finding::Doubtful(_, why) => reasons.push(why),
             _ => panic!(),

@@ -43,7 +43,7 @@ pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
             writeln!(shown, "# for the Wi-Fis of {}, such as:\n", apart.name().as_str()).unwrap();
             let ssid = if apart.ssid.is_empty() { b"any" } else { &apart.ssid[..] };
             let mut wifi = Wifi::new(Ssid::from_slice(ssid).unwrap(), Security::Open);
-            wifi.inherit(&apart.settings);
+            wifi.addresses.inherit(&apart.settings.addresses);
             show(&mut shown, |output| {
                 keyfile::wifi(&wifi, &format!("balena-wifi-{count:02}"), output)
             });

@@ -270,18 +270,20 @@ impl<'a> Profile<'a> {
             let (at, slash) = at.split_once('/').unwrap_or((at, ""));
             let mask = self.raw("IPv4", "Netmask").unwrap_or("24");
             let length = wifi::prefix(if slash.is_empty() { mask } else { slash }, 4);
-            is_whole &= wifi::set_address(&mut wifi.ipv4, 4, at, length, get("IPv4", "Gateway"));
+            is_whole &=
+                wifi::set_address(&mut wifi.addresses.ipv4, 4, at, length, get("IPv4", "Gateway"));
         }
         if let Some(at) = self.raw("IPv6", "Address") {
             let (at, slash) = at.split_once('/').unwrap_or((at, "128"));
             let gateway = get("IPv6", "Gateway");
-            is_whole &= wifi::set_address(&mut wifi.ipv6, 6, at, wifi::prefix(slash, 6), gateway);
+            is_whole &=
+                wifi::set_address(&mut wifi.addresses.ipv6, 6, at, wifi::prefix(slash, 6), gateway);
         }
         if self.raw("IPv6", "Enabled").is_some_and(|value| !ini::is_true(value)) {
-            wifi.ipv6.method = Method::Disabled;
+            wifi.addresses.ipv6.method = Method::Disabled;
         }
         for group in ["IPv4", "IPv6"] {
-            wifi::add_name_servers(&mut wifi.ipv4, &mut wifi.ipv6, get(group, "DNS"));
+            wifi::add_name_servers(&mut wifi.addresses, get(group, "DNS"));
         }
         is_whole
     }

@@ -3,7 +3,7 @@
 //! A password that does not fit, or that the new OS could not use, is a reason to give up a network: it is never cut
 //! and never left out.
 
-use super::{Address, Enterprise, Family, Method, Prefixed, Security, Ssid};
+use super::{Address, Addresses, Enterprise, Family, Method, Prefixed, Security, Ssid};
 use crate::text::{Text, printable};
 use core::net::IpAddr;
 
@@ -197,13 +197,13 @@ pub fn set_address(
 }
 
 /// Adds name servers, separated by anything that is in no address; each goes to its version of IP.
-pub fn add_name_servers(ipv4: &mut Family, ipv6: &mut Family, servers: &str) {
+pub fn add_name_servers(addresses: &mut Addresses, servers: &str) {
     for server in servers.split([',', ';', ' ', '\t']).filter(|server| !server.is_empty()) {
         // Four of each are more than the resolver looks at (resolv.conf(5): MAXNS is 3).
         if let Some(server) = address(server, 4) {
-            let _ = ipv4.dns.push(server);
+            let _ = addresses.ipv4.dns.push(server);
         } else if let Some(server) = address(server, 6) {
-            let _ = ipv6.dns.push(server);
+            let _ = addresses.ipv6.dns.push(server);
         }
     }
 }

@@ -353,7 +353,7 @@ impl Gathering<'_, '_> {
             ssid: wifi.ssid.clone(),
             autoconnect: wifi.autoconnect,
             priority: wifi.priority,
-            is_fixed: wifi.is_fixed(),
+            is_fixed: wifi.addresses.is_fixed(),
             ..Candidate::new(file.owner, Sort::Wifi)
         };
         let shown = wifi::shown(&wifi.ssid);
@@ -428,7 +428,7 @@ impl Gathering<'_, '_> {
             false => Text::from(&*wired.interface),
         };
         let port = self.port(&wired.interface, &wired.mac);
-        let is_fixed = wired.is_fixed();
+        let is_fixed = wired.addresses.is_fixed();
         let candidate = Candidate { port, is_fixed, ..Candidate::new(file.owner, Sort::Wired) };
         if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
             return Ok(());
