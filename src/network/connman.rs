@@ -4,58 +4,18 @@
 //! Opens no file. A file may hold several services; each is a group of its own. The global settings of connman
 //! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
 
-use super::ini::{self, Line};
+use super::ini::{self, Line, Lines};
 use super::names::{is_domain, is_interface, is_mac};
 use super::wifi::{self, Login};
 use super::{Addresses, Family, Finding, Findings, Method, Security, Wifi, Wired};
 use crate::text::{Text, printable};
 
-/// What a group says, as it is written.
-#[derive(Default)]
+/// A group, and the lines behind its name.
 struct Service<'a> {
     group: &'a str,
-    values: heapless::Vec<(&'static str, &'a str), { KEYS.len() }>,
+    lines: Lines<'a>,
 }
 
-/// The keys that are looked at, in any of the two kinds of files.
-const KEYS: [&str; 36] = [
-    "Type",
-    "Name",
-    "SSID",
-    "Passphrase",
-    "Security",
-    "Hidden",
-    "Favorite",
-    "AutoConnect",
-    "EAP",
-    "Identity",
-    "AnonymousIdentity",
-    "Phase2",
-    "CACertFile",
-    "ClientCertFile",
-    "PrivateKeyFile",
-    "SubjectMatch",
-    "AltSubjectMatch",
-    "DomainSuffixMatch",
-    "DomainMatch",
-    "IPv4",
-    "IPv6",
-    "MAC",
-    "Interface",
-    "DeviceName",
-    "Nameservers",
-    "SearchDomains",
-    "Domains",
-    "Domain",
-    "IPv4.method",
-    "IPv4.local_address",
-    "IPv4.netmask_prefixlen",
-    "IPv4.gateway",
-    "IPv6.method",
-    "IPv6.local_address",
-    "IPv6.netmask_prefixlen",
-    "IPv6.gateway",
-];
 /// The values of `IPvN.method` and its neighbours, for either version.
 const STORED: [[&str; 4]; 2] = [
     ["IPv4.method", "IPv4.local_address", "IPv4.netmask_prefixlen", "IPv4.gateway"],
@@ -66,31 +26,19 @@ const SERVER_NAMES: [&str; 4] =
 
 /// Reads a file of either kind.
 pub fn parse(bytes: &[u8], found: &mut Findings) {
-    let mut service = Service::default();
-    for line in ini::lines(bytes) {
-        match line {
-            Line::Group(group) => {
-                service.finish(found);
-                service = Service { group, ..Service::default() };
-            }
-            Line::Entry(key, value) => service.set(key, value),
-            Line::Bad => {}
+    let mut lines = ini::lines(bytes);
+    while let Some(line) = lines.next() {
+        if let Line::Group(group) = line {
+            Service { group, lines: lines.clone() }.read(found);
         }
     }
-    service.finish(found);
 }
 
 impl<'a> Service<'a> {
-    fn set(&mut self, key: &str, value: &'a str) {
-        if let Some(key) = KEYS.iter().find(|known| **known == key) {
-            self.values.retain(|(known, _)| known != key);
-            // One place for each key.
-            let _ = self.values.push((key, value));
-        }
-    }
-
+    /// The last value of a key, as it is written.
     fn untrimmed(&self, key: &str) -> Option<&'a str> {
-        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+        let lines = self.lines.clone().take_while(|line| !matches!(line, Line::Group(_)));
+        lines.filter_map(|line| line.value_of(key)).last()
     }
 
     /// A value without blanks behind it, when it is not empty.
@@ -103,7 +51,7 @@ impl<'a> Service<'a> {
         ini::text(self.untrimmed(key).unwrap_or_default())
     }
 
-    fn finish(&self, found: &mut Findings) {
+    fn read(&self, found: &mut Findings) {
         let is_provisioned = self.group.starts_with("service_");
         let is = |kind, start: &str| {
             is_provisioned && self.raw("Type") == Some(kind) || self.group.starts_with(start)
