@@ -129,7 +129,9 @@ pub fn text_of(bytes: &[u8]) -> Option<Text<128>> {
     whole(text).filter(|text| !text.chars().any(char::is_control))
 }
 
-/// A key of WPA: a passphrase, or the key itself in hexadecimal digits (IEEE 802.11, J.4).
+/// A key of WPA: a passphrase of 8 to 63 bytes, or the key itself in hexadecimal digits. IEEE 802.11, J.4, knows ASCII
+/// only, but wpa_supplicant and NetworkManager ask for no more than these lengths and no control characters
+/// (wpa_config_parse_psk of hostap, nm_utils_wpa_psk_valid): networks with other passphrases work.
 pub fn key(text: &str) -> Result<Text<64>, &'static str> {
     let is_raw = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_passphrase = (8..64).contains(&text.len()) && !text.chars().any(char::is_control);
@@ -214,9 +216,12 @@ mod tests {
 
     #[test]
     fn keys() {
-        assert!(key("12345678").is_ok() && key(&"a".repeat(63)).is_ok());
+        assert!(
+            key("12345678").is_ok() && key(&"a".repeat(63)).is_ok() && key("Größe-2024").is_ok()
+        );
         assert!(key(&"0aF9".repeat(16)).is_ok());
-        for bad in ["1234567", &"g".repeat(64), &"a".repeat(65), "1234567\n", ""] {
+        for bad in ["1234567", &"g".repeat(64), &"a".repeat(65), &"ß".repeat(32), "1234567\n", ""]
+        {
             assert_eq!(key(bad), Err(BAD_KEY));
         }
     }
