@@ -5,7 +5,7 @@
 //! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
 
 use super::ini::{self, Line, Lines};
-use super::names::{is_domain, is_interface, is_mac};
+use super::names::{self, is_interface};
 use super::wifi::{self, Login};
 use super::{Addresses, Family, Finding, Findings, Method, Security, Wifi, Wired};
 use crate::text::{Text, printable};
@@ -110,15 +110,14 @@ impl<'a> Service<'a> {
         {
             return Err(wifi::CERTIFICATES);
         }
-        let too_long = "its user name or its password is longer than 128 bytes";
         let password = match self.raw("Passphrase") {
-            Some(_) => Some(self.text("Passphrase").ok_or(too_long)?),
+            Some(_) => Some(self.text("Passphrase").ok_or(wifi::LONG_LOGIN)?),
             None => None,
         };
         let login = Login {
             methods: Text::from(self.raw("EAP").unwrap_or_default()),
-            identity: self.text("Identity").ok_or(too_long)?,
-            anonymous_identity: self.text("AnonymousIdentity").ok_or(too_long)?,
+            identity: self.text("Identity").ok_or(wifi::LONG_LOGIN)?,
+            anonymous_identity: self.text("AnonymousIdentity").ok_or(wifi::LONG_LOGIN)?,
             password,
             phase2: Text::from(self.raw("Phase2").unwrap_or_default()),
         };
@@ -146,8 +145,7 @@ impl<'a> Service<'a> {
         let is_whole = self.addresses(&mut wifi.addresses);
         found(Finding::Wifi(wifi));
         if !is_whole {
-            let why = "its fixed address cannot be read: DHCP is used";
-            found(Finding::Doubtful(shown.clone(), why));
+            found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
         }
         if is_login && SERVER_NAMES.iter().any(|key| self.raw(key).is_some()) {
             found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
@@ -164,20 +162,12 @@ impl<'a> Service<'a> {
         let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
         wired.interface =
             Some(device).filter(|name| is_interface(name)).map(Text::from).unwrap_or_default();
-        wired.mac = match self.raw("MAC") {
-            Some(mac) => Some(mac).filter(|mac| is_mac(mac)).map(Text::from).unwrap_or_default(),
-            None => colons(self.part(1)),
-        };
+        wired.mac = names::mac(self.raw("MAC").unwrap_or_else(|| self.part(1)));
         let mut is_searched = true;
         for key in ["SearchDomains", "Domains", "Domain"] {
             let list = self.raw(key).unwrap_or_default();
             for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
-                let gap = if wired.addresses.search.is_empty() { "" } else { " " };
-                let all: Text<256> = crate::text!("{}{}{}", wired.addresses.search, gap, domain);
-                match is_domain(domain) && all.len() <= 128 {
-                    true => wired.addresses.search = Text::from(&*all),
-                    false => is_searched = false,
-                }
+                is_searched &= wired.addresses.add_search(domain);
             }
         }
         let name = if wired.interface.is_empty() { self.group } else { device };
@@ -186,8 +176,7 @@ impl<'a> Service<'a> {
             found(Finding::Doubtful(name.clone(), super::draft::why::SEARCH));
         }
         if !is_whole {
-            let why = "its fixed address cannot be read: DHCP is used";
-            found(Finding::Doubtful(name, why));
+            found(Finding::Doubtful(name, wifi::BAD_ADDRESS));
         }
         if !wired.addresses.is_plain() {
             found(Finding::Wired(wired));
@@ -234,20 +223,5 @@ fn set_provisioned(family: &mut Family, version: u8, value: &str) -> bool {
             let length = parts.next().and_then(|text| wifi::prefix(text, version));
             wifi::set_address(family, version, at, length, parts.next().unwrap_or_default())
         }
-    }
-}
-
-/// The twelve digits of a hardware address with colons between them; empty when they are not that.
-fn colons(digits: &str) -> Text<17> {
-    let bytes = wifi::hex(digits.as_bytes()).unwrap_or_default();
-    let [a, b, c, d, e, f] = digits.as_bytes().as_chunks::<2>().0 else {
-        return Text::new();
-    };
-    let pair = |pair| core::str::from_utf8(pair).unwrap_or_default();
-    match bytes.len() {
-        6 => {
-            crate::text!("{}:{}:{}:{}:{}:{}", pair(a), pair(b), pair(c), pair(d), pair(e), pair(f))
-        }
-        _ => Text::new(),
     }
 }

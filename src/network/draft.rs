@@ -1,13 +1,14 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{is_domain, is_interface, is_wireless, made_by_software};
+use super::names::{self, is_interface, is_wireless, made_by_software};
+use super::wifi;
 use super::{
     Address, Addresses, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired,
     Wireless, WpaFile,
 };
 use crate::text::{Text, printable};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 /// Why something is lost or doubtful.
 pub(super) mod why {
@@ -102,29 +103,9 @@ impl Draft {
         }
     }
 
-    /// For the interface with this hardware address, in any spelling; false when it is none.
-    pub(super) fn set_mac(&mut self, mac: &str) -> bool {
-        let mut digits = [0_u8; 12];
-        let mut count = 0;
-        for byte in mac.bytes().filter(|byte| !matches!(byte, b':' | b'-' | b'.')) {
-            let Some(digit) = digits.get_mut(count) else { return false };
-            *digit = byte.to_ascii_lowercase();
-            count += 1;
-        }
-        if count != 12 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return false;
-        }
-        let octet = |at: usize| super::words::text(digits.get(at..at + 2).unwrap_or_default());
-        self.wired.mac = crate::text!(
-            "{}:{}:{}:{}:{}:{}",
-            octet(0),
-            octet(2),
-            octet(4),
-            octet(6),
-            octet(8),
-            octet(10)
-        );
-        true
+    /// For the interface with this hardware address, in any spelling.
+    pub(super) fn set_mac(&mut self, mac: &str) {
+        self.wired.mac = names::mac(mac);
     }
 
     /// It is a Wi-Fi, whatever its name.
@@ -259,16 +240,9 @@ impl Draft {
 
     /// A domain that names are looked up in.
     pub(super) fn add_search(&mut self, domain: &str) {
-        let old = &self.wired.addresses.search;
-        if old.split(' ').any(|other| other == domain) {
-            return;
+        if !self.wired.addresses.add_search(domain) {
+            self.doubt(why::SEARCH);
         }
-        let blank = if old.is_empty() { "" } else { " " };
-        let all: Text<256> = crate::text!("{}{}{}", *old, blank, domain);
-        if !is_domain(domain) || all.len() > 128 {
-            return self.doubt(why::SEARCH);
-        }
-        self.wired.addresses.search = Text::from(&*all);
     }
 
     /// Forgets the search domains.
@@ -412,11 +386,8 @@ fn prefixed(text: &str, mask: Option<&str>) -> Result<(IpAddr, Prefixed), &'stat
         None => (text, mask),
     };
     let ip: IpAddr = address.parse().map_err(|_| why::BAD_ADDRESS)?;
-    let prefix = prefix_length(mask.ok_or(why::NO_PREFIX)?).ok_or(why::BAD_ADDRESS)?;
-    let most = if ip.is_ipv6() { 128 } else { 32 };
-    if prefix > most {
-        return Err(why::BAD_ADDRESS);
-    }
+    let version = if ip.is_ipv6() { 6 } else { 4 };
+    let prefix = wifi::prefix(mask.ok_or(why::NO_PREFIX)?, version).ok_or(why::BAD_ADDRESS)?;
     Ok((ip, Prefixed { address: Address::from(address), prefix }))
 }
 
@@ -426,53 +397,9 @@ fn single_host(text: &str) -> Result<(IpAddr, Prefixed), &'static str> {
     prefixed(text, Some(most))
 }
 
-/// The length of a prefix in bits from a number or an IPv4 mask without holes.
-fn prefix_length(mask: &str) -> Option<u8> {
-    if let Ok(bits) = mask.parse() {
-        return Some(bits);
-    }
-    let mask = u32::from(mask.parse::<Ipv4Addr>().ok()?);
-    let bits = mask.leading_ones();
-    // Nothing behind the leading ones; a shift by all 32 would overflow.
-    let rest = mask.checked_shl(bits).unwrap_or(0);
-    if rest == 0 { u8::try_from(bits).ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_have_no_holes() {
-        let cases = [
-            ("24", Some(24)),
-            ("255.255.255.0", Some(24)),
-            ("255.255.255.255", Some(32)),
-            ("0.0.0.0", Some(0)),
-            ("255.0.255.0", None),
-            ("300", None),
-            ("", None),
-        ];
-        for (mask, bits) in cases {
-            assert_eq!(prefix_length(mask), bits, "{mask}");
-        }
-    }
-
-    #[test]
-    fn hardware_addresses_have_one_spelling() {
-        let mut draft = Draft::new(b"");
-        for (written, accepted) in [
-            ("B8-27-EB-12-34-56", true),
-            ("b827.eb12.3456", true),
-            ("b8:27:eb:12:34", false),
-            ("b8:27:eb:12:34:56:78", false),
-            ("zz:27:eb:12:34:56", false),
-            ("b8:27:eb:12:34:é", false),
-        ] {
-            assert_eq!(draft.set_mac(written), accepted, "{written}");
-        }
-        assert_eq!(&*draft.wired.mac, "b8:27:eb:12:34:56");
-    }
 
     #[test]
     fn what_does_not_fit_is_said() {

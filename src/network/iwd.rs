@@ -68,8 +68,7 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
     let is_whole = profile.settings(&mut wifi);
     found(Finding::Wifi(wifi));
     if !is_whole {
-        let why = "its fixed address cannot be read: DHCP is used";
-        found(Finding::Doubtful(shown.clone(), why));
+        found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
     }
     if is_login && [PEAP.server, TTLS.server].iter().any(|key| profile.security_key(key).is_some())
     {
@@ -196,8 +195,7 @@ impl<'a> Profile<'a> {
     }
 
     fn text(&self, key: &str) -> Result<Text<128>, &'static str> {
-        let too_long = "its user name or its password is longer than 128 bytes";
-        ini::text(self.security_key(key).unwrap_or_default()).ok_or(too_long)
+        ini::text(self.security_key(key).unwrap_or_default()).ok_or(wifi::LONG_LOGIN)
     }
 
     fn password(&self, key: &str) -> Result<Option<Text<128>>, &'static str> {

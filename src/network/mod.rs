@@ -166,6 +166,20 @@ impl Addresses {
         *self == Self::default()
     }
 
+    /// Adds a domain, unless it is there; false when it is none or does not fit.
+    pub(super) fn add_search(&mut self, domain: &str) -> bool {
+        if self.search.split(' ').any(|other| other == domain) {
+            return true;
+        }
+        let blank = if self.search.is_empty() { "" } else { " " };
+        let all: Text<256> = crate::text!("{}{}{}", self.search, blank, domain);
+        let fits = names::is_domain(domain) && all.len() <= 128;
+        if fits {
+            self.search = Text::from(&*all);
+        }
+        fits
+    }
+
     /// True when there are fixed ones.
     pub fn is_fixed(&self) -> bool {
         !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())

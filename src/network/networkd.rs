@@ -4,7 +4,7 @@
 use super::draft::{Draft, why};
 use super::names;
 use super::wifi;
-use super::words::{lines, text, words};
+use super::words::{assignment, lines, text, words};
 use super::{Finding, Findings, Ssid};
 use crate::text::printable;
 
@@ -151,13 +151,6 @@ pub fn parse(bytes: &[u8], found: &mut Findings) {
 /// The name of the section that a line begins.
 fn header(line: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"[")?.strip_suffix(b"]")
-}
-
-/// Key and value of a line.
-fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = line.iter().position(|&byte| byte == b'=')?;
-    let (name, value) = line.split_at_checked(at)?;
-    Some((name.trim_ascii_end(), value.get(1..)?.trim_ascii()))
 }
 
 fn key(section: &[u8], name: &[u8]) -> Option<Key> {

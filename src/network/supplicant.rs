@@ -73,23 +73,23 @@ pub fn parse(bytes: &[u8], found: &mut Findings) {
     let mut lines: Lines = bytes.split(is_end).filter_map(content);
     while let Some(line) = lines.next() {
         let block = Block { lines: lines.clone() };
-        let is_network = line == b"network={";
-        if line == b"cred={" {
-            let why = "logins of Hotspot 2.0 are not carried over";
-            found(Finding::Doubtful(Text::from("a cred block"), why));
-        } else if !is_network && !(line.starts_with(b"blob-base64-") && line.ends_with(b"{")) {
-            // A global setting: of this radio and this program, not of a network.
-            continue;
-        }
-        let is_closed = lines.any(|line| line == b"}");
-        match (is_network, is_closed) {
-            (true, true) => finish(&block, found),
-            (true, false) => {
+        let mut is_closed = || lines.any(|line| line == b"}");
+        match line {
+            b"network={" if is_closed() => finish(&block, found),
+            b"network={" => {
                 let why = "its block is not closed, and wpa_supplicant refuses the file";
                 found(Finding::LostWifi(block.name(), why));
             }
-            // A login, or a file in base64.
-            (false, _) => {}
+            b"cred={" => {
+                let why = "logins of Hotspot 2.0 are not carried over";
+                found(Finding::Doubtful(Text::from("a cred block"), why));
+                is_closed();
+            }
+            _ if line.starts_with(b"blob-base64-") && line.ends_with(b"{") => {
+                is_closed();
+            }
+            // A global setting: of this radio and this program, not of a network.
+            _ => {}
         }
     }
 }

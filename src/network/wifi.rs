@@ -23,6 +23,10 @@ pub const WEP: &str = "it is protected by WEP, which the new OS does not support
 pub const HASHED: &str = "only a hash of its password is in the settings";
 /// Why a password that is kept elsewhere is not carried over.
 pub const ELSEWHERE: &str = "its password is kept outside of the settings";
+/// Why a long login is not carried over.
+pub const LONG_LOGIN: &str = "its user name or its password is longer than 128 bytes";
+/// What is said when a fixed address is left out.
+pub const BAD_ADDRESS: &str = "its fixed address cannot be read: DHCP is used";
 /// What is said when a check of the server's name is left out.
 pub const SERVER_NAME: &str = "the check of the login server's name is not carried over";
 
@@ -231,8 +235,10 @@ mod tests {
         assert_eq!(prefix("24", 4), Some(24));
         assert_eq!(prefix("255.255.255.128", 4), Some(25));
         assert_eq!(prefix("0.0.0.0", 4), Some(0));
-        assert_eq!(prefix("255.0.255.0", 4), None);
-        assert_eq!(prefix("33", 4), None);
+        assert_eq!(prefix("255.255.255.255", 4), Some(32));
+        for bad in ["255.0.255.0", "33", "300", ""] {
+            assert_eq!(prefix(bad, 4), None, "{bad}");
+        }
         assert_eq!(prefix("128", 6), Some(128));
         assert_eq!(prefix("255.255.255.0", 6), None);
     }
