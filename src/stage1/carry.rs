@@ -31,7 +31,7 @@ pub fn networks(
         Level::Warn => report.warn(&note.text()),
         _ => note.log(),
     };
-    networks::gather("", &wishes, buffer, &mut store, &mut note).map(drop)
+    networks::gather("", &wishes, buffer, &mut store, &mut note)
 }
 
 /// Without the reading of network settings only what was given is placed.

@@ -78,23 +78,6 @@ impl Note {
     }
 }
 
-/// How much was carried over.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Summary {
-    /// Wi-Fis.
-    pub wifis: u32,
-    /// Interfaces with a cable whose settings were translated.
-    pub wired: u32,
-    /// Other connections of NetworkManager.
-    pub others: u32,
-    /// Files that the user gave.
-    pub injected: u32,
-    /// Files of the proxy.
-    pub proxies: u32,
-    /// Networks that could not be carried over.
-    pub lost: u32,
-}
-
 /// Where a file for the boot partition goes: its path there, what people call it, and its bytes. They are the scratch memory's.
 pub type Store<'a> = dyn FnMut(&str, &str, &[u8]) -> Result<(), Error> + 'a;
 /// Where notes go.
@@ -115,7 +98,7 @@ pub fn gather(
     scratch: &mut [u8],
     store: &mut Store,
     report: &mut Report,
-) -> Result<Summary, Error> {
+) -> Result<(), Error> {
     let Some((content, output)) = scratch.split_at_mut_checked(MAX_FILE + 1) else {
         return Err(Error::failed("reading", "the network settings", "there is too little memory"));
     };
@@ -129,7 +112,8 @@ pub fn gather(
         candidates: heapless::Vec::new(),
         lost: heapless::Vec::new(),
         apart: SettingsApart::default(),
-        summary: Summary::default(),
+        wifis: 0,
+        others: 0,
     };
     gathering.go_through(content, output)?;
     gathering.look_at_wireless_interface(content)?;
@@ -142,16 +126,11 @@ pub fn gather(
     if wishes.source_is_balena {
         gathering.proxies(content)?;
     }
-    let summary = gathering.summary;
-    if summary == (Summary { lost: summary.lost, proxies: summary.proxies, ..Summary::default() }) {
-        gathering.note(
-            Level::Info,
-            "",
-            "",
-            "no network is configured: the new OS uses DHCP on cables",
-        );
+    if gathering.wifis + gathering.others == 0 {
+        let why = "no network is configured: the new OS uses DHCP on cables";
+        gathering.note(Level::Info, "", "", why);
     }
-    Ok(summary)
+    Ok(())
 }
 
 /// A file that is being looked at.
@@ -174,7 +153,10 @@ struct Gathering<'a, 'b> {
     candidates: heapless::Vec<Candidate, MAX_NETWORKS>,
     lost: heapless::Vec<Lost, 32>,
     apart: SettingsApart,
-    summary: Summary,
+    /// How many files were written for Wi-Fis.
+    wifis: u32,
+    /// How many were written for other networks, or were given.
+    others: u32,
 }
 
 impl Gathering<'_, '_> {
@@ -441,7 +423,6 @@ impl Gathering<'_, '_> {
             self.note(Level::Warn, file.path, &shown, why);
         }
         let name = self.next_other();
-        self.summary.wired += 1;
         let length = keyfile::wired(&wired, &name, output);
         self.store_written(file, &name, &shown, length, output)
     }
@@ -465,13 +446,14 @@ impl Gathering<'_, '_> {
     }
 
     fn next_wifi(&mut self) -> Text<MAX_NAME> {
-        self.summary.wifis += 1;
-        numbered("balena-wifi-", self.summary.wifis)
+        self.wifis += 1;
+        numbered("balena-wifi-", self.wifis)
     }
 
-    /// The next name of a file that is no Wi-Fi's; to be counted by the caller.
-    fn next_other(&self) -> Text<MAX_NAME> {
-        numbered("balena-", self.summary.wired + self.summary.others + self.summary.injected + 1)
+    /// The next name of a file that is no Wi-Fi's.
+    fn next_other(&mut self) -> Text<MAX_NAME> {
+        self.others += 1;
+        numbered("balena-", self.others)
     }
 
     fn store_written(
@@ -554,7 +536,7 @@ impl Gathering<'_, '_> {
                 ..Candidate::new(file.owner, Sort::Other)
             };
             if self.is_taken(file, file.name, candidate)? && !self.is_choosing {
-                self.summary.others += 1;
+                self.others += 1;
                 self.store_connection(file.name, file.name, file.bytes)?;
             }
         } else if self.is_choosing && is_named {
@@ -591,18 +573,9 @@ impl Gathering<'_, '_> {
 
     /// Counts a connection and names its file.
     fn name_connection(&mut self, file: &File, sort: Sort) -> Text<MAX_NAME> {
-        let generated = match (file.owner, sort) {
-            (Owner::User, _) => {
-                let name = self.next_other();
-                self.summary.injected += 1;
-                name
-            }
-            (_, Sort::Wifi) => self.next_wifi(),
-            _ => {
-                let name = self.next_other();
-                self.summary.others += 1;
-                name
-            }
+        let generated = match sort == Sort::Wifi && file.owner != Owner::User {
+            true => self.next_wifi(),
+            false => self.next_other(),
         };
         match self.wishes.source_is_balena {
             true => Text::from(file.name),
@@ -659,7 +632,6 @@ impl Gathering<'_, '_> {
                 continue;
             }
             self.note(Level::Warn, &lost.file, &lost.name, lost.why);
-            self.summary.lost += 1;
             let gap = if names.is_empty() { "" } else { ", " };
             names = crate::text!("{}{}{}", names, gap, lost.name);
             first = first.or(Some(lost.why));
@@ -703,7 +675,6 @@ impl Gathering<'_, '_> {
             if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(name)) {
                 let to = crate::path!("system-proxy/{}", name)?;
                 (self.store)(&to, name, bytes)?;
-                self.summary.proxies += 1;
             }
             Ok(())
         })
