@@ -16,7 +16,7 @@ use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
 use crate::text::{PathText, Text, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
-    BALENA_SOURCES, Reader, SOURCES, Source, for_each_name, has_own_wifis, interface_of,
+    BALENA_LOCATIONS, LOCATIONS, Location, Reader, for_each_name, has_own_wifis, interface_of,
     interface_with, is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, read,
     read_with_parts,
 };
@@ -36,7 +36,7 @@ const MAX_NAME: usize = 100;
 
 /// What the user wants.
 #[derive(Clone, Copy, Default)]
-pub struct Wishes<'a> {
+pub struct Selection<'a> {
     /// Only these Wi-Fis (`--wifi`); all when empty.
     pub only: &'a [String],
     /// No Wi-Fi at all (`--no-wifis`).
@@ -94,7 +94,7 @@ struct Lost {
 /// refusal names what cannot be carried over, and then nothing was stored. `scratch`: at least [`SCRATCH`] bytes.
 pub fn gather(
     root: &str,
-    wishes: &Wishes,
+    selection: &Selection,
     scratch: &mut [u8],
     store: &mut Store,
     report: &mut Report,
@@ -104,7 +104,7 @@ pub fn gather(
     };
     let mut gathering = Gathering {
         root,
-        wishes,
+        selection,
         store,
         report,
         is_choosing: true,
@@ -123,7 +123,7 @@ pub fn gather(
     gathering.is_choosing = false;
     gathering.ordinal = 0;
     gathering.go_through(content, output)?;
-    if wishes.source_is_balena {
+    if selection.source_is_balena {
         gathering.proxies(content)?;
     }
     if gathering.wifis + gathering.others == 0 {
@@ -143,7 +143,7 @@ struct File<'a> {
 
 struct Gathering<'a, 'b> {
     root: &'a str,
-    wishes: &'a Wishes<'a>,
+    selection: &'a Selection<'a>,
     store: &'a mut Store<'b>,
     report: &'a mut Report<'b>,
     /// The first time through.
@@ -166,8 +166,8 @@ impl Gathering<'_, '_> {
 
     /// Looks at every file there is: first the user's, then those of the old OS.
     fn go_through(&mut self, content: &mut [u8], output: &mut [u8]) -> Result<(), Error> {
-        let wishes = self.wishes;
-        for path in wishes.inject {
+        let selection = self.selection;
+        for path in selection.inject {
             let name = path.rsplit('/').next().unwrap_or_default();
             let bytes = read(path, content)?.ok_or_else(|| {
                 Error::refused("reading the keyfile", path, "it is not a file")
@@ -175,19 +175,19 @@ impl Gathering<'_, '_> {
             })?;
             self.connection(&File { path, name, owner: Owner::User, bytes })?;
         }
-        let sources: &[Source] = match self.wishes.source_is_balena {
-            true => &BALENA_SOURCES,
-            false => &SOURCES,
+        let locations: &[Location] = match self.selection.source_is_balena {
+            true => &BALENA_LOCATIONS,
+            false => &LOCATIONS,
         };
-        for source in sources {
-            let folder = crate::path!("{}{}", self.root, source.folder)?;
-            for_each_name(&folder, source.start, source.end, &mut |name| {
-                let path = crate::path!("{}/{}{}", folder, name, source.below)?;
-                let Some(bytes) = read_with_parts(self.root, source, &path, content)? else {
+        for location in locations {
+            let folder = crate::path!("{}{}", self.root, location.folder)?;
+            for_each_name(&folder, location.start, location.end, &mut |name| {
+                let path = crate::path!("{}/{}{}", folder, name, location.below)?;
+                let Some(bytes) = read_with_parts(self.root, location, &path, content)? else {
                     return Ok(());
                 };
-                let file = File { path: &path, name, owner: source.owner, bytes };
-                match source.read {
+                let file = File { path: &path, name, owner: location.owner, bytes };
+                match location.read {
                     Some(read) => self.settings(&file, read, output),
                     None => self.connection(&file),
                 }
@@ -271,9 +271,9 @@ impl Gathering<'_, '_> {
 
     /// True when the user wants the Wi-Fi of this name.
     fn wants(&self, ssid: &[u8]) -> bool {
-        let only = self.wishes.only;
+        let only = self.selection.only;
         let is_asked_for = only.iter().any(|asked| is_name(asked, ssid));
-        !self.wishes.no_wifis && (only.is_empty() || is_asked_for)
+        !self.selection.no_wifis && (only.is_empty() || is_asked_for)
     }
 
     /// The first time through, enters the candidate unless there is a better one; the second time, says whether it is
@@ -378,7 +378,7 @@ impl Gathering<'_, '_> {
         if !self.is_choosing {
             if let Some(why) = self.apart.verdict(&apart) {
                 let is_there = |found: &Candidate| found.ssid == apart.ssid;
-                let is_missed = !self.wishes.no_wifis
+                let is_missed = !self.selection.no_wifis
                     && (apart.ssid.is_empty() || self.candidates.iter().any(is_there));
                 let level = if is_missed { Level::Warn } else { Level::Debug };
                 self.note(level, file.path, &apart.name(), why);
@@ -478,7 +478,7 @@ impl Gathering<'_, '_> {
     /// A keyfile: the user's or NetworkManager's. It is carried over byte for byte.
     fn connection(&mut self, file: &File) -> Result<(), Error> {
         let is_named = manager::is_connection_file_name(file.name);
-        let keeps_name = self.wishes.source_is_balena;
+        let keeps_name = self.selection.source_is_balena;
         if keeps_name && file.name.len() > MAX_NAME {
             return Err(Error::refused(
                 "carrying over",
@@ -530,7 +530,7 @@ impl Gathering<'_, '_> {
             return Err(Error::refused("reading the keyfile", file.path, why)
                 .advice("correct the file that --nwmgr-cfg names"));
         }
-        if self.wishes.source_is_balena && !is_sample(file.name) {
+        if self.selection.source_is_balena && !is_sample(file.name) {
             let candidate = Candidate {
                 file_name: Text::from(file.name),
                 ..Candidate::new(file.owner, Sort::Other)
@@ -558,7 +558,7 @@ impl Gathering<'_, '_> {
             Kind::Ethernet => self.port(&summary.interface_name, &summary.mac_address),
             _ => Text::new(),
         };
-        let name = if self.wishes.source_is_balena { file.name } else { "" };
+        let name = if self.selection.source_is_balena { file.name } else { "" };
         Candidate {
             ssid: summary.ssid.clone(),
             port,
@@ -577,7 +577,7 @@ impl Gathering<'_, '_> {
             true => self.next_wifi(),
             false => self.next_other(),
         };
-        match self.wishes.source_is_balena {
+        match self.selection.source_is_balena {
             true => Text::from(file.name),
             false => generated,
         }
@@ -585,7 +585,7 @@ impl Gathering<'_, '_> {
 
     /// True when a connection cannot be carried over. What the user gives, and what a balenaOS has, is in any case.
     fn is_lost(&mut self, file: &File, summary: &manager::Summary) -> bool {
-        if file.owner == Owner::User || self.wishes.source_is_balena {
+        if file.owner == Owner::User || self.selection.source_is_balena {
             return false;
         }
         let mut is_lost = false;
@@ -607,7 +607,7 @@ impl Gathering<'_, '_> {
 
     /// Every Wi-Fi that was asked for by name must be there.
     fn check_wanted(&self) -> Result<(), Error> {
-        for asked in self.wishes.only {
+        for asked in self.selection.only {
             let is_there = self.candidates.iter().any(|found| is_name(asked, &found.ssid))
                 || self.lost.iter().any(|lost| *lost.name == **asked);
             if !is_there {
@@ -637,7 +637,7 @@ impl Gathering<'_, '_> {
             first = first.or(Some(lost.why));
         }
         match first {
-            Some(why) if !self.wishes.no_nwmgr_check => {
+            Some(why) if !self.selection.no_nwmgr_check => {
                 Err(Error::refused("carrying over the network", &names, why).advice(
                     "give the same as a keyfile (--nwmgr-cfg FILE), take no Wi-Fi (--no-wifis), or go on without \
                      (--no-nwmgr-check)",
@@ -656,7 +656,7 @@ impl Gathering<'_, '_> {
             return Ok(());
         }
         let why = "a Wi-Fi is its only way online, and no settings of one are carried over";
-        match self.wishes.no_nwmgr_check {
+        match self.selection.no_nwmgr_check {
             true => {
                 self.note(Level::Warn, "", "this device", why);
                 Ok(())

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 pub type Reader = fn(&str, &[u8], &mut Findings);
 
 /// Files of one program in one folder.
-pub struct Source {
+pub struct Location {
     /// The folder.
     pub folder: &'static str,
     /// What the names of its entries begin with.
@@ -50,12 +50,12 @@ const fn files_of(
     folder: &'static str,
     start: &'static str,
     end: &'static str,
-) -> Source {
-    Source { folder, start, end, below: "", parts: "", owner, read }
+) -> Location {
+    Location { folder, start, end, below: "", parts: "", owner, read }
 }
 
 /// Where the settings of the old OS are.
-pub const SOURCES: [Source; 16] = [
+pub const LOCATIONS: [Location; 16] = [
     files_of(MANAGER, "/etc/NetworkManager/system-connections", "", ""),
     // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
     files_of(MANAGER, "/run/NetworkManager/system-connections", "", ".nmconnection"),
@@ -65,12 +65,12 @@ pub const SOURCES: [Source; 16] = [
     // What netplan makes for systemd-networkd.
     files_of(SUPPLICANT, "/run/netplan", "wpa-", ".conf"),
     files_of(CONNMAN, "/var/lib/connman", "", ".config"),
-    Source { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "wifi_", "") },
-    Source { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "ethernet_", "") },
+    Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "wifi_", "") },
+    Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "ethernet_", "") },
     files_of(IWD, "/var/lib/iwd", "", ".psk"),
     files_of(IWD, "/var/lib/iwd", "", ".open"),
     files_of(IWD, "/var/lib/iwd", "", ".8021x"),
-    Source {
+    Location {
         parts: "/etc/network/interfaces.d",
         ..files_of(IFUPDOWN, "/etc/network", "interfaces", "interfaces")
     },
@@ -80,7 +80,7 @@ pub const SOURCES: [Source; 16] = [
 ];
 
 /// The same for a balenaOS: the boot partition first, then what was added at run time.
-pub const BALENA_SOURCES: [Source; 2] = [
+pub const BALENA_LOCATIONS: [Location; 2] = [
     files_of(MANAGER, "/mnt/boot/system-connections", "", ""),
     files_of(MANAGER, "/etc/NetworkManager/system-connections", "", ""),
 ];
@@ -117,15 +117,15 @@ fn too_large(path: &str, why: &str) -> Error {
 /// file. Two files may set the same interface, and then they are one set of settings.
 pub fn read_with_parts<'a>(
     root: &str,
-    source: &Source,
+    location: &Location,
     path: &str,
     buffer: &'a mut [u8],
 ) -> Result<Option<&'a [u8]>, Error> {
     let Some(mut length) = read(path, buffer)?.map(<[u8]>::len) else {
         return Ok(None);
     };
-    if !source.parts.is_empty() {
-        let folder = crate::path!("{}{}", root, source.parts)?;
+    if !location.parts.is_empty() {
+        let folder = crate::path!("{}{}", root, location.parts)?;
         let mut taken = [false; MAX_FILES];
         let mut before = 0;
         // What was included may include others.

@@ -29,12 +29,12 @@ impl Root {
         self.0.join(path).to_str().unwrap().to_string()
     }
 
-    fn gather(&self, wishes: &Wishes) -> Outcome {
+    fn gather(&self, selection: &Selection) -> Outcome {
         let mut outcome = Outcome::default();
         let mut scratch = vec![0; SCRATCH];
         let result = gather(
             self.0.to_str().unwrap(),
-            wishes,
+            selection,
             &mut scratch,
             &mut |path, _, bytes| {
                 let text = String::from_utf8_lossy(bytes).into_owned();
@@ -136,7 +136,7 @@ fn each_network_of_all_places_comes_once() {
     root.add("etc/wpa_supplicant/other.conf", supplicant("x", "").as_bytes());
     root.add("etc/wpa_supplicant.conf", supplicant("f", "").as_bytes());
     root.add("run/netplan/wpa-wlan0.conf", supplicant("g", "").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     let wanted = pairs(&[
         ("balena-wifi-01", "a"),
         ("balena-wifi-02", "b"),
@@ -160,7 +160,7 @@ fn of_one_owner_the_higher_priority_is_taken() {
         + &supplicant("a", "priority=5")
         + &supplicant("a", "priority=5\nbssid=02:00:00:00:00:01");
     let root = Root::new(&[("etc/wpa_supplicant/wpa_supplicant.conf", &text)]);
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.files.len(), 1);
     assert!(outcome.files[0].1.contains("autoconnect-priority=5\n"));
 }
@@ -181,7 +181,7 @@ fn the_same_uuid_is_the_same_connection_and_volatile_ones_stay() {
     root.add(&format!("{CONNECTIONS}/new"), b"[connection]\nid=new\ntype=gsm\nuuid=u1\n");
     root.add(&format!("{CONNECTIONS}/new~"), b"[connection]\nid=backup\ntype=gsm\n");
     root.add(&format!("{CONNECTIONS}/broken"), b"[connection\n");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.names(), pairs(&[("balena-01", "new")]));
     assert!(outcome.has_note(&format!("Warn {CONNECTIONS}/broken"), "neither a group"));
 }
@@ -201,7 +201,7 @@ fn all_kinds_of_connections_are_carried_over() {
         let text = format!("[connection]\nid={name}\ntype={kind}\ninterface-name={interface}\n");
         root.add(&format!("{CONNECTIONS}/{name}"), text.as_bytes());
     }
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     let wanted = pairs(&[
         ("balena-01", "a"),
         ("balena-02", "b"),
@@ -226,15 +226,15 @@ fn only_what_was_asked_for() {
     root.add(&format!("{CONNECTIONS}/c"), keyfile("c", "").as_bytes());
     root.add(&format!("{CONNECTIONS}/d"), b"[connection]\nid=modem\ntype=gsm\n");
     let only = ["b".to_string()];
-    let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+    let outcome = root.gather(&Selection { only: &only, ..Selection::default() });
     assert_eq!(outcome.names(), pairs(&[("balena-01", "modem"), ("balena-wifi-01", "b")]));
     let only = ["b".to_string(), "missing".to_string()];
-    let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+    let refusal = root.gather(&Selection { only: &only, ..Selection::default() }).refusal;
     assert!(refusal.contains("the Wi-Fi missing"), "{refusal}");
     let only = ["lost".to_string()];
-    let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+    let refusal = root.gather(&Selection { only: &only, ..Selection::default() }).refusal;
     assert!(refusal.contains("the network lost: its password"), "{refusal}");
-    let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+    let outcome = root.gather(&Selection { no_wifis: true, ..Selection::default() });
     assert_eq!(outcome.names(), pairs(&[("balena-01", "modem")]));
 }
 
@@ -245,24 +245,24 @@ fn an_unwanted_wifi_of_a_file_with_cables_is_not_missed() {
         iface wlan1 inet dhcp\nwpa-ssid home\nwpa-psk s3cret s3cret\n\
         iface eth0 inet static\naddress 10.0.0.2/8\n";
     let root = Root::new(&[("etc/network/interfaces", text)]);
-    let refusal = root.gather(&Wishes::default()).refusal;
+    let refusal = root.gather(&Selection::default()).refusal;
     assert!(refusal.contains("the network campus: "), "{refusal}");
-    let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+    let outcome = root.gather(&Selection { no_wifis: true, ..Selection::default() });
     assert_eq!(outcome.refusal, "");
     assert_eq!(outcome.files.len(), 1);
     let only = ["home".to_string()];
-    let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+    let outcome = root.gather(&Selection { only: &only, ..Selection::default() });
     assert_eq!(outcome.files.len(), 2);
     assert!(!outcome.notes.iter().any(|note| note.contains("campus")), "{:?}", outcome.notes);
     let only = ["campus".to_string()];
-    let refusal = root.gather(&Wishes { only: &only, ..Wishes::default() }).refusal;
+    let refusal = root.gather(&Selection { only: &only, ..Selection::default() }).refusal;
     assert!(refusal.contains("the network campus: "), "{refusal}");
     // A cable of the same file is missed all the same.
     root.add(
         "etc/network/interfaces",
         (text.to_string() + "iface br0 inet static\naddress 10.0.0.3/8\n").as_bytes(),
     );
-    let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+    let refusal = root.gather(&Selection { no_wifis: true, ..Selection::default() }).refusal;
     assert!(refusal.contains("the network br0: "), "{refusal}");
 }
 
@@ -271,15 +271,15 @@ fn a_wifi_keeps_its_fixed_address_or_it_is_said() {
     let text =
         "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid home\nwpa-psk s3cret s3cret\n";
     let root = Root::new(&[("etc/network/interfaces", text)]);
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
     assert!(outcome.notes.is_empty(), "{:?}", outcome.notes);
     root.add("etc/wpa_supplicant/wpa_supplicant.conf", supplicant("home", "").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert!(outcome.has_note("Warn etc/network/interfaces: home", "fixed addresses"));
     root.add("my/own", keyfile("home", "").as_bytes());
     let inject = [root.path("my/own")];
-    let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
+    let outcome = root.gather(&Selection { inject: &inject, ..Selection::default() });
     assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
 }
 
@@ -291,14 +291,14 @@ fn the_address_of_a_wifi_that_only_another_file_can_give_is_missed() {
     let login = "network={\nssid=\"campus\"\nkey_mgmt=WPA-EAP\neap=PEAP\nidentity=\"a\"\n\
         password=\"s3cret\"\n}\n";
     root.add("etc/wpa_supplicant/wpa_supplicant.conf", login.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.names(), pairs(&[("balena-wifi-01", "campus")]));
     assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "address settings"));
     root.add(
         "etc/network/interfaces",
         text.replace("static\naddress 10.0.0.2/8", "dhcp").as_bytes(),
     );
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
 }
 
@@ -312,25 +312,25 @@ fn the_files_of_ifupdown_are_one_text() {
         ("etc/network/interfaces.d/c.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
         ("etc/network/interfaces.d/folder/d", v4),
     ]);
-    assert!(root.gather(&Wishes::default()).files.is_empty(), "no main file");
+    assert!(root.gather(&Selection::default()).files.is_empty(), "no main file");
     root.add("etc/network/interfaces", b"iface eth0 inet manual\n");
-    assert!(root.gather(&Wishes::default()).files.is_empty(), "not included");
+    assert!(root.gather(&Selection::default()).files.is_empty(), "not included");
     root.add("etc/network/interfaces", b"source-directory /etc/network/interfaces.d");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.files.len(), 1);
     let keyfile = &outcome.files[0].1;
     assert!(keyfile.contains("address1=10.0.0.2/8\n"), "{keyfile}");
     assert!(keyfile.contains("address1=2001:db8::2/64,2001:db8::1\n"), "{keyfile}");
     assert!(!keyfile.contains("10.0.0.3"), "{keyfile}");
     root.add("etc/network/interfaces", b"source interfaces.d/*\n");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert!(outcome.files[0].1.contains("address2=10.0.0.3/8\n"), "{:?}", outcome.files);
     let length = "source interfaces.d/*\n".len() + v4.len() + v6.len() + 3;
     root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; MAX_FILE - length]);
-    assert_eq!(root.gather(&Wishes::default()).refusal, "");
+    assert_eq!(root.gather(&Selection::default()).refusal, "");
     for length in [MAX_FILE - length + 1, MAX_FILE - 1, MAX_FILE, MAX_FILE + 1] {
         root.add("etc/network/interfaces.d/c.cfg", &vec![b'#'; length]);
-        let refusal = root.gather(&Wishes::default()).refusal;
+        let refusal = root.gather(&Selection::default()).refusal;
         assert!(refusal.contains("interfaces"), "{refusal}");
         assert!(refusal.contains("larger than 64 KiB"), "{refusal}");
     }
@@ -346,7 +346,7 @@ fn a_file_that_an_included_file_includes_is_read() {
         ("etc/network/interfaces.d/cable.cfg", "iface eth0 inet static\naddress 10.0.0.2/8\n"),
         ("etc/network/interfaces.d/other.cfg", "iface eth0 inet static\naddress 10.0.0.3/8\n"),
     ]);
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.files.len(), 1);
     assert!(outcome.files[0].1.contains("address1=10.0.0.2/8\n"), "{:?}", outcome.files);
     assert!(!outcome.files[0].1.contains("10.0.0.3"), "{:?}", outcome.files);
@@ -360,7 +360,7 @@ fn a_file_that_an_included_file_includes_is_read() {
         let text = format!("source /etc/network/interfaces.d/{next}");
         root.add(&format!("etc/network/interfaces.d/{number}"), text.as_bytes());
     }
-    assert_eq!(root.gather(&Wishes::default()).files.len(), 1);
+    assert_eq!(root.gather(&Selection::default()).files.len(), 1);
 }
 
 #[test]
@@ -380,11 +380,11 @@ fn a_hardware_address_that_may_be_made_up_is_warned_of_whoever_names_it() {
             ("var/lib/connman/ethernet_0_cable/settings", connman(digits), connman("001b2100000a")),
         ] {
             let root = Root::new(&[(path, &text)]);
-            let outcome = root.gather(&Wishes::default());
+            let outcome = root.gather(&Selection::default());
             let start = format!("Warn {path}: {made_up}: ");
             assert!(outcome.has_note(&start, "made up"), "{:?}", outcome.notes);
             root.add(path, lasting.as_bytes());
-            let outcome = root.gather(&Wishes::default());
+            let outcome = root.gather(&Selection::default());
             assert_eq!(outcome.files.len(), 1);
             assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
         }
@@ -424,7 +424,7 @@ fn cables() -> Root {
 
 #[test]
 fn a_cable_with_a_name_that_may_change_goes_by_its_hardware_address() {
-    let outcome = cables().gather(&Wishes::default());
+    let outcome = cables().gather(&Selection::default());
     assert_eq!(outcome.files.len(), 6);
     assert!(!outcome.has_note("Warn", "another name"), "{:?}", outcome.notes);
     for number in [3, 4, 5, 6, 7] {
@@ -461,7 +461,7 @@ fn on_a_bus_that_systemd_has_names_for_even_eth0_and_wlan0_may_change() {
             let to = format!("../../../../bus/{bus}");
             std::os::unix::fs::symlink(to, format!("{folder}/subsystem")).unwrap();
         }
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         let warned = ["cable", "tagged", "tunnel", "second", "home"].into_iter().filter(|id| {
             outcome.has_note(&format!("Warn {CONNECTIONS}/{id}: "), "new OS may not use")
         });
@@ -476,7 +476,7 @@ fn on_a_bus_that_systemd_has_names_for_even_eth0_and_wlan0_may_change() {
     std::fs::remove_file(root.path(&format!("{CONNECTIONS}/cable"))).unwrap();
     for (bus, line) in [("usb", "interface-name=eth0"), ("pci", "mac-address=00:1b:21:00:00:00")] {
         put_on(bus);
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         let of_eth0 = |(_, text): &&(String, String)| text.contains("dns=9.9.9.9");
         let (_, text) = outcome.files.iter().find(of_eth0).unwrap();
         assert!(text.lines().any(|other| other == line), "{bus}: {text}");
@@ -492,7 +492,7 @@ fn without_a_lasting_address_it_goes_by_its_name_and_that_is_said() {
     card(&root, "enp4s0", "00:1b:21:00:00:04", "3");
     card(&root, "enp5s0", "02:1b:21:00:00:05", "0");
     card(&root, "lan1", "00:1b:21:00:00:06", "0");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     for name in ["enp3s0", "enp4s0", "enp5s0", "enp6s0"] {
         let is_said =
             |note: &String| note.contains(&format!(" {name}: ")) && note.contains("another name");
@@ -511,13 +511,13 @@ fn what_cannot_be_carried_over_is_refused_by_name() {
     root.add(&format!("{CONNECTIONS}/c"), text.as_bytes());
     let port = "[connection]\nid=port\ntype=ethernet\n[802-1x]\neap=tls\nca-cert=/ca.pem\n";
     root.add(&format!("{CONNECTIONS}/d"), port.as_bytes());
-    let refusal = root.gather(&Wishes::default()).refusal;
+    let refusal = root.gather(&Selection::default()).refusal;
     assert!(refusal.contains("the network three, port, one, two: "), "{refusal}");
     assert!(refusal.contains("--nwmgr-cfg FILE"), "{refusal}");
     // A cable's login is not a matter of Wi-Fis.
-    let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+    let refusal = root.gather(&Selection { no_wifis: true, ..Selection::default() }).refusal;
     assert!(refusal.contains("the network port: "), "{refusal}");
-    let outcome = root.gather(&Wishes { no_nwmgr_check: true, ..Wishes::default() });
+    let outcome = root.gather(&Selection { no_nwmgr_check: true, ..Selection::default() });
     assert_eq!(outcome.names(), pairs(&[("balena-wifi-01", "fine")]));
     let lost = outcome.notes.iter().filter(|note| note.starts_with("Warn"));
     assert_eq!(lost.count(), 4);
@@ -532,12 +532,12 @@ fn a_given_keyfile_stands_in_for_what_is_lost() {
     root.add("my/second.nmconnection", keyfile("given", "interface-name=wlan9").as_bytes());
     root.add("my/broken", b"s3cret");
     let inject = [root.path("my/first"), root.path("my/second.nmconnection")];
-    let outcome = root.gather(&Wishes { inject: &inject, ..Wishes::default() });
+    let outcome = root.gather(&Selection { inject: &inject, ..Selection::default() });
     assert_eq!(outcome.names(), pairs(&[("balena-01", "lost"), ("balena-02", "given")]));
     assert!(outcome.has_note("Warn my/second.nmconnection", "interface name"));
     for bad in ["my/broken", "my/missing", "my"] {
         let inject = [root.path(bad)];
-        let refusal = root.gather(&Wishes { inject: &inject, ..Wishes::default() }).refusal;
+        let refusal = root.gather(&Selection { inject: &inject, ..Selection::default() }).refusal;
         assert!(refusal.contains(bad) && refusal.contains("--nwmgr-cfg"), "{refusal}");
     }
 }
@@ -563,8 +563,8 @@ fn a_balena_os_keeps_its_files_and_their_names() {
     root.add("my/own.ignore", keyfile("own", "").as_bytes());
     root.add("other/own", keyfile("other", "").as_bytes());
     let inject = [root.path("my/own")];
-    let wishes = Wishes { source_is_balena: true, inject: &inject, ..Wishes::default() };
-    let outcome = root.gather(&wishes);
+    let selection = Selection { source_is_balena: true, inject: &inject, ..Selection::default() };
+    let outcome = root.gather(&selection);
     let names: Vec<_> = outcome.files.iter().map(|(path, _)| path.as_str()).collect();
     let wanted = [
         "system-connections/own",
@@ -579,7 +579,7 @@ fn a_balena_os_keeps_its_files_and_their_names() {
     assert!(outcome.has_note("Warn mnt/boot/system-connections/campus", "certificate"));
     for bad in [vec![root.path("my/own.ignore")], vec![root.path("my/own"), root.path("other/own")]]
     {
-        let refusal = root.gather(&Wishes { inject: &bad, ..wishes }).refusal;
+        let refusal = root.gather(&Selection { inject: &bad, ..selection }).refusal;
         assert!(refusal.contains("own"), "{refusal}");
     }
 }
@@ -595,35 +595,35 @@ fn a_device_is_not_cut_off() {
         (&sys("wlan0", "wireless/x"), ""),
         (&sys("wlan0", "operstate"), "up\n"),
     ]);
-    let refusal = root.gather(&Wishes::default()).refusal;
+    let refusal = root.gather(&Selection::default()).refusal;
     assert!(refusal.contains("only way online"), "{refusal}");
-    let outcome = root.gather(&Wishes { no_nwmgr_check: true, ..Wishes::default() });
+    let outcome = root.gather(&Selection { no_nwmgr_check: true, ..Selection::default() });
     assert!(outcome.has_note("Warn", "only way online"));
     root.add(&sys("eth0", "carrier"), b"1\n");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.refusal, "");
     assert!(outcome.has_note("Info", "DHCP"));
     root.add(&sys("eth0", "carrier"), b"0\n");
     root.add("var/lib/iwd/a.psk", iwd().as_bytes());
-    assert_eq!(root.gather(&Wishes::default()).refusal, "");
-    let refusal = root.gather(&Wishes { no_wifis: true, ..Wishes::default() }).refusal;
+    assert_eq!(root.gather(&Selection::default()).refusal, "");
+    let refusal = root.gather(&Selection { no_wifis: true, ..Selection::default() }).refusal;
     assert!(refusal.contains("only way online"), "{refusal}");
 }
 
 #[test]
 fn nothing_at_all_is_fine_and_too_much_is_named() {
     let root = Root::new(&[]);
-    assert!(root.gather(&Wishes::default()).has_note("Info", "DHCP"));
+    assert!(root.gather(&Selection::default()).has_note("Info", "DHCP"));
     root.add("var/lib/iwd/large.psk", &vec![b'#'; MAX_FILE]);
-    assert!(root.gather(&Wishes::default()).refusal.contains("large"));
+    assert!(root.gather(&Selection::default()).refusal.contains("large"));
     root.add("var/lib/iwd/large.psk", &vec![b'#'; MAX_FILE + 1]);
     assert!(
-        root.gather(&Wishes::default()).refusal.contains("large.psk: it is larger than 64 KiB")
+        root.gather(&Selection::default()).refusal.contains("large.psk: it is larger than 64 KiB")
     );
     let root = Root::new(&[]);
     let many: String = (0..57).map(|number| supplicant(&number.to_string(), "")).collect();
     root.add("etc/wpa_supplicant/wpa_supplicant.conf", many.as_bytes());
-    assert!(root.gather(&Wishes::default()).refusal.contains("more than 56 networks"));
+    assert!(root.gather(&Selection::default()).refusal.contains("more than 56 networks"));
 }
 
 const SUPPLICANT: &str = "etc/wpa_supplicant/wpa_supplicant.conf";
@@ -658,7 +658,7 @@ fn a_fixed_address_of_a_wireless_interface_goes_to_its_wifis() {
         root.add(&format!("{CONNECTIONS}/d"), keyfile("d", "").as_bytes());
         let connman = "[service_e]\nType=wifi\nName=e\nPassphrase=s3cret s3cret\n";
         root.add("var/lib/connman/e.config", connman.as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(outcome.files.len(), 5);
         for line in ["address1=10.0.0.2/8,10.0.0.1", "dns-search=lan.example;", "mtu=1400"] {
             assert_eq!(with_line(&outcome, line), wanted, "{path}: {line}");
@@ -670,9 +670,9 @@ fn a_fixed_address_of_a_wireless_interface_goes_to_its_wifis() {
         // Where no Wi-Fi gets it, that is said.
         std::fs::remove_file(root.path(SUPPLICANT)).unwrap();
         std::fs::remove_file(root.path("var/lib/iwd/c.psk")).unwrap();
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert!(outcome.has_note(&format!("Warn {path}: wlan0: "), "no Wi-Fi that"));
-        let outcome = root.gather(&Wishes { no_wifis: true, ..Wishes::default() });
+        let outcome = root.gather(&Selection { no_wifis: true, ..Selection::default() });
         assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
     }
 }
@@ -686,7 +686,7 @@ fn an_access_point_gives_no_wifi_its_address() {
     ] {
         let root = Root::new(&[("etc/dhcpcd.conf", FIXED), (path, text)]);
         root.add(SUPPLICANT, supplicant("a", "").as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(with_line(&outcome, "mtu=1400"), "", "{path}");
         assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "access point"), "{path}");
     }
@@ -694,7 +694,7 @@ fn an_access_point_gives_no_wifi_its_address() {
     root.add(SUPPLICANT, supplicant("a", "").as_bytes());
     root.add("etc/hostapd/x.conf", b"#interface=wlan0\ninterface=wlan01\n");
     root.add("etc/hostapd/other", b"interface=wlan0\n");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "a");
 }
 
@@ -703,14 +703,14 @@ fn an_interface_of_unknown_name_may_be_the_access_point() {
     let text = FIXED_BY_NETWORKD.replace("Name=wlan0", "Type=wlan\nMACAddress=B8:27:EB:00:00:01");
     let root = Root::new(&[("etc/systemd/network/a.network", &text)]);
     root.add(SUPPLICANT, supplicant("a", "").as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "a");
     root.add("etc/hostapd/hostapd.conf", b"interface=wlan1\n");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "");
     let start = "Warn etc/systemd/network/a.network: b8:27:eb:00:00:01: ";
     assert!(outcome.has_note(start, "may make it an access point"), "{:?}", outcome.notes);
     card(&root, "wlan0", "b8:27:eb:00:00:01", "0");
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "a");
 }
 
 #[test]
@@ -722,7 +722,7 @@ fn a_fifo_among_the_files_of_hostapd_is_not_waited_for() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let found = std::thread::scope(|scope| {
         let root = &root;
-        scope.spawn(move || sender.send(root.gather(&Wishes::default())));
+        scope.spawn(move || sender.send(root.gather(&Selection::default())));
         let found = receiver.recv_timeout(std::time::Duration::from_secs(10));
         // Whoever waits for a writer goes on, and reads nothing.
         drop(std::fs::OpenOptions::new().read(true).write(true).open(&fifo));
@@ -749,17 +749,17 @@ fn a_wifi_of_another_interface_gets_no_address_of_this_one() {
     }
     // With files of its own, the general one is not read for it.
     let wanted = "own own2 own3";
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), wanted);
     // By the hardware address, when sysfs knows whose it is.
     std::fs::remove_file(root.path("etc/dhcpcd.conf")).unwrap();
     let text = FIXED_BY_NETWORKD.replace("Name=wlan0", "Type=wlan\nMACAddress=B8:27:EB:00:00:01");
     root.add("etc/systemd/network/a.network", text.as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "general home");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "general home");
     card(&root, "wlan0", "b8:27:eb:00:00:01", "0");
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), wanted);
     // The same interface by its name is the same, and these settings are the same.
     root.add("etc/dhcpcd.conf", FIXED.as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), wanted);
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), wanted);
 }
 
 #[test]
@@ -775,7 +775,7 @@ fn the_general_file_is_read_for_an_interface_without_a_file_of_its_own() {
         root.add(SUPPLICANT, supplicant("general", "").as_bytes());
         root.add("etc/wpa_supplicant.conf", supplicant("general2", "").as_bytes());
         root.add(own, supplicant("own", "").as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(with_line(&outcome, "mtu=1400"), wanted, "{own}");
     }
 }
@@ -794,7 +794,7 @@ fn a_file_that_ifupdown_names_is_the_one_whose_wifis_get_the_address() {
         let text =
             FIXED_BY_IFUPDOWN.replace("wpa_supplicant.conf", &format!("wpa_supplicant{file}.conf"));
         root.add("etc/network/interfaces", text.as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(with_line(&outcome, "mtu=1400"), format!("in{file}"));
         assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
     }
@@ -803,21 +803,21 @@ fn a_file_that_ifupdown_names_is_the_one_whose_wifis_get_the_address() {
         iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n\
         iface wlan0 inet6 auto\nwpa-conf /etc/wpa_supplicant/wpa_supplicant-FILE.conf\n";
     root.add("etc/network/interfaces", text.replace("FILE", "home").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "");
     assert!(outcome.has_note("Warn etc/network/interfaces: wlan0: ", "will use DHCP"));
     root.add("etc/network/interfaces", text.replace("-FILE", "").as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "in");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "in");
 }
 
 #[test]
 fn where_it_is_not_clear_which_address_is_meant_none_is_taken() {
     let root = Root::new(&[("etc/dhcpcd.conf", FIXED), ("var/lib/iwd/a.psk", iwd())]);
     root.add("etc/network/interfaces", FIXED_BY_IFUPDOWN.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "a", "twice the same");
     root.add("etc/network/interfaces", FIXED_BY_IFUPDOWN.replace("0.2", "0.3").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "");
     for path in ["etc/dhcpcd.conf", "etc/network/interfaces"] {
         assert!(outcome.has_note(&format!("Warn {path}: wlan0: "), "more than one place"));
@@ -826,7 +826,7 @@ fn where_it_is_not_clear_which_address_is_meant_none_is_taken() {
     std::fs::remove_file(root.path("etc/network/interfaces")).unwrap();
     let text = FIXED.to_string() + "interface wlan1\nstatic ip_address=10.0.0.3/8\n";
     root.add("etc/dhcpcd.conf", text.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "");
     for name in ["wlan0", "wlan1"] {
         let start = format!("Warn etc/dhcpcd.conf: {name}: ");
@@ -835,7 +835,7 @@ fn where_it_is_not_clear_which_address_is_meant_none_is_taken() {
     // Cables are no such interface.
     let text = FIXED.to_string() + "interface eth0\nstatic ip_address=10.0.0.3/8\n";
     root.add("etc/dhcpcd.conf", text.as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "a");
 }
 
 #[test]
@@ -845,7 +845,7 @@ fn what_a_wifi_says_itself_stays() {
     root.add("var/lib/iwd/own.psk", text("[IPv4]\nAddress=10.9.0.9/8\n").as_bytes());
     root.add("var/lib/iwd/dns.psk", text("[IPv4]\nDNS=9.9.9.9\n").as_bytes());
     root.add("var/lib/iwd/four.psk", text("[IPv6]\nEnabled=false\n").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "address1=10.9.0.9/8"), "own");
     assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "dns four");
     assert_eq!(with_line(&outcome, "dns=9.9.9.9;"), "dns");
@@ -862,7 +862,7 @@ fn settings_for_one_wifi_go_to_this_one() {
     let all = ["one", "two", "four", "five"].map(|ssid| supplicant(ssid, "")).concat();
     root.add(SUPPLICANT, all.as_bytes());
     root.add(&format!("{CONNECTIONS}/three"), keyfile("three", "").as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "address1=10.0.0.3/8"), "one");
     // The one whose own settings are not carried over is not given other ones.
     assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
@@ -873,12 +873,12 @@ fn settings_for_one_wifi_go_to_this_one() {
     assert!(outcome.has_note("Warn etc/dhcpcd.conf: three: ", "no Wi-Fi that"));
     assert!(outcome.has_note("Warn etc/dhcpcd.conf: four: ", "more than 3 Wi-Fis"));
     let only = ["two".to_string()];
-    let outcome = root.gather(&Wishes { only: &only, ..Wishes::default() });
+    let outcome = root.gather(&Selection { only: &only, ..Selection::default() });
     assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
     // In two places, and not the same.
     let text = "[Match]\nType=wlan\nSSID=one\n[Network]\nAddress=10.0.0.9/8\n";
     root.add("etc/systemd/network/a.network", text.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), "five two");
     assert_eq!(with_line(&outcome, "mtu=1400"), "five two");
     assert!(outcome.has_note("Warn etc/dhcpcd.conf: one: ", "more than one place"));
@@ -902,7 +902,7 @@ fn of_the_files_of_networkd_that_match_only_one_is_applied() {
         root.add("etc/systemd/network/10.network", lab(name, text).as_bytes());
         let wifis = supplicant("lab", "") + &supplicant("other", "");
         root.add("etc/wpa_supplicant/wpa_supplicant-wlan0.conf", wifis.as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(with_line(&outcome, "address1=10.0.0.2/8,10.0.0.1"), address, "{text}");
         assert_eq!(with_line(&outcome, "mtu=1400"), mtu, "{text}");
         let dns = if text.contains("DNS") { "lab" } else { "" };
@@ -916,7 +916,7 @@ fn of_the_files_of_networkd_that_match_only_one_is_applied() {
         let folder = "etc/systemd/network";
         root.add(&format!("{folder}/{first}"), lab("wlan0", "DHCP=yes").as_bytes());
         root.add(&format!("{folder}/20.network"), lab("wlan0", "Address=10.0.0.9/8").as_bytes());
-        let outcome = root.gather(&Wishes::default());
+        let outcome = root.gather(&Selection::default());
         assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "");
         let start = format!("Warn {folder}/20.network: lab: ");
         assert!(outcome.has_note(&start, "more than one place"), "{:?}", outcome.notes);
@@ -934,7 +934,7 @@ fn wifis_with_plain_dhcp_of_their_own_take_no_place_of_others() {
         wifis += &supplicant(&format!("s{number}"), "");
     }
     root.add(SUPPLICANT, wifis.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "address1=10.0.0.9/8"), "s14 s15");
     assert_eq!(with_line(&outcome, "mtu=1400"), "other");
     assert!(!outcome.has_note("Warn", ""), "{:?}", outcome.notes);
@@ -948,15 +948,15 @@ fn with_too_many_wifis_that_have_their_own_address_none_gets_the_interfaces() {
     root.add(SUPPLICANT, (supplicant("a", "") + &supplicant("s36", "")).as_bytes());
     // dhcpcd.rs takes 32 interfaces and Wi-Fis of one file.
     root.add("etc/dhcpcd.conf", text(31).as_bytes());
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "a s36");
     for number in 32..=35 {
         let text = format!("[Match]\nSSID=s{number}\n[Network]\nAddress=10.0.1.{number}/8\n");
         root.add(&format!("etc/systemd/network/{number}.network"), text.as_bytes());
     }
-    assert_eq!(with_line(&root.gather(&Wishes::default()), "mtu=1400"), "a s36");
+    assert_eq!(with_line(&root.gather(&Selection::default()), "mtu=1400"), "a s36");
     let text = "[Match]\nSSID=s36\n[Network]\nAddress=10.0.1.36/8\n";
     root.add("etc/systemd/network/36.network", text.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(with_line(&outcome, "mtu=1400"), "");
     assert_eq!(with_line(&outcome, "address1=10.0.1.36/8"), "");
     assert!(outcome.has_note("Warn etc/dhcpcd.conf: wlan0: ", "more than 32 Wi-Fis"));
@@ -977,14 +977,14 @@ fn a_cable_does_not_lose_its_fixed_address_without_a_word() {
     {
         let root = Root::new(&[("etc/network/interfaces", first), ("etc/dhcpcd.conf", second)]);
         let lost = "Warn etc/dhcpcd.conf: eth0: left out with its fixed addresses";
-        assert_eq!(root.gather(&Wishes::default()).has_note(lost, ""), is_said, "{first}");
+        assert_eq!(root.gather(&Selection::default()).has_note(lost, ""), is_said, "{first}");
         for (ipv4, is_said) in [
             ("method=auto", second == other),
             ("method=manual\naddress1=10.0.0.4/8", false),
             ("method=manual\naddresses1=10.0.0.4;8;0.0.0.0;", false),
         ] {
             root.add(&format!("{CONNECTIONS}/port"), keyfile(ipv4).as_bytes());
-            let outcome = root.gather(&Wishes::default());
+            let outcome = root.gather(&Selection::default());
             assert_eq!(outcome.names(), pairs(&[("balena-01", "port")]));
             assert_eq!(outcome.has_note(lost, ""), is_said, "{ipv4}");
         }
@@ -999,19 +999,19 @@ fn a_port_is_the_same_by_its_name_and_by_its_hardware_address() {
         ("etc/network/interfaces", "iface eth0 inet static\naddress 10.0.0.2/8\n"),
         ("var/lib/connman/ethernet_001b2100000a_cable/settings", connman),
     ]);
-    assert_eq!(root.gather(&Wishes::default()).files.len(), 2, "without sysfs");
+    assert_eq!(root.gather(&Selection::default()).files.len(), 2, "without sysfs");
     card(&root, "eth0", "00:1b:21:00:00:0a", "0");
     card(&root, "br0", "00:1b:21:00:00:0a", "1");
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.files.len(), 1);
     assert!(outcome.files[0].1.contains("address1=10.0.0.3/8\n"), "connman comes first");
     assert!(outcome.has_note("Debug etc/network/interfaces: eth0: left out", ""));
     let text = "[connection]\nid=port\ntype=ethernet\n[ethernet]\nmac-address=00:1B:21:00:00:0A\n";
     root.add(&format!("{CONNECTIONS}/port"), text.as_bytes());
-    let outcome = root.gather(&Wishes::default());
+    let outcome = root.gather(&Selection::default());
     assert_eq!(outcome.names(), pairs(&[("balena-01", "port")]));
     // A port of a switch, which has the address of another.
     std::fs::remove_file(root.path(&format!("{CONNECTIONS}/port"))).unwrap();
     card(&root, "lan1", "00:1b:21:00:00:0a", "0");
-    assert_eq!(root.gather(&Wishes::default()).files.len(), 2, "a switch");
+    assert_eq!(root.gather(&Selection::default()).files.len(), 2, "a switch");
 }
