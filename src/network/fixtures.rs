@@ -79,8 +79,8 @@ pub(super) fn check(name: &str, parse: Parse) {
     }
 }
 
-/// Every fixture cut at every byte, and with a byte spoilt (a NUL, no UTF-8, a line feed or a backslash); and files that
-/// are one long line, or lines of one kind. Nothing may panic, or take for ever, or find without end.
+/// Every fixture cut at every byte, and with a byte spoilt (a NUL, no UTF-8, a line feed or a backslash); and files
+/// that are one long line, or lines of one kind. Nothing may panic, or take for ever, or find without end.
 pub(super) fn torture(name: &str, parse: Parse) {
     let count = |bytes: &[u8]| {
         let mut count = 0;

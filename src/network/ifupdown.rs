@@ -69,7 +69,8 @@ fn elsewhere(bytes: &[u8], found: &mut Findings) {
     }
 }
 
-/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says, or another that it reads.
+/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says, or another that it
+/// reads.
 pub fn includes(text: &[u8], name: &[u8]) -> bool {
     // What ifupdown takes from a folder.
     let is_usual =

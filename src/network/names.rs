@@ -8,9 +8,9 @@ use crate::text::Text;
 /// kernel's (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board
 /// without PCI is the kernel's `eth0`. Its on-board Wi-Fi is the kernel's `wlan0`: systemd has no names for what is on
 /// an SDIO bus (systemd.net-naming-scheme(7)). Every other name depends on things in which two systems may differ: the
-/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or the
-/// order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is `wlan0`
-/// where a Wi-Fi is on USB: `networks::sources::name_may_change` of stage 1 looks at the machine, too.
+/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or
+/// the order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is
+/// `wlan0` where a Wi-Fi is on USB: `networks::sources::name_may_change` of stage 1 looks at the machine, too.
 pub fn name_may_change(interface: &str) -> bool {
     !matches!(interface, "eth0" | "wlan0")
 }
@@ -22,7 +22,8 @@ pub fn is_makers_mac(mac: &str) -> bool {
     is_mac(mac) && first.is_some_and(|octet| octet & 3 == 0) && mac != "00:00:00:00:00:00"
 }
 
-/// A hardware address as `aa:bb:cc:dd:ee:ff`, from any spelling with or without `:`, `-` and `.`; empty when it is none.
+/// A hardware address as `aa:bb:cc:dd:ee:ff`, from any spelling with or without `:`, `-` and `.`; empty when it is
+/// none.
 pub(super) fn mac(text: &str) -> Text<17> {
     let mut digits = heapless::Vec::<u8, 12>::new();
     let mut written = text.bytes().filter(|byte| !matches!(byte, b':' | b'-' | b'.'));

@@ -78,7 +78,8 @@ impl Note {
     }
 }
 
-/// Where a file for the boot partition goes: its path there, what people call it, and its bytes. They are the scratch memory's.
+/// Where a file for the boot partition goes: its path there, what people call it, and its bytes. They are the scratch
+/// memory's.
 pub type Store<'a> = dyn FnMut(&str, &str, &[u8]) -> Result<(), Error> + 'a;
 /// Where notes go.
 pub type Report<'a> = dyn FnMut(Note) + 'a;

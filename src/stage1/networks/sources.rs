@@ -290,9 +290,9 @@ pub fn has_own_wifis(root: &str, interface: &str) -> bool {
     })
 }
 
-/// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
-/// Of large files only the start is looked at: they are the example with all its comments. When the name of the
-/// interface is not known, and thus empty, any file may name it.
+/// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of
+/// hostapd.conf). Of large files only the start is looked at: they are the example with all its comments. When the name
+/// of the interface is not known, and thus empty, any file may name it.
 pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {
     let folder = crate::path!("{}/etc/hostapd", root)?;
     let names_it =

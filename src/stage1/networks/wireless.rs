@@ -1,7 +1,7 @@
 //! Settings of wireless interfaces that stand apart from the Wi-Fis, kept from the choosing to the writing.
 //!
-//! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile of
-//! each. Decides who gets what; opens no file and writes none.
+//! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile
+//! of each. Decides who gets what; opens no file and writes none.
 
 use crate::network::{Ssid, Wifi, Wireless};
 use crate::text::Text;
@@ -124,8 +124,8 @@ impl SettingsApart {
         }
     }
 
-    /// Gives a Wi-Fi what is there for it, and says what that is. `path`: the file of wpa_supplicant that it is in; empty
-    /// for none. `interface`: the only one whose Wi-Fi it is; empty for any.
+    /// Gives a Wi-Fi what is there for it, and says what that is. `path`: the file of wpa_supplicant that it is in;
+    /// empty for none. `interface`: the only one whose Wi-Fi it is; empty for any.
     pub fn give(&mut self, path: &str, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
         let mut given = None;
         let gives_to_all = !self.has_several && !self.has_too_many;
