@@ -3,7 +3,7 @@
 //! The form is that of nm-settings-keyfile(5) and of GKeyFile; the groups and keys of a migrated Wi-Fi are those that
 //! balena's own tools write. Opens no file. What does not fit is refused: half a keyfile is none.
 
-use crate::network::{Enterprise, Family, Method, Route, Security, Wifi, Wired};
+use crate::network::{Addresses, Enterprise, Family, Method, Route, Security, Wifi, Wired};
 use crate::text::Text;
 
 /// The bytes of a keyfile, as far as they fit.
@@ -97,9 +97,9 @@ pub fn wifi(wifi: &Wifi, id: &str, output: &mut [u8]) -> Option<usize> {
     // Always: probing for a Wi-Fi by name finds those as well that announce themselves.
     output.plain("hidden", "true");
     output.plain("mode", "infrastructure");
-    mtu(&mut output, wifi.mtu);
+    mtu(&mut output, wifi.addresses.mtu);
     ssid(&mut output, &wifi.ssid);
-    addresses(&mut output, &wifi.ipv4, &wifi.ipv6, &wifi.search)?;
+    addresses(&mut output, &wifi.addresses)?;
     security(&mut output, &wifi.security);
     output.length()
 }
@@ -117,8 +117,8 @@ pub fn wired(wired: &Wired, id: &str, output: &mut [u8]) -> Option<usize> {
     if !wired.mac.is_empty() {
         output.plain("mac-address", &wired.mac);
     }
-    mtu(&mut output, wired.mtu);
-    addresses(&mut output, &wired.ipv4, &wired.ipv6, &wired.search)?;
+    mtu(&mut output, wired.addresses.mtu);
+    addresses(&mut output, &wired.addresses)?;
     output.length()
 }
 
@@ -188,11 +188,12 @@ fn enterprise(output: &mut Output, login: &Enterprise) {
     }
 }
 
-fn addresses(output: &mut Output, ipv4: &Family, ipv6: &Family, search: &str) -> Option<()> {
+fn addresses(output: &mut Output, addresses: &Addresses) -> Option<()> {
+    let Addresses { ipv4, ipv6, search, mtu: _ } = addresses;
     // Domains are the host's, whichever version of IP brings them.
     let (with_ipv4, with_ipv6) = match ipv4.method {
-        Method::Disabled => ("", search),
-        _ => (search, ""),
+        Method::Disabled => ("", &**search),
+        _ => (&**search, ""),
     };
     output.group("ipv4");
     family(output, ipv4, false, with_ipv4)?;
@@ -418,23 +419,20 @@ mod tests {
             via: address(via),
             metric,
         };
-        let mut wired = Wired {
-            interface: Text::from("eth0"),
-            search: Text::from("a.example b.example"),
-            mtu: 1400,
-            ..Wired::default()
-        };
-        wired.ipv4.method = Method::Manual;
-        wired.ipv4.gateway = address("10.0.0.1");
+        let mut wired = Wired { interface: Text::from("eth0"), ..Wired::default() };
+        wired.addresses.search = Text::from("a.example b.example");
+        wired.addresses.mtu = 1400;
+        wired.addresses.ipv4.method = Method::Manual;
+        wired.addresses.ipv4.gateway = address("10.0.0.1");
         for (at, prefix) in [("10.0.0.2", 8), ("192.168.0.2", 24)] {
-            wired.ipv4.addresses.push(Prefixed { address: address(at), prefix }).unwrap();
+            wired.addresses.ipv4.addresses.push(Prefixed { address: address(at), prefix }).unwrap();
         }
-        wired.ipv4.dns.push(address("9.9.9.9")).unwrap();
-        wired.ipv4.dns.push(address("2620:fe::fe")).unwrap();
-        wired.ipv4.routes.push(route("172.16.0.0", 12, "10.0.0.9", Some(7))).unwrap();
-        wired.ipv4.routes.push(route("172.32.0.0", 12, "", Some(8))).unwrap();
-        wired.ipv4.routes.push(route("172.48.0.0", 12, "10.0.0.9", None)).unwrap();
-        wired.ipv6.routes.push(route("2001:db8::", 32, "", Some(9))).unwrap();
+        wired.addresses.ipv4.dns.push(address("9.9.9.9")).unwrap();
+        wired.addresses.ipv4.dns.push(address("2620:fe::fe")).unwrap();
+        wired.addresses.ipv4.routes.push(route("172.16.0.0", 12, "10.0.0.9", Some(7))).unwrap();
+        wired.addresses.ipv4.routes.push(route("172.32.0.0", 12, "", Some(8))).unwrap();
+        wired.addresses.ipv4.routes.push(route("172.48.0.0", 12, "10.0.0.9", None)).unwrap();
+        wired.addresses.ipv6.routes.push(route("2001:db8::", 32, "", Some(9))).unwrap();
         wired
     }
 
@@ -458,7 +456,7 @@ mod tests {
     #[test]
     fn fixed_addresses_without_one_are_no_keyfile() {
         let mut wired_ = full();
-        wired_.ipv4.addresses.clear();
+        wired_.addresses.ipv4.addresses.clear();
         assert_eq!(wired(&wired_, "x", &mut [0; 1024]), None);
     }
 }

@@ -4,58 +4,18 @@
 //! Opens no file. A file may hold several services; each is a group of its own. The global settings of connman
 //! (groups `global`, `WiFi`, `Wired`) say nothing about a network.
 
-use super::ini::{self, Line};
-use super::names::{is_domain, is_interface, is_mac};
+use super::ini::{self, Line, Lines};
+use super::names::{self, is_interface};
 use super::wifi::{self, Login};
-use super::{Family, Finding, Findings, Method, Security, Wifi, Wired};
+use super::{Addresses, Family, Finding, Findings, Method, Security, Wifi, Wired};
 use crate::text::{Text, printable};
 
-/// What a group says, as it is written.
-#[derive(Default)]
+/// A group, and the lines behind its name.
 struct Service<'a> {
     group: &'a str,
-    values: heapless::Vec<(&'static str, &'a str), { KEYS.len() }>,
+    lines: Lines<'a>,
 }
 
-/// The keys that are looked at, in any of the two kinds of files.
-const KEYS: [&str; 36] = [
-    "Type",
-    "Name",
-    "SSID",
-    "Passphrase",
-    "Security",
-    "Hidden",
-    "Favorite",
-    "AutoConnect",
-    "EAP",
-    "Identity",
-    "AnonymousIdentity",
-    "Phase2",
-    "CACertFile",
-    "ClientCertFile",
-    "PrivateKeyFile",
-    "SubjectMatch",
-    "AltSubjectMatch",
-    "DomainSuffixMatch",
-    "DomainMatch",
-    "IPv4",
-    "IPv6",
-    "MAC",
-    "Interface",
-    "DeviceName",
-    "Nameservers",
-    "SearchDomains",
-    "Domains",
-    "Domain",
-    "IPv4.method",
-    "IPv4.local_address",
-    "IPv4.netmask_prefixlen",
-    "IPv4.gateway",
-    "IPv6.method",
-    "IPv6.local_address",
-    "IPv6.netmask_prefixlen",
-    "IPv6.gateway",
-];
 /// The values of `IPvN.method` and its neighbours, for either version.
 const STORED: [[&str; 4]; 2] = [
     ["IPv4.method", "IPv4.local_address", "IPv4.netmask_prefixlen", "IPv4.gateway"],
@@ -66,31 +26,19 @@ const SERVER_NAMES: [&str; 4] =
 
 /// Reads a file of either kind.
 pub fn parse(bytes: &[u8], found: &mut Findings) {
-    let mut service = Service::default();
-    for line in ini::lines(bytes) {
-        match line {
-            Line::Group(group) => {
-                service.finish(found);
-                service = Service { group, ..Service::default() };
-            }
-            Line::Entry(key, value) => service.set(key, value),
-            Line::Bad => {}
+    let mut lines = ini::lines(bytes);
+    while let Some(line) = lines.next() {
+        if let Line::Group(group) = line {
+            Service { group, lines: lines.clone() }.read(found);
         }
     }
-    service.finish(found);
 }
 
 impl<'a> Service<'a> {
-    fn set(&mut self, key: &str, value: &'a str) {
-        if let Some(key) = KEYS.iter().find(|known| **known == key) {
-            self.values.retain(|(known, _)| known != key);
-            // One place for each key.
-            let _ = self.values.push((key, value));
-        }
-    }
-
+    /// The last value of a key, as it is written.
     fn untrimmed(&self, key: &str) -> Option<&'a str> {
-        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+        let lines = self.lines.clone().take_while(|line| !matches!(line, Line::Group(_)));
+        lines.filter_map(|line| line.value_of(key)).last()
     }
 
     /// A value without blanks behind it, when it is not empty.
@@ -103,7 +51,7 @@ impl<'a> Service<'a> {
         ini::text(self.untrimmed(key).unwrap_or_default())
     }
 
-    fn finish(&self, found: &mut Findings) {
+    fn read(&self, found: &mut Findings) {
         let is_provisioned = self.group.starts_with("service_");
         let is = |kind, start: &str| {
             is_provisioned && self.raw("Type") == Some(kind) || self.group.starts_with(start)
@@ -162,15 +110,14 @@ impl<'a> Service<'a> {
         {
             return Err(wifi::CERTIFICATES);
         }
-        let too_long = "its user name or its password is longer than 128 bytes";
         let password = match self.raw("Passphrase") {
-            Some(_) => Some(self.text("Passphrase").ok_or(too_long)?),
+            Some(_) => Some(self.text("Passphrase").ok_or(wifi::LONG_LOGIN)?),
             None => None,
         };
         let login = Login {
             methods: Text::from(self.raw("EAP").unwrap_or_default()),
-            identity: self.text("Identity").ok_or(too_long)?,
-            anonymous_identity: self.text("AnonymousIdentity").ok_or(too_long)?,
+            identity: self.text("Identity").ok_or(wifi::LONG_LOGIN)?,
+            anonymous_identity: self.text("AnonymousIdentity").ok_or(wifi::LONG_LOGIN)?,
             password,
             phase2: Text::from(self.raw("Phase2").unwrap_or_default()),
         };
@@ -195,11 +142,10 @@ impl<'a> Service<'a> {
         let mut wifi = Wifi::new(ssid, security);
         wifi.hidden = self.raw("Hidden").is_some_and(ini::is_true);
         wifi.autoconnect = self.raw("AutoConnect").is_none_or(ini::is_true);
-        let is_whole = self.addresses(&mut wifi.ipv4, &mut wifi.ipv6);
+        let is_whole = self.addresses(&mut wifi.addresses);
         found(Finding::Wifi(wifi));
         if !is_whole {
-            let why = "its fixed address cannot be read: DHCP is used";
-            found(Finding::Doubtful(shown.clone(), why));
+            found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
         }
         if is_login && SERVER_NAMES.iter().any(|key| self.raw(key).is_some()) {
             found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
@@ -212,24 +158,16 @@ impl<'a> Service<'a> {
 
     fn wired(&self, found: &mut Findings) {
         let mut wired = Wired::default();
-        let is_whole = self.addresses(&mut wired.ipv4, &mut wired.ipv6);
+        let is_whole = self.addresses(&mut wired.addresses);
         let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
         wired.interface =
             Some(device).filter(|name| is_interface(name)).map(Text::from).unwrap_or_default();
-        wired.mac = match self.raw("MAC") {
-            Some(mac) => Some(mac).filter(|mac| is_mac(mac)).map(Text::from).unwrap_or_default(),
-            None => colons(self.part(1)),
-        };
+        wired.mac = names::mac(self.raw("MAC").unwrap_or_else(|| self.part(1)));
         let mut is_searched = true;
         for key in ["SearchDomains", "Domains", "Domain"] {
             let list = self.raw(key).unwrap_or_default();
             for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
-                let gap = if wired.search.is_empty() { "" } else { " " };
-                let all: Text<256> = crate::text!("{}{}{}", wired.search, gap, domain);
-                match is_domain(domain) && all.len() <= 128 {
-                    true => wired.search = Text::from(&*all),
-                    false => is_searched = false,
-                }
+                is_searched &= wired.addresses.add_search(domain);
             }
         }
         let name = if wired.interface.is_empty() { self.group } else { device };
@@ -238,23 +176,17 @@ impl<'a> Service<'a> {
             found(Finding::Doubtful(name.clone(), super::draft::why::SEARCH));
         }
         if !is_whole {
-            let why = "its fixed address cannot be read: DHCP is used";
-            found(Finding::Doubtful(name, why));
+            found(Finding::Doubtful(name, wifi::BAD_ADDRESS));
         }
-        let plain = Wired {
-            interface: wired.interface.clone(),
-            mac: wired.mac.clone(),
-            ..Wired::default()
-        };
-        if wired != plain {
+        if !wired.addresses.is_plain() {
             found(Finding::Wired(wired));
         }
     }
 
     /// Both families of addresses; false when something is set that cannot be read.
-    fn addresses(&self, ipv4: &mut Family, ipv6: &mut Family) -> bool {
+    fn addresses(&self, addresses: &mut Addresses) -> bool {
         let mut is_whole = true;
-        for (version, family) in [(4, &mut *ipv4), (6, &mut *ipv6)] {
+        for (version, family) in [(4, &mut addresses.ipv4), (6, &mut addresses.ipv6)] {
             let provisioned = if version == 4 { "IPv4" } else { "IPv6" };
             let [method, local, length, gateway] = STORED[usize::from(version == 6)];
             is_whole &= match (self.raw(provisioned), self.raw(method)) {
@@ -272,7 +204,7 @@ impl<'a> Service<'a> {
                 _ => true,
             };
         }
-        wifi::add_name_servers(ipv4, ipv6, self.raw("Nameservers").unwrap_or_default());
+        wifi::add_name_servers(addresses, self.raw("Nameservers").unwrap_or_default());
         is_whole
     }
 }
@@ -291,20 +223,5 @@ fn set_provisioned(family: &mut Family, version: u8, value: &str) -> bool {
             let length = parts.next().and_then(|text| wifi::prefix(text, version));
             wifi::set_address(family, version, at, length, parts.next().unwrap_or_default())
         }
-    }
-}
-
-/// The twelve digits of a hardware address with colons between them; empty when they are not that.
-fn colons(digits: &str) -> Text<17> {
-    let bytes = wifi::hex(digits.as_bytes()).unwrap_or_default();
-    let [a, b, c, d, e, f] = digits.as_bytes().as_chunks::<2>().0 else {
-        return Text::new();
-    };
-    let pair = |pair| core::str::from_utf8(pair).unwrap_or_default();
-    match bytes.len() {
-        6 => {
-            crate::text!("{}:{}:{}:{}:{}:{}", pair(a), pair(b), pair(c), pair(d), pair(e), pair(f))
-        }
-        _ => Text::new(),
     }
 }

@@ -4,7 +4,7 @@
 use super::draft::{Draft, why};
 use super::names;
 use super::wifi;
-use super::words::{Words, lines, text, unquoted, words};
+use super::words::{Words, assignment, lines, text, unquoted, words};
 use super::{Finding, Findings};
 use crate::text::{Text, printable};
 
@@ -157,15 +157,8 @@ fn static_value<'a>(key: &[u8], words: &Words<'a>, name: &[u8]) -> Option<&'a [u
     if key != b"static" {
         return None;
     }
-    let (found, value) = split_assignment(words.rest())?;
-    (found == name).then_some(value)
-}
-
-/// Name and value of `NAME=VALUE`.
-fn split_assignment(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = rest.iter().position(|&byte| byte == b'=')?;
-    let (name, value) = rest.split_at_checked(at)?;
-    Some((name.trim_ascii_end(), unquoted(value.get(1..)?.trim_ascii())))
+    let (found, value) = assignment(words.rest())?;
+    (found == name).then_some(unquoted(value))
 }
 
 /// The parts of a value, which blanks and commas separate, up to a comment.
@@ -177,8 +170,8 @@ fn values(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// One line for one interface.
 fn option<'a>(key: &[u8], words: &mut Words<'a>, mask: Option<&'a str>, draft: &mut Draft) {
     match key {
-        b"static" => match split_assignment(words.rest()) {
-            Some((name, value)) => static_option(name, value, mask, draft),
+        b"static" => match assignment(words.rest()) {
+            Some((name, value)) => static_option(name, unquoted(value), mask, draft),
             None => draft.doubt(OPTION),
         },
         b"fallback" => draft.doubt(FALLBACK),

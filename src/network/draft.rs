@@ -1,13 +1,14 @@
 //! The settings of one interface while they are read, whichever file they come from: values are checked on the way in,
 //! and what was wrong with them is remembered until all is known.
 
-use super::names::{is_domain, is_interface, is_wireless, made_by_software};
+use super::names::{self, is_interface, is_wireless, made_by_software};
+use super::wifi;
 use super::{
-    Address, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired, Wireless,
-    WpaFile,
+    Address, Addresses, Family, Finding, Findings, Method, Prefixed, Route, Ssid, Wifi, Wired,
+    Wireless, WpaFile,
 };
 use crate::text::{Text, printable};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 /// Why something is lost or doubtful.
 pub(super) mod why {
@@ -102,29 +103,9 @@ impl Draft {
         }
     }
 
-    /// For the interface with this hardware address, in any spelling; false when it is none.
-    pub(super) fn set_mac(&mut self, mac: &str) -> bool {
-        let mut digits = [0_u8; 12];
-        let mut count = 0;
-        for byte in mac.bytes().filter(|byte| !matches!(byte, b':' | b'-' | b'.')) {
-            let Some(digit) = digits.get_mut(count) else { return false };
-            *digit = byte.to_ascii_lowercase();
-            count += 1;
-        }
-        if count != 12 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return false;
-        }
-        let octet = |at: usize| super::words::text(digits.get(at..at + 2).unwrap_or_default());
-        self.wired.mac = crate::text!(
-            "{}:{}:{}:{}:{}:{}",
-            octet(0),
-            octet(2),
-            octet(4),
-            octet(6),
-            octet(8),
-            octet(10)
-        );
-        true
+    /// For the interface with this hardware address, in any spelling.
+    pub(super) fn set_mac(&mut self, mac: &str) {
+        self.wired.mac = names::mac(mac);
     }
 
     /// It is a Wi-Fi, whatever its name.
@@ -198,7 +179,11 @@ impl Draft {
     }
 
     fn family(&mut self, address: IpAddr) -> &mut Family {
-        if address.is_ipv6() { &mut self.wired.ipv6 } else { &mut self.wired.ipv4 }
+        if address.is_ipv6() {
+            &mut self.wired.addresses.ipv6
+        } else {
+            &mut self.wired.addresses.ipv4
+        }
     }
 
     /// A fixed address, `A/P`, `A/MASK`, or `A` with `mask` (`255.255.255.0` or a number of bits).
@@ -216,8 +201,8 @@ impl Draft {
 
     /// Forgets the fixed addresses.
     pub(super) fn clear_addresses(&mut self) {
-        self.wired.ipv4.addresses.clear();
-        self.wired.ipv6.addresses.clear();
+        self.wired.addresses.ipv4.addresses.clear();
+        self.wired.addresses.ipv6.addresses.clear();
     }
 
     /// The router for all that has no other route.
@@ -233,8 +218,8 @@ impl Draft {
 
     /// Forgets the routers.
     pub(super) fn clear_gateways(&mut self) {
-        self.wired.ipv4.gateway = Address::new();
-        self.wired.ipv6.gateway = Address::new();
+        self.wired.addresses.ipv4.gateway = Address::new();
+        self.wired.addresses.ipv6.gateway = Address::new();
     }
 
     /// A name server.
@@ -249,33 +234,26 @@ impl Draft {
 
     /// Forgets the name servers.
     pub(super) fn clear_dns(&mut self) {
-        self.wired.ipv4.dns.clear();
-        self.wired.ipv6.dns.clear();
+        self.wired.addresses.ipv4.dns.clear();
+        self.wired.addresses.ipv6.dns.clear();
     }
 
     /// A domain that names are looked up in.
     pub(super) fn add_search(&mut self, domain: &str) {
-        let old = &self.wired.search;
-        if old.split(' ').any(|other| other == domain) {
-            return;
+        if !self.wired.addresses.add_search(domain) {
+            self.doubt(why::SEARCH);
         }
-        let blank = if old.is_empty() { "" } else { " " };
-        let all: Text<256> = crate::text!("{}{}{}", *old, blank, domain);
-        if !is_domain(domain) || all.len() > 128 {
-            return self.doubt(why::SEARCH);
-        }
-        self.wired.search = Text::from(&*all);
     }
 
     /// Forgets the search domains.
     pub(super) fn clear_search(&mut self) {
-        self.wired.search = Text::new();
+        self.wired.addresses.search = Text::new();
     }
 
     /// The largest packet in bytes.
     pub(super) fn set_mtu(&mut self, text: &str) {
         match text.parse() {
-            Ok(mtu @ 68..=65535) => self.wired.mtu = mtu,
+            Ok(mtu @ 68..=65535) => self.wired.addresses.mtu = mtu,
             _ => self.doubt(why::MTU),
         }
     }
@@ -305,13 +283,10 @@ impl Draft {
     /// Hands over what has come together.
     pub(super) fn finish(mut self, found: &mut Findings) {
         self.settle();
-        let Wired { interface, mac, .. } = &self.wired;
-        let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
-        let has_settings = self.wired != plain || self.lost.is_some();
+        let Wired { interface, mac, addresses } = &self.wired;
+        let has_settings = !addresses.is_plain() || self.lost.is_some();
         // Whatever else is not carried over: without a fixed address, DHCP gives a network.
-        let Wired { ipv4, ipv6, .. } = &self.wired;
-        let has_addresses = !(ipv4.addresses.is_empty() && ipv6.addresses.is_empty());
-        let is_needed = self.lost.is_some() || has_addresses;
+        let is_needed = self.lost.is_some() || addresses.is_fixed();
         let made = made_by_software(&self.name).filter(|_| mac.is_empty());
         let is_nameless = interface.is_empty() && mac.is_empty();
         let lost = self.lost.or(made).or(is_nameless.then_some(why::NO_INTERFACE));
@@ -334,13 +309,13 @@ impl Draft {
     fn finish_wifi(&mut self, has_settings: bool, found: &mut Findings) {
         let mut wifi = self.wifi.take();
         let is_whole = self.is_whole && self.has_wifis_apart && !self.ssid.is_empty();
+        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
         let Wired { interface, mac, .. } = &self.wired;
         let plain = Wired { interface: interface.clone(), mac: mac.clone(), ..Wired::default() };
-        // Whatever is not carried over: those of the interface are not for this Wi-Fi.
         let mut apart = is_whole.then_some(plain);
         let why = match &mut wifi {
             Some(wifi) if self.lost.is_none() && !self.has_other_wifis => {
-                wifi.inherit(&self.wired);
+                wifi.addresses.inherit(&self.wired.addresses);
                 None
             }
             Some(_) if self.has_other_wifis => Some(why::SEVERAL_WIFIS),
@@ -379,7 +354,7 @@ impl Draft {
 
     /// Decides how each family is set, and leaves out what NetworkManager would refuse the whole for.
     fn settle(&mut self) {
-        let Wired { ipv4, ipv6, .. } = &mut self.wired;
+        let Addresses { ipv4, ipv6, .. } = &mut self.wired.addresses;
         let mut lone = false;
         for family in [&mut *ipv4, &mut *ipv6] {
             if family.addresses.is_empty() && !family.gateway.is_empty() {
@@ -411,11 +386,8 @@ fn prefixed(text: &str, mask: Option<&str>) -> Result<(IpAddr, Prefixed), &'stat
         None => (text, mask),
     };
     let ip: IpAddr = address.parse().map_err(|_| why::BAD_ADDRESS)?;
-    let prefix = prefix_length(mask.ok_or(why::NO_PREFIX)?).ok_or(why::BAD_ADDRESS)?;
-    let most = if ip.is_ipv6() { 128 } else { 32 };
-    if prefix > most {
-        return Err(why::BAD_ADDRESS);
-    }
+    let version = if ip.is_ipv6() { 6 } else { 4 };
+    let prefix = wifi::prefix(mask.ok_or(why::NO_PREFIX)?, version).ok_or(why::BAD_ADDRESS)?;
     Ok((ip, Prefixed { address: Address::from(address), prefix }))
 }
 
@@ -425,53 +397,9 @@ fn single_host(text: &str) -> Result<(IpAddr, Prefixed), &'static str> {
     prefixed(text, Some(most))
 }
 
-/// The length of a prefix in bits from a number or an IPv4 mask without holes.
-fn prefix_length(mask: &str) -> Option<u8> {
-    if let Ok(bits) = mask.parse() {
-        return Some(bits);
-    }
-    let mask = u32::from(mask.parse::<Ipv4Addr>().ok()?);
-    let bits = mask.leading_ones();
-    // Nothing behind the leading ones; a shift by all 32 would overflow.
-    let rest = mask.checked_shl(bits).unwrap_or(0);
-    if rest == 0 { u8::try_from(bits).ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_have_no_holes() {
-        let cases = [
-            ("24", Some(24)),
-            ("255.255.255.0", Some(24)),
-            ("255.255.255.255", Some(32)),
-            ("0.0.0.0", Some(0)),
-            ("255.0.255.0", None),
-            ("300", None),
-            ("", None),
-        ];
-        for (mask, bits) in cases {
-            assert_eq!(prefix_length(mask), bits, "{mask}");
-        }
-    }
-
-    #[test]
-    fn hardware_addresses_have_one_spelling() {
-        let mut draft = Draft::new(b"");
-        for (written, accepted) in [
-            ("B8-27-EB-12-34-56", true),
-            ("b827.eb12.3456", true),
-            ("b8:27:eb:12:34", false),
-            ("b8:27:eb:12:34:56:78", false),
-            ("zz:27:eb:12:34:56", false),
-            ("b8:27:eb:12:34:é", false),
-        ] {
-            assert_eq!(draft.set_mac(written), accepted, "{written}");
-        }
-        assert_eq!(&*draft.wired.mac, "b8:27:eb:12:34:56");
-    }
 
     #[test]
     fn what_does_not_fit_is_said() {
@@ -485,10 +413,10 @@ mod tests {
         }
         let mut reasons = Vec::new();
         draft.finish(&mut |finding| match finding {
-            Finding::Wired(wired) => {
-                assert_eq!(wired.ipv4.addresses.len(), 8);
-                assert_eq!(wired.ipv4.dns.len(), 4);
-                assert_eq!(wired.search.len(), 118);
+            Finding::Wired(Wired { addresses, .. }) => {
+                assert_eq!(addresses.ipv4.addresses.len(), 8);
+                assert_eq!(addresses.ipv4.dns.len(), 4);
+                assert_eq!(addresses.search.len(), 118);
             }
             Finding::Doubtful(_, why) => reasons.push(why),
             _ => panic!(),

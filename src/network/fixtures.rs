@@ -43,7 +43,7 @@ pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
             writeln!(shown, "# for the Wi-Fis of {}, such as:\n", apart.name().as_str()).unwrap();
             let ssid = if apart.ssid.is_empty() { b"any" } else { &apart.ssid[..] };
             let mut wifi = Wifi::new(Ssid::from_slice(ssid).unwrap(), Security::Open);
-            wifi.inherit(&apart.settings);
+            wifi.addresses.inherit(&apart.settings.addresses);
             show(&mut shown, |output| {
                 keyfile::wifi(&wifi, &format!("balena-wifi-{count:02}"), output)
             });
@@ -79,8 +79,8 @@ pub(super) fn check(name: &str, parse: Parse) {
     }
 }
 
-/// Every fixture cut at every byte, and with a byte spoilt (a NUL, no UTF-8, a line feed or a backslash); and files that
-/// are one long line, or lines of one kind. Nothing may panic, or take for ever, or find without end.
+/// Every fixture cut at every byte, and with a byte spoilt (a NUL, no UTF-8, a line feed or a backslash); and files
+/// that are one long line, or lines of one kind. Nothing may panic, or take for ever, or find without end.
 pub(super) fn torture(name: &str, parse: Parse) {
     let count = |bytes: &[u8]| {
         let mut count = 0;

@@ -6,6 +6,7 @@
 
 use super::draft::{Draft, why};
 use super::names::{self, made_by_software};
+use super::wifi;
 use super::words::{Words, lines, text, unquoted, words};
 use super::{Finding, Findings, Security, Ssid, Wifi};
 use crate::text::{Text, printable};
@@ -21,7 +22,6 @@ const PEER: &str = "it is a point-to-point link; these are not carried over";
 const EMPTY_BRIDGE: &str = "it is a bridge without ports; the new OS will not have it";
 const WEP: &str = "it is protected by WEP, which is not carried over";
 const ENTERPRISE: &str = "it is protected by 802.1X, which is not carried over from this file";
-const BAD_KEY: &str = "its key is not a WPA key";
 const KEY_FILE: &str = "its key is in a file of its own, which is not carried over";
 
 /// Hands over what one file says.
@@ -69,7 +69,8 @@ fn elsewhere(bytes: &[u8], found: &mut Findings) {
     }
 }
 
-/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says, or another that it reads.
+/// Whether ifupdown reads the file of this name in `interfaces.d`, by what its main file says, or another that it
+/// reads.
 pub fn includes(text: &[u8], name: &[u8]) -> bool {
     // What ifupdown takes from a folder.
     let is_usual =
@@ -396,7 +397,7 @@ fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
         _ => {}
     }
     if !stanza.ssid.is_empty() {
-        match wifi(&stanza) {
+        match wifi_of(&stanza) {
             Ok(wifi) => draft.add_wifi(wifi, found),
             Err(why) => {
                 draft.lose_wifi();
@@ -418,20 +419,19 @@ fn close(stanza: Option<Stanza>, draft: &mut Draft, found: &mut Findings) {
 }
 
 /// The Wi-Fi of a stanza.
-fn wifi(stanza: &Stanza) -> Result<Wifi, &'static str> {
+fn wifi_of(stanza: &Stanza) -> Result<Wifi, &'static str> {
     let is_open = stanza.psk.is_empty() && matches!(stanza.key_mgmt, "" | "NONE");
-    let key = text(stanza.psk);
-    let is_sae = stanza.key_mgmt == "SAE";
-    let is_hex = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_passphrase =
-        (8..=63).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let key = wifi::key(text(stanza.psk));
     let security = match stanza.lost {
         Some(why) => Err(why),
         None if is_open => Ok(Security::Open),
         None if stanza.key_mgmt.contains("EAP") => Err(ENTERPRISE),
-        None if is_sae && is_passphrase => Ok(Security::Sae(Text::from(key))),
-        None if !is_sae && (is_hex || is_passphrase) => Ok(Security::Psk(Text::from(key))),
-        None => Err(BAD_KEY),
+        // What is made from a passphrase is none: WPA3 needs the passphrase.
+        None if stanza.key_mgmt == "SAE" => match key {
+            Ok(key) if key.len() < 64 => Ok(Security::Sae(Text::from(&*key))),
+            _ => Err(wifi::BAD_KEY),
+        },
+        None => key.map(Security::Psk),
     };
     let ssid = Ssid::from_slice(stanza.ssid).map_err(|_| "its name is longer than 32 bytes")?;
     Ok(Wifi { hidden: stanza.hidden, priority: stanza.priority, ..Wifi::new(ssid, security?) })
@@ -439,11 +439,36 @@ fn wifi(stanza: &Stanza) -> Result<Wifi, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::network::fixtures;
+    use crate::network::{Finding, Security, fixtures, wifi};
+    use crate::text::Text;
 
     #[test]
     fn fixtures_give_exactly_these_findings() {
         fixtures::check("ifupdown", super::parse);
+    }
+
+    #[test]
+    fn a_key_is_what_wpa_supplicant_takes_for_one() {
+        let security = |key: &str, management: &str| {
+            let text = format!(
+                "iface wlan0 inet dhcp\nwpa-ssid n\nwpa-psk {key}\nwpa-key-mgmt {management}\n"
+            );
+            let mut security = None;
+            super::parse(text.as_bytes(), &mut |finding| match finding {
+                Finding::Wifi(wifi) => security = Some(wifi.security),
+                Finding::LostWifi(_, why) => assert_eq!(why, wifi::BAD_KEY),
+                other => panic!("{other:?}"),
+            });
+            security
+        };
+        let digits = "0aF9".repeat(16);
+        for key in ["12345678", "Größe-2024", &"a".repeat(63), &digits] {
+            assert_eq!(security(key, "WPA-PSK"), Some(Security::Psk(Text::from(key))));
+        }
+        assert_eq!(security("Größe-2024", "SAE"), Some(Security::Sae(Text::from("Größe-2024"))));
+        for (key, management) in [("1234567", "WPA-PSK"), ("1234567", "SAE"), (&digits, "SAE")] {
+            assert_eq!(security(key, management), None);
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The grammar is that of GKeyFile, which connman and NetworkManager use; iwd's differs in nothing that matters here.
 
 use crate::text::Text;
+use core::iter::FilterMap;
+use core::slice::Split;
 
 /// A line that says something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,9 +17,23 @@ pub enum Line<'a> {
     Bad,
 }
 
+impl<'a> Line<'a> {
+    /// The value, when it is this key's.
+    pub fn value_of(self, wanted: &str) -> Option<&'a str> {
+        match self {
+            Line::Entry(key, value) if key == wanted => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// Lines that are still to come; a copy costs nothing.
+pub type Lines<'a> = FilterMap<Split<'a, u8, fn(&u8) -> bool>, fn(&'a [u8]) -> Option<Line<'a>>>;
+
 /// The lines of a file. Lines that are not UTF-8 are bad ones.
-pub fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    bytes.split(|byte| *byte == b'\n').filter_map(line)
+pub fn lines(bytes: &[u8]) -> Lines<'_> {
+    let is_end: fn(&u8) -> bool = |byte| *byte == b'\n';
+    bytes.split(is_end).filter_map(line)
 }
 
 fn line(bytes: &[u8]) -> Option<Line<'_>> {

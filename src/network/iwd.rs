@@ -7,47 +7,6 @@ use super::wifi::{self, Login};
 use super::{Finding, Findings, Method, Security, Wifi};
 use crate::text::Text;
 
-/// The keys that are looked at, with their groups.
-const KEYS: [(&str, &str); 36] = [
-    ("Security", "Passphrase"),
-    ("Security", "PreSharedKey"),
-    ("Security", "PasswordIdentifier"),
-    ("Security", "EncryptedSecurity"),
-    ("Security", "EAP-Method"),
-    ("Security", "EAP-Identity"),
-    ("Security", "EAP-Password"),
-    ("Security", "EAP-Password-Hash"),
-    ("Security", "EAP-PEAP-CACert"),
-    ("Security", "EAP-PEAP-ServerDomainMask"),
-    ("Security", "EAP-PEAP-Phase2-Method"),
-    ("Security", "EAP-PEAP-Phase2-Identity"),
-    ("Security", "EAP-PEAP-Phase2-Password"),
-    ("Security", "EAP-PEAP-Phase2-Password-Hash"),
-    ("Security", "EAP-TTLS-CACert"),
-    ("Security", "EAP-TTLS-ServerDomainMask"),
-    ("Security", "EAP-TTLS-Phase2-Method"),
-    ("Security", "EAP-TTLS-Phase2-Identity"),
-    ("Security", "EAP-TTLS-Phase2-Password"),
-    ("Security", "EAP-TTLS-Phase2-Password-Hash"),
-    ("Security", "EAP-TLS-ClientCert"),
-    ("Security", "EAP-TLS-ClientKeyBundle"),
-    ("Settings", "AutoConnect"),
-    // As older versions wrote it.
-    ("Settings", "Autoconnect"),
-    ("Settings", "Hidden"),
-    ("Settings", "AddressOverride"),
-    ("Settings", "DisabledTransitionModes"),
-    ("IPv4", "Address"),
-    ("IPv4", "Netmask"),
-    ("IPv4", "Gateway"),
-    ("IPv4", "DNS"),
-    ("IPv6", "Enabled"),
-    ("IPv6", "Address"),
-    ("IPv6", "Gateway"),
-    ("IPv6", "DNS"),
-    ("Security", "EAP-TLS-CACert"),
-];
-
 /// The keys of a login through a tunnel.
 struct Tunnel {
     certificate: &'static str,
@@ -75,10 +34,9 @@ const TTLS: Tunnel = Tunnel {
     hash: "EAP-TTLS-Phase2-Password-Hash",
 };
 
-/// The values of a file, as they are written.
-#[derive(Default)]
+/// A file.
 struct Profile<'a> {
-    values: heapless::Vec<((&'static str, &'static str), &'a str), { KEYS.len() }>,
+    bytes: &'a [u8],
 }
 
 /// True when a file of this name is a network's.
@@ -100,7 +58,7 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
     let Some(ssid) = wifi::ssid(&ssid) else {
         return found(Finding::Doubtful(shown, "its file is not named after a Wi-Fi"));
     };
-    let profile = Profile::read(bytes);
+    let profile = Profile { bytes };
     let security = match profile.security(protection) {
         Ok(security) => security,
         Err(why) => return found(Finding::LostWifi(shown, why)),
@@ -110,8 +68,7 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
     let is_whole = profile.settings(&mut wifi);
     found(Finding::Wifi(wifi));
     if !is_whole {
-        let why = "its fixed address cannot be read: DHCP is used";
-        found(Finding::Doubtful(shown.clone(), why));
+        found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
     }
     if is_login && [PEAP.server, TTLS.server].iter().any(|key| profile.security_key(key).is_some())
     {
@@ -124,32 +81,19 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
 }
 
 impl<'a> Profile<'a> {
-    fn read(bytes: &'a [u8]) -> Self {
-        let mut profile = Self::default();
-        let mut group = "";
-        for line in ini::lines(bytes) {
+    /// The last value of a key, as it is written, when it is not empty.
+    fn raw(&self, wanted: &str, key: &str) -> Option<&'a str> {
+        let (mut group, mut last) = ("", None);
+        for line in ini::lines(self.bytes) {
             match line {
                 // A certificate in the file; it does not end the group around it.
                 Line::Group(name) if name.starts_with('@') => {}
                 Line::Group(name) => group = name,
-                Line::Entry(key, value) => profile.set(group, key, value),
-                Line::Bad => {}
+                _ if group == wanted => last = line.value_of(key).or(last),
+                _ => {}
             }
         }
-        profile
-    }
-
-    fn set(&mut self, group: &str, key: &str, value: &'a str) {
-        if let Some(place) = KEYS.iter().find(|place| **place == (group, key)) {
-            self.values.retain(|(known, _)| known != place);
-            // One place for each key.
-            let _ = self.values.push((*place, value));
-        }
-    }
-
-    fn raw(&self, group: &str, key: &str) -> Option<&'a str> {
-        let (_, value) = self.values.iter().find(|(known, _)| *known == (group, key))?;
-        Some(*value).filter(|value| !value.is_empty())
+        last.filter(|value| !value.is_empty())
     }
 
     fn security_key(&self, key: &str) -> Option<&'a str> {
@@ -251,8 +195,7 @@ impl<'a> Profile<'a> {
     }
 
     fn text(&self, key: &str) -> Result<Text<128>, &'static str> {
-        let too_long = "its user name or its password is longer than 128 bytes";
-        ini::text(self.security_key(key).unwrap_or_default()).ok_or(too_long)
+        ini::text(self.security_key(key).unwrap_or_default()).ok_or(wifi::LONG_LOGIN)
     }
 
     fn password(&self, key: &str) -> Result<Option<Text<128>>, &'static str> {
@@ -270,18 +213,20 @@ impl<'a> Profile<'a> {
             let (at, slash) = at.split_once('/').unwrap_or((at, ""));
             let mask = self.raw("IPv4", "Netmask").unwrap_or("24");
             let length = wifi::prefix(if slash.is_empty() { mask } else { slash }, 4);
-            is_whole &= wifi::set_address(&mut wifi.ipv4, 4, at, length, get("IPv4", "Gateway"));
+            is_whole &=
+                wifi::set_address(&mut wifi.addresses.ipv4, 4, at, length, get("IPv4", "Gateway"));
         }
         if let Some(at) = self.raw("IPv6", "Address") {
             let (at, slash) = at.split_once('/').unwrap_or((at, "128"));
             let gateway = get("IPv6", "Gateway");
-            is_whole &= wifi::set_address(&mut wifi.ipv6, 6, at, wifi::prefix(slash, 6), gateway);
+            is_whole &=
+                wifi::set_address(&mut wifi.addresses.ipv6, 6, at, wifi::prefix(slash, 6), gateway);
         }
         if self.raw("IPv6", "Enabled").is_some_and(|value| !ini::is_true(value)) {
-            wifi.ipv6.method = Method::Disabled;
+            wifi.addresses.ipv6.method = Method::Disabled;
         }
         for group in ["IPv4", "IPv6"] {
-            wifi::add_name_servers(&mut wifi.ipv4, &mut wifi.ipv6, get(group, "DNS"));
+            wifi::add_name_servers(&mut wifi.addresses, get(group, "DNS"));
         }
         is_whole
     }

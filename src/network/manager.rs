@@ -106,8 +106,8 @@ impl Summary {
         }
     }
 
-    /// Says what of it does not survive, or may not. `name_may_change`: whether the new OS may call an interface of this
-    /// name something else, as [`super::names::name_may_change`] says for any machine.
+    /// Says what of it does not survive, or may not. `name_may_change`: whether the new OS may call an interface of
+    /// this name something else, as [`super::names::name_may_change`] says for any machine.
     pub fn findings(&self, name_may_change: &dyn Fn(&str) -> bool, found: &mut Findings) {
         let mut say = |applies: bool, is_lost: bool, why| {
             if applies {

@@ -76,51 +76,15 @@ pub struct Wifi {
     pub priority: i32,
     /// It is joined without being asked.
     pub autoconnect: bool,
-    /// IPv4 on it.
-    pub ipv4: Family,
-    /// IPv6 on it.
-    pub ipv6: Family,
-    /// Domains that names are looked up in, separated by blanks.
-    pub search: Text<128>,
-    /// The largest packet in bytes; 0 when nothing is said.
-    pub mtu: u32,
+    /// The addresses on it.
+    pub addresses: Addresses,
 }
 
 impl Wifi {
     /// A Wi-Fi with nothing said about it but its name and its protection: joined by itself, addresses by DHCP.
     pub fn new(ssid: Ssid, security: Security) -> Self {
-        Self {
-            ssid,
-            security,
-            hidden: false,
-            priority: 0,
-            autoconnect: true,
-            ipv4: Family::default(),
-            ipv6: Family::default(),
-            search: Text::new(),
-            mtu: 0,
-        }
-    }
-
-    /// True when it has fixed addresses.
-    pub fn is_fixed(&self) -> bool {
-        !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())
-    }
-
-    /// Takes the settings of the interface that joins it, as far as it has none itself: one with fixed addresses keeps
-    /// all of its own, others their name servers, their domains and what is switched off.
-    pub fn inherit(&mut self, from: &Wired) {
-        if self.is_fixed() {
-            return;
-        }
-        self.ipv4.inherit(&from.ipv4);
-        self.ipv6.inherit(&from.ipv6);
-        if self.search.is_empty() {
-            self.search = from.search.clone();
-        }
-        if self.mtu == 0 {
-            self.mtu = from.mtu;
-        }
+        let addresses = Addresses::default();
+        Self { ssid, security, hidden: false, priority: 0, autoconnect: true, addresses }
     }
 }
 
@@ -183,13 +147,9 @@ impl Family {
     }
 }
 
-/// A configured interface with a cable.
+/// The addresses of an interface, and what goes with them.
 #[derive(Clone, PartialEq, Default, Debug)]
-pub struct Wired {
-    /// The kernel's name of the interface; empty when the setting is for whatever has `mac`.
-    pub interface: Text<15>,
-    /// The hardware address that the setting is for, `aa:bb:cc:dd:ee:ff`; empty for none.
-    pub mac: Text<17>,
+pub struct Addresses {
     /// IPv4.
     pub ipv4: Family,
     /// IPv6.
@@ -200,11 +160,57 @@ pub struct Wired {
     pub mtu: u32,
 }
 
-impl Wired {
-    /// True when it has fixed addresses.
+impl Addresses {
+    /// True when nothing is said: what plain DHCP gives.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds a domain, unless it is there; false when it is none or does not fit.
+    pub(super) fn add_search(&mut self, domain: &str) -> bool {
+        if self.search.split(' ').any(|other| other == domain) {
+            return true;
+        }
+        let blank = if self.search.is_empty() { "" } else { " " };
+        let all: Text<256> = crate::text!("{}{}{}", self.search, blank, domain);
+        let fits = names::is_domain(domain) && all.len() <= 128;
+        if fits {
+            self.search = Text::from(&*all);
+        }
+        fits
+    }
+
+    /// True when there are fixed ones.
     pub fn is_fixed(&self) -> bool {
         !(self.ipv4.addresses.is_empty() && self.ipv6.addresses.is_empty())
     }
+
+    /// For a Wi-Fi: takes those of the interface that joins it, as far as it has none itself. One with fixed addresses
+    /// keeps all of its own, others their name servers, their domains and what is switched off.
+    pub fn inherit(&mut self, from: &Self) {
+        if self.is_fixed() {
+            return;
+        }
+        self.ipv4.inherit(&from.ipv4);
+        self.ipv6.inherit(&from.ipv6);
+        if self.search.is_empty() {
+            self.search = from.search.clone();
+        }
+        if self.mtu == 0 {
+            self.mtu = from.mtu;
+        }
+    }
+}
+
+/// A configured interface with a cable.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Wired {
+    /// The kernel's name of the interface; empty when the setting is for whatever has `mac`.
+    pub interface: Text<15>,
+    /// The hardware address that the setting is for, `aa:bb:cc:dd:ee:ff`; empty for none.
+    pub mac: Text<17>,
+    /// The addresses on it.
+    pub addresses: Addresses,
 }
 
 /// Settings for Wi-Fis that stand apart from these: for one by its name, or for all that one interface joins.
@@ -222,13 +228,6 @@ pub struct Wireless {
 }
 
 impl Wireless {
-    /// True when nothing is said but for what it is.
-    pub fn is_plain(&self) -> bool {
-        let Wired { interface: _, mac: _, ipv4, ipv6, search, mtu } = &self.settings;
-        let plain = Family::default();
-        *ipv4 == plain && *ipv6 == plain && search.is_empty() && *mtu == 0
-    }
-
     /// What it is called in messages.
     pub fn name(&self) -> Text<64> {
         match (self.ssid.is_empty(), self.settings.interface.is_empty()) {

@@ -1,14 +1,16 @@
 //! What the names and hardware addresses of interfaces say, and whether they outlive the old OS.
 
+use crate::text::Text;
+
 /// Whether the new OS may have another name for what the old one calls `interface`.
 ///
 /// Only `eth0` and `wlan0` count as lasting: balenaOS turns the device-tree names of systemd 252 (`end0`) back into the
 /// kernel's (meta-balena, recipes-core/systemd, 80-ignore-devicetree-alias.link), and the one on-board port of a board
 /// without PCI is the kernel's `eth0`. Its on-board Wi-Fi is the kernel's `wlan0`: systemd has no names for what is on
 /// an SDIO bus (systemd.net-naming-scheme(7)). Every other name depends on things in which two systems may differ: the
-/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or the
-/// order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is `wlan0`
-/// where a Wi-Fi is on USB: `networks::sources::name_may_change` of stage 1 looks at the machine, too.
+/// naming rules of their versions of systemd (`enp3s0`, `eno1`), a rule of Debian's (`enx…`, on balenaOS `eth0`), or
+/// the order in which drivers find their devices (`eth1`). On a machine with PCI even these two are not safe, nor is
+/// `wlan0` where a Wi-Fi is on USB: `networks::sources::name_may_change` of stage 1 looks at the machine, too.
 pub fn name_may_change(interface: &str) -> bool {
     !matches!(interface, "eth0" | "wlan0")
 }
@@ -20,22 +22,43 @@ pub fn is_makers_mac(mac: &str) -> bool {
     is_mac(mac) && first.is_some_and(|octet| octet & 3 == 0) && mac != "00:00:00:00:00:00"
 }
 
+/// A hardware address as `aa:bb:cc:dd:ee:ff`, from any spelling with or without `:`, `-` and `.`; empty when it is
+/// none.
+pub(super) fn mac(text: &str) -> Text<17> {
+    let mut digits = heapless::Vec::<u8, 12>::new();
+    let mut written = text.bytes().filter(|byte| !matches!(byte, b':' | b'-' | b'.'));
+    let is_whole = written
+        .all(|byte| byte.is_ascii_hexdigit() && digits.push(byte.to_ascii_lowercase()).is_ok());
+    let mut mac = Text::new();
+    if is_whole && digits.is_full() {
+        for octet in digits.as_chunks::<2>().0 {
+            let colon = if mac.is_empty() { "" } else { ":" };
+            mac = crate::text!("{}{}{}", mac, colon, super::words::text(octet));
+        }
+    }
+    mac
+}
+
 /// Whether it is of the form `aa:bb:cc:dd:ee:ff`.
-pub(super) fn is_mac(text: &str) -> bool {
+fn is_mac(text: &str) -> bool {
     let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
     text.len() == 17 && text.split(':').all(is_octet)
 }
 
 /// Whether it can be the name of a single interface: 1 to 15 bytes (IFNAMSIZ), and no pattern.
 pub(super) fn is_interface(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (1..=15).contains(&name.len()) && name.bytes().all(is_plain)
+    is_plain(name, 15)
 }
 
 /// Whether it can be a search domain, and means nothing else in a keyfile: at most 120 bytes of names and dots.
 pub(super) fn is_domain(text: &str) -> bool {
+    is_plain(text, 120)
+}
+
+/// Whether it is 1 to `most` letters of ASCII, digits, dots, hyphens and underscores.
+fn is_plain(text: &str, most: usize) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (1..=120).contains(&text.len()) && text.bytes().all(is_plain)
+    (1..=most).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// Whether it is the name of a Wi-Fi, as the kernel (`wlan0`), systemd (`wlp2s0`, `wlx…`) and old drivers have it.
@@ -108,6 +131,19 @@ mod tests {
             "b8:27:eb:12:3\u{e9}:5",
         ] {
             assert!(!is_makers_mac(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn hardware_addresses_have_one_spelling() {
+        for written in ["B8-27-EB-12-34-56", "b827.eb12.3456", "b827eb123456", "b8:27:eb:12:34:56"]
+        {
+            assert_eq!(&*mac(written), "b8:27:eb:12:34:56", "{written}");
+        }
+        for other in
+            ["", "b8:27:eb:12:34", "b8:27:eb:12:34:56:78", "zz:27:eb:12:34:56", "b8:27:eb:12:34:é"]
+        {
+            assert_eq!(&*mac(other), "", "{other}");
         }
     }
 

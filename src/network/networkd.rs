@@ -4,7 +4,7 @@
 use super::draft::{Draft, why};
 use super::names;
 use super::wifi;
-use super::words::{lines, text, words};
+use super::words::{assignment, lines, text, words};
 use super::{Finding, Findings, Ssid};
 use crate::text::printable;
 
@@ -118,7 +118,11 @@ struct RouteSection<'a> {
 
 /// Hands over what one file says.
 pub fn parse(bytes: &[u8], found: &mut Findings) {
-    let Some(mut draft) = matched(bytes) else { return };
+    let matched = matched(bytes);
+    if matched.name == b"lo" {
+        return;
+    }
+    let mut draft = draft(&matched);
     let mut section: &[u8] = b"";
     let mut route: Option<RouteSection> = None;
     for line in lines(bytes) {
@@ -153,13 +157,6 @@ fn header(line: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"[")?.strip_suffix(b"]")
 }
 
-/// Key and value of a line.
-fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = line.iter().position(|&byte| byte == b'=')?;
-    let (name, value) = line.split_at_checked(at)?;
-    Some((name.trim_ascii_end(), value.get(1..)?.trim_ascii()))
-}
-
 fn key(section: &[u8], name: &[u8]) -> Option<Key> {
     let is_it = |row: &&(&str, &str, Key)| row.0.as_bytes() == section && row.1.as_bytes() == name;
     KEYS.iter().find(is_it).map(|(_, _, key)| *key)
@@ -173,48 +170,57 @@ fn boolean(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// For which interface the file is: one by name or by hardware address, or none that could be said. Nothing when the
-/// file is for the loopback interface.
-fn matched(bytes: &[u8]) -> Option<Draft> {
+/// What `[Match]` says.
+#[derive(Default)]
+struct Match<'a> {
+    name: &'a [u8],
+    mac: &'a [u8],
+    ssid: &'a [u8],
+    is_wireless: bool,
+    is_conditional: bool,
+    /// It is for some of the Wi-Fis, or for an access point.
+    is_special: bool,
+}
+
+fn matched(bytes: &[u8]) -> Match<'_> {
     let mut section: &[u8] = b"";
-    let (mut name, mut mac, mut ssid): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
-    let (mut is_wireless, mut is_conditional, mut is_special) = (false, false, false);
+    let mut matched = Match::default();
     for line in lines(bytes) {
         section = header(line).unwrap_or(section);
-        let Some((key_name, value)) = assignment(line) else { continue };
-        match key(section, key_name) {
-            Some(Key::Name) => name = value,
-            Some(Key::MacMatch) => mac = value,
-            Some(Key::TypeMatch) => is_wireless |= words(value).any(|kind| kind == b"wlan"),
+        let Some((name, value)) = assignment(line) else { continue };
+        match key(section, name) {
+            Some(Key::Name) => matched.name = value,
+            Some(Key::MacMatch) => matched.mac = value,
+            Some(Key::TypeMatch) => matched.is_wireless |= words(value).any(|kind| kind == b"wlan"),
             Some(Key::SsidMatch) => {
-                is_wireless = true;
+                matched.is_wireless = true;
                 // Two lines are one list.
-                is_special |= !ssid.is_empty();
-                ssid = value;
+                matched.is_special |= !matched.ssid.is_empty();
+                matched.ssid = value;
             }
             Some(Key::WifiMatch) => {
-                is_wireless = true;
-                is_special |= value != b"station";
+                matched.is_wireless = true;
+                matched.is_special |= value != b"station";
             }
-            Some(Key::Condition) => is_conditional = true,
+            Some(Key::Condition) => matched.is_conditional = true,
             _ => {}
         }
     }
-    if name == b"lo" {
-        return None;
-    }
+    matched
+}
+
+/// For which interface the file is: one by name or by hardware address, or none that could be said.
+fn draft(matched: &Match) -> Draft {
+    let Match { name, mac, ssid, .. } = *matched;
     let shown = [name, mac, ssid].into_iter().find(|shown| !shown.is_empty());
     let mut draft = Draft::new(shown.unwrap_or(b"any interface"));
-    match (ssid, one_ssid(ssid)) {
-        (b"", _) => draft.has_wifis_apart = !is_special,
-        (_, Some(ssid)) => {
-            draft.set_ssid(ssid);
-            // Of the files that match only the first is applied.
-            draft.is_whole = true;
-            draft.has_wifis_apart = !is_special;
-        }
-        // For some Wi-Fis of many.
-        (_, None) => {}
+    let one = one_ssid(ssid);
+    // Else it is for some Wi-Fis of many.
+    draft.has_wifis_apart = !matched.is_special && (ssid.is_empty() || one.is_some());
+    if let Some(ssid) = one {
+        draft.set_ssid(ssid);
+        // Of the files that match only the first is applied.
+        draft.is_whole = true;
     }
     if name.is_empty() {
         draft.set_nameless();
@@ -224,13 +230,13 @@ fn matched(bytes: &[u8]) -> Option<Draft> {
     } else {
         draft.set_mac(text(mac));
     }
-    if is_wireless {
+    if matched.is_wireless {
         draft.set_wireless();
     }
-    if is_conditional {
+    if matched.is_conditional {
         draft.doubt(CONDITION);
     }
-    Some(draft)
+    draft
 }
 
 /// The Wi-Fi that `SSID=` names, when it is one: a list of words, each with quotation marks around it or not, in which

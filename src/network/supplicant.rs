@@ -7,47 +7,9 @@
 use super::wifi::{self, Login, Value};
 use super::{Finding, Findings, Security, Wifi};
 use crate::text::Text;
+use core::iter::FilterMap;
+use core::slice::Split;
 
-/// The fields of a network block that are looked at.
-const FIELDS: [&str; 37] = [
-    "ssid",
-    "psk",
-    "sae_password",
-    "key_mgmt",
-    "scan_ssid",
-    "priority",
-    "disabled",
-    "mode",
-    "bssid",
-    "eap",
-    "identity",
-    "anonymous_identity",
-    "password",
-    "phase1",
-    "phase2",
-    "wep_key0",
-    "wep_key1",
-    "wep_key2",
-    "wep_key3",
-    "ca_cert",
-    "ca_path",
-    "client_cert",
-    "private_key",
-    "ca_cert2",
-    "ca_path2",
-    "client_cert2",
-    "private_key2",
-    "pac_file",
-    "engine_id",
-    "machine_private_key",
-    "machine_client_cert",
-    "machine_ca_cert",
-    "subject_match",
-    "altsubject_match",
-    "domain_suffix_match",
-    "domain_match",
-    "check_cert_subject",
-];
 const WEP_KEYS: [&str; 4] = ["wep_key0", "wep_key1", "wep_key2", "wep_key3"];
 const CERTIFICATES: [&str; 13] = [
     "ca_cert",
@@ -97,56 +59,38 @@ const MANAGEMENTS: [(&str, u8); 15] = [
     ("WPS", 0),
 ];
 
-/// The values of one network block, as they are written.
-#[derive(Default)]
-struct Block<'a> {
-    values: heapless::Vec<(&'static str, &'a [u8]), { FIELDS.len() }>,
-}
+/// Lines that are still to come; a copy costs nothing.
+type Lines<'a> = FilterMap<Split<'a, u8, fn(&u8) -> bool>, fn(&'a [u8]) -> Option<&'a [u8]>>;
 
-/// What a line lies in.
-// One is alive, and there is no heap.
-#[allow(clippy::large_enum_variant)]
-enum Section<'a> {
-    Outside,
-    Network(Block<'a>),
-    /// A login of Hotspot 2.0, or a file in base64.
-    Skipped,
+/// A network block: the lines behind its first one.
+struct Block<'a> {
+    lines: Lines<'a>,
 }
 
 /// Reads a configuration file.
 pub fn parse(bytes: &[u8], found: &mut Findings) {
-    let mut section = Section::Outside;
-    for line in bytes.split(|byte| *byte == b'\n').filter_map(content) {
-        match &mut section {
-            Section::Outside => section = opened(line, found),
-            Section::Network(block) if line == b"}" => {
-                finish(block, found);
-                section = Section::Outside;
+    let is_end: fn(&u8) -> bool = |byte| *byte == b'\n';
+    let mut lines: Lines = bytes.split(is_end).filter_map(content);
+    while let Some(line) = lines.next() {
+        let block = Block { lines: lines.clone() };
+        let mut is_closed = || lines.any(|line| line == b"}");
+        match line {
+            b"network={" if is_closed() => finish(&block, found),
+            b"network={" => {
+                let why = "its block is not closed, and wpa_supplicant refuses the file";
+                found(Finding::LostWifi(block.name(), why));
             }
-            Section::Network(block) => block.set(line),
-            Section::Skipped if line == b"}" => section = Section::Outside,
-            Section::Skipped => {}
+            b"cred={" => {
+                let why = "logins of Hotspot 2.0 are not carried over";
+                found(Finding::Doubtful(Text::from("a cred block"), why));
+                is_closed();
+            }
+            _ if line.starts_with(b"blob-base64-") && line.ends_with(b"{") => {
+                is_closed();
+            }
+            // A global setting: of this radio and this program, not of a network.
+            _ => {}
         }
-    }
-    if let Section::Network(block) = &section {
-        let why = "its block is not closed, and wpa_supplicant refuses the file";
-        found(Finding::LostWifi(block.name(), why));
-    }
-}
-
-fn opened<'a>(line: &[u8], found: &mut Findings) -> Section<'a> {
-    if line == b"network={" {
-        return Section::Network(Block::default());
-    }
-    if line == b"cred={" {
-        let why = "logins of Hotspot 2.0 are not carried over";
-        found(Finding::Doubtful(Text::from("a cred block"), why));
-        return Section::Skipped;
-    }
-    match line.starts_with(b"blob-base64-") && line.ends_with(b"{") {
-        true => Section::Skipped,
-        // A global setting: of this radio and this program, not of a network.
-        false => Section::Outside,
     }
 }
 
@@ -169,25 +113,11 @@ fn content(line: &[u8]) -> Option<&[u8]> {
 }
 
 impl<'a> Block<'a> {
-    /// Notes a line `field=value`; the last value of a field holds. Others are of no interest here.
-    fn set(&mut self, line: &'a [u8]) {
-        let Some(at) = line.iter().position(|byte| *byte == b'=') else {
-            return;
-        };
-        let (field, value) = line.split_at(at);
-        let value = value.get(1..).unwrap_or_default();
-        let Some(field) = FIELDS.iter().find(|known| known.as_bytes() == field) else {
-            return;
-        };
-        self.values.retain(|(known, _)| known != field);
-        // One place for each field.
-        let _ = self.values.push((field, value));
-    }
-
-    /// The value of a field as it is written; `NULL` unsets it.
+    /// The last value of a field, as it is written; `NULL` unsets it.
     fn raw(&self, field: &str) -> Option<&'a [u8]> {
-        let (_, value) = self.values.iter().find(|(known, _)| *known == field)?;
-        Some(*value).filter(|value| *value != b"NULL")
+        let value = |line: &'a [u8]| line.strip_prefix(field.as_bytes())?.strip_prefix(b"=");
+        let lines = self.lines.clone().take_while(|line| *line != b"}");
+        lines.filter_map(value).last().filter(|value| *value != b"NULL")
     }
 
     fn has_any(&self, fields: &[&str]) -> bool {

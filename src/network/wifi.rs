@@ -3,7 +3,7 @@
 //! A password that does not fit, or that the new OS could not use, is a reason to give up a network: it is never cut
 //! and never left out.
 
-use super::{Address, Enterprise, Family, Method, Prefixed, Security, Ssid};
+use super::{Address, Addresses, Enterprise, Family, Method, Prefixed, Security, Ssid};
 use crate::text::{Text, printable};
 use core::net::IpAddr;
 
@@ -23,6 +23,10 @@ pub const WEP: &str = "it is protected by WEP, which the new OS does not support
 pub const HASHED: &str = "only a hash of its password is in the settings";
 /// Why a password that is kept elsewhere is not carried over.
 pub const ELSEWHERE: &str = "its password is kept outside of the settings";
+/// Why a long login is not carried over.
+pub const LONG_LOGIN: &str = "its user name or its password is longer than 128 bytes";
+/// What is said when a fixed address is left out.
+pub const BAD_ADDRESS: &str = "its fixed address cannot be read: DHCP is used";
 /// What is said when a check of the server's name is left out.
 pub const SERVER_NAME: &str = "the check of the login server's name is not carried over";
 
@@ -129,7 +133,9 @@ pub fn text_of(bytes: &[u8]) -> Option<Text<128>> {
     whole(text).filter(|text| !text.chars().any(char::is_control))
 }
 
-/// A key of WPA: a passphrase, or the key itself in hexadecimal digits (IEEE 802.11, J.4).
+/// A key of WPA: a passphrase of 8 to 63 bytes, or the key itself in hexadecimal digits. IEEE 802.11, J.4, knows ASCII
+/// only, but wpa_supplicant and NetworkManager ask for no more than these lengths and no control characters
+/// (wpa_config_parse_psk of hostap, nm_utils_wpa_psk_valid): networks with other passphrases work.
 pub fn key(text: &str) -> Result<Text<64>, &'static str> {
     let is_raw = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_passphrase = (8..64).contains(&text.len()) && !text.chars().any(char::is_control);
@@ -197,13 +203,13 @@ pub fn set_address(
 }
 
 /// Adds name servers, separated by anything that is in no address; each goes to its version of IP.
-pub fn add_name_servers(ipv4: &mut Family, ipv6: &mut Family, servers: &str) {
+pub fn add_name_servers(addresses: &mut Addresses, servers: &str) {
     for server in servers.split([',', ';', ' ', '\t']).filter(|server| !server.is_empty()) {
         // Four of each are more than the resolver looks at (resolv.conf(5): MAXNS is 3).
         if let Some(server) = address(server, 4) {
-            let _ = ipv4.dns.push(server);
+            let _ = addresses.ipv4.dns.push(server);
         } else if let Some(server) = address(server, 6) {
-            let _ = ipv6.dns.push(server);
+            let _ = addresses.ipv6.dns.push(server);
         }
     }
 }
@@ -214,9 +220,12 @@ mod tests {
 
     #[test]
     fn keys() {
-        assert!(key("12345678").is_ok() && key(&"a".repeat(63)).is_ok());
+        assert!(
+            key("12345678").is_ok() && key(&"a".repeat(63)).is_ok() && key("Größe-2024").is_ok()
+        );
         assert!(key(&"0aF9".repeat(16)).is_ok());
-        for bad in ["1234567", &"g".repeat(64), &"a".repeat(65), "1234567\n", ""] {
+        for bad in ["1234567", &"g".repeat(64), &"a".repeat(65), &"ß".repeat(32), "1234567\n", ""]
+        {
             assert_eq!(key(bad), Err(BAD_KEY));
         }
     }
@@ -226,8 +235,10 @@ mod tests {
         assert_eq!(prefix("24", 4), Some(24));
         assert_eq!(prefix("255.255.255.128", 4), Some(25));
         assert_eq!(prefix("0.0.0.0", 4), Some(0));
-        assert_eq!(prefix("255.0.255.0", 4), None);
-        assert_eq!(prefix("33", 4), None);
+        assert_eq!(prefix("255.255.255.255", 4), Some(32));
+        for bad in ["255.0.255.0", "33", "300", ""] {
+            assert_eq!(prefix(bad, 4), None, "{bad}");
+        }
         assert_eq!(prefix("128", 6), Some(128));
         assert_eq!(prefix("255.255.255.0", 6), None);
     }

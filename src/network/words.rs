@@ -105,6 +105,13 @@ fn word_end(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
+/// Name and value of `NAME=VALUE`, without blanks around them.
+pub(super) fn assignment(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = line.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = line.split_at_checked(at)?;
+    Some((name.trim_ascii_end(), value.get(1..)?.trim_ascii()))
+}
+
 /// A value without a pair of quotation marks around it.
 pub(super) fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)

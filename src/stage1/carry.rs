@@ -15,11 +15,11 @@ pub fn networks(
     furnishings: &mut Furnishings,
     report: &mut Report,
 ) -> Result<(), Error> {
-    use super::networks::{self, Wishes};
+    use super::networks::{self, Selection};
     use crate::cli::Flag;
     use crate::log::Level;
     const { assert!(crate::image::decode::BUFFER >= networks::SCRATCH) };
-    let wishes = Wishes {
+    let selection = Selection {
         only: &options.wifis,
         no_wifis: options.has(Flag::NoWifis),
         inject: &options.keyfiles,
@@ -31,7 +31,7 @@ pub fn networks(
         Level::Warn => report.warn(&note.text()),
         _ => note.log(),
     };
-    networks::gather("", &wishes, buffer, &mut store, &mut note).map(drop)
+    networks::gather("", &selection, buffer, &mut store, &mut note)
 }
 
 /// Without the reading of network settings only what was given is placed.

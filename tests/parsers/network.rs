@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use takeover::balena::keyfile;
 use takeover::network::manager::{self, Kind, Summary};
 use takeover::network::{
-    Family, Finding, Findings, Method, Security, Ssid, Wifi, Wired, Wireless, connman, dhcpcd,
-    ifupdown, iwd, names, networkd, supplicant,
+    Addresses, Family, Finding, Findings, Method, Security, Ssid, Wifi, Wired, Wireless, connman,
+    dhcpcd, ifupdown, iwd, names, networkd, supplicant,
 };
 
 /// Reads a file and checks each finding; true when a network was found.
@@ -47,9 +47,7 @@ fn check_wifi(wifi: &Wifi) {
         }
         _ => {}
     }
-    super::assert_printable(&wifi.search);
-    check_family(&wifi.ipv4);
-    check_family(&wifi.ipv6);
+    check_addresses(&wifi.addresses);
     let mut buffer = [0; 8192];
     let length = keyfile::wifi(wifi, "an id", &mut buffer).expect("a keyfile");
     let summary = read_back(&buffer[..length]);
@@ -62,10 +60,8 @@ fn check_wifi(wifi: &Wifi) {
 
 fn check_wired(wired: &Wired) {
     super::assert_printable(&wired.interface);
-    super::assert_printable(&wired.search);
     assert!(wired.mac.is_empty() || wired.mac.len() == 17);
-    check_family(&wired.ipv4);
-    check_family(&wired.ipv6);
+    check_addresses(&wired.addresses);
     let mut buffer = [0; 8192];
     let length = keyfile::wired(wired, "an id", &mut buffer).expect("a keyfile");
     let summary = read_back(&buffer[..length]);
@@ -82,8 +78,14 @@ fn check_wireless(apart: &Wireless) {
     check_wired(settings);
     let ssid = if apart.ssid.is_empty() { b"any" } else { &apart.ssid[..] };
     let mut wifi = Wifi::new(Ssid::from_slice(ssid).expect("a name"), Security::Open);
-    wifi.inherit(settings);
+    wifi.addresses.inherit(&settings.addresses);
     check_wifi(&wifi);
+}
+
+fn check_addresses(addresses: &Addresses) {
+    super::assert_printable(&addresses.search);
+    check_family(&addresses.ipv4);
+    check_family(&addresses.ipv6);
 }
 
 fn check_family(family: &Family) {

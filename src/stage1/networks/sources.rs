@@ -14,121 +14,76 @@ use rustix::io::Errno;
 /// Reads a file of this name.
 pub type Reader = fn(&str, &[u8], &mut Findings);
 
-/// Files of one owner in one folder.
-pub struct Source {
+/// Files of one program in one folder.
+pub struct Location {
     /// The folder.
     pub folder: &'static str,
-    /// What the names of its entries begin and end with.
-    start: &'static str,
-    end: &'static str,
+    /// What the names of its entries begin with.
+    pub start: &'static str,
+    /// What they end with.
+    pub end: &'static str,
     /// The file below the entry, when that is a folder.
     pub below: &'static str,
-    /// Where other files are that belong to the same text, when the file names them.
-    parts: Option<&'static Source>,
+    /// The folder of other files that belong to the same text, when the file names them; empty for none.
+    parts: &'static str,
     /// Whose they are.
     pub owner: Owner,
-    /// What reads them.
-    pub read: Reader,
+    /// What reads them; nothing when they are carried over as they are.
+    pub read: Option<Reader>,
 }
 
-const MANAGER: Source = Source {
-    folder: "/etc/NetworkManager/system-connections",
-    start: "",
-    end: "",
-    below: "",
-    parts: None,
-    owner: Owner::Manager,
-    // Carried over as they are: see `Gathering::connection`.
-    read: |_, _, _| {},
-};
-const SUPPLICANT: Source = Source {
-    folder: "/etc/wpa_supplicant",
-    start: "wpa_supplicant",
-    end: ".conf",
-    below: "",
-    parts: None,
-    owner: Owner::Supplicant,
-    read: |_, bytes, found| supplicant::parse(bytes, found),
-};
-const CONNMAN: Source = Source {
-    folder: "/var/lib/connman",
-    start: "",
-    end: ".config",
-    below: "",
-    parts: None,
-    owner: Owner::Connman,
-    read: |_, bytes, found| connman::parse(bytes, found),
-};
-const IWD: Source = Source {
-    folder: "/var/lib/iwd",
-    start: "",
-    end: ".psk",
-    below: "",
-    parts: None,
-    owner: Owner::Iwd,
-    read: iwd::parse,
-};
+/// Whose files they are, and what reads them.
+type Program = (Owner, Option<Reader>);
 
-const IFUPDOWN: Source = Source {
-    folder: "/etc/network",
-    start: "interfaces",
-    end: "interfaces",
-    below: "",
-    parts: Some(&Source { folder: "/etc/network/interfaces.d", ..MANAGER }),
-    owner: Owner::Wired,
-    read: |_, bytes, found| ifupdown::parse(bytes, found),
-};
-const NETWORKD: Source = Source {
-    folder: "/etc/systemd/network",
-    start: "",
-    end: ".network",
-    below: "",
-    parts: None,
-    owner: Owner::Wired,
-    read: |_, bytes, found| networkd::parse(bytes, found),
-};
-const DHCPCD: Source = Source {
-    folder: "/etc",
-    start: "dhcpcd.conf",
-    end: "dhcpcd.conf",
-    below: "",
-    parts: None,
-    owner: Owner::Wired,
-    read: |_, bytes, found| dhcpcd::parse(bytes, found),
-};
+const MANAGER: Program = (Owner::Manager, None);
+const SUPPLICANT: Program =
+    (Owner::Supplicant, Some(|_, bytes, found| supplicant::parse(bytes, found)));
+const CONNMAN: Program = (Owner::Connman, Some(|_, bytes, found| connman::parse(bytes, found)));
+const IWD: Program = (Owner::Iwd, Some(iwd::parse));
+const IFUPDOWN: Program = (Owner::Wired, Some(|_, bytes, found| ifupdown::parse(bytes, found)));
+const NETWORKD: Program = (Owner::Wired, Some(|_, bytes, found| networkd::parse(bytes, found)));
+const DHCPCD: Program = (Owner::Wired, Some(|_, bytes, found| dhcpcd::parse(bytes, found)));
+
+/// The files of a program in a folder whose names begin and end like this.
+const fn files_of(
+    (owner, read): Program,
+    folder: &'static str,
+    start: &'static str,
+    end: &'static str,
+) -> Location {
+    Location { folder, start, end, below: "", parts: "", owner, read }
+}
 
 /// Where the settings of the old OS are.
-pub const SOURCES: [Source; 16] = [
-    MANAGER,
+pub const LOCATIONS: [Location; 16] = [
+    files_of(MANAGER, "/etc/NetworkManager/system-connections", "", ""),
     // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
-    Source { folder: "/run/NetworkManager/system-connections", end: ".nmconnection", ..MANAGER },
-    Source {
-        folder: "/usr/lib/NetworkManager/system-connections",
-        end: ".nmconnection",
-        ..MANAGER
-    },
-    SUPPLICANT,
-    Source { folder: "/etc", ..SUPPLICANT },
+    files_of(MANAGER, "/run/NetworkManager/system-connections", "", ".nmconnection"),
+    files_of(MANAGER, "/usr/lib/NetworkManager/system-connections", "", ".nmconnection"),
+    files_of(SUPPLICANT, "/etc/wpa_supplicant", "wpa_supplicant", ".conf"),
+    files_of(SUPPLICANT, "/etc", "wpa_supplicant", ".conf"),
     // What netplan makes for systemd-networkd.
-    Source { folder: "/run/netplan", start: "wpa-", ..SUPPLICANT },
-    CONNMAN,
-    Source { start: "wifi_", end: "", below: "/settings", ..CONNMAN },
-    Source { start: "ethernet_", end: "", below: "/settings", ..CONNMAN },
-    IWD,
-    Source { end: ".open", ..IWD },
-    Source { end: ".8021x", ..IWD },
-    IFUPDOWN,
-    NETWORKD,
-    Source { folder: "/run/systemd/network", ..NETWORKD },
-    DHCPCD,
+    files_of(SUPPLICANT, "/run/netplan", "wpa-", ".conf"),
+    files_of(CONNMAN, "/var/lib/connman", "", ".config"),
+    Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "wifi_", "") },
+    Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "ethernet_", "") },
+    files_of(IWD, "/var/lib/iwd", "", ".psk"),
+    files_of(IWD, "/var/lib/iwd", "", ".open"),
+    files_of(IWD, "/var/lib/iwd", "", ".8021x"),
+    Location {
+        parts: "/etc/network/interfaces.d",
+        ..files_of(IFUPDOWN, "/etc/network", "interfaces", "interfaces")
+    },
+    files_of(NETWORKD, "/etc/systemd/network", "", ".network"),
+    files_of(NETWORKD, "/run/systemd/network", "", ".network"),
+    files_of(DHCPCD, "/etc", "dhcpcd.conf", "dhcpcd.conf"),
 ];
 
 /// The same for a balenaOS: the boot partition first, then what was added at run time.
-pub const BALENA_SOURCES: [Source; 2] =
-    [Source { folder: "/mnt/boot/system-connections", ..MANAGER }, MANAGER];
-
-/// The files of the proxy of a balenaOS.
-pub const PROXY: Source = Source { folder: "/mnt/boot/system-proxy", ..MANAGER };
+pub const BALENA_LOCATIONS: [Location; 2] = [
+    files_of(MANAGER, "/mnt/boot/system-connections", "", ""),
+    files_of(MANAGER, "/etc/NetworkManager/system-connections", "", ""),
+];
 
 /// True for the samples that a balenaOS brings (README.ignore and others), and for backups.
 pub fn is_sample(name: &str) -> bool {
@@ -162,21 +117,21 @@ fn too_large(path: &str, why: &str) -> Error {
 /// file. Two files may set the same interface, and then they are one set of settings.
 pub fn read_with_parts<'a>(
     root: &str,
-    source: &Source,
+    location: &Location,
     path: &str,
     buffer: &'a mut [u8],
 ) -> Result<Option<&'a [u8]>, Error> {
     let Some(mut length) = read(path, buffer)?.map(<[u8]>::len) else {
         return Ok(None);
     };
-    if let Some(parts) = source.parts {
-        let folder = crate::path!("{}{}", root, parts.folder)?;
-        let mut taken = [false; MAX_FILES as usize];
+    if !location.parts.is_empty() {
+        let folder = crate::path!("{}{}", root, location.parts)?;
+        let mut taken = [false; MAX_FILES];
         let mut before = 0;
         // What was included may include others.
         while length > before && length <= MAX_FILE {
             before = length;
-            length = append_included(&folder, parts, &mut taken, buffer, length)?;
+            length = append_included(&folder, &mut taken, buffer, length)?;
         }
     }
     match length > MAX_FILE {
@@ -189,24 +144,21 @@ pub fn read_with_parts<'a>(
 /// length with them. `taken` is in the order of the names.
 fn append_included(
     folder: &str,
-    parts: &Source,
-    taken: &mut [bool],
+    taken: &mut [bool; MAX_FILES],
     buffer: &mut [u8],
     mut length: usize,
 ) -> Result<usize, Error> {
-    let mut last = PathText::new();
-    for is_taken in taken {
-        let Some(name) = next_name(folder, parts, &last)? else {
-            break;
-        };
+    let mut taken = taken.iter_mut();
+    for_each_name(folder, "", "", &mut |name| {
         let text = buffer.get(..length).unwrap_or_default();
-        if !*is_taken && ifupdown::includes(text, name.as_bytes()) {
+        let is_taken = taken.next().filter(|is_taken| !**is_taken);
+        if let Some(is_taken) = is_taken.filter(|_| ifupdown::includes(text, name.as_bytes())) {
             *is_taken = true;
             let path = crate::path!("{}/{}", folder, name)?;
             length += append(&path, buffer.get_mut(length..).unwrap_or_default())?;
         }
-        last = name;
-    }
+        Ok(())
+    })?;
     Ok(length)
 }
 
@@ -222,22 +174,32 @@ fn append(path: &str, buffer: &mut [u8]) -> Result<usize, Error> {
     Ok(1 + bytes.len())
 }
 
-/// The name of a source that comes after `last` in the order of bytes: the outcome must not depend on the order in
-/// which a file system lists its names.
-pub fn next_name(folder: &str, source: &Source, last: &str) -> Result<Option<PathText>, Error> {
-    let mut next = PathText::new();
-    let visited = files::for_each_entry(folder, &mut |name| {
-        let is_one = name.starts_with(source.start) && name.ends_with(source.end);
-        if is_one && name > last && (next.is_empty() || name < &*next) {
-            next = Text::from(name);
+/// Calls `visit` with each name in a folder that begins and ends like this, in the order of their bytes: the outcome
+/// must not depend on the order in which a file system lists its names. A folder that is not there has none.
+pub fn for_each_name(
+    folder: &str,
+    start: &str,
+    end: &str,
+    visit: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut last = PathText::new();
+    for _ in 0..MAX_FILES {
+        let mut next = PathText::new();
+        let visited = files::for_each_entry(folder, &mut |name| {
+            let is_one = name.starts_with(start) && name.ends_with(end);
+            if is_one && name > &*last && (next.is_empty() || name < &*next) {
+                next = Text::from(name);
+            }
+            ControlFlow::Continue(())
+        });
+        match visited {
+            Ok(()) if !next.is_empty() => visit(&next)?,
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => break,
+            Err(errno) => return Err(Error::os("listing", folder, errno).as_refusal()),
         }
-        ControlFlow::Continue(())
-    });
-    match visited {
-        Ok(()) => Ok(Some(next).filter(|next| !next.is_empty())),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(errno) => Err(Error::os("listing", folder, errno).as_refusal()),
+        last = next;
     }
+    Ok(())
 }
 
 /// Whether the new OS may have another name for this interface. Even `eth0` and `wlan0` last only where systemd has no
@@ -328,36 +290,26 @@ pub fn has_own_wifis(root: &str, interface: &str) -> bool {
     })
 }
 
-/// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of hostapd.conf).
-/// Of large files only the start is looked at: they are the example with all its comments. When the name of the
-/// interface is not known, and thus empty, any file may name it.
+/// True when a file of hostapd names the interface, which then joins no Wi-Fi but is one (`interface=` of
+/// hostapd.conf). Of large files only the start is looked at: they are the example with all its comments. When the name
+/// of the interface is not known, and thus empty, any file may name it.
 pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Result<bool, Error> {
-    const HOSTAPD: Source = Source { end: ".conf", ..MANAGER };
     let folder = crate::path!("{}/etc/hostapd", root)?;
-    let mut last = PathText::new();
-    for _ in 0..MAX_FILES {
-        let Some(name) = next_name(&folder, &HOSTAPD, &last)? else {
-            break;
-        };
+    let names_it =
+        |line: &[u8]| line.trim_ascii().strip_prefix(b"interface=") == Some(interface.as_bytes());
+    let mut is_one = false;
+    for_each_name(&folder, "", ".conf", &mut |name| {
         let path = crate::path!("{}/{}", folder, name)?;
         // What cannot be read was no refusal yet, and is none. Opening a FIFO would wait for ever.
-        let is_file = files::status(&path).is_ok_and(|status| is_regular(&status));
-        if is_file && interface.is_empty() {
-            return Ok(true);
+        if !is_one && files::status(&path).is_ok_and(|status| is_regular(&status)) {
+            is_one = interface.is_empty() || {
+                let bytes = files::read(&path, content).unwrap_or_default();
+                bytes.split(|byte| *byte == b'\n').any(names_it)
+            };
         }
-        let bytes = match is_file {
-            true => files::read(&path, content).unwrap_or_default(),
-            false => b"",
-        };
-        let names_it = |line: &[u8]| {
-            line.trim_ascii().strip_prefix(b"interface=") == Some(interface.as_bytes())
-        };
-        if bytes.split(|byte| *byte == b'\n').any(names_it) {
-            return Ok(true);
-        }
-        last = name;
-    }
-    Ok(false)
+        Ok(())
+    })?;
+    Ok(is_one)
 }
 
 /// True when a Wi-Fi interface is up and nothing else has a carrier (sysfs-class-net of the kernel's documentation).

@@ -1,7 +1,7 @@
 //! Settings of wireless interfaces that stand apart from the Wi-Fis, kept from the choosing to the writing.
 //!
-//! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile of
-//! each. Decides who gets what; opens no file and writes none.
+//! On the old OS such an address holds for every Wi-Fi that the interface joins; NetworkManager has it in the keyfile
+//! of each. Decides who gets what; opens no file and writes none.
 
 use crate::network::{Ssid, Wifi, Wireless};
 use crate::text::Text;
@@ -66,14 +66,14 @@ impl SettingsApart {
         if let Some(known) = same {
             if !is_named && *known.port != *port {
                 self.has_several = true;
-            } else if !known.is_like(&found) {
+            } else if known.found.settings.addresses != found.settings.addresses {
                 known.why = Some(CONFLICT);
             } else if found.wpa_file.is_empty() {
                 known.found.wpa_file = found.wpa_file;
             }
             return;
         }
-        let is_plain = found.is_plain();
+        let is_plain = found.settings.addresses.is_plain();
         if let Some(bare) = self.bare.iter_mut().find(|bare| bare.ssid == found.ssid) {
             if !is_plain && bare.why.is_empty() {
                 bare.why = CONFLICT;
@@ -124,8 +124,8 @@ impl SettingsApart {
         }
     }
 
-    /// Gives a Wi-Fi what is there for it, and says what that is. `path`: the file of wpa_supplicant that it is in; empty
-    /// for none. `interface`: the only one whose Wi-Fi it is; empty for any.
+    /// Gives a Wi-Fi what is there for it, and says what that is. `path`: the file of wpa_supplicant that it is in;
+    /// empty for none. `interface`: the only one whose Wi-Fi it is; empty for any.
     pub fn give(&mut self, path: &str, interface: &str, wifi: &mut Wifi) -> Option<&'static str> {
         let mut given = None;
         let gives_to_all = !self.has_several && !self.has_too_many;
@@ -140,8 +140,8 @@ impl SettingsApart {
             return None;
         }
         for (apart, what) in own.map(|own| (own, BY_NAME)).into_iter().chain(one) {
-            if apart.why.is_none() && apart.joins(path, interface) && !wifi.is_fixed() {
-                wifi.inherit(&apart.found.settings);
+            if apart.why.is_none() && apart.joins(path, interface) && !wifi.addresses.is_fixed() {
+                wifi.addresses.inherit(&apart.found.settings.addresses);
                 apart.is_used = true;
                 given = given.or(Some(what));
                 if apart.found.is_whole {
@@ -166,7 +166,10 @@ impl SettingsApart {
             Some(known) => known.why.or(Some(UNUSED)),
             None => {
                 let bare = self.bare.iter().find(|bare| bare.ssid == found.ssid);
-                let why = bare.map_or(if found.is_plain() { "" } else { MANY }, |bare| bare.why);
+                let why = bare
+                    .map_or(if found.settings.addresses.is_plain() { "" } else { MANY }, |bare| {
+                        bare.why
+                    });
                 Some(why).filter(|why| !why.is_empty())
             }
         }
@@ -174,15 +177,6 @@ impl SettingsApart {
 }
 
 impl Apart {
-    /// True when other settings say the same.
-    fn is_like(&self, other: &Wireless) -> bool {
-        let (own, other) = (&self.found.settings, &other.settings);
-        own.ipv4 == other.ipv4
-            && own.ipv6 == other.ipv6
-            && own.search == other.search
-            && own.mtu == other.mtu
-    }
-
     /// True when its interface may join a Wi-Fi of this file, empty for none of wpa_supplicant, that is only this
     /// interface's, empty for any.
     fn joins(&self, path: &str, interface: &str) -> bool {

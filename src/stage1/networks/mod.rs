@@ -1,0 +1,697 @@
+//! Which networks the new OS is given: the settings of the old one are found, read, each network is taken once, and
+//! becomes a file for the new boot partition.
+//!
+//! Changes nothing. The files are gone through twice: first to choose, and to refuse what cannot be carried over, then
+//! to write. So nothing is stored when something is refused, and no network is kept in memory, but for the settings of
+//! a wireless interface: its Wi-Fis, which get them, are written before these are met again.
+
+mod choice;
+mod sources;
+mod wireless;
+
+use crate::balena::keyfile;
+use crate::error::Error;
+use crate::log::Level;
+use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
+use crate::text::{PathText, Text, printable};
+use choice::{Candidate, Owner, Sort};
+use sources::{
+    BALENA_LOCATIONS, LOCATIONS, Location, Reader, for_each_name, has_own_wifis, interface_of,
+    interface_with, is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, read,
+    read_with_parts,
+};
+use wireless::SettingsApart;
+
+/// The largest file that is read, in bytes. Real ones are a few hundred bytes each.
+const MAX_FILE: usize = 64 * 1024;
+/// The least scratch memory that [`gather`] works with, in bytes.
+pub const SCRATCH: usize = 256 * 1024;
+/// The most networks that are carried over: there are 64 places on the boot partition for all files together.
+const MAX_NETWORKS: usize = 56;
+/// The most files of one folder that are looked at.
+const MAX_FILES: usize = 256;
+
+/// The longest name that a file keeps, in bytes.
+const MAX_NAME: usize = 100;
+
+/// What the user wants.
+#[derive(Clone, Copy, Default)]
+pub struct Selection<'a> {
+    /// Only these Wi-Fis (`--wifi`); all when empty.
+    pub only: &'a [String],
+    /// No Wi-Fi at all (`--no-wifis`).
+    pub no_wifis: bool,
+    /// Paths of keyfiles that are given to the new OS (`--nwmgr-cfg`).
+    pub inject: &'a [String],
+    /// The old OS is a balenaOS: its files keep their names.
+    pub source_is_balena: bool,
+    /// What cannot be carried over is only warned of (`--no-nwmgr-check`).
+    pub no_nwmgr_check: bool,
+}
+
+/// Something to tell the user.
+pub struct Note {
+    /// How important it is.
+    pub level: Level,
+    /// The file that it is about; empty for all of them.
+    pub file: PathText,
+    /// The network that it is about; may be empty.
+    pub name: Text<64>,
+    /// What there is to say.
+    pub why: &'static str,
+}
+
+impl Note {
+    /// The note as a sentence.
+    pub fn text(&self) -> Text<500> {
+        let colon = |text: &str| if text.is_empty() { "" } else { ": " };
+        Text::build(&mut |line| {
+            ufmt::uwrite!(line, "{}{}", self.file, colon(&self.file))?;
+            ufmt::uwrite!(line, "{}{}{}", self.name, colon(&self.name), self.why)
+        })
+    }
+
+    /// Writes it to the log.
+    pub fn log(&self) {
+        let text = self.text();
+        crate::log::write(self.level, &mut |line| ufmt::uwrite!(line, "{}", text));
+    }
+}
+
+/// Where a file for the boot partition goes: its path there, what people call it, and its bytes. They are the scratch
+/// memory's.
+pub type Store<'a> = dyn FnMut(&str, &str, &[u8]) -> Result<(), Error> + 'a;
+/// Where notes go.
+pub type Report<'a> = dyn FnMut(Note) + 'a;
+
+/// A network that cannot be carried over.
+struct Lost {
+    file: PathText,
+    name: Text<64>,
+    why: &'static str,
+}
+
+/// Finds the networks of the OS below `root` (empty for the running one) and hands a file for each to `store`. A
+/// refusal names what cannot be carried over, and then nothing was stored. `scratch`: at least [`SCRATCH`] bytes.
+pub fn gather(
+    root: &str,
+    selection: &Selection,
+    scratch: &mut [u8],
+    store: &mut Store,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let Some((content, output)) = scratch.split_at_mut_checked(MAX_FILE + 1) else {
+        return Err(Error::failed("reading", "the network settings", "there is too little memory"));
+    };
+    let mut gathering = Gathering {
+        root,
+        selection,
+        store,
+        report,
+        is_choosing: true,
+        ordinal: 0,
+        candidates: heapless::Vec::new(),
+        lost: heapless::Vec::new(),
+        apart: SettingsApart::default(),
+        wifis: 0,
+        others: 0,
+    };
+    gathering.go_through(content, output)?;
+    gathering.look_at_wireless_interface(content)?;
+    gathering.check_wanted()?;
+    gathering.check_lost()?;
+    gathering.check_way_online()?;
+    gathering.is_choosing = false;
+    gathering.ordinal = 0;
+    gathering.go_through(content, output)?;
+    if selection.source_is_balena {
+        gathering.proxies(content)?;
+    }
+    if gathering.wifis + gathering.others == 0 {
+        let why = "no network is configured: the new OS uses DHCP on cables";
+        gathering.note(Level::Info, "", "", why);
+    }
+    Ok(())
+}
+
+/// A file that is being looked at.
+struct File<'a> {
+    path: &'a str,
+    name: &'a str,
+    owner: Owner,
+    bytes: &'a [u8],
+}
+
+struct Gathering<'a, 'b> {
+    root: &'a str,
+    selection: &'a Selection<'a>,
+    store: &'a mut Store<'b>,
+    report: &'a mut Report<'b>,
+    /// The first time through.
+    is_choosing: bool,
+    /// How many networks were seen this time through.
+    ordinal: u32,
+    candidates: heapless::Vec<Candidate, MAX_NETWORKS>,
+    lost: heapless::Vec<Lost, 32>,
+    apart: SettingsApart,
+    /// How many files were written for Wi-Fis.
+    wifis: u32,
+    /// How many were written for other networks, or were given.
+    others: u32,
+}
+
+impl Gathering<'_, '_> {
+    fn note(&mut self, level: Level, file: &str, name: &str, why: &'static str) {
+        (self.report)(Note { level, file: Text::from(file), name: Text::from(name), why });
+    }
+
+    /// Looks at every file there is: first the user's, then those of the old OS.
+    fn go_through(&mut self, content: &mut [u8], output: &mut [u8]) -> Result<(), Error> {
+        let selection = self.selection;
+        for path in selection.inject {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let bytes = read(path, content)?.ok_or_else(|| {
+                Error::refused("reading the keyfile", path, "it is not a file")
+                    .advice("check the path that --nwmgr-cfg names")
+            })?;
+            self.connection(&File { path, name, owner: Owner::User, bytes })?;
+        }
+        let locations: &[Location] = match self.selection.source_is_balena {
+            true => &BALENA_LOCATIONS,
+            false => &LOCATIONS,
+        };
+        for location in locations {
+            let folder = crate::path!("{}{}", self.root, location.folder)?;
+            for_each_name(&folder, location.start, location.end, &mut |name| {
+                let path = crate::path!("{}/{}{}", folder, name, location.below)?;
+                let Some(bytes) = read_with_parts(self.root, location, &path, content)? else {
+                    return Ok(());
+                };
+                let file = File { path: &path, name, owner: location.owner, bytes };
+                match location.read {
+                    Some(read) => self.settings(&file, read, output),
+                    None => self.connection(&file),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn settings(&mut self, file: &File, read: Reader, output: &mut [u8]) -> Result<(), Error> {
+        let mut result = Ok(());
+        read(file.name, file.bytes, &mut |finding| {
+            if result.is_ok() {
+                result = self.finding(file, finding, output);
+            }
+        });
+        result
+    }
+
+    fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
+        match finding {
+            Finding::Wifi(wifi) => self.wifi(file, wifi, output),
+            Finding::Wired(wired) => self.wired(file, wired, output),
+            Finding::Wireless(apart) => {
+                self.wireless(file, apart);
+                Ok(())
+            }
+            Finding::Lost(name, why) => {
+                self.lose(file, &name, why);
+                Ok(())
+            }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
+                Ok(())
+            }
+            Finding::Doubtful(name, why) => {
+                self.doubt(file, &name, why);
+                Ok(())
+            }
+        }
+    }
+
+    /// A Wi-Fi that nobody wants is not lost.
+    fn lose_wifi(&mut self, file: &File, name: &str, why: &'static str) {
+        if self.wants(name.as_bytes()) {
+            self.lose(file, name, why);
+        }
+    }
+
+    fn lose(&mut self, file: &File, name: &str, why: &'static str) {
+        if !self.is_choosing {
+            return;
+        }
+        // A Wi-Fi may be named for each family of addresses.
+        let is_same = |lost: &Lost| *lost.name == *name && *lost.file == *file.path;
+        if self.lost.iter().any(is_same) {
+            return;
+        }
+        let lost = Lost { file: Text::from(file.path), name: Text::from(name), why };
+        if self.lost.push(lost).is_err() {
+            // One more does not change the outcome.
+            self.note(Level::Warn, file.path, name, why);
+        }
+    }
+
+    /// Tells of what may not survive; about a Wi-Fi only when it is one that is carried over.
+    fn doubt(&mut self, file: &File, name: &str, why: &'static str) {
+        if self.is_choosing {
+            return;
+        }
+        let is_chosen = |candidate: &Candidate| *wifi::shown(&candidate.ssid) == *name;
+        let level = match file.owner {
+            Owner::Supplicant | Owner::Connman | Owner::Iwd
+                if !self.candidates.iter().any(is_chosen) =>
+            {
+                Level::Debug
+            }
+            _ => Level::Warn,
+        };
+        self.note(level, file.path, name, why);
+    }
+
+    /// True when the user wants the Wi-Fi of this name.
+    fn wants(&self, ssid: &[u8]) -> bool {
+        let only = self.selection.only;
+        let is_asked_for = only.iter().any(|asked| is_name(asked, ssid));
+        !self.selection.no_wifis && (only.is_empty() || is_asked_for)
+    }
+
+    /// The first time through, enters the candidate unless there is a better one; the second time, says whether it is
+    /// the one that was entered. `shown`: what people call it.
+    fn is_taken(
+        &mut self,
+        file: &File,
+        shown: &str,
+        mut candidate: Candidate,
+    ) -> Result<bool, Error> {
+        self.ordinal += 1;
+        candidate.ordinal = self.ordinal;
+        if !self.is_choosing {
+            return Ok(self.candidates.iter().any(|other| other.ordinal == candidate.ordinal));
+        }
+        let same = self.candidates.iter_mut().find(|other| other.is_same(&candidate));
+        let Some(other) = same else {
+            return match self.candidates.push(candidate) {
+                Ok(()) => Ok(true),
+                Err(_) => Err(Error::refused(
+                    "carrying over",
+                    file.path,
+                    "there are more than 56 networks",
+                )
+                .advice("choose with --wifi SSID")),
+            };
+        };
+        if candidate.owner == Owner::User {
+            // Users come first, so the other one is one, too.
+            let why = "another one of --nwmgr-cfg has the same name or uuid";
+            return Err(Error::refused("taking the keyfile", file.path, why)
+                .advice("leave one of them out"));
+        }
+        let is_better = candidate.is_better(other);
+        let (level, why) = match is_better {
+            true if candidate.drops_addresses_of(other) => (
+                Level::Warn,
+                "taken without its fixed addresses, which are in other settings of the same network",
+            ),
+            true => (Level::Debug, "taken instead of other settings of the same network"),
+            false if other.drops_addresses_of(&candidate) => (
+                Level::Warn,
+                "left out with its fixed addresses: other settings of the same network are taken",
+            ),
+            false => (Level::Debug, "left out: other settings of the same network are taken"),
+        };
+        if is_better {
+            *other = candidate;
+        }
+        self.note(level, file.path, shown, why);
+        Ok(is_better)
+    }
+
+    fn wifi(&mut self, file: &File, mut wifi: Wifi, output: &mut [u8]) -> Result<(), Error> {
+        if !self.wants(&wifi.ssid) {
+            return Ok(());
+        }
+        let candidate = Candidate {
+            ssid: wifi.ssid.clone(),
+            autoconnect: wifi.autoconnect,
+            priority: wifi.priority,
+            is_fixed: wifi.addresses.is_fixed(),
+            ..Candidate::new(file.owner, Sort::Wifi)
+        };
+        let shown = wifi::shown(&wifi.ssid);
+        if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        // The other owners of Wi-Fis set their addresses, too.
+        let given = match file.owner {
+            Owner::Supplicant => {
+                let path = file.path.strip_prefix(self.root).unwrap_or_default();
+                self.apart.give(path, interface_of(file.name), &mut wifi)
+            }
+            Owner::Iwd => self.apart.give("", "", &mut wifi),
+            _ => None,
+        };
+        if let Some(what) = given {
+            self.note(Level::Info, file.path, &shown, what);
+        }
+        let name = self.next_wifi();
+        let length = keyfile::wifi(&wifi, &name, output);
+        self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// What else is known of the interface whose settings its Wi-Fis would get.
+    fn look_at_wireless_interface(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        let Some(interface) = self.apart.interface() else { return Ok(()) };
+        let has_own_file = has_own_wifis(self.root, interface);
+        if is_access_point(self.root, interface, content)? {
+            self.apart.set_access_point();
+        }
+        if has_own_file {
+            self.apart.set_own_file();
+        }
+        Ok(())
+    }
+
+    /// Settings for Wi-Fis that are read before them: kept the first time through, and the second time told of when
+    /// they were given to nobody.
+    fn wireless(&mut self, file: &File, mut apart: Wireless) {
+        if !self.is_choosing {
+            if let Some(why) = self.apart.verdict(&apart) {
+                let is_there = |found: &Candidate| found.ssid == apart.ssid;
+                let is_missed = !self.selection.no_wifis
+                    && (apart.ssid.is_empty() || self.candidates.iter().any(is_there));
+                let level = if is_missed { Level::Warn } else { Level::Debug };
+                self.note(level, file.path, &apart.name(), why);
+            }
+            return;
+        }
+        let Wired { interface, mac, .. } = &mut apart.settings;
+        let port = self.port(interface, mac);
+        if interface.is_empty() {
+            *interface = interface_with(self.root, mac);
+        }
+        self.apart.add(&port, apart);
+    }
+
+    /// What an interface goes by when settings are compared: its lasting hardware address, or else its name.
+    fn port(&self, interface: &str, mac: &str) -> Text<17> {
+        // Who is taken is only asked the first time through.
+        let by_name = || lasting_mac(self.root, interface).unwrap_or_else(|| Text::from(interface));
+        match interface.is_empty() {
+            true => Text::from(mac),
+            false if self.is_choosing => by_name(),
+            false => Text::new(),
+        }
+    }
+
+    fn wired(&mut self, file: &File, mut wired: Wired, output: &mut [u8]) -> Result<(), Error> {
+        let shown: Text<17> = match wired.interface.is_empty() {
+            true => wired.mac.clone(),
+            false => Text::from(&*wired.interface),
+        };
+        let port = self.port(&wired.interface, &wired.mac);
+        let is_fixed = wired.addresses.is_fixed();
+        let candidate = Candidate { port, is_fixed, ..Candidate::new(file.owner, Sort::Wired) };
+        if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        if !wired.interface.is_empty() && name_may_change(self.root, &wired.interface) {
+            self.bind_to_hardware(file, &mut wired);
+        }
+        if !wired.mac.is_empty() && !names::is_makers_mac(&wired.mac) {
+            let why = "its settings go by a hardware address that the old OS may have made up";
+            self.note(Level::Warn, file.path, &shown, why);
+        }
+        let name = self.next_other();
+        let length = keyfile::wired(&wired, &name, output);
+        self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// Binds settings to a hardware address instead of a name that may change, or warns.
+    fn bind_to_hardware(&mut self, file: &File, wired: &mut Wired) {
+        let mac = match wired.mac.is_empty() {
+            true => lasting_mac(self.root, &wired.interface),
+            false => Some(wired.mac.clone()).filter(|mac| names::is_makers_mac(mac)),
+        };
+        match mac {
+            Some(mac) => {
+                wired.mac = mac;
+                wired.interface = Text::new();
+            }
+            None => {
+                let why = "its settings are bound to the interface, which may have another name in the new OS";
+                self.note(Level::Warn, file.path, &wired.interface, why);
+            }
+        }
+    }
+
+    fn next_wifi(&mut self) -> Text<MAX_NAME> {
+        self.wifis += 1;
+        numbered("balena-wifi-", self.wifis)
+    }
+
+    /// The next name of a file that is no Wi-Fi's.
+    fn next_other(&mut self) -> Text<MAX_NAME> {
+        self.others += 1;
+        numbered("balena-", self.others)
+    }
+
+    fn store_written(
+        &mut self,
+        file: &File,
+        name: &str,
+        label: &str,
+        length: Option<usize>,
+        output: &[u8],
+    ) -> Result<(), Error> {
+        let bytes = length.and_then(|length| output.get(..length));
+        let why = "its settings do not make a keyfile";
+        let bytes = bytes.ok_or_else(|| Error::refused("translating", file.path, why))?;
+        self.store_connection(name, label, bytes)
+    }
+
+    fn store_connection(&mut self, name: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path: PathText = crate::path!("system-connections/{}", name)?;
+        (self.store)(&path, label, bytes)
+    }
+
+    /// A keyfile: the user's or NetworkManager's. It is carried over byte for byte.
+    fn connection(&mut self, file: &File) -> Result<(), Error> {
+        let is_named = manager::is_connection_file_name(file.name);
+        let keeps_name = self.selection.source_is_balena;
+        if keeps_name && file.name.len() > MAX_NAME {
+            return Err(Error::refused(
+                "carrying over",
+                file.path,
+                "its name is longer than 100 bytes",
+            )
+            .advice("rename the file"));
+        }
+        let mut result = manager::summarise(file.bytes);
+        if !is_named && (keeps_name || file.owner != Owner::User) {
+            result = Err("the new OS takes no file of that name for a connection");
+        }
+        let summary = match result {
+            Ok(summary) => summary,
+            Err(why) => return self.no_connection(file, why, is_named),
+        };
+        let is_wifi = summary.kind == manager::Kind::Wifi;
+        let is_wanted = !is_wifi || file.owner == Owner::User || self.wants(&summary.ssid);
+        if summary.is_volatile || !is_wanted || self.is_lost(file, &summary) {
+            return Ok(());
+        }
+        let candidate = self.connection_candidate(file, &summary);
+        let sort = candidate.sort;
+        if !self.is_taken(file, &summary.name(), candidate)? || self.is_choosing {
+            return Ok(());
+        }
+        let root = self.root;
+        summary.findings(&|name| name_may_change(root, name), &mut |finding| {
+            if let Finding::Lost(name, why)
+            | Finding::LostWifi(name, why)
+            | Finding::Doubtful(name, why) = finding
+            {
+                self.note(Level::Warn, file.path, &name, why);
+            }
+        });
+        let name = self.name_connection(file, sort);
+        self.store_connection(&name, &summary.name(), file.bytes)
+    }
+
+    /// A file that is no connection: the user's is refused. What else lies beside the connections of a balenaOS may be
+    /// a certificate of one of them, and goes with them.
+    fn no_connection(
+        &mut self,
+        file: &File,
+        why: &'static str,
+        is_named: bool,
+    ) -> Result<(), Error> {
+        if file.owner == Owner::User {
+            return Err(Error::refused("reading the keyfile", file.path, why)
+                .advice("correct the file that --nwmgr-cfg names"));
+        }
+        if self.selection.source_is_balena && !is_sample(file.name) {
+            let candidate = Candidate {
+                file_name: Text::from(file.name),
+                ..Candidate::new(file.owner, Sort::Other)
+            };
+            if self.is_taken(file, file.name, candidate)? && !self.is_choosing {
+                self.others += 1;
+                self.store_connection(file.name, file.name, file.bytes)?;
+            }
+        } else if self.is_choosing && is_named {
+            self.note(Level::Warn, file.path, "", why);
+        }
+        Ok(())
+    }
+
+    fn connection_candidate(&self, file: &File, summary: &manager::Summary) -> Candidate {
+        use manager::Kind;
+        let sort = match summary.kind {
+            // An access point of this device is no way online: another Wi-Fi may have its name.
+            Kind::Wifi if !summary.is_own_network => Sort::Wifi,
+            Kind::Gsm => Sort::Modem,
+            _ => Sort::Other,
+        };
+        // A bridge and what belongs to it, or two profiles for one port, are told apart by their uuid only.
+        let port = match summary.kind {
+            Kind::Ethernet => self.port(&summary.interface_name, &summary.mac_address),
+            _ => Text::new(),
+        };
+        let name = if self.selection.source_is_balena { file.name } else { "" };
+        Candidate {
+            ssid: summary.ssid.clone(),
+            port,
+            uuid: summary.uuid.clone(),
+            file_name: Text::from(name),
+            autoconnect: summary.autoconnect,
+            priority: summary.priority,
+            is_fixed: summary.is_fixed,
+            ..Candidate::new(file.owner, sort)
+        }
+    }
+
+    /// Counts a connection and names its file.
+    fn name_connection(&mut self, file: &File, sort: Sort) -> Text<MAX_NAME> {
+        let generated = match sort == Sort::Wifi && file.owner != Owner::User {
+            true => self.next_wifi(),
+            false => self.next_other(),
+        };
+        match self.selection.source_is_balena {
+            true => Text::from(file.name),
+            false => generated,
+        }
+    }
+
+    /// True when a connection cannot be carried over. What the user gives, and what a balenaOS has, is in any case.
+    fn is_lost(&mut self, file: &File, summary: &manager::Summary) -> bool {
+        if file.owner == Owner::User || self.selection.source_is_balena {
+            return false;
+        }
+        let mut is_lost = false;
+        // One reason is enough; no name is one.
+        summary.findings(&|_| false, &mut |finding| match finding {
+            _ if is_lost => {}
+            Finding::Lost(name, why) => {
+                self.lose(file, &name, why);
+                is_lost = true;
+            }
+            Finding::LostWifi(name, why) => {
+                self.lose_wifi(file, &name, why);
+                is_lost = true;
+            }
+            _ => {}
+        });
+        is_lost
+    }
+
+    /// Every Wi-Fi that was asked for by name must be there.
+    fn check_wanted(&self) -> Result<(), Error> {
+        for asked in self.selection.only {
+            let is_there = self.candidates.iter().any(|found| is_name(asked, &found.ssid))
+                || self.lost.iter().any(|lost| *lost.name == **asked);
+            if !is_there {
+                let why = "no settings of it were found";
+                return Err(Error::refused("looking for the Wi-Fi", asked, why)
+                    .advice("check the spelling, or give a keyfile for it with --nwmgr-cfg FILE"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be carried over, and is not there in another form, is a refusal.
+    fn check_lost(&mut self) -> Result<(), Error> {
+        let mut names = Text::<160>::new();
+        let mut first = None;
+        for lost in core::mem::take(&mut self.lost) {
+            let is_there = |found: &Candidate| {
+                found.sort == Sort::Wifi && *wifi::shown(&found.ssid) == *lost.name
+            };
+            if self.candidates.iter().any(is_there) {
+                self.note(Level::Debug, &lost.file, &lost.name, lost.why);
+                continue;
+            }
+            self.note(Level::Warn, &lost.file, &lost.name, lost.why);
+            let gap = if names.is_empty() { "" } else { ", " };
+            names = crate::text!("{}{}{}", names, gap, lost.name);
+            first = first.or(Some(lost.why));
+        }
+        match first {
+            Some(why) if !self.selection.no_nwmgr_check => {
+                Err(Error::refused("carrying over the network", &names, why).advice(
+                    "give the same as a keyfile (--nwmgr-cfg FILE), take no Wi-Fi (--no-wifis), or go on without \
+                     (--no-nwmgr-check)",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A device that is online by Wi-Fi only would be lost without one.
+    fn check_way_online(&mut self) -> Result<(), Error> {
+        let is_way = |found: &Candidate| {
+            matches!(found.sort, Sort::Wifi | Sort::Modem) || found.owner == Owner::User
+        };
+        if self.candidates.iter().any(is_way) || !is_wifi_only(self.root)? {
+            return Ok(());
+        }
+        let why = "a Wi-Fi is its only way online, and no settings of one are carried over";
+        match self.selection.no_nwmgr_check {
+            true => {
+                self.note(Level::Warn, "", "this device", why);
+                Ok(())
+            }
+            false => Err(Error::refused("looking at the networks of", "this device", why).advice(
+                "give a keyfile (--nwmgr-cfg FILE), connect a cable, or go on without (--no-nwmgr-check)",
+            )),
+        }
+    }
+
+    /// The files of the proxy of a balenaOS.
+    fn proxies(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        let folder = crate::path!("{}/mnt/boot/system-proxy", self.root)?;
+        for_each_name(&folder, "", "", &mut |name| {
+            let path = crate::path!("{}/{}", folder, name)?;
+            if let Some(bytes) = read(&path, content)?.filter(|_| !is_sample(name)) {
+                let to = crate::path!("system-proxy/{}", name)?;
+                (self.store)(&to, name, bytes)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A name with a number of at least two digits.
+fn numbered(start: &str, number: u32) -> Text<MAX_NAME> {
+    let zero = if number < 10 { "0" } else { "" };
+    crate::text!("{}{}{}", start, zero, number)
+}
+
+/// True when a Wi-Fi is called what the user typed: its bytes, or the way it is shown.
+fn is_name(asked: &str, ssid: &[u8]) -> bool {
+    asked.as_bytes() == ssid || !ssid.is_empty() && *printable::<64>(ssid) == *asked
+}
+
+#[cfg(test)]
+mod tests;
