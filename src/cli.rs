@@ -371,6 +371,9 @@ fn check(options: &Options) -> Result<(), Error> {
         }
         _ if options.image.is_none() => "no image was given (-i FILE)",
         Command::Flash if options.flash_to.is_none() => "no disk was given (-f DEV)",
+        Command::Flash if carries_over(options) => {
+            "flash knows no old OS: --wifi, --backup-cfg, --json and the keeping of logs belong to a takeover"
+        }
         _ if options.has(Flag::DryRun) && options.has(Flag::Pretend) => {
             "--dry-run and --pretend exclude each other"
         }
@@ -383,6 +386,15 @@ fn check(options: &Options) -> Result<(), Error> {
         _ => return Ok(()),
     };
     Err(wrong(why))
+}
+
+/// True when something is asked for that takes an old OS, or a stage 2 of its own.
+fn carries_over(options: &Options) -> bool {
+    !options.wifis.is_empty()
+        || options.backup.is_some()
+        || options.log_to.is_some()
+        || options.has(Flag::FallbackLog)
+        || options.has(Flag::Json)
 }
 
 /// True for a path that might lead out of the folder it is for, or does not fit into the plan.
@@ -598,6 +610,10 @@ mod tests {
         assert!(usage("-i a b").contains("'b'"));
         assert!(usage("").contains("no image"));
         assert!(usage("flash -i a").contains("no disk"));
+        for option in ["--wifi x", "--backup-cfg x", "--json", "--log-to x", "--fallback-log"] {
+            assert!(usage(&format!("flash -i a -f b {option}")).contains("no old OS"), "{option}");
+        }
+        read("flash -i a -f b --nwmgr-cfg x --pretend").unwrap();
         assert!(usage("-i a --log-level loud").contains("--log-level: it is none of error, warn"));
         assert!(usage("-i a --dry-run --pretend").contains("exclude"));
         assert!(usage(&format!("-i {}", "x".repeat(256))).contains("longer than 255"));

@@ -6,16 +6,17 @@ use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
 
-/// The network settings of the old OS, as files for the new one's boot partition.
+/// The network settings of the old OS, as files for the new one's boot partition. Where there is no old OS (`takeover
+/// flash`) only what was given is placed.
 #[cfg(feature = "migrate")]
 pub fn networks(
     options: &Options,
-    identity: &Identity,
+    identity: Option<&Identity>,
     buffer: &mut [u8],
     furnishings: &mut Furnishings,
     report: &mut Report,
 ) -> Result<(), Error> {
-    use super::networks::{self, Selection};
+    use super::networks::{self, OldOs, Selection};
     use crate::cli::Flag;
     use crate::log::Level;
     const { assert!(crate::image::decode::BUFFER >= networks::SCRATCH) };
@@ -23,7 +24,11 @@ pub fn networks(
         only: &options.wifis,
         no_wifis: options.has(Flag::NoWifis),
         inject: &options.keyfiles,
-        source_is_balena: identity.is_balena_os(),
+        old: match identity {
+            Some(identity) if identity.is_balena_os() => OldOs::Balena,
+            Some(_) => OldOs::Any,
+            None => OldOs::None,
+        },
         no_nwmgr_check: options.has(Flag::NoNetworkCheck),
     };
     let mut store = |to: &str, label: &str, bytes: &[u8]| furnishings.add(to, label, bytes);
@@ -38,7 +43,7 @@ pub fn networks(
 #[cfg(not(feature = "migrate"))]
 pub fn networks(
     options: &Options,
-    _: &Identity,
+    identity: Option<&Identity>,
     buffer: &mut [u8],
     furnishings: &mut Furnishings,
     report: &mut Report,
@@ -55,7 +60,9 @@ pub fn networks(
         let to: Text<40> = crate::text!("system-connections/balena-{}{}", zero, index + 1);
         furnishings.add(&to, path, bytes)?;
     }
-    report.warn("this program was built without the reading of network settings: a cable with DHCP, config.json and --nwmgr-cfg are all that the new OS has");
+    if identity.is_some() {
+        report.warn("this program was built without the reading of network settings: a cable with DHCP, config.json and --nwmgr-cfg are all that the new OS has");
+    }
     Ok(())
 }
 

@@ -100,7 +100,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let hostname = configuration::kept_hostname(options, &identity, &mut report);
     let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
     furnishings.add("config.json", "", new_config)?;
-    carry::networks(options, &identity, buffer, &mut furnishings, &mut report)?;
+    carry::networks(options, Some(&identity), buffer, &mut furnishings, &mut report)?;
     let image = examine(options, buffer)?;
     identity::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;

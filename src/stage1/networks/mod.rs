@@ -34,6 +34,18 @@ const MAX_FILES: usize = 256;
 /// The longest name that a file keeps, in bytes.
 const MAX_NAME: usize = 100;
 
+/// The OS whose networks are carried over.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum OldOs {
+    /// Any: whatever has settings of networks is read.
+    #[default]
+    Any,
+    /// A balenaOS: its files keep their names.
+    Balena,
+    /// None, as in a rescue system: only what was given is placed.
+    None,
+}
+
 /// What the user wants.
 #[derive(Clone, Copy, Default)]
 pub struct Selection<'a> {
@@ -43,8 +55,8 @@ pub struct Selection<'a> {
     pub no_wifis: bool,
     /// Paths of keyfiles that are given to the new OS (`--nwmgr-cfg`).
     pub inject: &'a [String],
-    /// The old OS is a balenaOS: its files keep their names.
-    pub source_is_balena: bool,
+    /// Whose networks they are.
+    pub old: OldOs,
     /// What cannot be carried over is only warned of (`--no-nwmgr-check`).
     pub no_nwmgr_check: bool,
 }
@@ -117,14 +129,16 @@ pub fn gather(
         others: 0,
     };
     gathering.go_through(content, output)?;
-    gathering.look_at_wireless_interface(content)?;
-    gathering.check_wanted()?;
-    gathering.check_lost()?;
-    gathering.check_way_online()?;
+    if selection.old != OldOs::None {
+        gathering.look_at_wireless_interface(content)?;
+        gathering.check_wanted()?;
+        gathering.check_lost()?;
+        gathering.check_way_online()?;
+    }
     gathering.is_choosing = false;
     gathering.ordinal = 0;
     gathering.go_through(content, output)?;
-    if selection.source_is_balena {
+    if selection.old == OldOs::Balena {
         gathering.proxies(content)?;
     }
     if gathering.wifis + gathering.others == 0 {
@@ -161,6 +175,10 @@ struct Gathering<'a, 'b> {
 }
 
 impl Gathering<'_, '_> {
+    fn is_from_balena(&self) -> bool {
+        self.selection.old == OldOs::Balena
+    }
+
     fn note(&mut self, level: Level, file: &str, name: &str, why: &'static str) {
         (self.report)(Note { level, file: Text::from(file), name: Text::from(name), why });
     }
@@ -176,9 +194,10 @@ impl Gathering<'_, '_> {
             })?;
             self.connection(&File { path, name, owner: Owner::User, bytes })?;
         }
-        let locations: &[Location] = match self.selection.source_is_balena {
-            true => &BALENA_LOCATIONS,
-            false => &LOCATIONS,
+        let locations: &[Location] = match self.selection.old {
+            OldOs::Any => &LOCATIONS,
+            OldOs::Balena => &BALENA_LOCATIONS,
+            OldOs::None => &[],
         };
         for location in locations {
             let folder = crate::path!("{}{}", self.root, location.folder)?;
@@ -479,7 +498,7 @@ impl Gathering<'_, '_> {
     /// A keyfile: the user's or NetworkManager's. It is carried over byte for byte.
     fn connection(&mut self, file: &File) -> Result<(), Error> {
         let is_named = manager::is_connection_file_name(file.name);
-        let keeps_name = self.selection.source_is_balena;
+        let keeps_name = self.is_from_balena();
         if keeps_name && file.name.len() > MAX_NAME {
             return Err(Error::refused(
                 "carrying over",
@@ -531,7 +550,7 @@ impl Gathering<'_, '_> {
             return Err(Error::refused("reading the keyfile", file.path, why)
                 .advice("correct the file that --nwmgr-cfg names"));
         }
-        if self.selection.source_is_balena && !is_sample(file.name) {
+        if self.is_from_balena() && !is_sample(file.name) {
             let candidate = Candidate {
                 file_name: Text::from(file.name),
                 ..Candidate::new(file.owner, Sort::Other)
@@ -559,7 +578,7 @@ impl Gathering<'_, '_> {
             Kind::Ethernet => self.port(&summary.interface_name, &summary.mac_address),
             _ => Text::new(),
         };
-        let name = if self.selection.source_is_balena { file.name } else { "" };
+        let name = if self.is_from_balena() { file.name } else { "" };
         Candidate {
             ssid: summary.ssid.clone(),
             port,
@@ -578,7 +597,7 @@ impl Gathering<'_, '_> {
             true => self.next_wifi(),
             false => self.next_other(),
         };
-        match self.selection.source_is_balena {
+        match self.is_from_balena() {
             true => Text::from(file.name),
             false => generated,
         }
@@ -586,7 +605,7 @@ impl Gathering<'_, '_> {
 
     /// True when a connection cannot be carried over. What the user gives, and what a balenaOS has, is in any case.
     fn is_lost(&mut self, file: &File, summary: &manager::Summary) -> bool {
-        if file.owner == Owner::User || self.selection.source_is_balena {
+        if file.owner == Owner::User || self.is_from_balena() {
             return false;
         }
         let mut is_lost = false;

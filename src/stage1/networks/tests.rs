@@ -284,6 +284,18 @@ fn a_wifi_keeps_its_fixed_address_or_it_is_said() {
 }
 
 #[test]
+fn without_an_old_os_only_what_was_given_is_placed() {
+    let root = Root::new(&[]);
+    root.add("etc/wpa_supplicant/wpa_supplicant.conf", supplicant("rescue", "").as_bytes());
+    root.add("my/own", keyfile("home", "").as_bytes());
+    let inject = [root.path("my/own")];
+    let selection = Selection { inject: &inject, old: OldOs::None, ..Selection::default() };
+    assert_eq!(root.gather(&selection).files.len(), 1);
+    root.add("my/own", b"no keyfile");
+    assert!(!root.gather(&selection).refusal.is_empty());
+}
+
+#[test]
 fn the_address_of_a_wifi_that_only_another_file_can_give_is_missed() {
     let text =
         "iface wlan0 inet static\naddress 10.0.0.2/8\nwpa-ssid campus\nwpa-key-mgmt WPA-EAP\n";
@@ -563,7 +575,7 @@ fn a_balena_os_keeps_its_files_and_their_names() {
     root.add("my/own.ignore", keyfile("own", "").as_bytes());
     root.add("other/own", keyfile("other", "").as_bytes());
     let inject = [root.path("my/own")];
-    let selection = Selection { source_is_balena: true, inject: &inject, ..Selection::default() };
+    let selection = Selection { old: OldOs::Balena, inject: &inject, ..Selection::default() };
     let outcome = root.gather(&selection);
     let names: Vec<_> = outcome.files.iter().map(|(path, _)| path.as_str()).collect();
     let wanted = [
