@@ -16,6 +16,7 @@
 pub mod backup;
 pub mod balena;
 pub mod cli;
+pub mod crc32;
 pub mod disk;
 pub mod error;
 pub mod files;

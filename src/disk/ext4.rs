@@ -2,8 +2,8 @@
 //! (Documentation/filesystems/ext4/super.rst in Linux).
 
 use super::little_endian;
+use super::reader::ReadAt;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 
 /// What a superblock says.

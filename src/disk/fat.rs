@@ -4,8 +4,8 @@
 //! Reads only. Writing is the kernel's business.
 
 use super::little_endian;
+use super::reader::ReadAt;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 use core::ops::ControlFlow;
 
@@ -329,7 +329,7 @@ impl Fat {
 }
 
 fn broken(why: &str) -> Error {
-    Error::refused("reading the boot partition of", "the image", why).advice("the image is damaged")
+    Error::refused("reading the FAT file system of", "", why).advice("it is damaged")
 }
 
 /// The name of a short entry, with its dot.

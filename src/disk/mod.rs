@@ -1,8 +1,8 @@
 //! Block devices and what is on them: partition tables, the file systems' own names, devices as sysfs has them,
 //! mounts, swap, loop devices, stacks (LVM, dm-crypt, md).
 //!
-//! Knows nothing of images: tables and file systems are read through [`crate::image::reader::ReadAt`], whatever is
-//! behind it.
+//! Knows only disks: tables and file systems are read through [`reader::ReadAt`], and whoever has something else behind
+//! it says in its errors what that is ([`Error::about`](crate::error::Error::about)).
 
 pub mod device;
 pub mod ext4;
@@ -11,6 +11,7 @@ pub mod gpt;
 pub mod loops;
 pub mod mbr;
 pub mod mounts;
+pub mod reader;
 pub mod stack;
 pub mod swaps;
 pub mod table;

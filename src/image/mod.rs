@@ -4,7 +4,6 @@
 //! the whole image once and leaves a [`map::ChunkMap`], by which everything that is written is proven later. This
 //! room never writes to a disk.
 
-pub mod crc32;
 pub mod decode;
 pub mod format;
 pub mod gzip;

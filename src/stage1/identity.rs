@@ -432,7 +432,7 @@ pub fn check_image(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::FileSystem;
+    use crate::disk::mounts::FileSystem;
 
     /// A folder with what the device of a fixture has in `/proc`, `/sys` and `/etc`, removed when done.
     struct Tree(std::path::PathBuf);

@@ -29,11 +29,12 @@ mod uses;
 use crate::balena::config;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::mounts::FileSystem;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
 use crate::log::Stopwatch;
-use crate::plan::{self, Plan, names};
+use crate::plan::{Plan, names};
 use crate::stage2;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -296,9 +297,9 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
     }
     match &plan.log_device {
         Some(log) if log.file_system == "vfat" => {
-            rehearsal::rehearse(ramfs, plan::FileSystem::Vfat, buffer)
+            rehearsal::rehearse(ramfs, FileSystem::Vfat, buffer)
         }
-        Some(_) => rehearsal::rehearse(ramfs, plan::FileSystem::Ext4, buffer),
+        Some(_) => rehearsal::rehearse(ramfs, FileSystem::Ext4, buffer),
         None => Ok(()),
     }
 }

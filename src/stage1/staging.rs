@@ -4,13 +4,14 @@
 //! OS is still whole.
 
 use super::ramfs::Ramfs;
+use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::Format;
 use crate::image::map::{ChunkMap, RECORD};
 use crate::image::scan::Scan;
 use crate::image::source::Source;
-use crate::image::{CHUNK, crc32, format::Stream, is_zero};
+use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
 use crate::sys::process;

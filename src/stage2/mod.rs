@@ -16,10 +16,10 @@ mod worker;
 pub use flash::Buffers;
 pub use target::Target;
 
+use crate::crc32;
 use crate::disk::loops;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::crc32;
 use crate::image::decode::Decoder;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;

@@ -5,12 +5,13 @@
 
 use super::flash::{Buffers, compare, pad};
 use super::target::Target;
+use crate::crc32;
 use crate::disk::table::SECTOR;
 use crate::error::Error;
 use crate::image::decode::{Decoder, WINDOW};
 use crate::image::map::{ChunkMap, Record};
 use crate::image::source::Source;
-use crate::image::{CHUNK, chunk_length, crc32};
+use crate::image::{CHUNK, chunk_length};
 use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
 use core::ops::Range;
