@@ -6,6 +6,7 @@
 //! tests would see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
 
 use crate::{files, sys};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 ///
@@ -21,12 +22,25 @@ const CAP: usize = 1 << 30;
 const CAP: usize = HEAP_CAP;
 
 #[global_allocator]
-static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP);
+static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, end_if_asked);
+
+static FAIL_CLEARLY: AtomicBool = AtomicBool::new(false);
+const OUT_OF_MEMORY: &[u8] =
+    b"error: reading what the user gave: it needs more memory than there is, \
+    or than the cap of this program; nothing was changed\n";
 
 /// From here on an allocation that cannot be had ends the process with a message and exit code 1, as it should while
 /// nothing was changed, instead of aborting it.
 pub fn fail_clearly() {
-    HEAP.set_fatal();
+    FAIL_CLEARLY.store(true, Relaxed);
+}
+
+fn end_if_asked() {
+    if FAIL_CLEARLY.load(Relaxed) {
+        // Nobody to tell if even that fails.
+        let _ = rustix::io::write(rustix::stdio::stderr(), OUT_OF_MEMORY);
+        sys::process::exit(1);
+    }
 }
 
 /// Refuses every heap allocation of this process and its children from here on.
