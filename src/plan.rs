@@ -415,15 +415,17 @@ impl<'de> Visitor<'de> for List {
             *number = list.next_element()?.ok_or_else(wrong)?;
         }
         let mut plan = Plan::from_numbers(numbers).ok_or_else(wrong)?;
-        plan.for_each_text_mut(&mut |text| list.next_element_seed(Into(text))?.ok_or_else(wrong))?;
+        plan.for_each_text_mut(&mut |text| {
+            list.next_element_seed(TextSeed(text))?.ok_or_else(wrong)
+        })?;
         Ok(plan)
     }
 }
 
 /// Reads a text to where it belongs; one that does not fit is an error.
-struct Into<'a>(&'a mut StringView);
+struct TextSeed<'a>(&'a mut StringView);
 
-impl<'de> DeserializeSeed<'de> for Into<'_> {
+impl<'de> DeserializeSeed<'de> for TextSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -431,7 +433,7 @@ impl<'de> DeserializeSeed<'de> for Into<'_> {
     }
 }
 
-impl Visitor<'_> for Into<'_> {
+impl Visitor<'_> for TextSeed<'_> {
     type Value = ();
 
     fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {

@@ -195,7 +195,7 @@ impl uDisplay for Size {
     }
 }
 
-/// The number that a decimal string without sign begins and ends with.
+/// The number that a decimal string is, white space around it aside. A plus sign before it is taken, too.
 pub fn decimal(text: &str) -> Option<u64> {
     text.trim_ascii().parse().ok()
 }

@@ -60,8 +60,8 @@ impl Furnishings {
         self.push(to, label, Place::Boot, Kept::InStore(start), bytes.len() as u64)
     }
 
-    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     /// Adds the backup, for the new data partition.
+    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     pub fn add_backup(&mut self, file: OwnedFd, length: u64) -> Result<(), Error> {
         self.backup = Some(file);
         self.push("backup.tgz", "", Place::Data, Kept::AsBackup, length)

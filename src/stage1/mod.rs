@@ -164,9 +164,7 @@ impl Decision {
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
     }
-}
 
-impl Decision {
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
         for partition in [self.plan.boot, self.plan.data].into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! Copying the image, the chunk map and the furnishings into the RAMFS.
+//! Copying the image and the chunk map into the RAMFS.
 //!
 //! The copy of the image is proven against the scan: a file that changed in between is found out here, while the old
 //! OS is still whole.
