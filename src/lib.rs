@@ -15,6 +15,7 @@
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;
+pub mod bytes;
 pub mod cli;
 pub mod crc32;
 pub mod disk;

@@ -5,6 +5,7 @@
 //! the last destructive byte (invariant 3), there is no allocation that could fail: one would abort the process, and
 //! tests would see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
 
+use crate::text::kib_in;
 use crate::{files, sys};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -66,13 +67,7 @@ pub fn peak_resident_kib() -> u64 {
 }
 
 fn peak(status: &str, rollup: &str) -> u64 {
-    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:"))
-}
-
-/// The number behind a word of a file of /proc, in KiB; 0 when it is not there.
-fn kib_in(text: &str, word: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(word));
-    line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?)).unwrap_or(0)
+    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:")).unwrap_or(0)
 }
 
 /// The heap's high-water mark of this process, in bytes.

@@ -3,8 +3,8 @@
 //!
 //! Reads only. Writing is the kernel's business.
 
-use super::little_endian;
 use super::reader::ReadAt;
+use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
 use core::ops::ControlFlow;

@@ -2,9 +2,9 @@
 //!
 //! The primary header must be whole: it is the one that firmware reads.
 
-use super::little_endian;
 use super::reader::ReadAt;
 use super::table::{Partition, SECTOR, Table, broken};
+use crate::bytes::little_endian;
 use crate::crc32;
 use crate::error::Error;
 use crate::text::Text;

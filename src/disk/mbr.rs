@@ -2,9 +2,9 @@
 //!
 //! Layout: four entries of 16 bytes at byte 446, the signature at 510 (block/partitions/msdos.c in Linux).
 
-use super::little_endian;
 use super::reader::ReadAt;
 use super::table::{Partition, SECTOR, Table, broken};
+use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
 

@@ -1,7 +1,8 @@
 //! The partition table of a disk, whichever kind it is.
 
 use super::reader::ReadAt;
-use super::{gpt, little_endian, mbr};
+use super::{gpt, mbr};
+use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
 

@@ -157,7 +157,7 @@ impl Decision {
         self.furnishings.stage(&ramfs, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
-        staging::interrupted()?;
+        undo::interrupted()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;

@@ -4,6 +4,7 @@
 //! OS is still whole.
 
 use super::ramfs::Ramfs;
+use super::undo::interrupted;
 use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -14,7 +15,6 @@ use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
-use crate::sys::process;
 
 /// Copies the image's part of its file to the RAMFS and proves the copy. Pages of zeros of a raw image become holes:
 /// they cost no memory.
@@ -89,13 +89,5 @@ pub fn stage_map(
     match ChunkMap::open(&path)?.crc(scan.chunks)? == scan.map_crc {
         true => Ok(()),
         false => Err(Error::failed("copying", "the chunk map", "the copy differs")),
-    }
-}
-
-/// An error when Ctrl-C was pressed or the session ended: everything is undone then.
-pub fn interrupted() -> Result<(), Error> {
-    match process::termination_pending() {
-        false => Ok(()),
-        true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
     }
 }
