@@ -11,9 +11,10 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 ///
-/// The backup needs more, before anything is changed: 370 KiB for the packer and its buffers, 230 KiB at most for the names
-/// in the directories that are open, 170 KiB at most for filters and what they match with, and the description, of
-/// 64 KiB at most. `tests/backup.rs` finds 450 KiB in use for a tree however large, and 820 KiB at worst, its own strings included.
+/// The backup needs more, before anything is changed: 370 KiB for the packer and its buffers, 230 KiB at most for the
+/// names in the directories that are open, 170 KiB at most for filters and what they match with, and the description,
+/// of 64 KiB at most. `tests/backup.rs` finds 450 KiB in use for a tree however large, and 820 KiB at worst, its own
+/// strings included.
 pub const HEAP_CAP: usize = if cfg!(feature = "backup") { 1024 * 1024 } else { 256 * 1024 };
 
 /// Unit tests run beside each other in one process, harness and fixtures included.
@@ -54,11 +55,11 @@ pub fn unseal() {
     HEAP.set_sealed(false);
 }
 
-/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold now,
-/// /proc/self/smaps_rollup, if that is more (proc(5)).
+/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold
+/// now, /proc/self/smaps_rollup, if that is more (proc(5)).
 ///
-/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm code):
-/// PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
+/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm
+/// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
 pub fn peak_resident_kib() -> u64 {
     let (mut status, mut rollup) = ([0; 4096], [0; 4096]);
     let status = files::read_text("/proc/self/status", &mut status).unwrap_or_default();

@@ -11,13 +11,22 @@ fn lines(folder: &str) -> Vec<(PathBuf, usize, String)> {
     found
 }
 
-fn visit(folder: &Path, found: &mut Vec<(PathBuf, usize, String)>) {
+/// Every source file below `folder`.
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            visit(&path, found);
-            continue;
+        if path.is_dir() && !path.ends_with("target") {
+            files_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
+    }
+}
+
+fn visit(folder: &Path, found: &mut Vec<(PathBuf, usize, String)>) {
+    let mut files = Vec::new();
+    files_below(folder, &mut files);
+    for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let code = ["mod", "pub(crate) mod", "pub(super) mod", "#[allow(dead_code)]\nmod"]
             .iter()
@@ -144,6 +153,21 @@ fn the_environment_is_left_before_anything_else() {
     assert_eq!(first("pub unsafe fn prepare() {"), Some(leaves));
     let prepares = "unsafe { $crate::sys::start::prepare() };";
     assert_eq!(first(") -> core::ffi::c_int {"), Some(prepares));
+}
+
+/// rustfmt wraps code alone.
+#[test]
+fn a_line_of_a_comment_fits_the_width_of_the_code() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests"] {
+        files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    for path in files {
+        for (number, line) in (1..).zip(std::fs::read_to_string(&path).unwrap().lines()) {
+            let is_long = line.trim_start().starts_with("//") && line.chars().count() > 120;
+            assert!(!is_long, "{}:{number}: a comment of more than 120 columns", path.display());
+        }
+    }
 }
 
 /// What the files of a room may not use (shared/spec/architecture.md, "Rooms", says why).

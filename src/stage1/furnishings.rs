@@ -47,8 +47,8 @@ impl Furnishings {
         Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
     }
 
-    /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second file of the same name is an
-    /// error.
+    /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second
+    /// file of the same name is an error.
     pub fn add(&mut self, to: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
         let start = self.used;
         let mut written = 0;

@@ -71,8 +71,8 @@ pub fn write_all<S: Source>(
     Ok(())
 }
 
-/// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has verified is only read again, and repaired: what differs is
-/// the boot partition that it was furnishing.
+/// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has
+/// verified is only read again, and repaired: what differs is the boot partition that it was furnishing.
 pub fn flash_and_verify<S: Source>(
     plan: &Plan,
     target: &Target,

@@ -1,8 +1,8 @@
 //! The global allocator's mechanics: memory of the kernel's, counted, capped and sealable.
 //!
 //! Not the C library's allocator: a command line asks for a few hundred bytes, and that code is 6 KB. What is given
-//! back is used again only when it was the last that was handed out; the rest lies idle, within the same few pages. (The
-//! backup does ask again and again, and has the C library's.)
+//! back is used again only when it was the last that was handed out; the rest lies idle, within the same few pages.
+//! (The backup does ask again and again, and has the C library's.)
 //!
 //! What the cap is, when the heap is sealed, and what follows from a refusal is decided in `memory.rs`. Refusal is a
 //! null pointer, as `GlobalAlloc` asks for: fallible callers get an error, infallible ones abort.
