@@ -120,6 +120,16 @@ impl Error {
         self
     }
 
+    /// The same, about this object, when it names none yet: who reads tables does not know what has them.
+    pub fn about(self, object: &str) -> Self {
+        let mut details = self.details();
+        if details.object.is_empty() {
+            details.object = Text::from(object);
+        }
+        drop(details);
+        self
+    }
+
     /// The same, as a refusal: found by a check, before anything was changed.
     #[inline(never)]
     pub fn as_refusal(self) -> Self {
@@ -232,6 +242,13 @@ mod tests {
         );
         assert_eq!(error.kind().exit_code(), 1);
         assert_eq!(error.as_refusal().kind().exit_code(), 3);
+    }
+
+    #[test]
+    fn whose_table_it_is_is_said_by_the_caller_and_what_was_said_stays() {
+        let error = Error::refused("reading the table of", "", "broken").about("the image");
+        assert_eq!(shown(&error), "reading the table of the image: broken");
+        assert_eq!(shown(&error.about("a disk")), "reading the table of the image: broken");
     }
 
     #[test]

@@ -89,6 +89,15 @@ pub fn read_number(path: &str) -> Option<u64> {
     crate::text::decimal(read_text(path, &mut buffer).ok()?)
 }
 
+/// Where a symbolic link leads, as the link says.
+pub fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
+    let length =
+        rustix::fs::readlinkat_raw(CWD, path, &mut buffer[..]).doing("reading the link", path)?;
+    let bytes = buffer.get(..length).unwrap_or_default();
+    core::str::from_utf8(bytes)
+        .map_err(|_| Error::failed("reading the link", path, "it is not UTF-8"))
+}
+
 /// True when there is something at `path`, symbolic links followed.
 pub fn exists(path: &str) -> bool {
     status(path).is_ok()

@@ -15,7 +15,9 @@
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;
+pub mod bytes;
 pub mod cli;
+pub mod crc32;
 pub mod disk;
 pub mod error;
 pub mod files;

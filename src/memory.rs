@@ -1,19 +1,22 @@
 //! How much memory this program may use, and that it asks for none when it must not fail.
 //!
-//! The heap is for the command line (lexopt, std's arguments): it is capped, and sealed as soon as the options are read.
-//! A program that can make backups (feature `backup`, in the default set) unseals it once more while it makes one, for the
-//! crates for YAML and regular expressions and for the packer, under the same cap and before anything is changed. So
-//! between the first change of the live system and the undoing of it, and between the first and the last destructive byte
-//! (invariant 3), there is no allocation that could fail: one would abort the process, and tests would see it. Whatever is
-//! large is mapped before it is needed, faulted in and locked, or an error.
+//! The heap is for the command line (lexopt, std's arguments): it is capped, and sealed as soon as the options are
+//! read. A program that can make backups (feature `backup`, in the default set) unseals it once more while it makes
+//! one, for the crates for YAML and regular expressions and for the packer, under the same cap and before anything is
+//! changed. So between the first change of the live system and the undoing of it, and between the first and the last
+//! destructive byte (invariant 3), there is no allocation that could fail: one would abort the process, and tests would
+//! see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
 
+use crate::text::kib_in;
 use crate::{files, sys};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 ///
-/// The backup needs more, before anything is changed: 370 KiB for the packer and its buffers, 230 KiB at most for the names
-/// in the directories that are open, 170 KiB at most for filters and what they match with, and the description, of
-/// 64 KiB at most. `tests/backup.rs` finds 450 KiB in use for a tree however large, and 820 KiB at worst, its own strings included.
+/// The backup needs more, before anything is changed: 370 KiB for the packer and its buffers, 230 KiB at most for the
+/// names in the directories that are open, 170 KiB at most for filters and what they match with, and the description,
+/// of 64 KiB at most. `tests/backup.rs` finds 450 KiB in use for a tree however large, and 820 KiB at worst, its own
+/// strings included.
 pub const HEAP_CAP: usize = if cfg!(feature = "backup") { 1024 * 1024 } else { 256 * 1024 };
 
 /// Unit tests run beside each other in one process, harness and fixtures included.
@@ -23,12 +26,25 @@ const CAP: usize = 1 << 30;
 const CAP: usize = HEAP_CAP;
 
 #[global_allocator]
-static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP);
+static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, end_if_asked);
+
+static FAIL_CLEARLY: AtomicBool = AtomicBool::new(false);
+const OUT_OF_MEMORY: &[u8] =
+    b"error: reading what the user gave: it needs more memory than there is, \
+    or than the cap of this program; nothing was changed\n";
 
 /// From here on an allocation that cannot be had ends the process with a message and exit code 1, as it should while
 /// nothing was changed, instead of aborting it.
 pub fn fail_clearly() {
-    HEAP.set_fatal();
+    FAIL_CLEARLY.store(true, Relaxed);
+}
+
+fn end_if_asked() {
+    if FAIL_CLEARLY.load(Relaxed) {
+        // Nobody to tell if even that fails.
+        let _ = rustix::io::write(rustix::stdio::stderr(), OUT_OF_MEMORY);
+        sys::process::exit(1);
+    }
 }
 
 /// Refuses every heap allocation of this process and its children from here on.
@@ -41,11 +57,11 @@ pub fn unseal() {
     HEAP.set_sealed(false);
 }
 
-/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold now,
-/// /proc/self/smaps_rollup, if that is more (proc(5)).
+/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold
+/// now, /proc/self/smaps_rollup, if that is more (proc(5)).
 ///
-/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm code):
-/// PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
+/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm
+/// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
 pub fn peak_resident_kib() -> u64 {
     let (mut status, mut rollup) = ([0; 4096], [0; 4096]);
     let status = files::read_text("/proc/self/status", &mut status).unwrap_or_default();
@@ -54,13 +70,7 @@ pub fn peak_resident_kib() -> u64 {
 }
 
 fn peak(status: &str, rollup: &str) -> u64 {
-    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:"))
-}
-
-/// The number behind a word of a file of /proc, in KiB; 0 when it is not there.
-fn kib_in(text: &str, word: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(word));
-    line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?)).unwrap_or(0)
+    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:")).unwrap_or(0)
 }
 
 /// The heap's high-water mark of this process, in bytes.

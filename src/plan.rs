@@ -7,6 +7,7 @@
 //! enumerations cost 10 KB of code to write and to read, and nobody reads this but the same program.
 
 use crate::disk::device::Number;
+use crate::disk::mounts::FileSystem;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::{Format, Stream};
@@ -47,25 +48,6 @@ pub mod names {
 pub const MAX_FURNISHINGS: usize = 64;
 /// The most bytes that a plan takes as JSON.
 const MAX_JSON: usize = 24 * 1024;
-
-/// A file system that the kernel mounts for us.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FileSystem {
-    /// FAT of any width.
-    Vfat,
-    /// ext2, ext3 and ext4.
-    Ext4,
-}
-
-impl FileSystem {
-    /// The name that mount(2) takes.
-    pub const fn name(self) -> &'static str {
-        match self {
-            FileSystem::Vfat => "vfat",
-            FileSystem::Ext4 => "ext4",
-        }
-    }
-}
 
 /// What to do when the flash has failed and all retries are spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -433,15 +415,17 @@ impl<'de> Visitor<'de> for List {
             *number = list.next_element()?.ok_or_else(wrong)?;
         }
         let mut plan = Plan::from_numbers(numbers).ok_or_else(wrong)?;
-        plan.for_each_text_mut(&mut |text| list.next_element_seed(Into(text))?.ok_or_else(wrong))?;
+        plan.for_each_text_mut(&mut |text| {
+            list.next_element_seed(TextSeed(text))?.ok_or_else(wrong)
+        })?;
         Ok(plan)
     }
 }
 
 /// Reads a text to where it belongs; one that does not fit is an error.
-struct Into<'a>(&'a mut StringView);
+struct TextSeed<'a>(&'a mut StringView);
 
-impl<'de> DeserializeSeed<'de> for Into<'_> {
+impl<'de> DeserializeSeed<'de> for TextSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -449,7 +433,7 @@ impl<'de> DeserializeSeed<'de> for Into<'_> {
     }
 }
 
-impl Visitor<'_> for Into<'_> {
+impl Visitor<'_> for TextSeed<'_> {
     type Value = ();
 
     fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {

@@ -195,9 +195,15 @@ impl uDisplay for Size {
     }
 }
 
-/// The number that a decimal string without sign begins and ends with.
+/// The number that a decimal string is, white space around it aside. A plus sign before it is taken, too.
 pub fn decimal(text: &str) -> Option<u64> {
     text.trim_ascii().parse().ok()
+}
+
+/// The number behind a word that a line of a file of /proc begins with, in KiB (proc(5)).
+pub fn kib_in(text: &str, word: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+    decimal(line.trim_ascii().strip_suffix("kB")?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The backup lives under the shipped heap cap, and what it needs does not grow with what it packs.
 //!
-//! One process and no harness: the figures are those of the whole process. An allocation over the cap aborts it, and the
-//! test fails.
+//! One process and no harness: the figures are those of the whole process. An allocation over the cap aborts it, and
+//! the test fails.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};

@@ -11,13 +11,22 @@ fn lines(folder: &str) -> Vec<(PathBuf, usize, String)> {
     found
 }
 
-fn visit(folder: &Path, found: &mut Vec<(PathBuf, usize, String)>) {
+/// Every source file below `folder`.
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            visit(&path, found);
-            continue;
+        if path.is_dir() && !path.ends_with("target") {
+            files_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
+    }
+}
+
+fn visit(folder: &Path, found: &mut Vec<(PathBuf, usize, String)>) {
+    let mut files = Vec::new();
+    files_below(folder, &mut files);
+    for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let code = ["mod", "pub(crate) mod", "pub(super) mod", "#[allow(dead_code)]\nmod"]
             .iter()
@@ -144,4 +153,147 @@ fn the_environment_is_left_before_anything_else() {
     assert_eq!(first("pub unsafe fn prepare() {"), Some(leaves));
     let prepares = "unsafe { $crate::sys::start::prepare() };";
     assert_eq!(first(") -> core::ffi::c_int {"), Some(prepares));
+}
+
+/// rustfmt wraps code alone.
+#[test]
+fn a_line_of_a_comment_fits_the_width_of_the_code() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests"] {
+        files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    for path in files {
+        for (number, line) in (1..).zip(std::fs::read_to_string(&path).unwrap().lines()) {
+            let is_long = line.trim_start().starts_with("//") && line.chars().count() > 120;
+            assert!(!is_long, "{}:{number}: a comment of more than 120 columns", path.display());
+        }
+    }
+}
+
+/// What the files of a room may not use (shared/spec/architecture.md, "Rooms", says why).
+const ROOMS: [(&str, &[&str]); 8] = [
+    (
+        "src/cli.rs",
+        &["crate::{backup,balena,disk,files,image,memory,network,stage1,stage2,sys}", "rustix"],
+    ),
+    ("src/plan.rs", &["crate::{backup,balena,cli,network,stage1,stage2,sys}"]),
+    (
+        "src/image/",
+        &[
+            "crate::disk::{device,loops,mounts,stack,swaps}",
+            "crate::{backup,balena,cli,network,plan,stage1,stage2,sys::block}",
+        ],
+    ),
+    ("src/disk/", &["crate::{backup,balena,cli,image,network,plan,stage1,stage2}"]),
+    (
+        "src/balena/",
+        &["crate::{backup,cli,files,image,plan,stage1,stage2,sys}", "rustix", "std::{fs,net,os}"],
+    ),
+    (
+        "src/network/",
+        &[
+            "crate::{backup,balena,cli,disk,files,image,plan,stage1,stage2,sys}",
+            "rustix",
+            "std::{fs,net,os}",
+        ],
+    ),
+    ("src/stage2/", &["crate::{backup,balena,cli,network,stage1}"]),
+    (
+        "src/sys/",
+        &[
+            "crate::{backup,balena,cli,disk,files,image,memory,network,plan,stage1,stage2}",
+            "crate::{log,error!,warn!,info!,debug!,trace!}",
+        ],
+    ),
+];
+
+/// What a text names below `root`, with the groups in braces written out: `crate::{a, b::{c, d}}` is `crate::a`,
+/// `crate::b::c` and `crate::b::d`.
+fn names_below(root: &str, text: &str) -> Vec<String> {
+    let start = format!("{root}::");
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(&start) {
+        let before = text[..at].chars().next_back();
+        if !before.is_some_and(|character| character.is_alphanumeric() || "_:".contains(character))
+        {
+            write_out(root, &text[at + start.len()..], &mut found);
+        }
+    }
+    found
+}
+
+/// Writes out one path that begins behind `prefix`, and gives what follows it.
+fn write_out<'a>(prefix: &str, text: &'a str, found: &mut Vec<String>) -> &'a str {
+    let mut rest = text.trim_start();
+    if let Some(group) = rest.strip_prefix('{') {
+        rest = group;
+        while !rest.is_empty() && !rest.trim_start().starts_with('}') {
+            rest = write_out(prefix, rest, found).trim_start();
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+        }
+        return rest.trim_start().strip_prefix('}').unwrap_or_default();
+    }
+    let is_of_name = |character: char| character.is_alphanumeric() || "_!*".contains(character);
+    let (name, rest) = rest.split_at(rest.find(|c| !is_of_name(c)).unwrap_or(rest.len()));
+    let path = format!("{prefix}::{name}");
+    match rest.strip_prefix("::") {
+        Some(rest) => write_out(&path, rest, found),
+        // What is no name is skipped, so that every turn takes something.
+        None if name.is_empty() => rest.get(1..).unwrap_or_default(),
+        None => {
+            found.push(path);
+            rest.trim_start_matches(|c: char| c != ',' && c != '}')
+        }
+    }
+}
+
+/// The names in `text` that are forbidden, or lie below a name that is.
+fn trespasses(text: &str, forbidden: &[&str]) -> Vec<String> {
+    let written_out = |all: &str| {
+        let root = all.split("::").next().unwrap();
+        if root == all { vec![all.to_string()] } else { names_below(root, all) }
+    };
+    let forbidden: Vec<String> = forbidden.iter().flat_map(|all| written_out(all)).collect();
+    let named = ["crate", "rustix", "std"].iter().flat_map(|root| names_below(root, text));
+    let is_below = |name: &str, above: &String| {
+        name.strip_prefix(above.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    named.filter(|name| forbidden.iter().any(|above| is_below(name, above))).collect()
+}
+
+#[test]
+fn no_room_uses_what_it_may_not_know() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = lines("src");
+    for (room, forbidden) in ROOMS {
+        let mut files: Vec<_> = all.iter().map(|(path, ..)| path).collect();
+        files.dedup();
+        files.retain(|path| {
+            let path = path.strip_prefix(root).unwrap().to_str().unwrap();
+            // Only for the unit tests of its room.
+            path.starts_with(room) && path != "src/network/fixtures.rs"
+        });
+        assert!(!files.is_empty(), "{room} has moved");
+        for file in files {
+            let of_file = all.iter().filter(|(path, ..)| path == file);
+            let text: Vec<_> = of_file.map(|(.., line)| line.as_str()).collect();
+            let found = trespasses(&text.join("\n"), forbidden);
+            assert!(found.is_empty(), "{}: {found:?} does not belong there", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_room_that_uses_what_it_may_not_know_is_found() {
+    let forbidden = ["crate::{image,sys::block,info!}", "rustix"];
+    let found = |text: &str| trespasses(text, &forbidden);
+    assert_eq!(found("use crate::image::reader::ReadAt;"), ["crate::image::reader::ReadAt"]);
+    assert_eq!(found("use crate::{\n    disk,\n    image,\n};"), ["crate::image"]);
+    assert_eq!(found("use crate::{disk, sys::{map, block}};"), ["crate::sys::block"]);
+    assert_eq!(found("fn f() -> u64 { crate::image::CHUNK + 1 }"), ["crate::image::CHUNK"]);
+    assert_eq!(found("    crate::info!(\"x\");"), ["crate::info!"]);
+    assert_eq!(found("use rustix::fs::OFlags;"), ["rustix::fs::OFlags"]);
+    let allowed = "use crate::images; use crate::sys::{self, map}; use super::image; crate::{a, b";
+    assert!(found(allowed).is_empty(), "{:?}", found(allowed));
 }

@@ -1,11 +1,12 @@
 //! Walks the sources of a description and writes the archive.
 //!
-//! The order is that of the description, and within a directory that of the bytes of the names. Every volume begins with
-//! its own directory. Symbolic links are followed; one that leads back into a directory that is being read is left out,
-//! as is what cannot be kept: sockets, pipes, devices, the kernel's own file systems. Mounts of real file systems are
-//! part of their directory, those over a network too. What cannot be read ends the backup: half a backup is none.
+//! The order is that of the description, and within a directory that of the bytes of the names. Every volume begins
+//! with its own directory. Symbolic links are followed; one that leads back into a directory that is being read is left
+//! out, as is what cannot be kept: sockets, pipes, devices, the kernel's own file systems. Mounts of real file systems
+//! are part of their directory, those over a network too. What cannot be read ends the backup: half a backup is none.
 //!
-//! There is no recursion: the open directories are a list of bounded length, and so are the names that are kept of each.
+//! There is no recursion: the open directories are a list of bounded length, and so are the names that are kept of
+//! each.
 
 use super::description::{Description, Item, Volume};
 use super::listing::{self, Listing, Name};
@@ -55,8 +56,9 @@ pub type Progress<'a> = dyn FnMut(&Summary) -> Result<(), Error> + 'a;
 /// Writes what `description` asks for to `output`, tar and gzip. Sources are looked for below `root`, `/` usually;
 /// symbolic links are always those of this system. An archive that would be longer than `limit` bytes is an error.
 ///
-/// `output` stands at its end afterwards. The same files give the same bytes. Two items that put something at the same place are an error, unless both put a
-/// directory there: it is found at the second one, when part of the archive is written already, which harms nothing.
+/// `output` stands at its end afterwards. The same files give the same bytes. Two items that put something at the same
+/// place are an error, unless both put a directory there: it is found at the second one, when part of the archive is
+/// written already, which harms nothing.
 pub fn write(
     description: &Description,
     root: &str,

@@ -1,8 +1,8 @@
 //! The filter of a backup item: a regular expression that is searched for in the full path of each file.
 //!
 //! What matches is taken, as in the original takeover, where `filter` was handed to `is_match` of the regex crate. The
-//! expressions here are those of regex-lite: the same syntax without Unicode classes (`\p{…}`), and `\d`, `\s`, `\w` mean
-//! their ASCII characters.
+//! expressions here are those of regex-lite: the same syntax without Unicode classes (`\p{…}`), and `\d`, `\s`, `\w`
+//! mean their ASCII characters.
 
 use crate::text::Text;
 use regex_lite::{Regex, RegexBuilder};

@@ -46,8 +46,8 @@ impl Listing {
         Ok(Self { names, places, used: 0, more: true })
     }
 
-    /// Gives back what the names that are held do not need, while the directory lies open above another; gives the bytes
-    /// that are kept. A directory that must be read again keeps all.
+    /// Gives back what the names that are held do not need, while the directory lies open above another; gives the
+    /// bytes that are kept. A directory that must be read again keeps all.
     pub fn shrink(&mut self) -> usize {
         if !self.more {
             self.names.shrink_to_fit();

@@ -1,12 +1,12 @@
 //! The backup: files of the old OS that become volumes of the new one.
 //!
-//! A description in YAML says what goes where, an archive (tar, gzip) is made of it, and stage 2 puts that on the new data
-//! partition as `backup.tgz`, where balena's supervisor unpacks it. The supervisor takes each directory at the top for a
-//! volume of the release and tries again for ever when one is something else, so nothing else is ever at the top.
+//! A description in YAML says what goes where, an archive (tar, gzip) is made of it, and stage 2 puts that on the new
+//! data partition as `backup.tgz`, where balena's supervisor unpacks it. The supervisor takes each directory at the top
+//! for a volume of the release and tries again for ever when one is something else, so nothing else is ever at the top.
 //!
-//! This is the one room besides the command line that uses the heap, for YAML, regular expressions and the packer: all of
-//! it runs in stage 1, before anything is changed. The caller unseals the heap around [`check`] and [`write`], and lets
-//! go of the [`Description`] whenever it likes. Memory is bounded: `memory::HEAP_CAP` says by what.
+//! This is the one room besides the command line that uses the heap, for YAML, regular expressions and the packer: all
+//! of it runs in stage 1, before anything is changed. The caller unseals the heap around [`check`] and [`write`], and
+//! lets go of the [`Description`] whenever it likes. Memory is bounded: `memory::HEAP_CAP` says by what.
 
 mod archive;
 pub mod description;
@@ -29,8 +29,8 @@ use rustix::io::Errno;
 /// How many bytes of scratch [`check`] needs: the largest description, and one byte to see that it is not larger.
 pub const SCRATCH: usize = description::LARGEST + 1;
 
-/// Reads and checks a backup description. `scratch` needs [`SCRATCH`] bytes. An empty list is no error: nothing is to be
-/// backed up then.
+/// Reads and checks a backup description. `scratch` needs [`SCRATCH`] bytes. An empty list is no error: nothing is to
+/// be backed up then.
 pub fn check(path: &str, scratch: &mut [u8]) -> Result<Description, Error> {
     // A pipe without a writer would wait for ever.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;

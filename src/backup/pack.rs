@@ -1,8 +1,8 @@
 //! gzip onto an open file: no name, no time, always the same level, so that the same bytes give the same file.
 
+use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::crc32;
 use crate::text::{Size, Text};
 use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,

@@ -1,8 +1,8 @@
 //! Headers of tar entries: ustar (POSIX.1-1988), and GNU's ways for what does not fit there.
 //!
-//! The supervisor unpacks with the `tar` of its image, which is Alpine's and so busybox: of a pax header that one reads the
-//! path and no size or owner, but it reads GNU's long names and numbers in base 256, as GNU tar, libarchive and node's tar
-//! do. Names of users and groups are left out: they mean nothing on the new OS.
+//! The supervisor unpacks with the `tar` of its image, which is Alpine's and so busybox: of a pax header that one reads
+//! the path and no size or owner, but it reads GNU's long names and numbers in base 256, as GNU tar, libarchive and
+//! node's tar do. Names of users and groups are left out: they mean nothing on the new OS.
 
 /// The size of a header and of what contents are padded to, in bytes.
 pub const BLOCK: usize = 512;
@@ -34,7 +34,8 @@ pub struct Attributes {
 /// The longest name in a header, in bytes.
 pub const SHORT_NAME: usize = 100;
 
-/// A header block. A name of more than [`SHORT_NAME`] bytes is cut: the caller writes a [`Kind::LongName`] entry before.
+/// A header block. A name of more than [`SHORT_NAME`] bytes is cut: the caller writes a [`Kind::LongName`] entry
+/// before.
 pub fn header(name: &[u8], kind: Kind, attributes: &Attributes, size: u64) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     put(&mut block, 0, name.get(..name.len().min(SHORT_NAME)).unwrap_or_default());

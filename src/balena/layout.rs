@@ -3,10 +3,10 @@
 use super::{json, systems};
 use crate::disk::ext4;
 use crate::disk::fat::{self, Fat, File, Place};
+use crate::disk::mounts::FileSystem;
+use crate::disk::reader::ReadAt;
 use crate::disk::table::{Partition, Table};
 use crate::error::Error;
-use crate::image::reader::ReadAt;
-use crate::plan::FileSystem;
 use crate::text::Text;
 
 /// Names and labels of boot partitions.

@@ -26,7 +26,8 @@ struct Known {
     since: (u32, u32),
 }
 
-/// By ID: Raspberry Pi OS calls itself raspbian, its 64-bit edition debian; Armbian mostly calls itself as its base does.
+/// By ID: Raspberry Pi OS calls itself raspbian, its 64-bit edition debian; Armbian mostly calls itself as its base
+/// does.
 static KNOWN: [Known; 9] = [
     Known { id: "raspbian", since: (8, 0) },
     Known { id: "debian", since: (8, 0) },

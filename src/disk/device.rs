@@ -118,7 +118,8 @@ pub fn mapper_name(number: Number) -> Text<128> {
     Text::from(name.unwrap_or_default())
 }
 
-/// True for one of device-mapper's devices that is several ways to the same disk (multipath-tools gives it such a uuid).
+/// True for one of device-mapper's devices that is several ways to the same disk (multipath-tools gives it such a
+/// uuid).
 pub fn is_multipath(number: Number) -> bool {
     let mut buffer = [0; 160];
     let path = number.folder().and_then(|folder| crate::path!("{}/dm/uuid", folder));

@@ -1,9 +1,9 @@
 //! The superblock of ext2, ext3 and ext4: is it one, what is its label, how much is free
 //! (Documentation/filesystems/ext4/super.rst in Linux).
 
-use super::little_endian;
+use super::reader::ReadAt;
+use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 
 /// What a superblock says.

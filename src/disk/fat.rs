@@ -3,16 +3,17 @@
 //!
 //! Reads only. Writing is the kernel's business.
 
-use super::little_endian;
+use super::reader::ReadAt;
+use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 use core::ops::ControlFlow;
 
 const SECTOR: u64 = 512;
 /// The longest table that is counted through, in bytes: that of a volume of 1 GiB in clusters of 512 bytes.
 const MAX_TABLE: u64 = 8 << 20;
-/// The most entries that a directory has (2 MiB; FAT specification, section 6, and FAT_MAX_DIR_ENTRIES in fs/fat/fat.h).
+/// The most entries that a directory has (2 MiB; FAT specification, section 6, and FAT_MAX_DIR_ENTRIES in
+/// fs/fat/fat.h).
 const MAX_ENTRIES: u64 = 65_536;
 const ENTRY: u64 = 32;
 /// The most clusters that a root directory has: those of 512 bytes, the smallest.
@@ -119,8 +120,8 @@ fn parse(boot: &[u8], start: u64) -> Option<Fat> {
 }
 
 impl Fat {
-    /// Looks for files in the root directory, in one go: what is found under `names[i]` is put into `found[i]`. Case does
-    /// not matter, only ASCII names are found. Gives the volume label; empty when there is none.
+    /// Looks for files in the root directory, in one go: what is found under `names[i]` is put into `found[i]`. Case
+    /// does not matter, only ASCII names are found. Gives the volume label; empty when there is none.
     pub fn find_all(
         &self,
         disk: &mut impl ReadAt,
@@ -151,8 +152,8 @@ impl Fat {
         Ok(label)
     }
 
-    /// Where the first `most` bytes of a file lie. Read from the table, which comes before all files: whoever reads
-    /// several files of a packed image forward asks for the places of all first.
+    /// Where the first `most` bytes of a file lie. Read from the table, which comes before all files: whoever can
+    /// only read forward cheaply, as what is unpacked meanwhile, asks for the places of all files first.
     pub fn locate(&self, disk: &mut impl ReadAt, file: File, most: usize) -> Result<Place, Error> {
         let mut place =
             Place { length: most.min(file.length as usize), chain: heapless::Vec::new() };
@@ -262,8 +263,8 @@ impl Fat {
     }
 
     /// The clusters of the root directory of FAT32. All from the table, before the directory is read: a chain that
-    /// loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c), and a packed image
-    /// is not decoded from its beginning once per cluster.
+    /// loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c), and nothing
+    /// steps back once per cluster, which is dear where a disk is unpacked while it is read.
     fn root_chain(
         &self,
         disk: &mut impl ReadAt,
@@ -329,7 +330,7 @@ impl Fat {
 }
 
 fn broken(why: &str) -> Error {
-    Error::refused("reading the boot partition of", "the image", why).advice("the image is damaged")
+    Error::refused("reading the FAT file system of", "", why).advice("it is damaged")
 }
 
 /// The name of a short entry, with its dot.
@@ -545,8 +546,8 @@ pub(crate) mod tests {
         assert!(open(&mut disk, 0).unwrap().is_none());
     }
 
-    /// A disk that counts how often it is read, and how often at a place before the last one: there a packed image is
-    /// decoded from its beginning.
+    /// A disk that counts how often it is read, and how often at a place before the last one: there what is
+    /// packed would be unpacked from its beginning.
     struct Counted {
         disk: Vec<u8>,
         last: u64,

@@ -1,12 +1,12 @@
 //! The GUID partition table (UEFI specification 2.10, section 5.3).
 //!
-//! The primary header must be whole: the image is about to be written as it is, and firmware will read that one.
+//! The primary header must be whole: it is the one that firmware reads.
 
-use super::little_endian;
+use super::reader::ReadAt;
 use super::table::{Partition, SECTOR, Table, broken};
+use crate::bytes::little_endian;
+use crate::crc32;
 use crate::error::Error;
-use crate::image::crc32;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 use ufmt::uWrite;
 

@@ -112,8 +112,8 @@ pub fn backing(number: Number) -> [Option<Number>; 2] {
     })
 }
 
-/// The device that a file system lies on: btrfs and others have numbers of their own, and the mount table tells what was
-/// mounted.
+/// The device that a file system lies on: btrfs and others have numbers of their own, and the mount table tells what
+/// was mounted.
 fn on_device(number: Number) -> Number {
     let mut device = None;
     if number.major == 0 {

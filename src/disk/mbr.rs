@@ -2,10 +2,10 @@
 //!
 //! Layout: four entries of 16 bytes at byte 446, the signature at 510 (block/partitions/msdos.c in Linux).
 
-use super::little_endian;
+use super::reader::ReadAt;
 use super::table::{Partition, SECTOR, Table, broken};
+use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 
 const PROTECTIVE: u8 = 0xee;

@@ -11,6 +11,25 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+/// A file system that the kernel mounts for us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileSystem {
+    /// FAT of any width.
+    Vfat,
+    /// ext2, ext3 and ext4.
+    Ext4,
+}
+
+impl FileSystem {
+    /// The name that mount(2) takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FileSystem::Vfat => "vfat",
+            FileSystem::Ext4 => "ext4",
+        }
+    }
+}
+
 /// One mount.
 #[derive(Clone, Copy, Debug)]
 pub struct Mount<'a> {

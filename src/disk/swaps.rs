@@ -5,8 +5,6 @@
 pub struct Swap<'a> {
     /// The file or device, as the kernel shows it (escaped like a mount point; names with blanks are rare).
     pub path: &'a str,
-    /// True for a partition or disk, false for a file.
-    pub is_device: bool,
     /// How much of it is in use, in KiB.
     pub used: u64,
     /// Its priority; negative when the kernel chose it.
@@ -19,8 +17,7 @@ pub fn parse(text: &str) -> impl Iterator<Item = Swap<'_>> {
         let mut fields = line.split_ascii_whitespace();
         Some(Swap {
             path: fields.next()?,
-            is_device: fields.next()? == "partition",
-            used: fields.nth(1)?.parse().ok()?,
+            used: fields.nth(2)?.parse().ok()?,
             priority: fields.next()?.parse().ok()?,
         })
     })
@@ -40,8 +37,8 @@ mod tests {
         assert_eq!(
             swaps,
             [
-                Swap { path: "/swapfile", is_device: false, used: 12, priority: -2 },
-                Swap { path: "/dev/zram0", is_device: true, used: 0, priority: 100 },
+                Swap { path: "/swapfile", used: 12, priority: -2 },
+                Swap { path: "/dev/zram0", used: 0, priority: 100 },
             ]
         );
     }

@@ -1,15 +1,19 @@
 //! The partition table of a disk, whichever kind it is.
 
-use super::{gpt, little_endian, mbr};
+use super::reader::ReadAt;
+use super::{gpt, mbr};
+use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::image::reader::ReadAt;
 use crate::text::Text;
 
-/// The sector that partition tables of images count in, in bytes.
+/// The sector that partition tables are taken to count in, in bytes.
 pub const SECTOR: u64 = 512;
 
 /// The most partitions that are looked at. Images of vendors with many have fewer than 50.
 pub const MAX_PARTITIONS: usize = 64;
+
+/// What is being done when something fails: of what, the caller says.
+const READING: &str = "reading the partition table of";
 
 /// What kind of table it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,13 +69,12 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     for partition in &table.partitions {
         if partition.start >= length {
             let why: Text<120> = crate::text!(
-                "partition {} begins at byte {}, behind the image's end at {}",
+                "partition {} begins at byte {}, behind the end at {}",
                 partition.number,
                 partition.start,
                 length
             );
-            return Err(Error::refused("reading the partition table of", "the image", &why)
-                .advice("the image is cut short"));
+            return Err(Error::refused(READING, "", &why).advice("it is cut short"));
         }
     }
     Ok(table)
@@ -80,9 +83,9 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
 impl Table {
     /// Adds a partition; more than [`MAX_PARTITIONS`] are refused, not left out.
     pub(super) fn add(&mut self, partition: Partition) -> Result<(), Error> {
-        self.partitions.push(partition).map_err(|_| {
-            Error::refused("reading the partition table of", "the image", "more than 64 partitions")
-        })
+        self.partitions
+            .push(partition)
+            .map_err(|_| Error::refused(READING, "", "more than 64 partitions"))
     }
 
     /// Where the last partition ends, in bytes.
@@ -93,14 +96,12 @@ impl Table {
 }
 
 fn missing() -> Error {
-    Error::refused("reading the partition table of", "the image", "there is none")
-        .advice("this is not an image of a whole disk")
+    Error::refused(READING, "", "there is none").advice("it is not a whole disk")
 }
 
 /// A table that is there but makes no sense.
 pub(super) fn broken(why: &str) -> Error {
-    Error::refused("reading the partition table of", "the image", why)
-        .advice("the image is damaged")
+    Error::refused(READING, "", why).advice("it is damaged")
 }
 
 #[cfg(test)]

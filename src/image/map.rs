@@ -3,7 +3,7 @@
 //! Kept in a file (in memory) and not in an array, so that no process grows with the image: eight bytes a chunk, the
 //! CRC and then flags, little-endian.
 
-use super::crc32;
+use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
 use rustix::fd::OwnedFd;

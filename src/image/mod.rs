@@ -4,7 +4,6 @@
 //! the whole image once and leaves a [`map::ChunkMap`], by which everything that is written is proven later. This
 //! room never writes to a disk.
 
-pub mod crc32;
 pub mod decode;
 pub mod format;
 pub mod gzip;
@@ -24,11 +23,6 @@ pub fn chunk_length(index: u32, length: u64) -> usize {
     length.saturating_sub(start).min(CHUNK as u64) as usize
 }
 
-/// How many chunks an image of `length` bytes has.
-pub fn chunk_count(length: u64) -> u32 {
-    u32::try_from(length.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)
-}
-
 /// True when every byte is zero.
 pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<64>();
@@ -41,7 +35,6 @@ mod tests {
 
     #[test]
     fn the_last_chunk_is_as_long_as_what_is_left() {
-        assert_eq!(chunk_count(CHUNK as u64 * 2 + 512), 3);
         assert_eq!(chunk_length(2, CHUNK as u64 * 2 + 512), 512);
         assert_eq!(chunk_length(1, CHUNK as u64 * 2 + 512), CHUNK);
         assert_eq!(chunk_length(3, CHUNK as u64 * 2 + 512), 0);

@@ -6,6 +6,7 @@
 use super::decode::{Decoder, WINDOW};
 use super::format::Format;
 use super::source::Source;
+use crate::disk::reader::ReadAt;
 use crate::error::Error;
 
 /// A view of the disk that the image will become.
@@ -65,12 +66,6 @@ impl<'a, S: Source> ImageReader<'a, S> {
     }
 }
 
-/// Bytes of a disk or of an image, for those who read tables and file systems.
-pub trait ReadAt {
-    /// Fills `buffer` from `offset`, or fails when the disk ends before.
-    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
-}
-
 impl<S: Source> ReadAt for ImageReader<'_, S> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let wanted = buffer.len();
@@ -80,17 +75,6 @@ impl<S: Source> ReadAt for ImageReader<'_, S> {
                 Err(Error::refused("reading", "the image", "a structure in it lies beyond its end")
                     .advice("the image is cut short or damaged"))
             }
-        }
-    }
-}
-
-#[cfg(test)]
-impl ReadAt for Vec<u8> {
-    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let wanted = buffer.len();
-        match Source::read_at(self, offset, buffer)? == wanted {
-            true => Ok(()),
-            false => Err(Error::refused("reading", "the test disk", "too short")),
         }
     }
 }

@@ -80,8 +80,9 @@ fn next_index(index: u32) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crc32;
     use crate::image::decode::{BUFFER, tests as fixtures};
-    use crate::image::{CHUNK, crc32, format};
+    use crate::image::{CHUNK, format};
 
     #[test]
     fn length_zeros_and_crcs_of_each_chunk() {

@@ -89,7 +89,7 @@ pub fn static_program() -> Result<(), Error> {
 
 /// True when an ELF file's program headers name a dynamic linker: PT_INTERP, elf(5).
 fn has_interpreter(elf: &[u8]) -> bool {
-    use disk::little_endian as field;
+    use crate::bytes::little_endian as field;
     const INTERPRETER: u64 = 3;
     let wide = elf.get(4) == Some(&2);
     let (offset, size, count) = match wide {

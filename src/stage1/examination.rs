@@ -43,8 +43,9 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     let scan = scan::scan(&mut decoder, buffer, &map)?;
     let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer);
-    let table = table::read(&mut reader, scan.length)?;
-    let layout = layout::find_boot(&mut reader, &table)?;
+    let of_image = |error: Error| error.about("the image");
+    let table = table::read(&mut reader, scan.length).map_err(of_image)?;
+    let layout = layout::find_boot(&mut reader, &table).map_err(of_image)?;
     let data = match options.backup.is_some() || options.has(Flag::FallbackLog) {
         true => layout::find_data(&mut reader, &table)?,
         false => None,

@@ -9,11 +9,13 @@ use crate::disk::mounts::{self, Found};
 use crate::disk::{stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::text::{PathText, Size, Text};
+use crate::text::{PathText, Size, Text, kib_in};
 use rustix::fs::FileType;
 
 /// The most swap areas that are handled; the kernel has room for 29.
 pub const MAX_SWAPS: usize = 29;
+/// Where sysvinit listens.
+const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
 
 /// A swap area that lies on the target.
 pub struct SwapOnTarget {
@@ -32,6 +34,16 @@ pub enum Flavour {
     Systemd,
     /// sysvinit.
     Sysvinit,
+}
+
+impl Flavour {
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Flavour::Systemd => "systemd",
+            Flavour::Sysvinit => "sysvinit",
+        }
+    }
 }
 
 /// The init that must be replaced.
@@ -85,15 +97,11 @@ impl Facts {
 
     /// Logs what was found.
     pub fn log(&self) {
-        let flavour = match self.init.flavour {
-            Flavour::Systemd => "systemd",
-            Flavour::Sysvinit => "sysvinit",
-        };
         crate::info!(
             "this device: {} available of {}, init is {} ({}), / is {}",
             Size(self.available),
             Size(self.total),
-            flavour,
+            self.init.flavour.name(),
             self.init.path.as_str(),
             self.root.file_system
         );
@@ -222,14 +230,14 @@ fn refuse_unknown_stacks(disk: &Disk) -> Result<(), Error> {
 /// Which init runs, and from which file it will execute itself again.
 fn init() -> Result<Init, Error> {
     let mut buffer = [0; 256];
-    let link = read_link("/proc/1/exe", &mut buffer)?;
+    let link = files::read_link("/proc/1/exe", &mut buffer)?;
     // After an upgrade of the package the running file is gone, and the new one is at the same place.
     let link = link.strip_suffix(" (deleted)").unwrap_or(link);
     let path = crate::path!("{}", link)?;
     let name = path.rsplit('/').next().unwrap_or_default();
     let flavour = match name {
         "systemd" => Flavour::Systemd,
-        "init" if super::handover::control_pipe().is_some() => Flavour::Sysvinit,
+        "init" if control_pipe().is_some() => Flavour::Sysvinit,
         _ => {
             return Err(Error::refused("looking at PID 1", &path, "this init is not known")
                 .advice("systemd and sysvinit can be replaced"));
@@ -246,13 +254,12 @@ fn init() -> Result<Init, Error> {
     Ok(Init { flavour, path })
 }
 
-/// Where a symbolic link leads, as the link says.
-pub(super) fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
-    let length = rustix::fs::readlinkat_raw(rustix::fs::CWD, path, &mut buffer[..])
-        .doing("reading the link", path)?;
-    let bytes = buffer.get(..length).unwrap_or_default();
-    core::str::from_utf8(bytes)
-        .map_err(|_| Error::failed("reading the link", path, "it is not UTF-8"))
+/// sysvinit's named pipe for requests, when there is one.
+pub fn control_pipe() -> Option<&'static str> {
+    CONTROL_PIPES.into_iter().find(|path| {
+        let status = files::status(path);
+        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
+    })
 }
 
 /// The swap areas on a disk: its partitions, and files on its file systems.
@@ -299,19 +306,15 @@ pub fn memory() -> Result<(u64, u64), Error> {
     let path = "/proc/meminfo";
     let mut buffer = [0; 4096];
     let text = files::read_text(path, &mut buffer).doing("reading", path)?;
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib = line.and_then(|line| crate::text::decimal(line.trim_ascii().strip_suffix("kB")?));
-        kib.map(|kib| kib * 1024)
-    };
+    let field = |word| kib_in(text, word).map(|kib| kib * 1024);
     // Before Linux 3.14 there is no MemAvailable.
     let older = || {
-        let cached = field("Cached")?.saturating_sub(field("Shmem").unwrap_or(0));
-        Some(field("MemFree")? + cached)
+        let cached = field("Cached:")?.saturating_sub(field("Shmem:").unwrap_or(0));
+        Some(field("MemFree:")? + cached)
     };
     let left = cgroup::left().unwrap_or(u64::MAX);
-    let available = field("MemAvailable").or_else(older).map(|free| free.min(left));
-    match (available, field("MemTotal")) {
+    let available = field("MemAvailable:").or_else(older).map(|free| free.min(left));
+    match (available, field("MemTotal:")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
     }

@@ -47,8 +47,8 @@ impl Furnishings {
         Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
     }
 
-    /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second file of the same name is an
-    /// error.
+    /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second
+    /// file of the same name is an error.
     pub fn add(&mut self, to: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
         let start = self.used;
         let mut written = 0;
@@ -60,8 +60,8 @@ impl Furnishings {
         self.push(to, label, Place::Boot, Kept::InStore(start), bytes.len() as u64)
     }
 
-    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     /// Adds the backup, for the new data partition.
+    #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     pub fn add_backup(&mut self, file: OwnedFd, length: u64) -> Result<(), Error> {
         self.backup = Some(file);
         self.push("backup.tgz", "", Place::Data, Kept::AsBackup, length)

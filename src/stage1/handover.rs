@@ -4,10 +4,9 @@
 //! proof is the plan, which PID 1 renames as its first act. When the proof does not come the plan is taken back by a
 //! rename too, so exactly one side wins, and all is undone.
 
-use super::facts::{Flavour, Init};
+use super::facts::{Flavour, Init, control_pipe};
 use super::ramfs::Ramfs;
-use super::staging::interrupted;
-use super::undo::{Change, Undo, resize};
+use super::undo::{Change, Undo, interrupted, resize};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -17,7 +16,7 @@ use crate::stage2::pid1;
 use crate::text::Size;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, FlockOperation, OFlags, StatVfsMountFlags};
+use rustix::fs::{FlockOperation, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal};
@@ -25,17 +24,6 @@ use rustix::process::{Pid, Signal};
 /// systemd re-executes itself only while /run has this much free, and otherwise does nothing
 /// (RELOAD_DISK_SPACE_MIN in its src/core/main.c).
 const ROOM_IN_RUN: u64 = 16 << 20;
-
-/// Where sysvinit listens.
-const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
-
-/// sysvinit's named pipe for requests, when there is one.
-pub fn control_pipe() -> Option<&'static str> {
-    CONTROL_PIPES.into_iter().find(|path| {
-        let status = files::status(path);
-        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
-    })
-}
 
 /// How long PID 1 may take to claim the plan when it is seen to execute this program already.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);

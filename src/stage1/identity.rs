@@ -385,8 +385,8 @@ fn listed(names: &[&str]) -> Text<120> {
     })
 }
 
-/// Checks that the image is one that can be written as it is, and that it is for the wanted device type. With `identity`,
-/// it must run on that device whatever the options say; the disk may be another device's.
+/// Checks that the image is one that can be written as it is, and that it is for the wanted device type. With
+/// `identity`, it must run on that device whatever the options say; the disk may be another device's.
 pub fn check_image(
     image: &Layout,
     identity: Option<&Identity>,
@@ -432,14 +432,14 @@ pub fn check_image(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::FileSystem;
+    use crate::disk::mounts::FileSystem;
 
     /// A folder with what the device of a fixture has in `/proc`, `/sys` and `/etc`, removed when done.
     struct Tree(std::path::PathBuf);
 
     impl Tree {
-        /// A fixture is a text: `== PATH` begins a file, `\\0` and `\\xNN` in its lines are bytes, and a `\\` at the end
-        /// of a line means that the line does not end there.
+        /// A fixture is a text: `== PATH` begins a file, `\\0` and `\\xNN` in its lines are bytes, and a `\\` at the
+        /// end of a line means that the line does not end there.
         fn unpack(text: &str) -> Self {
             static NUMBER: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
             let number = NUMBER.fetch_add(1, core::sync::atomic::Ordering::Relaxed);

@@ -31,11 +31,12 @@ mod uses;
 use crate::balena::config;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::mounts::FileSystem;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
 use crate::log::Stopwatch;
-use crate::plan::{self, Plan, names};
+use crate::plan::{Plan, names};
 use crate::stage2;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -161,16 +162,14 @@ impl Decision {
         self.furnishings.stage(&ramfs, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
-        staging::interrupted()?;
+        undo::interrupted()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
     }
-}
 
-impl Decision {
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
         for partition in [self.plan.boot, self.plan.data].into_iter().flatten() {
@@ -302,9 +301,9 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
     }
     match &plan.log_device {
         Some(log) if log.file_system == "vfat" => {
-            rehearsal::rehearse(ramfs, plan::FileSystem::Vfat, buffer)
+            rehearsal::rehearse(ramfs, FileSystem::Vfat, buffer)
         }
-        Some(_) => rehearsal::rehearse(ramfs, plan::FileSystem::Ext4, buffer),
+        Some(_) => rehearsal::rehearse(ramfs, FileSystem::Ext4, buffer),
         None => Ok(()),
     }
 }

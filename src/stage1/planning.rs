@@ -4,9 +4,10 @@ use super::examination::Examined;
 use super::furnishings::Furnishings;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::format::Stream;
-use crate::plan::{self, FileSystem, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
+use crate::plan::{self, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
 use crate::text::{Size, Text};
 
 /// The cluster of a FAT so small that room on it could be short, in bytes; larger volumes have larger ones.

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::examination::Examined;
-use super::facts::{Facts, Flavour};
+use super::facts::Facts;
 use super::furnishings::Furnishings;
 use super::identity::Identity;
 use super::page::{Form, Page};
@@ -66,11 +66,7 @@ impl Preview<'_> {
         page.section("os", "Its operating system");
         page.text("name", "name", &identity.system.name);
         page.text("version", "version", &identity.system.version);
-        let init = match self.facts.init.flavour {
-            Flavour::Systemd => "systemd",
-            Flavour::Sysvinit => "sysvinit",
-        };
-        page.text("init", "init", init);
+        page.text("init", "init", self.facts.init.flavour.name());
         page.text("hostname", "hostname", &identity.hostname);
     }
 

@@ -5,10 +5,10 @@
 
 use super::ramfs::Ramfs;
 use crate::disk::loops;
-use crate::disk::mounts;
+use crate::disk::mounts::{self, FileSystem};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::{FileSystem, names};
+use crate::plan::names;
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 

@@ -1,19 +1,20 @@
-//! Copying the image, the chunk map and the furnishings into the RAMFS.
+//! Copying the image and the chunk map into the RAMFS.
 //!
 //! The copy of the image is proven against the scan: a file that changed in between is found out here, while the old
 //! OS is still whole.
 
 use super::ramfs::Ramfs;
+use super::undo::interrupted;
+use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::Format;
 use crate::image::map::{ChunkMap, RECORD};
 use crate::image::scan::Scan;
 use crate::image::source::Source;
-use crate::image::{CHUNK, crc32, format::Stream, is_zero};
+use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
-use crate::sys::process;
 
 /// Copies the image's part of its file to the RAMFS and proves the copy. Pages of zeros of a raw image become holes:
 /// they cost no memory.
@@ -88,13 +89,5 @@ pub fn stage_map(
     match ChunkMap::open(&path)?.crc(scan.chunks)? == scan.map_crc {
         true => Ok(()),
         false => Err(Error::failed("copying", "the chunk map", "the copy differs")),
-    }
-}
-
-/// An error when Ctrl-C was pressed or the session ended: everything is undone then.
-pub fn interrupted() -> Result<(), Error> {
-    match process::termination_pending() {
-        false => Ok(()),
-        true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
     }
 }

@@ -81,6 +81,14 @@ fn unmount(path: &str) -> Result<(), Error> {
     }
 }
 
+/// An error when Ctrl-C was pressed or the session ended: everything is undone then.
+pub fn interrupted() -> Result<(), Error> {
+    match process::termination_pending() {
+        false => Ok(()),
+        true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
+    }
+}
+
 /// Gives a tmpfs another size limit, in bytes; everything else about it stays.
 pub fn resize(path: &str, flags: rustix::mount::MountFlags, size: u64) -> Result<(), Error> {
     let data: Text<40> = crate::text!("size={}", size);

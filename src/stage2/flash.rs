@@ -4,14 +4,12 @@
 //! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared at
 //! once and written last, when everything else has been read back: a disk that was left half-written does not boot.
 
-use super::target::Target;
+use super::job::Job;
 use crate::error::{Doing, Error};
+use crate::image::CHUNK;
 use crate::image::decode::{BUFFER, Decoder, WINDOW};
-use crate::image::map::{ChunkMap, Record};
 use crate::image::source::Source;
-use crate::image::{CHUNK, chunk_length};
-use crate::plan::Plan;
-use crate::progress::{Rate, Shared};
+use crate::progress::Rate;
 use crate::sys;
 use core::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -161,55 +159,114 @@ impl<'a> Ring<'a> {
     }
 }
 
-/// Writes the image to the target, all but its first chunk.
-pub fn flash<S: Source>(
-    plan: &Plan,
-    target: &Target,
-    decoder: &mut Decoder<S>,
-    map: &ChunkMap,
-    buffers: &mut Buffers,
-    shared: &Shared,
-) -> Result<(), Error> {
-    let Buffers { slots: [a, b, c], head, zeros, stack } = buffers;
-    let ring = Ring::new([a, b, c]);
-    decoder.restart();
-    let helper = || write(&ring, target, zeros, shared);
-    let work = || {
-        // Before the first write: what a thread needs to begin with must be had.
-        let started = ring.wait_for(|state| state.started.then_some(()));
-        lock_memory();
-        let result = started.map_err(Ended::from).and_then(|()| {
-            ring.queue(Work::Zero(0..head_length(plan, target)))?;
-            decode(plan, target, decoder, map, &ring, head, shared)
-        });
-        match result {
-            Ok(()) => ring.close(),
-            Err(Ended::Failed(error)) => ring.fail(error),
-            Err(Ended::Stopped) => {}
+impl Job<'_> {
+    /// Writes the image to the target, all but its first chunk.
+    pub fn flash<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        let Buffers { slots: [a, b, c], head, zeros, stack } = buffers;
+        let ring = Ring::new([a, b, c]);
+        decoder.restart();
+        let helper = || self.write(&ring, zeros);
+        let work = || {
+            // Before the first write: what a thread needs to begin with must be had.
+            let started = ring.wait_for(|state| state.started.then_some(()));
+            lock_memory();
+            let result = started.map_err(Ended::from).and_then(|()| {
+                ring.queue(Work::Zero(0..self.in_blocks(self.chunk_length(0)) as u64))?;
+                self.decode(decoder, &ring, head)
+            });
+            match result {
+                Ok(()) => ring.close(),
+                Err(Ended::Failed(error)) => ring.fail(error),
+                Err(Ended::Stopped) => {}
+            }
+        };
+        sys::thread::alongside(stack, &helper, work).doing("starting", "the writing thread")?;
+        if let Some(error) = lock(&ring.state).error.take() {
+            return Err(error);
         }
-    };
-    sys::thread::alongside(stack, &helper, work).doing("starting", "the writing thread")?;
-    if let Some(error) = lock(&ring.state).error.take() {
-        return Err(error);
+        let scratch = &mut lock(&ring.slots[0]);
+        self.target.clear_backup_gpt(self.plan.image.length, scratch, self.shared)?;
+        self.target.flush()
     }
-    target.clear_backup_gpt(plan.image.length, &mut lock(&ring.slots[0]), shared)?;
-    target.flush()
-}
 
-/// Writes the first chunk, which [`flash`] has left in `buffers`: from here on the disk boots.
-pub fn write_head(
-    plan: &Plan,
-    target: &Target,
-    buffers: &Buffers,
-    shared: &Shared,
-) -> Result<(), Error> {
-    let length = chunk_length(0, plan.image.length);
-    target.write(0, padded(buffers.head, length, target.block), shared)?;
-    target.flush()
-}
+    /// Writes the first chunk, which [`Job::flash`] has left in `buffers`: from here on the disk boots.
+    pub fn write_head(&self, buffers: &Buffers) -> Result<(), Error> {
+        let head = self.padded(buffers.head, self.chunk_length(0));
+        self.target.write(0, head, self.shared)?;
+        self.target.flush()
+    }
 
-fn head_length(plan: &Plan, target: &Target) -> u64 {
-    chunk_length(0, plan.image.length).next_multiple_of(target.block) as u64
+    /// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.
+    fn decode<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        ring: &Ring,
+        head: &mut [u8],
+    ) -> Result<(), Ended> {
+        let mut rate = Rate::start("flash", self.plan.image.length);
+        let mut zeros = 0..0u64;
+        for index in 0..self.plan.image.chunks {
+            let slot = ring.take_free()?;
+            let mut buffer = lock(&ring.slots[slot]);
+            let filled = decoder.fill(&mut buffer)?;
+            self.compare(index, filled)?;
+            let offset = u64::from(index) * CHUNK as u64;
+            let length = self.in_blocks(filled.length);
+            if index == 0 {
+                copy_head(&mut buffer, filled.length, head);
+                ring.give_back(slot);
+            } else if filled.zero {
+                ring.give_back(slot);
+                zeros = match zeros.is_empty() {
+                    true => offset..offset + length as u64,
+                    false => zeros.start..offset + length as u64,
+                };
+            } else {
+                self.pad(&mut buffer, filled.length);
+                drop(buffer);
+                flush_zeros(ring, &mut zeros)?;
+                ring.queue(Work::Write { slot, offset, length })?;
+            }
+            if zeros.end - zeros.start >= ZERO_RUN {
+                flush_zeros(ring, &mut zeros)?;
+            }
+            self.shared.beat();
+            rate.advance(offset + length as u64);
+        }
+        flush_zeros(ring, &mut zeros)?;
+        Ok(())
+    }
+
+    /// The writing thread: does what is queued until the ring is closed or something fails.
+    fn write(&self, ring: &Ring, zeros: &[u8]) {
+        let Job { target, shared, .. } = self;
+        lock(&ring.state).started = true;
+        ring.changed.notify_all();
+        loop {
+            let result = match ring.next() {
+                Ok(None) => return,
+                Ok(Some(Work::Write { slot, offset, length })) => {
+                    let buffer = lock(&ring.slots[slot]);
+                    let result = target.write(offset, self.padded(&buffer, length), shared);
+                    drop(buffer);
+                    ring.give_back(slot);
+                    result
+                }
+                Ok(Some(Work::Zero(run))) => {
+                    target.zero(run.start, run.end - run.start, zeros, shared)
+                }
+                Err(Stopped) => return,
+            };
+            if let Err(error) = result {
+                ring.fail(error);
+                return;
+            }
+        }
+    }
 }
 
 fn lock_memory() {
@@ -219,52 +276,6 @@ fn lock_memory() {
     }
 }
 
-/// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.
-fn decode<S: Source>(
-    plan: &Plan,
-    target: &Target,
-    decoder: &mut Decoder<S>,
-    map: &ChunkMap,
-    ring: &Ring,
-    head: &mut [u8],
-    shared: &Shared,
-) -> Result<(), Ended> {
-    let mut rate = Rate::start("flash", plan.image.length);
-    let mut zeros = 0..0u64;
-    for index in 0..plan.image.chunks {
-        let slot = ring.take_free()?;
-        let mut buffer = lock(&ring.slots[slot]);
-        let filled = decoder.fill(&mut buffer)?;
-        let record = Record { crc: filled.crc, zero: filled.zero };
-        compare(index, record, filled.length, map, plan)?;
-        let offset = u64::from(index) * CHUNK as u64;
-        let length = filled.length.next_multiple_of(target.block);
-        if index == 0 {
-            copy_head(&mut buffer, filled.length, head);
-            ring.give_back(slot);
-        } else if filled.zero {
-            ring.give_back(slot);
-            zeros = match zeros.is_empty() {
-                true => offset..offset + length as u64,
-                false => zeros.start..offset + length as u64,
-            };
-        } else {
-            // The end of the last block is not part of the image, but it is written with it.
-            pad(&mut buffer, filled.length, length);
-            drop(buffer);
-            flush_zeros(ring, &mut zeros)?;
-            ring.queue(Work::Write { slot, offset, length })?;
-        }
-        if zeros.end - zeros.start >= ZERO_RUN {
-            flush_zeros(ring, &mut zeros)?;
-        }
-        shared.beat();
-        rate.advance(offset + length as u64);
-    }
-    flush_zeros(ring, &mut zeros)?;
-    Ok(())
-}
-
 fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Stopped> {
     match core::mem::replace(zeros, 0..0) {
         none if none.is_empty() => Ok(()),
@@ -272,62 +283,10 @@ fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Stopped> {
     }
 }
 
-/// A chunk must be what the scan saw; if not, the memory it came from is bad, and it must not reach the disk.
-pub(super) fn compare(
-    index: u32,
-    found: Record,
-    length: usize,
-    map: &ChunkMap,
-    plan: &Plan,
-) -> Result<(), Error> {
-    if map.get(index)? == found && length == chunk_length(index, plan.image.length) {
-        return Ok(());
-    }
-    let object: crate::text::Text<40> = crate::text!("chunk {}", index);
-    Err(Error::failed("decoding", &object, "it differs from what was scanned")
-        .advice("the memory of this device is bad"))
-}
-
 fn copy_head(buffer: &mut [u8], length: usize, head: &mut [u8]) {
     let from = buffer.get(WINDOW..WINDOW + length).unwrap_or_default();
     head.fill(0);
     if let Some(to) = head.get_mut(WINDOW..WINDOW + length) {
         to.copy_from_slice(from);
-    }
-}
-
-pub(super) fn pad(buffer: &mut [u8], length: usize, padded: usize) {
-    if let Some(rest) = buffer.get_mut(WINDOW + length..WINDOW + padded) {
-        rest.fill(0);
-    }
-}
-
-/// The chunk in a buffer, up to the end of its last block.
-fn padded(buffer: &[u8], length: usize, block: usize) -> &[u8] {
-    let end = WINDOW + length.next_multiple_of(block);
-    buffer.get(WINDOW..end).unwrap_or_default()
-}
-
-/// The writing thread: does what is queued until the ring is closed or something fails.
-fn write(ring: &Ring, target: &Target, zeros: &[u8], shared: &Shared) {
-    lock(&ring.state).started = true;
-    ring.changed.notify_all();
-    loop {
-        let result = match ring.next() {
-            Ok(None) => return,
-            Ok(Some(Work::Write { slot, offset, length })) => {
-                let buffer = lock(&ring.slots[slot]);
-                let result = target.write(offset, padded(&buffer, length, target.block), shared);
-                drop(buffer);
-                ring.give_back(slot);
-                result
-            }
-            Ok(Some(Work::Zero(run))) => target.zero(run.start, run.end - run.start, zeros, shared),
-            Err(Stopped) => return,
-        };
-        if let Err(error) = result {
-            ring.fail(error);
-            return;
-        }
     }
 }

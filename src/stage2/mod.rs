@@ -5,6 +5,7 @@
 
 mod flash;
 mod furnish;
+mod job;
 mod keep_log;
 mod kill;
 pub mod pid1;
@@ -16,10 +17,10 @@ mod worker;
 pub use flash::Buffers;
 pub use target::Target;
 
+use crate::crc32;
 use crate::disk::loops;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::crc32;
 use crate::image::decode::Decoder;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
@@ -28,6 +29,7 @@ use crate::plan::{Plan, names};
 use crate::progress::{Outcome, Phase, Shared, Totals, result_line};
 use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
+use job::Job;
 
 /// Where an image comes from, and what it must be.
 pub struct Origin<'a, S> {
@@ -69,8 +71,8 @@ pub fn write_all<S: Source>(
     Ok(())
 }
 
-/// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has verified is only read again, and repaired: what differs is
-/// the boot partition that it was furnishing.
+/// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has
+/// verified is only read again, and repaired: what differs is the boot partition that it was furnishing.
 pub fn flash_and_verify<S: Source>(
     plan: &Plan,
     target: &Target,
@@ -80,24 +82,22 @@ pub fn flash_and_verify<S: Source>(
 ) -> Result<(), Error> {
     crc32::prepare();
     let mut decoder = Decoder::new(origin.source, origin.stream);
-    let verify = |chunks, buffers: &mut Buffers, decoder: &mut _| {
-        verify::verify(plan, target, decoder, origin.map, chunks, buffers, shared)
-    };
+    let job = Job { plan, target, map: origin.map, shared };
     let all = 0..plan.image.chunks;
     if shared.verified.load(SeqCst) {
         let watch = shared.enter(Phase::Verify);
-        verify(all, buffers, &mut decoder)?;
+        job.verify(&mut decoder, all, buffers)?;
         shared.leave(Phase::Verify, watch);
         return Ok(());
     }
     let watch = shared.enter(Phase::Flash);
-    flash::flash(plan, target, &mut decoder, origin.map, buffers, shared)?;
+    job.flash(&mut decoder, buffers)?;
     shared.leave(Phase::Flash, watch);
     crate::info!("flashed ({} s); reading back", watch.shown());
     let watch = shared.enter(Phase::Verify);
-    verify(1..all.end, buffers, &mut decoder)?;
-    flash::write_head(plan, target, buffers, shared)?;
-    verify(0..1, buffers, &mut decoder)?;
+    job.verify(&mut decoder, 1..all.end, buffers)?;
+    job.write_head(buffers)?;
+    job.verify(&mut decoder, 0..1, buffers)?;
     shared.leave(Phase::Verify, watch);
     shared.verified.store(true, SeqCst);
     crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());

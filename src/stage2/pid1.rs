@@ -198,23 +198,26 @@ impl Supervisor<'_> {
                 return Some(End::Failed);
             }
         };
-        let phase = self.shared;
         match self.watch(id) {
             Ended::Code(code) if code == End::Done as i32 => return Some(End::Done),
             Ended::Code(code) if code == End::Pretended as i32 => return Some(End::Pretended),
             Ended::Code(code) if code == End::Failed as i32 => return Some(End::Failed),
             Ended::Code(code) => {
-                crate::error!("the worker ended with code {} in phase {}", code, phase.current())
+                crate::error!(
+                    "the worker ended with code {} in phase {}",
+                    code,
+                    self.shared.current()
+                )
             }
             Ended::Signal(signal) => {
                 crate::error!(
                     "the worker was killed by signal {} in phase {}",
                     signal,
-                    phase.current()
+                    self.shared.current()
                 );
             }
             Ended::Stuck => {
-                crate::error!("the worker hangs in the kernel in phase {}", phase.current())
+                crate::error!("the worker hangs in the kernel in phase {}", self.shared.current())
             }
         }
         None

@@ -108,8 +108,8 @@ impl Target {
         Ok(())
     }
 
-    /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read reads as changed: the caller
-    /// compares, and writes it again.
+    /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
+    /// the chunk for changed, and writes it again.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -140,7 +140,8 @@ impl Target {
     }
 
     /// Clears a backup GPT that an earlier system left at the end of the disk, behind an image of `length` bytes:
-    /// firmware would restore the old table from it. `zeros` as for [`Target::zero`], `scratch` a block to read into.
+    /// firmware would restore the old table from it. `scratch` has 17 KiB or more, for what is read and for the zeros
+    /// that are written.
     pub fn clear_backup_gpt(
         &self,
         length: u64,

@@ -3,16 +3,15 @@
 //! Zeros that the kernel made are read like everything else. A bad chunk is decoded again, written again and read
 //! again, a few times; then it is a failure.
 
-use super::flash::{Buffers, compare, pad};
-use super::target::Target;
+use super::flash::Buffers;
+use super::job::Job;
+use crate::crc32;
 use crate::disk::table::SECTOR;
 use crate::error::Error;
-use crate::image::decode::{Decoder, WINDOW};
-use crate::image::map::{ChunkMap, Record};
+use crate::image::CHUNK;
+use crate::image::decode::Decoder;
 use crate::image::source::Source;
-use crate::image::{CHUNK, chunk_length, crc32};
-use crate::plan::Plan;
-use crate::progress::{Rate, Shared};
+use crate::progress::Rate;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -23,103 +22,93 @@ const MAX_BAD: usize = 256;
 
 type Bad = heapless::Vec<u32, MAX_BAD>;
 
-/// Reads these chunks back and repairs what is bad, until all are good or some stay bad.
-pub fn verify<S: Source>(
-    plan: &Plan,
-    target: &Target,
-    decoder: &mut Decoder<S>,
-    map: &ChunkMap,
-    chunks: Range<u32>,
-    buffers: &mut Buffers,
-    shared: &Shared,
-) -> Result<(), Error> {
-    target.forget_cache();
-    let buffer = buffers.scratch();
-    let mut bad = read_back(plan, target, map, chunks.clone(), buffer, shared)?;
-    let mut failures = 0;
-    while let Some(&first) = bad.first() {
-        repair(plan, target, decoder, map, &bad, buffer, shared)?;
-        // Before the first bad one all were good; behind the last one that was noted there may be more.
-        let still = read_back(plan, target, map, first..chunks.end, buffer, shared)?;
-        failures += u32::from(still.iter().any(|index| bad.contains(index)));
-        if failures >= PATIENCE {
-            return Err(still_bad(&still));
-        }
-        bad = still;
-    }
-    Ok(())
-}
-
-/// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them.
-fn read_back(
-    plan: &Plan,
-    target: &Target,
-    map: &ChunkMap,
-    chunks: Range<u32>,
-    buffer: &mut [u8],
-    shared: &Shared,
-) -> Result<Bad, Error> {
-    let mut bad = Bad::new();
-    let mut rate = Rate::start("read back", plan.image.length);
-    for index in chunks {
-        let length = chunk_length(index, plan.image.length);
-        let offset = u64::from(index) * CHUNK as u64;
-        let blocks = length.next_multiple_of(target.block);
-        let chunk = buffer.get_mut(..blocks).unwrap_or_default();
-        let good = match target.read(offset, chunk) {
-            Ok(()) => crc32::crc32(chunk.get(..length).unwrap_or_default()) == map.get(index)?.crc,
-            Err(error) => {
-                crate::warn!("{}", error);
-                false
+impl Job<'_> {
+    /// Reads these chunks back and repairs what is bad, until all are good or some stay bad.
+    pub fn verify<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        chunks: Range<u32>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        self.target.forget_cache();
+        let buffer = buffers.scratch();
+        let mut bad = self.read_back(chunks.clone(), buffer)?;
+        let mut failures = 0;
+        while let Some(&first) = bad.first() {
+            self.repair(decoder, &bad, buffer)?;
+            // Before the first bad one all were good; behind the last one that was noted there may be more.
+            let still = self.read_back(first..chunks.end, buffer)?;
+            failures += u32::from(still.iter().any(|index| bad.contains(index)));
+            if failures >= PATIENCE {
+                return Err(still_bad(&still));
             }
-        };
-        if !good {
-            crate::warn!(
-                "chunk {} (sectors {} to {}) was read back wrong",
-                index,
-                offset / SECTOR,
-                (offset + blocks as u64) / SECTOR - 1
-            );
-            if bad.push(index).is_err() {
-                break;
-            }
+            bad = still;
         }
-        shared.beat();
-        rate.advance(offset + length as u64);
+        Ok(())
     }
-    Ok(bad)
-}
 
-/// Decodes the image again and writes the bad chunks.
-fn repair<S: Source>(
-    plan: &Plan,
-    target: &Target,
-    decoder: &mut Decoder<S>,
-    map: &ChunkMap,
-    bad: &Bad,
-    buffer: &mut [u8],
-    shared: &Shared,
-) -> Result<(), Error> {
-    decoder.restart();
-    let last = bad.iter().copied().max().unwrap_or(0);
-    for index in 0..=last {
-        shared.beat();
-        let filled = decoder.fill(buffer)?;
-        if !bad.contains(&index) {
-            continue;
+    /// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them.
+    fn read_back(&self, chunks: Range<u32>, buffer: &mut [u8]) -> Result<Bad, Error> {
+        let mut bad = Bad::new();
+        let mut rate = Rate::start("read back", self.plan.image.length);
+        for index in chunks {
+            let length = self.chunk_length(index);
+            let offset = u64::from(index) * CHUNK as u64;
+            let blocks = self.in_blocks(length);
+            let chunk = buffer.get_mut(..blocks).unwrap_or_default();
+            let good = match self.target.read(offset, chunk) {
+                Ok(()) => {
+                    let found = crc32::crc32(chunk.get(..length).unwrap_or_default());
+                    found == self.map.get(index)?.crc
+                }
+                Err(error) => {
+                    crate::warn!("{}", error);
+                    false
+                }
+            };
+            if !good {
+                crate::warn!(
+                    "chunk {} (sectors {} to {}) was read back wrong",
+                    index,
+                    offset / SECTOR,
+                    (offset + blocks as u64) / SECTOR - 1
+                );
+                if bad.push(index).is_err() {
+                    break;
+                }
+            }
+            self.shared.beat();
+            rate.advance(offset + length as u64);
         }
-        let record = Record { crc: filled.crc, zero: filled.zero };
-        compare(index, record, filled.length, map, plan)?;
-        let blocks = filled.length.next_multiple_of(target.block);
-        pad(buffer, filled.length, blocks);
-        let chunk = buffer.get(WINDOW..WINDOW + blocks).unwrap_or_default();
-        target.write(u64::from(index) * CHUNK as u64, chunk, shared)?;
-        shared.repaired.fetch_add(1, SeqCst);
-        crate::info!("chunk {} was written again", index);
+        Ok(bad)
     }
-    target.flush()?;
-    target.forget_cache();
-    Ok(())
+
+    /// Decodes the image again and writes the bad chunks.
+    fn repair<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        bad: &Bad,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
+        decoder.restart();
+        let last = bad.iter().copied().max().unwrap_or(0);
+        for index in 0..=last {
+            self.shared.beat();
+            let filled = decoder.fill(buffer)?;
+            if !bad.contains(&index) {
+                continue;
+            }
+            self.compare(index, filled)?;
+            self.pad(buffer, filled.length);
+            let chunk = self.padded(buffer, filled.length);
+            self.target.write(u64::from(index) * CHUNK as u64, chunk, self.shared)?;
+            self.shared.repaired.fetch_add(1, SeqCst);
+            crate::info!("chunk {} was written again", index);
+        }
+        self.target.flush()?;
+        self.target.forget_cache();
+        Ok(())
+    }
 }
 
 fn still_bad(bad: &Bad) -> Error {

@@ -1,11 +1,11 @@
 //! The global allocator's mechanics: memory of the kernel's, counted, capped and sealable.
 //!
 //! Not the C library's allocator: a command line asks for a few hundred bytes, and that code is 6 KB. What is given
-//! back is used again only when it was the last that was handed out; the rest lies idle, within the same few pages. (The
-//! backup does ask again and again, and has the C library's.)
+//! back is used again only when it was the last that was handed out; the rest lies idle, within the same few pages.
+//! (The backup does ask again and again, and has the C library's.)
 //!
-//! What the cap is and when the heap is sealed is decided in `memory.rs`. Refusal is a null pointer, as
-//! `GlobalAlloc` asks for: fallible callers get an error, infallible ones abort.
+//! What the cap is, when the heap is sealed, and what follows from a refusal is decided in `memory.rs`. Refusal is a
+//! null pointer, as `GlobalAlloc` asks for: fallible callers get an error, infallible ones abort.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{
@@ -13,28 +13,26 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-const OUT_OF_MEMORY: &[u8] =
-    b"error: reading what the user gave: it needs more memory than there is, or than the cap of this program; nothing was changed\n";
-
 /// A counting allocator that refuses beyond `cap` bytes, and refuses everything while sealed.
 pub struct Heap {
     cap: usize,
+    on_refusal: fn(),
     used: AtomicUsize,
     high_water: AtomicUsize,
     sealed: AtomicBool,
-    fatal: AtomicBool,
     refused: AtomicUsize,
 }
 
 impl Heap {
-    /// An empty heap that never hands out more than `cap` bytes at once.
-    pub const fn new(cap: usize) -> Self {
+    /// An empty heap that never hands out more than `cap` bytes at once. `on_refusal` is called before every refusal,
+    /// unless the heap is sealed: then it is a bug, and aborts.
+    pub const fn new(cap: usize, on_refusal: fn()) -> Self {
         Self {
             cap,
+            on_refusal,
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
             sealed: AtomicBool::new(false),
-            fatal: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
         }
     }
@@ -44,18 +42,11 @@ impl Heap {
         self.sealed.store(sealed, Relaxed);
     }
 
-    /// From here on a refusal ends the process, unless the heap is sealed: then it is a bug, and aborts.
-    pub fn set_fatal(&self) {
-        self.fatal.store(true, Relaxed);
-    }
-
-    /// The null pointer of a refusal, or the end.
+    /// The null pointer of a refusal.
     fn refuse(&self) -> *mut u8 {
         self.refused.fetch_add(1, Relaxed);
-        if self.fatal.load(Relaxed) && !self.sealed.load(Relaxed) {
-            // Nobody to tell if even that fails.
-            let _ = rustix::io::write(rustix::stdio::stderr(), OUT_OF_MEMORY);
-            super::process::exit(1);
+        if !self.sealed.load(Relaxed) {
+            (self.on_refusal)();
         }
         core::ptr::null_mut()
     }

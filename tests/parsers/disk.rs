@@ -3,11 +3,11 @@
 //! Where a checksum or a signature would stop the fuzzer, the input is tried twice: as it is, and with those put right.
 
 use takeover::balena::layout;
+use takeover::crc32;
+use takeover::disk::reader::ReadAt;
 use takeover::disk::table::{Kind, Partition, Table};
 use takeover::disk::{ext4, fat, table};
 use takeover::error::Error;
-use takeover::image::crc32;
-use takeover::image::reader::ReadAt;
 
 const SECTOR: usize = 512;
 

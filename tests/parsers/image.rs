@@ -1,12 +1,13 @@
 //! Image files: formats, gzip, zip.
 
 use std::sync::Mutex;
+use takeover::crc32;
 use takeover::error::Error;
 use takeover::image::decode::{BUFFER, Decoder, WINDOW};
 use takeover::image::format::{self, Format, Stream};
 use takeover::image::gzip::{self, Header};
 use takeover::image::source::Source;
-use takeover::image::{CHUNK, crc32, is_zero};
+use takeover::image::{CHUNK, is_zero};
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;

@@ -5,7 +5,6 @@ use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
-use crate::stage1::facts::read_link;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::{FileType, Stat};
@@ -212,7 +211,7 @@ pub fn name_may_change(root: &str, interface: &str) -> bool {
     let mut buffer = [0; 256];
     // Where it leads ends in the name of the bus. Without sysfs nothing is known against the name.
     let link = crate::path!("{}/sys/class/net/{}/device/subsystem", root, interface);
-    let bus = link.and_then(|link| read_link(&link, &mut buffer)).unwrap_or_default();
+    let bus = link.and_then(|link| files::read_link(&link, &mut buffer)).unwrap_or_default();
     bus.ends_with("/bus/pci") || interface == "wlan0" && bus.ends_with("/bus/usb")
 }
 
