@@ -366,7 +366,7 @@ pub(crate) mod tests {
         Stream { format, offset: 0, length: file.len() as u64, promised_crc: 0, promised_length: 0 }
     }
 
-    fn decode(file: &Vec<u8>, stream: Stream) -> Result<Vec<u8>, Error> {
+    fn decode(file: impl Source, stream: Stream) -> Result<Vec<u8>, Error> {
         let mut decoder = Decoder::new(file, stream);
         let mut buffer = vec![0xaa; BUFFER];
         let mut image = Vec::new();
@@ -498,6 +498,88 @@ pub(crate) mod tests {
         for end in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, image.len() - 1] {
             let why = refusal_when_shortened(&image, stream(Format::Raw, &image), end);
             assert!(why.contains(shorter), "raw cut at {end}: {why}");
+        }
+    }
+
+    /// A gzip file whose first member, of stored blocks, ends at `end`, and what it holds.
+    fn member_that_ends_at(end: usize) -> (Vec<u8>, Vec<u8>) {
+        const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        // Each block has five bytes before its content, and CRC and length follow the last.
+        let content = sample(end - HEADER.len() - 2 * 5 - 8);
+        let (first, last) = content.split_at(1000);
+        let mut file = HEADER.to_vec();
+        for (is_last, block) in [(0, first), (1, last)] {
+            let length = block.len() as u16;
+            file.push(is_last);
+            file.extend(length.to_le_bytes());
+            file.extend((!length).to_le_bytes());
+            file.extend(block);
+        }
+        file.extend(crc32::crc32(&content).to_le_bytes());
+        file.extend((content.len() as u32).to_le_bytes());
+        assert_eq!(file.len(), end);
+        (file, content)
+    }
+
+    /// A member whose header has a name of `length` bytes.
+    fn named_member(length: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut file = member(bytes);
+        file[3] = 8;
+        file.splice(10..10, std::iter::repeat_n(b'n', length).chain([0]));
+        file
+    }
+
+    #[test]
+    fn headers_and_trailers_across_the_end_of_the_input_buffer() {
+        for before in 0..=20 {
+            for name in [0, 5, before + 1, 3000] {
+                let (mut file, mut image) = member_that_ends_at(INPUT - before);
+                let second = sample(40_000);
+                file.extend(named_member(name, &second));
+                image.extend(second);
+                let decoded = decode(&file, stream(Format::Gzip, &file));
+                assert!(decoded.unwrap() == image, "{before} bytes before, a name of {name}");
+            }
+        }
+        // The first member's trailer itself.
+        for behind in 1..8 {
+            let (mut file, mut image) = member_that_ends_at(INPUT + behind);
+            file.extend(member(b"second"));
+            image.extend(b"second");
+            assert!(decode(&file, stream(Format::Gzip, &file)).unwrap() == image, "{behind}");
+        }
+    }
+
+    /// Gives at most `most` bytes a time.
+    struct Sparing<'a> {
+        bytes: &'a Vec<u8>,
+        most: usize,
+    }
+
+    impl Source for Sparing<'_> {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+            let most = buffer.len().min(self.most);
+            self.bytes.read_at(offset, &mut buffer[..most])
+        }
+        fn length(&self) -> u64 {
+            self.bytes.length()
+        }
+    }
+
+    #[test]
+    fn bytes_that_come_a_few_at_a_time() {
+        let content = sample(3000);
+        let parts = [&content[..7], &content[7..7], &content[7..2000], &content[2000..]];
+        let file: Vec<_> = parts.into_iter().flat_map(|part| named_member(12, part)).collect();
+        let packed = compress_to_vec(&content, 6);
+        let (length, crc) = (content.len() as u64, crc32::crc32(&content));
+        let archive = crate::image::zip::tests::archive(&packed, length, crc, 1, 8, false);
+        let entry = crate::image::zip::find_entry(&archive, "x").unwrap();
+        for most in 1..40 {
+            for (bytes, stream) in [(&file, stream(Format::Gzip, &file)), (&archive, entry)] {
+                let decoded = decode(Sparing { bytes, most }, stream);
+                assert!(decoded.unwrap() == content, "{most} bytes a time");
+            }
         }
     }
 
