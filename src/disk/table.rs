@@ -39,6 +39,9 @@ pub struct Table {
     pub kind: Kind,
     /// The partitions, in the order of the table.
     pub partitions: heapless::Vec<Partition, MAX_PARTITIONS>,
+    /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
+    /// before, wherever the partitions are.
+    pub usable_end: u64,
 }
 
 /// Reads the partition table of a disk of `length` bytes.
@@ -51,7 +54,7 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     if little_endian::<2>(&sector, 510) != 0xaa55 {
         return Err(missing());
     }
-    let mut table = Table { kind: Kind::Mbr, partitions: heapless::Vec::new() };
+    let mut table = Table { kind: Kind::Mbr, partitions: heapless::Vec::new(), usable_end: 0 };
     match mbr::is_protective(&sector) {
         true => {
             table.kind = Kind::Gpt;

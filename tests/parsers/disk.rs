@@ -111,6 +111,12 @@ fn gpt_once(bytes: &[u8]) -> bool {
     };
     let first = number(bytes, SECTOR + 72, 8) as usize * SECTOR;
     let (count, size) = (number(bytes, SECTOR + 80, 4), number(bytes, SECTOR + 84, 4));
+    // What Linux demands: is_gpt_valid() in block/partitions/efi.c.
+    assert_eq!((number(bytes, SECTOR + 24, 8), size), (1, 128));
+    let (first_usable, last_usable) =
+        (number(bytes, SECTOR + 40, 8), number(bytes, SECTOR + 48, 8));
+    assert!(first_usable <= last_usable);
+    assert_eq!(table.usable_end, last_usable.saturating_add(1).saturating_mul(512));
     let mut partitions = table.partitions.iter();
     for index in 0..count as usize {
         let entry = &bytes[first + index * size as usize..][..size as usize];
@@ -134,7 +140,7 @@ fn is_entry(entry: &[u8], partition: &Partition) {
     assert_eq!(&*partition.name, &name[..name.floor_char_boundary(36)]);
 }
 
-/// A copy with a protective MBR, signatures and right CRCs.
+/// A copy with a protective MBR, signatures, right CRCs and what else Linux demands of a header.
 fn mended_gpt(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut disk = bytes.to_vec();
     if disk.len() < 3 * SECTOR {
@@ -145,6 +151,9 @@ fn mended_gpt(bytes: &[u8]) -> Option<Vec<u8>> {
     put(&mut disk, SECTOR, b"EFI PART");
     let length = number(&disk, SECTOR + 12, 4).clamp(92, 512) as usize;
     put(&mut disk, SECTOR + 12, &(length as u32).to_le_bytes());
+    put(&mut disk, SECTOR + 24, &1u64.to_le_bytes());
+    put(&mut disk, SECTOR + 40, &[0; 8]);
+    put(&mut disk, SECTOR + 84, &128u32.to_le_bytes());
     let first = number(&disk, SECTOR + 72, 8).checked_mul(512)? as usize;
     let length_of_entries = number(&disk, SECTOR + 80, 4) * number(&disk, SECTOR + 84, 4);
     let entries = disk.get(first..)?.get(..length_of_entries as usize)?;
