@@ -42,6 +42,7 @@ pub struct Table {
     /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
     /// before, wherever the partitions are.
     pub usable_end: u64,
+    pub(super) chain: mbr::Chain,
 }
 
 /// Reads the partition table of a disk of `length` bytes.
@@ -54,14 +55,20 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     if little_endian::<2>(&sector, 510) != 0xaa55 {
         return Err(missing());
     }
-    let mut table = Table { kind: Kind::Mbr, partitions: heapless::Vec::new(), usable_end: 0 };
+    let mut table = Table {
+        kind: Kind::Mbr,
+        partitions: heapless::Vec::new(),
+        usable_end: 0,
+        chain: mbr::Chain::default(),
+    };
     match mbr::is_protective(&sector) {
         true => {
             table.kind = Kind::Gpt;
             gpt::read(disk, &mut table)?;
         }
-        false => mbr::read(disk, &sector, &mut table)?,
+        false => mbr::read(&sector, &mut table)?,
     }
+    while mbr::read_on(disk, &mut table)? {}
     if table.partitions.is_empty() {
         return Err(missing());
     }
