@@ -26,11 +26,14 @@ impl Entry {
         self.kind == 0 || self.sectors == 0
     }
 
+    /// Of an extended partition only the first two sectors: so does Linux, and its end says nothing. It may have been
+    /// drawn to the end of a disk, and grows with the partitions in it.
     fn partition(&self, number: u32, base: u64) -> Partition {
+        let sectors = if self.is_extended() { self.sectors.min(2) } else { self.sectors };
         Partition {
             number,
             start: (base + self.start) * SECTOR,
-            length: self.sectors * SECTOR,
+            length: sectors * SECTOR,
             name: Text::new(),
         }
     }
@@ -195,7 +198,7 @@ pub(crate) mod tests {
         let table = table::read(&mut disk, 128 * 512).unwrap();
         let found: Vec<_> =
             table.partitions.iter().map(|p| (p.number, p.start / 512, p.length / 512)).collect();
-        assert_eq!(found, [(1, 8, 8), (2, 16, 8), (3, 32, 64), (5, 34, 6), (6, 52, 5)]);
+        assert_eq!(found, [(1, 8, 8), (2, 16, 8), (3, 32, 2), (5, 34, 6), (6, 52, 5)]);
     }
 
     /// Number, first sector and length of each partition.

@@ -27,7 +27,7 @@ pub struct Partition {
     pub number: u32,
     /// Where it begins, in bytes.
     pub start: u64,
-    /// Its length in bytes.
+    /// Its length in bytes. Of an extended partition that of its first record only.
     pub length: u64,
     /// Its name in a GPT; empty in an MBR.
     pub name: Text<36>,
@@ -72,18 +72,7 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     if table.partitions.is_empty() {
         return Err(missing());
     }
-    for partition in &table.partitions {
-        if partition.start >= length {
-            let why: Text<120> = crate::text!(
-                "partition {} begins at byte {}, behind the image's end at {}",
-                partition.number,
-                partition.start,
-                length
-            );
-            return Err(Error::refused("reading the partition table of", "the image", &why)
-                .advice("the image is cut short"));
-        }
-    }
+    table.lies_within(length)?;
     Ok(table)
 }
 
@@ -97,8 +86,34 @@ impl Table {
 
     /// Where the last partition ends, in bytes.
     pub fn end(&self) -> u64 {
-        let ends = self.partitions.iter().map(|p| p.start.saturating_add(p.length));
-        ends.max().unwrap_or(0)
+        self.partitions.iter().map(Partition::end).max().unwrap_or(0)
+    }
+
+    /// The image, which has `length` bytes, holds every partition to its end: what a broken copy has lost would be
+    /// missing on the disk, too.
+    fn lies_within(&self, length: u64) -> Result<(), Error> {
+        let last = self.partitions.iter().max_by_key(|partition| partition.end());
+        let Some(last) = last.filter(|last| last.end() > length) else {
+            return Ok(());
+        };
+        let why: Text<200> = crate::text!(
+            "it is cut short: partition {} begins at byte {} and ends at {}, the image at {}",
+            last.number,
+            last.start,
+            last.end(),
+            length
+        );
+        Err(Error::refused("reading the partition table of", "the image", &why).advice(
+            "copy or download it again; one that was trimmed on purpose is whole again after `truncate -s BYTES FILE`, \
+             with that end, before it is packed",
+        ))
+    }
+}
+
+impl Partition {
+    /// Where it ends, in bytes; all ones when that is beyond all numbers.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.length)
     }
 }
 
@@ -127,9 +142,28 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_behind_the_end_is_refused() {
+    fn a_partition_that_the_image_does_not_hold_to_its_end_is_refused() {
         let mut disk = mbr::tests::disk(&[(0x0c, 8, 4)], 16);
-        assert_eq!(read(&mut disk, 16 * SECTOR).unwrap().end(), 12 * SECTOR);
-        assert!(read(&mut disk, 8 * SECTOR).is_err());
+        for whole in [16 * SECTOR, 12 * SECTOR] {
+            assert_eq!(read(&mut disk, whole).unwrap().end(), 12 * SECTOR);
+        }
+        for cut in [12 * SECTOR - 1, 9 * SECTOR, 8 * SECTOR, 2 * SECTOR] {
+            let text: Text<600> = crate::text!("{}", read(&mut disk, cut).err().unwrap());
+            assert!(text.contains("cut short: partition 1") && text.contains("6144"), "{}", &*text);
+        }
+        let mut disk = gpt::tests::disk(&[("a", 40, 47), ("b", 48, 199)]);
+        assert!(read(&mut disk, 200 * SECTOR).is_ok(), "the table at the end is not needed");
+        assert!(read(&mut disk, 200 * SECTOR - 1).is_err());
+        let mut disk = gpt::tests::disk(&[("a", 40, (1 << 55) - 1)]);
+        assert!(read(&mut disk, 256 * SECTOR).is_err(), "an end beyond all numbers");
+    }
+
+    #[test]
+    fn an_extended_partition_may_end_where_it_likes() {
+        let mut disk = mbr::tests::disk(&[(0x0c, 8, 4), (0x0f, 16, 1 << 30)], 32);
+        disk[16 * 512 + 510..17 * 512].copy_from_slice(&[0x55, 0xaa]);
+        let table = read(&mut disk, 32 * SECTOR).unwrap();
+        assert_eq!(table.end(), 18 * SECTOR);
+        assert!(read(&mut disk, 17 * SECTOR).is_err(), "it is not there at all");
     }
 }

@@ -51,14 +51,14 @@ fn read_table(bytes: &[u8]) -> Option<Table> {
     let mut end = 0;
     let mut before = 0;
     for partition in &table.partitions {
-        assert!(partition.start < bytes.len() as u64, "a partition behind the end");
         assert!(partition.start.is_multiple_of(512) && partition.length.is_multiple_of(512));
         assert!(partition.length > 0);
         assert!(partition.number > before, "numbers grow");
         before = partition.number;
         end = end.max(u128::from(partition.start) + u128::from(partition.length));
     }
-    assert_eq!(u128::from(table.end()), end.min(u64::MAX.into()));
+    assert!(end <= bytes.len() as u128, "a partition behind the end");
+    assert_eq!(u128::from(table.end()), end);
     Some(table)
 }
 
@@ -87,6 +87,8 @@ fn mbr_once(bytes: &[u8]) -> bool {
         if bytes[at + 4] != 0 && sectors != 0 {
             let partition = partitions.next().expect("a primary partition is missing");
             assert_eq!(partition.number as usize, index + 1);
+            let is_extended = [0x05, 0x0f, 0x85].contains(&bytes[at + 4]);
+            let sectors = if is_extended { sectors.min(2) } else { sectors };
             assert_eq!((partition.start, partition.length), (start * 512, sectors * 512));
         }
     }
