@@ -172,7 +172,13 @@ pub(crate) mod tests {
         }
     }
 
-    fn put(disk: &mut [u8], sector: usize, index: usize, (kind, start, sectors): (u8, u32, u32)) {
+    /// Puts an entry (type, start, sectors) into the table in `sector`.
+    pub fn put(
+        disk: &mut [u8],
+        sector: usize,
+        index: usize,
+        (kind, start, sectors): (u8, u32, u32),
+    ) {
         let at = sector * 512 + 446 + 16 * index;
         disk[at + 4] = kind;
         disk[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());

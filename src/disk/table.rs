@@ -37,7 +37,7 @@ pub struct Partition {
 pub struct Table {
     /// MBR or GPT.
     pub kind: Kind,
-    /// The partitions, in the order of the table.
+    /// The partitions that were read so far, in the order of the table.
     pub partitions: heapless::Vec<Partition, MAX_PARTITIONS>,
     /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
     /// before, wherever the partitions are.
@@ -47,6 +47,15 @@ pub struct Table {
 
 /// Reads the partition table of a disk of `length` bytes.
 pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
+    let mut table = begin(disk, length)?;
+    table.finish(disk, length)?;
+    Ok(table)
+}
+
+/// Reads what lies at the front of a disk of `length` bytes: a GPT, or the primary partitions. The logical ones are
+/// read as [`Table::nth`] comes to them, and the last ones by [`Table::finish`]: each record lies before its partition,
+/// and a packed image should be read forward once.
+pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     let mut sector = [0; SECTOR as usize];
     if length < SECTOR {
         return Err(missing());
@@ -68,7 +77,6 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
         }
         false => mbr::read(&sector, &mut table)?,
     }
-    while mbr::read_on(disk, &mut table)? {}
     if table.partitions.is_empty() {
         return Err(missing());
     }
@@ -77,6 +85,22 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
 }
 
 impl Table {
+    /// The partition at `index`, counted from 0 in the order of the table; nothing behind the last.
+    pub fn nth(
+        &mut self,
+        disk: &mut impl ReadAt,
+        index: usize,
+    ) -> Result<Option<Partition>, Error> {
+        while self.partitions.len() <= index && mbr::read_on(disk, self)? {}
+        Ok(self.partitions.get(index).cloned())
+    }
+
+    /// Reads what is left of the table of a disk of `length` bytes, and checks that all partitions lie on it.
+    pub fn finish(&mut self, disk: &mut impl ReadAt, length: u64) -> Result<(), Error> {
+        while mbr::read_on(disk, self)? {}
+        self.lies_within(length)
+    }
+
     /// Adds a partition; more than [`MAX_PARTITIONS`] are refused, not left out.
     pub(super) fn add(&mut self, partition: Partition) -> Result<(), Error> {
         self.partitions.push(partition).map_err(|_| {

@@ -501,22 +501,27 @@ pub(crate) mod tests {
         }
     }
 
-    /// A gzip file whose first member, of stored blocks, ends at `end`, and what it holds.
-    fn member_that_ends_at(end: usize) -> (Vec<u8>, Vec<u8>) {
-        const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-        // Each block has five bytes before its content, and CRC and length follow the last.
-        let content = sample(end - HEADER.len() - 2 * 5 - 8);
-        let (first, last) = content.split_at(1000);
-        let mut file = HEADER.to_vec();
-        for (is_last, block) in [(0, first), (1, last)] {
+    /// A member of stored blocks: of about the length of what it holds.
+    pub fn stored_member(bytes: &[u8], block_length: u16) -> Vec<u8> {
+        let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        let mut blocks = bytes.chunks(block_length.into()).peekable();
+        while let Some(block) = blocks.next() {
             let length = block.len() as u16;
-            file.push(is_last);
+            file.push(blocks.peek().is_none().into());
             file.extend(length.to_le_bytes());
             file.extend((!length).to_le_bytes());
             file.extend(block);
         }
-        file.extend(crc32::crc32(&content).to_le_bytes());
-        file.extend((content.len() as u32).to_le_bytes());
+        file.extend(crc32::crc32(bytes).to_le_bytes());
+        file.extend((bytes.len() as u32).to_le_bytes());
+        file
+    }
+
+    /// A gzip file of one member that ends at `end`, and what it holds.
+    fn member_that_ends_at(end: usize) -> (Vec<u8>, Vec<u8>) {
+        // The header, five bytes before each of two blocks, CRC and length.
+        let content = sample(end - 10 - 2 * 5 - 8);
+        let file = stored_member(&content, 30_000);
         assert_eq!(file.len(), end);
         (file, content)
     }

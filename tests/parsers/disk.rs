@@ -264,10 +264,10 @@ pub fn layout(bytes: &[u8]) -> bool {
 }
 
 fn layout_once(bytes: &[u8]) -> bool {
-    let Some(table) = read_table(bytes) else {
+    let Some(mut table) = read_table(bytes) else {
         return false;
     };
-    let Ok(found) = layout::find_boot(&mut disk(bytes), &table) else {
+    let Ok(found) = layout::find_boot(&mut disk(bytes), &mut table) else {
         return false;
     };
     let place = (found.boot_number, found.boot_start, found.boot_length);
@@ -275,11 +275,18 @@ fn layout_once(bytes: &[u8]) -> bool {
     super::assert_printable(&found.device_type);
     super::assert_printable(&found.version);
     assert!(found.boot_free.is_none_or(|free| free <= found.boot_length), "{found:?}");
-    if let Ok(Some(data)) = layout::find_data(&mut disk(bytes), &table) {
+    if let Ok(Some(data)) = layout::find_data(&mut disk(bytes), &mut table, &found) {
         let place = (data.number, data.start, data.length);
         assert!(table.partitions.iter().any(|p| (p.number, p.start, p.length) == place));
         assert!(data.free <= data.length);
     }
     assert!(found.boot_length >= 4096 || found.file_system.is_none());
+    // The same with a table that is read on as it is needed.
+    let disk = &mut disk(bytes);
+    let mut begun = table::begin(disk, bytes.len() as u64).unwrap();
+    let again = layout::find_boot(disk, &mut begun).unwrap();
+    assert_eq!(again.boot_number, found.boot_number);
+    begun.finish(disk, bytes.len() as u64).unwrap();
+    assert_eq!(begun.partitions.len(), table.partitions.len());
     true
 }
