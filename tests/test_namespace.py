@@ -274,6 +274,17 @@ def test_refused_an_image_larger_than_the_disk(folder):
     refused(folder, image=pack(image), code=3, message="314572800 bytes .* the disk has 268435456")
 
 
+def test_refused_a_raw_image_that_was_cut_short(folder):
+    refused(folder, image=make_image(folder).read_bytes()[:-MIB], code=3, message="cut short")
+
+
+def test_refused_a_gzip_cut_between_its_members(folder):
+    image = make_image(folder)
+    half = gzip.compress(image.read_bytes()[:12 * MIB], 1, mtime=0)
+    assert pack(image, parts=2).startswith(half)
+    refused(folder, image=half, code=3, message="cut short")
+
+
 def test_refused_no_partition_table(folder):
     refused(folder, image=bytes(MIB), code=3, message="partition table .* there is none")
 

@@ -55,16 +55,19 @@ pub struct DataPartition {
     pub free: u64,
 }
 
-/// Finds the boot partition: by name or label, else as the holder of device-type.json, else the first.
-pub fn find_boot(disk: &mut impl ReadAt, table: &Table) -> Result<Layout, Error> {
+/// Finds the boot partition: by name or label, else as the holder of device-type.json, else the first. The table may
+/// be one that was begun: it is read on only when the primary partitions have no such name or label.
+pub fn find_boot(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
     let is_boot = |name: &str| BOOT_NAMES.iter().any(|boot| boot.eq_ignore_ascii_case(name));
     if let Some(partition) = table.partitions.iter().find(|p| is_boot(&p.name)) {
         return look(disk, partition).map(|(layout, _)| layout);
     }
     let mut holder = None;
     let mut first = None;
-    for partition in &table.partitions {
-        let (layout, label) = look(disk, partition)?;
+    let mut index = 0;
+    while let Some(partition) = table.nth(disk, index)? {
+        index += 1;
+        let (layout, label) = look(disk, &partition)?;
         if is_boot(&label) {
             return Ok(layout);
         }
@@ -79,21 +82,29 @@ pub fn find_boot(disk: &mut impl ReadAt, table: &Table) -> Result<Layout, Error>
     })
 }
 
-/// Finds the data partition, by name or label of an ext4 file system. It lies far behind the boot partition, and a
-/// packed image is decoded up to it once more: only for those who put something on it.
-pub fn find_data(disk: &mut impl ReadAt, table: &Table) -> Result<Option<DataPartition>, Error> {
-    let named = |partition: &&Partition| partition.name.eq_ignore_ascii_case(DATA_NAME);
-    let is_named = table.partitions.iter().any(|partition| named(&partition));
-    for partition in &table.partitions {
+/// Finds the data partition, by name or label of an ext4 file system. Looks at the partitions while the table is read,
+/// from the one behind the boot partition on: forward, where the image is one of balenaOS.
+pub fn find_data(
+    disk: &mut impl ReadAt,
+    table: &mut Table,
+    boot: &Layout,
+) -> Result<Option<DataPartition>, Error> {
+    let named = |partition: &Partition| partition.name.eq_ignore_ascii_case(DATA_NAME);
+    let is_named = table.partitions.iter().any(named);
+    let mut index = 0;
+    while let Some(partition) = table.nth(disk, index)? {
+        index += 1;
+        let is_fat =
+            partition.number == boot.boot_number && boot.file_system == Some(FileSystem::Vfat);
         // Too small for a superblock, or an extended partition.
-        if is_named && !named(&partition) || partition.length < 4096 {
+        if is_fat || is_named && !named(&partition) || partition.length < 4096 {
             continue;
         }
         let Some(superblock) = ext4::open(disk, partition.start)? else {
             continue;
         };
         if is_named || superblock.label.eq_ignore_ascii_case(DATA_NAME) {
-            let &Partition { number, start, length, .. } = partition;
+            let Partition { number, start, length, .. } = partition;
             let free = superblock.free.min(length);
             return Ok(Some(DataPartition { number, start, length, free }));
         }
@@ -194,11 +205,12 @@ fn version(disk: &mut impl ReadAt, fat: &Fat, place: &Place) -> Result<Text<32>,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::disk::{gpt, mbr, table};
 
-    fn ext4(disk: &mut [u8], start: usize, label: &str) {
+    /// Makes an ext4 file system of what lies at a place, with this label.
+    pub fn ext4(disk: &mut [u8], start: usize, label: &str) {
         disk[start + 1024 + 56..start + 1024 + 58].copy_from_slice(&[0x53, 0xef]);
         disk[start + 1144..start + 1144 + label.len()].copy_from_slice(label.as_bytes());
     }
@@ -207,8 +219,8 @@ mod tests {
     fn by_name_in_a_gpt_wherever_it_stands() {
         let mut disk = gpt::tests::disk(&[("vendor", 40, 47), ("resin-boot", 48, 63)]);
         let length = disk.len() as u64;
-        let table = table::read(&mut disk, length).unwrap();
-        let layout = find_boot(&mut disk, &table).unwrap();
+        let mut table = table::read(&mut disk, length).unwrap();
+        let layout = find_boot(&mut disk, &mut table).unwrap();
         assert_eq!((layout.boot_number, layout.boot_start), (2, 48 * 512));
         assert_eq!(layout.file_system, None);
     }
@@ -217,10 +229,10 @@ mod tests {
     fn by_label_in_an_mbr_else_the_first() {
         let mut disk = mbr::tests::disk(&[(0x83, 8, 8), (0x83, 16, 8)], 64);
         let length = disk.len() as u64;
-        let table = table::read(&mut disk, length).unwrap();
-        assert_eq!(find_boot(&mut disk, &table).unwrap().boot_number, 1);
+        let mut table = table::read(&mut disk, length).unwrap();
+        assert_eq!(find_boot(&mut disk, &mut table).unwrap().boot_number, 1);
         ext4(&mut disk, 16 * 512, "resin-boot");
-        let layout = find_boot(&mut disk, &table).unwrap();
+        let layout = find_boot(&mut disk, &mut table).unwrap();
         assert_eq!(layout.boot_number, 2);
         assert_eq!(layout.file_system, Some(FileSystem::Ext4));
         assert!(!layout.is_flasher);
@@ -232,8 +244,8 @@ mod tests {
         disk.truncate(8 * 512);
         disk.extend(fat::tests::volume_of(label, files));
         disk.resize(256 * 512, 0);
-        let table = table::read(&mut disk, 256 * 512).unwrap();
-        find_boot(&mut disk, &table).unwrap()
+        let mut table = table::read(&mut disk, 256 * 512).unwrap();
+        find_boot(&mut disk, &mut table).unwrap()
     }
 
     #[test]
@@ -261,8 +273,8 @@ mod tests {
         assert!(!with_files("resin-boot", &[("balena-image", "")]).is_flasher);
         let mut disk = gpt::tests::disk(&[("flash-boot", 48, 63)]);
         let length = disk.len() as u64;
-        let table = table::read(&mut disk, length).unwrap();
-        assert!(find_boot(&mut disk, &table).unwrap().is_flasher);
+        let mut table = table::read(&mut disk, length).unwrap();
+        assert!(find_boot(&mut disk, &mut table).unwrap().is_flasher);
     }
 
     #[test]
@@ -274,20 +286,22 @@ mod tests {
         };
         let mut disk = gpt::tests::disk(&[("resin-boot", 40, 47), ("resin-data", 48, 199)]);
         disk.resize(200 * 512, 0);
-        let table = table::read(&mut disk, 200 * 512).unwrap();
-        assert_eq!(find_data(&mut disk, &table).unwrap(), None, "no file system on it");
+        let mut table = table::read(&mut disk, 200 * 512).unwrap();
+        let boot = find_boot(&mut disk, &mut table).unwrap();
+        assert_eq!(find_data(&mut disk, &mut table, &boot).unwrap(), None, "no file system on it");
         ext4(&mut disk, 48 * 512, "");
         counts(&mut disk, 48 * 512);
-        let data = find_data(&mut disk, &table).unwrap().unwrap();
+        let data = find_data(&mut disk, &mut table, &boot).unwrap().unwrap();
         assert_eq!((data.number, data.start, data.length), (2, 48 * 512, 152 * 512));
         assert_eq!(data.free, (100 - 10 - 20) * 1024);
 
         let mut disk = mbr::tests::disk(&[(0x83, 8, 8), (0x83, 16, 8), (0x83, 24, 8)], 64);
-        let table = table::read(&mut disk, 64 * 512).unwrap();
+        let mut table = table::read(&mut disk, 64 * 512).unwrap();
         ext4(&mut disk, 8 * 512, "resin-state");
         ext4(&mut disk, 16 * 512, "resin-data");
         counts(&mut disk, 16 * 512);
-        let data = find_data(&mut disk, &table).unwrap().unwrap();
+        let boot = find_boot(&mut disk, &mut table).unwrap();
+        let data = find_data(&mut disk, &mut table, &boot).unwrap().unwrap();
         assert_eq!((data.number, data.free), (2, 8 * 512), "not more than there is");
     }
 }

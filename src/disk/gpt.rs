@@ -1,6 +1,7 @@
 //! The GUID partition table (UEFI specification 2.10, section 5.3).
 //!
-//! The primary header must be whole: it is the one that firmware reads.
+//! The primary header must be one that Linux takes (is_gpt_valid() in block/partitions/efi.c): the image is about to be
+//! written as it is, and there will be no other, since the one at the end of the disk is cleared.
 
 use super::reader::ReadAt;
 use super::table::{Partition, SECTOR, Table, broken};
@@ -12,6 +13,9 @@ use ufmt::uWrite;
 
 /// What a GPT header begins with, the primary one and the one at the end of the disk.
 pub const SIGNATURE: &[u8; 8] = b"EFI PART";
+
+/// The only length of an entry that Linux takes, in bytes.
+const ENTRY: u64 = 128;
 
 /// Adds the partitions of a GPT with 512-byte sectors.
 pub fn read(disk: &mut impl ReadAt, table: &mut Table) -> Result<(), Error> {
@@ -27,21 +31,29 @@ pub fn read(disk: &mut impl ReadAt, table: &mut Table) -> Result<(), Error> {
     if covered.is_none_or(|covered| crc32::crc32(covered) != promised) {
         return Err(broken("the CRC of the GPT header is wrong"));
     }
+    // What another tool has moved or copied from the end of a disk says where it was.
+    if little_endian::<8>(&header, 24) != 1 {
+        return Err(broken("the GPT header says that it belongs elsewhere"));
+    }
+    let first_usable = little_endian::<8>(&header, 40);
+    let last_usable = little_endian::<8>(&header, 48);
+    if last_usable < first_usable {
+        return Err(broken("the space that the GPT describes ends before it begins"));
+    }
+    table.usable_end = last_usable.saturating_add(1).saturating_mul(SECTOR);
     let first = little_endian::<8>(&header, 72);
     let count = little_endian::<4>(&header, 80);
-    let size = little_endian::<4>(&header, 84);
     let promised = little_endian::<4>(&header, 88) as u32;
-    if !(128..=4096).contains(&size) || !size.is_multiple_of(128) || count > 1024 {
+    if little_endian::<4>(&header, 84) != ENTRY || count > 1024 {
         return Err(broken("the GPT has entries of an odd size or number"));
     }
     let start = first.checked_mul(SECTOR).ok_or_else(|| broken("the GPT lies nowhere"))?;
     let mut crc = 0;
     for index in 0..count {
-        let mut entry = [0; 4096];
-        let entry = entry.get_mut(..size as usize).unwrap_or_default();
-        disk.read_exact_at(start.saturating_add(index * size), entry)?;
-        crc = crc32::extend(crc, entry);
-        if let Some(partition) = partition(index as u32 + 1, entry)? {
+        let mut entry = [0; ENTRY as usize];
+        disk.read_exact_at(start.saturating_add(index * ENTRY), &mut entry)?;
+        crc = crc32::extend(crc, &entry);
+        if let Some(partition) = partition(index as u32 + 1, &entry)? {
             table.add(partition)?;
         }
     }
@@ -98,13 +110,22 @@ pub(crate) mod tests {
         let header = &mut disk[512..1024];
         header[..8].copy_from_slice(SIGNATURE);
         header[12] = 92;
+        header[24] = 1;
+        header[40] = 34;
+        header[48] = 222;
         header[72] = 2;
         header[80] = 128;
         header[84] = 128;
         header[88..92].copy_from_slice(&crc.to_le_bytes());
-        let crc = crc32::crc32(&header[..92]);
-        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        seal(&mut disk);
         disk
+    }
+
+    /// Puts the CRC of the header right.
+    fn seal(disk: &mut [u8]) {
+        disk[528..532].fill(0);
+        let crc = crc32::crc32(&disk[512..512 + 92]);
+        disk[528..532].copy_from_slice(&crc.to_le_bytes());
     }
 
     const PROTECTIVE: u8 = 0xee;
@@ -118,6 +139,30 @@ pub(crate) mod tests {
         assert_eq!(&*table.partitions[1].name, "resin-rootA");
         assert_eq!(table.partitions[0].start, 40 * 512);
         assert_eq!(table.partitions[0].length, 8 * 512);
+        assert_eq!(table.usable_end, 223 * 512);
+    }
+
+    #[test]
+    fn what_linux_does_not_take_is_refused() {
+        let good = disk(&[("a", 40, 47)]);
+        let length = good.len() as u64;
+        let change = |at: usize, value: u8| {
+            let mut disk = good.clone();
+            disk[512 + at] = value;
+            seal(&mut disk);
+            table::read(&mut disk, length)
+        };
+        assert!(change(24, 1).is_ok());
+        assert!(change(24, 255).is_err(), "the header from the end of a disk");
+        assert!(change(40, 223).is_err(), "the usable space ends before it begins");
+        assert_eq!(change(48, 34).unwrap().usable_end, 35 * 512);
+        assert_eq!(change(55, 255).unwrap().usable_end, u64::MAX, "it is checked with the disk");
+        // 64 entries of 256 bytes, with the same CRC.
+        let mut wide = good.clone();
+        wide[512 + 80] = 64;
+        wide[512 + 84..512 + 86].copy_from_slice(&[0, 1]);
+        seal(&mut wide);
+        assert!(table::read(&mut wide, length).is_err(), "wide entries");
     }
 
     #[test]

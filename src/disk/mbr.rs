@@ -26,13 +26,29 @@ impl Entry {
         self.kind == 0 || self.sectors == 0
     }
 
+    /// Of an extended partition only the first two sectors: so does Linux, and its end says nothing. It may have been
+    /// drawn to the end of a disk, and grows with the partitions in it.
     fn partition(&self, number: u32, base: u64) -> Partition {
+        let sectors = if self.is_extended() { self.sectors.min(2) } else { self.sectors };
         Partition {
             number,
             start: (base + self.start) * SECTOR,
-            length: self.sectors * SECTOR,
+            length: sectors * SECTOR,
             name: Text::new(),
         }
+    }
+
+    fn area(&self, base: u64) -> Area {
+        Area { start: base + self.start, sectors: self.sectors }
+    }
+
+    /// True when it lies in the extended partition and is not longer than the link to its record promises. The third
+    /// and the fourth entry are garbage at times.
+    fn fits(&self, link: Area, extended: Area) -> bool {
+        let place = self.area(link.start);
+        self.start + self.sectors <= link.sectors
+            && place.start >= extended.start
+            && place.end() <= extended.end()
     }
 }
 
@@ -53,8 +69,8 @@ pub fn is_protective(sector: &[u8]) -> bool {
     entries(sector).iter().any(|entry| entry.kind == PROTECTIVE)
 }
 
-/// Adds the primary partitions, then the logical ones.
-pub fn read(disk: &mut impl ReadAt, sector: &[u8], table: &mut Table) -> Result<(), Error> {
+/// Adds the primary partitions, and notes where the logical ones are found.
+pub fn read(sector: &[u8], table: &mut Table) -> Result<(), Error> {
     let entries = entries(sector);
     // A file system's boot sector has the same signature, but code or text where the entries would be.
     if entries.iter().any(|entry| entry.active & 0x7f != 0) {
@@ -65,47 +81,104 @@ pub fn read(disk: &mut impl ReadAt, sector: &[u8], table: &mut Table) -> Result<
             table.add(entry.partition(number, 0))?;
         }
     }
-    let mut number = 5;
-    for entry in entries.iter().filter(|entry| entry.is_extended() && !entry.is_empty()) {
-        read_logical(disk, entry.start, table, &mut number)?;
+    let extended = entries.iter().filter(|entry| entry.is_extended() && !entry.is_empty());
+    for (place, entry) in table.chain.extended.iter_mut().zip(extended) {
+        *place = Some(entry.area(0));
     }
     Ok(())
 }
 
-/// Follows a chain of extended boot records. Each holds a logical partition, relative to itself, and the place of
-/// the next record, relative to the whole extended partition.
-fn read_logical(
-    disk: &mut impl ReadAt,
-    extended: u64,
-    table: &mut Table,
-    number: &mut u32,
-) -> Result<(), Error> {
-    let mut record = extended;
-    // Each round adds a partition or ends, and a table has room for a fixed number: a loop in the chain ends.
-    loop {
-        let mut sector = [0; SECTOR as usize];
-        disk.read_exact_at(record * SECTOR, &mut sector)?;
-        if little_endian::<2>(&sector, 510) != 0xaa55 {
-            return Err(broken("an extended boot record has no signature"));
-        }
-        let [logical, next, ..] = entries(&sector);
-        if logical.is_empty() {
-            return Ok(());
-        }
-        table.add(logical.partition(*number, record))?;
-        *number += 1;
-        if next.is_empty() {
-            return Ok(());
-        }
-        record = extended + next.start;
+/// Sectors.
+#[derive(Clone, Copy)]
+struct Area {
+    start: u64,
+    sectors: u64,
+}
+
+impl Area {
+    fn end(self) -> u64 {
+        self.start + self.sectors
     }
+}
+
+/// How far the extended boot records of a disk have been read.
+#[derive(Default)]
+pub(super) struct Chain {
+    /// The extended partitions that are still to be read, in the order of the table.
+    extended: [Option<Area>; 4],
+    /// The one that is being read.
+    current: Option<Area>,
+    /// The next record in it, with the length that the link to it gives.
+    link: Option<Area>,
+    /// How many logical partitions there were.
+    found: u32,
+    /// How many records came one after the other without a partition.
+    without: u32,
+}
+
+/// As many records without a partition Linux follows, too.
+const MOST_WITHOUT: u32 = 100;
+
+/// Reads the next extended boot record and adds the logical partitions in it; false when there is no more. As
+/// parse_extended() does in block/partitions/msdos.c of Linux: whoever deletes a partition may leave an empty entry,
+/// and the link is not in the same slot everywhere.
+pub(super) fn read_on(disk: &mut impl ReadAt, table: &mut Table) -> Result<bool, Error> {
+    let chain = &mut table.chain;
+    if chain.link.is_none() {
+        chain.current = chain.extended.iter_mut().find_map(Option::take);
+        chain.link = chain.current;
+        chain.without = 0;
+    }
+    let (Some(extended), Some(link)) = (chain.current, chain.link.take()) else {
+        return Ok(false);
+    };
+    // A loop with partitions in it ends when the table is full.
+    if chain.without >= MOST_WITHOUT {
+        return Err(broken("the chain of extended boot records does not end"));
+    }
+    chain.without += 1;
+    let mut sector = [0; SECTOR as usize];
+    disk.read_exact_at(link.start * SECTOR, &mut sector)?;
+    if little_endian::<2>(&sector, 510) != 0xaa55 {
+        return Err(broken("an extended boot record has no signature"));
+    }
+    let entries = entries(&sector);
+    let next = entries.iter().find(|entry| entry.is_extended() && entry.sectors != 0);
+    chain.link = next.map(|entry| entry.area(extended.start));
+    for (slot, entry) in entries.iter().enumerate() {
+        if entry.sectors != 0 && !entry.is_extended() && (slot < 2 || entry.fits(link, extended)) {
+            table.chain.found += 1;
+            table.chain.without = 0;
+            table.add(entry.partition(4 + table.chain.found, link.start))?;
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::*;
     use crate::disk::table;
 
-    fn put(disk: &mut [u8], sector: usize, index: usize, (kind, start, sectors): (u8, u32, u32)) {
+    struct Counted {
+        disk: Vec<u8>,
+        reads: u32,
+    }
+
+    impl ReadAt for Counted {
+        fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+            self.reads += 1;
+            self.disk.read_exact_at(offset, buffer)
+        }
+    }
+
+    /// Puts an entry (type, start, sectors) into the table in `sector`.
+    pub fn put(
+        disk: &mut [u8],
+        sector: usize,
+        index: usize,
+        (kind, start, sectors): (u8, u32, u32),
+    ) {
         let at = sector * 512 + 446 + 16 * index;
         disk[at + 4] = kind;
         disk[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
@@ -131,14 +204,64 @@ pub(crate) mod tests {
         let table = table::read(&mut disk, 128 * 512).unwrap();
         let found: Vec<_> =
             table.partitions.iter().map(|p| (p.number, p.start / 512, p.length / 512)).collect();
-        assert_eq!(found, [(1, 8, 8), (2, 16, 8), (3, 32, 64), (5, 34, 6), (6, 52, 5)]);
+        assert_eq!(found, [(1, 8, 8), (2, 16, 8), (3, 32, 2), (5, 34, 6), (6, 52, 5)]);
+    }
+
+    /// Number, first sector and length of each partition.
+    fn places(disk: &mut Vec<u8>) -> Vec<(u32, u64, u64)> {
+        let length = disk.len() as u64;
+        let table = table::read(disk, length).unwrap();
+        table.partitions.iter().map(|p| (p.number, p.start / 512, p.length / 512)).collect()
+    }
+
+    #[test]
+    fn a_deleted_logical_partition_leaves_the_others_as_linux_sees_them() {
+        let mut disk = disk(&[(0x0f, 32, 64)], 128);
+        put(&mut disk, 32, 0, (0, 0, 0));
+        put(&mut disk, 32, 1, (0x05, 16, 16));
+        put(&mut disk, 48, 0, (0x83, 4, 5));
+        put(&mut disk, 48, 1, (0x05, 32, 16));
+        put(&mut disk, 64, 0, (0, 0, 0));
+        put(&mut disk, 64, 1, (0x05, 48, 16));
+        put(&mut disk, 80, 0, (0x83, 1, 7));
+        assert_eq!(places(&mut disk)[1..], [(5, 52, 5), (6, 81, 7)]);
+        assert_eq!(places(&mut disk).len(), 3);
+    }
+
+    #[test]
+    fn the_link_in_any_slot_and_garbage_in_the_last_two() {
+        let mut disk = disk(&[(0x0f, 32, 64)], 128);
+        put(&mut disk, 32, 0, (0x85, 16, 16));
+        put(&mut disk, 32, 1, (0x83, 2, 6));
+        put(&mut disk, 32, 2, (0x83, 8, 4));
+        put(&mut disk, 32, 3, (0x83, 60, 8));
+        put(&mut disk, 48, 0, (0x83, 4, 5));
+        put(&mut disk, 48, 2, (0x83, 9, 8));
+        put(&mut disk, 48, 3, (0x0f, 32, 16));
+        put(&mut disk, 64, 0, (0x83, 1, 7));
+        let expected = [(5, 34, 6), (6, 40, 4), (7, 52, 5), (8, 65, 7)];
+        assert_eq!(places(&mut disk)[1..], expected);
+    }
+
+    #[test]
+    fn every_extended_partition_has_its_chain() {
+        let mut disk = disk(&[(0x05, 32, 32), (0x83, 8, 8), (0x0f, 64, 32)], 128);
+        put(&mut disk, 32, 0, (0x83, 2, 6));
+        put(&mut disk, 64, 0, (0x83, 4, 6));
+        assert_eq!(places(&mut disk)[3..], [(5, 34, 6), (6, 68, 6)]);
     }
 
     #[test]
     fn a_chain_that_loops_ends_in_an_error() {
+        let mut empty = disk(&[(0x0f, 32, 64)], 128);
+        put(&mut empty, 32, 1, (0x05, 16, 16));
+        put(&mut empty, 48, 1, (0x05, 0, 16));
+        let mut counted = Counted { disk: empty, reads: 0 };
+        assert!(table::read(&mut counted, 128 * 512).is_err());
+        assert!(counted.reads < 200, "{}", counted.reads);
+
         let mut disk = disk(&[(0x0f, 32, 64)], 128);
         put(&mut disk, 32, 0, (0x83, 2, 6));
-        put(&mut disk, 32, 1, (0x05, 0, 16));
         put(&mut disk, 32, 1, (0x05, 16, 16));
         put(&mut disk, 48, 0, (0x83, 2, 6));
         put(&mut disk, 48, 1, (0x05, 16, 16));

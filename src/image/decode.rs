@@ -163,7 +163,7 @@ impl<S: Source> Decoder<S> {
         let chunk = buffer.get_mut(WINDOW..WINDOW + wanted).unwrap_or_default();
         let count = self.source.read_at(self.stream.offset + self.taken, chunk)?;
         if count < wanted {
-            return Err(damaged("the file became shorter while it was read"));
+            return Err(shortened());
         }
         self.taken += count as u64;
         let mut filled = Filled::NONE;
@@ -172,7 +172,8 @@ impl<S: Source> Decoder<S> {
         Ok(filled)
     }
 
-    /// Moves what is unread to the front and reads more behind it. True when there was more.
+    /// Moves what is unread to the front and reads more behind it. True when there was more, false at the end of the
+    /// packed bytes; when the file ends before them, whoever asks would ask for ever, so that is an error.
     fn read_more(&mut self) -> Result<bool, Error> {
         self.input.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -181,6 +182,9 @@ impl<S: Source> Decoder<S> {
         let wanted = left.min(space.len() as u64) as usize;
         let space = space.get_mut(..wanted).unwrap_or_default();
         let count = self.source.read_at(self.stream.offset + self.taken, space)?;
+        if count == 0 && wanted > 0 {
+            return Err(shortened());
+        }
         let new = space.get(..count).unwrap_or_default();
         self.packed_crc = crc32::extend(self.packed_crc, new);
         self.taken += count as u64;
@@ -252,10 +256,10 @@ impl<S: Source> Decoder<S> {
             TINFLStatus::Done => self.next = Next::Trailer,
             TINFLStatus::HasMoreOutput => {}
             TINFLStatus::NeedsMoreInput if more != 0 => {
-                if self.unread.is_empty() || self.read_more()? {
-                    return Ok(());
+                // All input was consumed, and the next round reads more; were some left, it would be shown again.
+                if !self.unread.is_empty() && !self.read_more()? {
+                    return Err(damaged("the packed data makes no progress"));
                 }
-                return Err(damaged("the file became shorter while it was read"));
             }
             TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
                 return Err(damaged(
@@ -324,6 +328,10 @@ impl<S: Source> Decoder<S> {
     }
 }
 
+fn shortened() -> Error {
+    damaged("the file became shorter while it was read")
+}
+
 fn damaged(why: &str) -> Error {
     Error::refused("decoding", "the image", why).advice("fetch it again and compare its checksum")
 }
@@ -358,7 +366,7 @@ pub(crate) mod tests {
         Stream { format, offset: 0, length: file.len() as u64, promised_crc: 0, promised_length: 0 }
     }
 
-    fn decode(file: &Vec<u8>, stream: Stream) -> Result<Vec<u8>, Error> {
+    fn decode(file: impl Source, stream: Stream) -> Result<Vec<u8>, Error> {
         let mut decoder = Decoder::new(file, stream);
         let mut buffer = vec![0xaa; BUFFER];
         let mut image = Vec::new();
@@ -427,6 +435,156 @@ pub(crate) mod tests {
         let file = member(&sample(5000));
         for end in [3, 9, 10, 11, 500, file.len() - 9, file.len() - 8, file.len() - 1] {
             assert!(refusal(&file[..end].to_vec()).contains("cut short"), "cut at {end}");
+        }
+    }
+
+    /// A file that had `promised` bytes when it was opened.
+    struct Shortened {
+        bytes: Vec<u8>,
+        promised: u64,
+        empty_reads: std::cell::Cell<u32>,
+    }
+
+    impl Source for Shortened {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+            let count = self.bytes.read_at(offset, buffer)?;
+            let empty = self.empty_reads.get() + u32::from(count == 0);
+            self.empty_reads.set(empty);
+            assert!(empty < 100, "it is read for ever");
+            Ok(count)
+        }
+        fn length(&self) -> u64 {
+            self.promised
+        }
+    }
+
+    /// Why a file is refused that was cut at `end` after it was opened.
+    fn refusal_when_shortened(file: &[u8], stream: Stream, end: usize) -> String {
+        let bytes = file[..end].to_vec();
+        let promised = file.len() as u64;
+        let source = Shortened { bytes, promised, empty_reads: Default::default() };
+        let mut decoder = Decoder::new(&source, stream);
+        let mut buffer = vec![0; BUFFER];
+        let error = loop {
+            match decoder.fill(&mut buffer) {
+                Ok(filled) => assert_ne!(filled.length, 0, "cut at {end}, it is whole"),
+                Err(error) => break error,
+            }
+        };
+        let text: Text<500> = crate::text!("{}", error);
+        text.to_string()
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_refused_and_not_read_for_ever() {
+        let shorter = "became shorter";
+        let image = sample(CHUNK + 300_000);
+        let first = member(&image);
+        let file = [&first[..], &first].concat();
+        let (header, trailer) = (first.len() + 4, file.len() - 5);
+        for end in [0, 1, 5, 10, 11, INPUT, INPUT + 1, first.len(), header, header + 6, trailer] {
+            let why = refusal_when_shortened(&file, stream(Format::Gzip, &file), end);
+            assert!(why.contains(shorter), "gzip cut at {end}: {why}");
+        }
+        let packed = compress_to_vec(&image, 6);
+        let crc = crc32::crc32(&image);
+        let file = crate::image::zip::tests::archive(&packed, image.len() as u64, crc, 1, 8, false);
+        let found = crate::image::zip::find_entry(&file, "x").unwrap();
+        let start = found.offset as usize;
+        for end in [0, start, start + 1, start + INPUT, start + packed.len() - 1] {
+            let why = refusal_when_shortened(&file, found, end);
+            assert!(why.contains(shorter), "zip cut at {end}: {why}");
+        }
+        for end in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, image.len() - 1] {
+            let why = refusal_when_shortened(&image, stream(Format::Raw, &image), end);
+            assert!(why.contains(shorter), "raw cut at {end}: {why}");
+        }
+    }
+
+    /// A member of stored blocks: of about the length of what it holds.
+    pub fn stored_member(bytes: &[u8], block_length: u16) -> Vec<u8> {
+        let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        let mut blocks = bytes.chunks(block_length.into()).peekable();
+        while let Some(block) = blocks.next() {
+            let length = block.len() as u16;
+            file.push(blocks.peek().is_none().into());
+            file.extend(length.to_le_bytes());
+            file.extend((!length).to_le_bytes());
+            file.extend(block);
+        }
+        file.extend(crc32::crc32(bytes).to_le_bytes());
+        file.extend((bytes.len() as u32).to_le_bytes());
+        file
+    }
+
+    /// A gzip file of one member that ends at `end`, and what it holds.
+    fn member_that_ends_at(end: usize) -> (Vec<u8>, Vec<u8>) {
+        // The header, five bytes before each of two blocks, CRC and length.
+        let content = sample(end - 10 - 2 * 5 - 8);
+        let file = stored_member(&content, 30_000);
+        assert_eq!(file.len(), end);
+        (file, content)
+    }
+
+    /// A member whose header has a name of `length` bytes.
+    fn named_member(length: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut file = member(bytes);
+        file[3] = 8;
+        file.splice(10..10, std::iter::repeat_n(b'n', length).chain([0]));
+        file
+    }
+
+    #[test]
+    fn headers_and_trailers_across_the_end_of_the_input_buffer() {
+        for before in 0..=20 {
+            for name in [0, 5, before + 1, 3000] {
+                let (mut file, mut image) = member_that_ends_at(INPUT - before);
+                let second = sample(40_000);
+                file.extend(named_member(name, &second));
+                image.extend(second);
+                let decoded = decode(&file, stream(Format::Gzip, &file));
+                assert!(decoded.unwrap() == image, "{before} bytes before, a name of {name}");
+            }
+        }
+        // The first member's trailer itself.
+        for behind in 1..8 {
+            let (mut file, mut image) = member_that_ends_at(INPUT + behind);
+            file.extend(member(b"second"));
+            image.extend(b"second");
+            assert!(decode(&file, stream(Format::Gzip, &file)).unwrap() == image, "{behind}");
+        }
+    }
+
+    /// Gives at most `most` bytes a time.
+    struct Sparing<'a> {
+        bytes: &'a Vec<u8>,
+        most: usize,
+    }
+
+    impl Source for Sparing<'_> {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+            let most = buffer.len().min(self.most);
+            self.bytes.read_at(offset, &mut buffer[..most])
+        }
+        fn length(&self) -> u64 {
+            self.bytes.length()
+        }
+    }
+
+    #[test]
+    fn bytes_that_come_a_few_at_a_time() {
+        let content = sample(3000);
+        let parts = [&content[..7], &content[7..7], &content[7..2000], &content[2000..]];
+        let file: Vec<_> = parts.into_iter().flat_map(|part| named_member(12, part)).collect();
+        let packed = compress_to_vec(&content, 6);
+        let (length, crc) = (content.len() as u64, crc32::crc32(&content));
+        let archive = crate::image::zip::tests::archive(&packed, length, crc, 1, 8, false);
+        let entry = crate::image::zip::find_entry(&archive, "x").unwrap();
+        for most in 1..40 {
+            for (bytes, stream) in [(&file, stream(Format::Gzip, &file)), (&archive, entry)] {
+                let decoded = decode(Sparing { bytes, most }, stream);
+                assert!(decoded.unwrap() == content, "{most} bytes a time");
+            }
         }
     }
 

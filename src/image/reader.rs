@@ -1,13 +1,14 @@
 //! Reading at any place of an image that may be packed.
 //!
-//! A packed image is decoded forward to the place, and from its beginning when the place lies behind. What the scan
-//! looks at (tables, the boot partition) lies at the front, so that costs little.
+//! A packed image is decoded forward to the place, and from its beginning when the place lies behind: whoever looks at
+//! several places looks at them in their order, and learns here how far it is when that takes long.
 
 use super::decode::{Decoder, WINDOW};
 use super::format::Format;
 use super::source::Source;
 use crate::disk::reader::ReadAt;
 use crate::error::Error;
+use crate::progress::Rate;
 
 /// A view of the disk that the image will become.
 pub struct ImageReader<'a, S> {
@@ -16,13 +17,15 @@ pub struct ImageReader<'a, S> {
     /// Where the chunk in the buffer begins on the disk, and its length.
     start: u64,
     held: usize,
+    rate: Rate,
 }
 
 impl<'a, S: Source> ImageReader<'a, S> {
     /// A reader; `buffer` is [`super::decode::BUFFER`] long.
     pub fn new(decoder: &'a mut Decoder<S>, buffer: &'a mut [u8]) -> Self {
         decoder.restart();
-        Self { decoder, buffer, start: 0, held: 0 }
+        let rate = Rate::start("looking into the image", decoder.stream().length);
+        Self { decoder, buffer, start: 0, held: 0, rate }
     }
 
     /// Reads up to `wanted.len()` bytes at `offset` of the image; fewer only at its end.
@@ -59,6 +62,7 @@ impl<'a, S: Source> ImageReader<'a, S> {
             if self.held == 0 {
                 return Ok(&[]);
             }
+            self.rate.advance(self.decoder.consumed());
         }
         let skipped = (offset - self.start) as usize;
         let chunk = self.buffer.get(WINDOW + skipped..WINDOW + self.held);

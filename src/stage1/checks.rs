@@ -156,6 +156,19 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
         return Err(Error::refused("comparing the image with", &target.name, &why)
             .advice("use a larger disk or a smaller image"));
     }
+    if table.usable_end > target.size {
+        let why: Text<200> = crate::text!(
+            "the image's GPT was made for a disk of more than {} bytes ({}), and the kernel would not take it on one of \
+             {} ({})",
+            table.usable_end,
+            Size(table.usable_end),
+            target.size,
+            Size(target.size)
+        );
+        return Err(Error::refused("comparing the image with", &target.name, &why).advice(
+            "use a larger disk, or `sgdisk -e FILE` on the raw image: it makes the table fit the image",
+        ));
+    }
     if target.logical_block != disk::table::SECTOR as u32 {
         let why: Text<120> = crate::text!(
             "its logical blocks have {} bytes, and images are made for 512",
@@ -169,6 +182,41 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_refused() {
+        let mut image = disk::gpt::tests::disk(&[("a", 40, 47)]);
+        let mut table = disk::table::read(&mut image, 256 * 512).unwrap();
+        let scan = |sectors: u64| Scan {
+            length: sectors * 512,
+            chunks: 1,
+            zero_chunks: 0,
+            map_crc: 0,
+            staged_length: 0,
+            packed_crc: 0,
+        };
+        let target = |sectors: u64| Disk {
+            name: Text::from("sdx"),
+            number: disk::device::Number { major: 8, minor: 0 },
+            size: sectors * 512,
+            logical_block: 512,
+            read_only: false,
+        };
+        let refusal = |scan: &Scan, table: &Table, target: &Disk| {
+            let text: Text<600> = crate::text!("{}", fits(scan, table, target).unwrap_err());
+            text.to_string()
+        };
+        assert!(fits(&scan(256), &table, &target(256)).is_ok());
+        assert!(refusal(&scan(256), &table, &target(255)).contains("the image needs"));
+        // Trimmed behind its partitions: it is short enough, but its table is not.
+        assert!(fits(&scan(48), &table, &target(223)).is_ok());
+        assert!(refusal(&scan(48), &table, &target(222)).contains("made for a disk of more than"));
+        table.usable_end = 0;
+        assert!(fits(&scan(48), &table, &target(48)).is_ok());
+        assert!(refusal(&scan(40), &table, &target(47)).contains("the image needs"));
+        let wide = Disk { logical_block: 4096, ..target(256) };
+        assert!(refusal(&scan(48), &table, &wide).contains("4096"));
+    }
 
     #[test]
     fn a_dynamic_program_is_told_from_a_static_one() {

@@ -2,6 +2,7 @@
 
 use crate::balena::layout::{self, DataPartition, Layout};
 use crate::cli::{Flag, Options};
+use crate::disk::reader::ReadAt;
 use crate::disk::table::{self, Table};
 use crate::error::Error;
 use crate::image::decode::Decoder;
@@ -43,16 +44,29 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     let scan = scan::scan(&mut decoder, buffer, &map)?;
     let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer);
-    let of_image = |error: Error| error.about("the image");
-    let table = table::read(&mut reader, scan.length).map_err(of_image)?;
-    let layout = layout::find_boot(&mut reader, &table).map_err(of_image)?;
-    let data = match options.backup.is_some() || options.has(Flag::FallbackLog) {
-        true => layout::find_data(&mut reader, &table)?,
-        false => None,
-    };
+    let is_data_used = options.backup.is_some() || options.has(Flag::FallbackLog);
+    let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used)
+        .map_err(|error| error.about("the image"))?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)
+}
+
+/// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is decoded
+/// once, as far as its last logical partition.
+fn look_into(
+    image: &mut impl ReadAt,
+    length: u64,
+    is_data_used: bool,
+) -> Result<(Table, Layout, Option<DataPartition>), Error> {
+    let mut table = table::begin(image, length)?;
+    let layout = layout::find_boot(image, &mut table)?;
+    let data = match is_data_used {
+        true => layout::find_data(image, &mut table, &layout)?,
+        false => None,
+    };
+    table.finish(image, length)?;
+    Ok((table, layout, data))
 }
 
 impl Examined {
@@ -86,5 +100,86 @@ impl Examined {
             device_type,
             watch.shown()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{fat, mbr};
+    use crate::image::CHUNK;
+    use crate::image::decode::{BUFFER, tests as fixtures};
+    use crate::image::source::Source;
+    use core::cell::Cell;
+
+    /// A file that counts what is read of it.
+    struct Counting<'a> {
+        file: &'a Vec<u8>,
+        read: Cell<usize>,
+    }
+
+    impl Source for Counting<'_> {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+            let count = self.file.read_at(offset, buffer)?;
+            self.read.set(self.read.get() + count);
+            Ok(count)
+        }
+        fn length(&self) -> u64 {
+            self.file.length()
+        }
+    }
+
+    /// An image of 12 chunks with the partitions of balenaOS: this label on the first, logical ones behind it. The first
+    /// begins at byte `start`.
+    fn image(boot_label: &str, start: usize) -> Vec<u8> {
+        let in_chunks = |(kind, start, end): (u8, u32, u32)| {
+            let sectors = CHUNK as u32 / 512;
+            (kind, start * sectors, (end - start) * sectors)
+        };
+        let mut primary = [(0x0c, 1, 2), (0x83, 2, 3), (0x83, 3, 7), (0x0f, 7, 12)].map(in_chunks);
+        primary[0].1 = start as u32 / 512;
+        let mut image = mbr::tests::disk(&primary, 12 * CHUNK / 512);
+        mbr::tests::put(&mut image, 7 * CHUNK / 512, 0, in_chunks((0x83, 1, 2)));
+        mbr::tests::put(&mut image, 7 * CHUNK / 512, 1, in_chunks((0x05, 2, 5)));
+        mbr::tests::put(&mut image, 9 * CHUNK / 512, 0, in_chunks((0x83, 1, 3)));
+        let volume = fat::tests::volume_of(boot_label, &[("device-type.json", "{\"slug\":\"x\"}")]);
+        image[start..start + volume.len()].copy_from_slice(&volume);
+        for (chunk, label) in [(2, "resin-rootA"), (8, "resin-state"), (10, "resin-data")] {
+            layout::tests::ext4(&mut image, chunk * CHUNK, label);
+        }
+        image
+    }
+
+    /// How many bytes of the packed image are read, and how many it has.
+    fn read_and_length(image: &[u8], is_data_used: bool) -> (usize, usize) {
+        let file = fixtures::stored_member(image, u16::MAX);
+        let source = Counting { file: &file, read: Cell::new(0) };
+        let stream = format::detect(&source, "x").unwrap();
+        let mut decoder = Decoder::new(&source, stream);
+        let mut buffer = vec![0; BUFFER];
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        let length = image.len() as u64;
+        let (table, layout, data) = look_into(&mut reader, length, is_data_used).unwrap();
+        let numbers: Vec<_> = table.partitions.iter().map(|p| p.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+        assert_eq!((layout.boot_number, &*layout.device_type), (1, "x"));
+        assert_eq!(data.map(|data| data.number), is_data_used.then_some(6));
+        (source.read.get(), file.len())
+    }
+
+    #[test]
+    fn a_packed_image_is_read_forward_once() {
+        for (label, is_data_used) in [("resin-boot", true), ("resin-boot", false), ("x", false)] {
+            let (read, length) = read_and_length(&image(label, CHUNK), is_data_used);
+            assert!(read <= length, "{read} bytes of {length} were read");
+        }
+    }
+
+    #[test]
+    fn the_one_step_back_is_that_to_the_table_of_the_boot_partition() {
+        // The table lies in chunk 0, the root directory and the files in chunk 1.
+        let (read, _) = read_and_length(&image("resin-boot", CHUNK - 2048), true);
+        let last = 10;
+        assert!(read < (2 + last + 1) * CHUNK + CHUNK / 4, "{read} bytes were read");
     }
 }

@@ -91,3 +91,78 @@ pub fn stage_map(
         false => Err(Error::failed("copying", "the chunk map", "the copy differs")),
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode::{BUFFER, Decoder, tests as fixtures};
+    use crate::image::map::Record;
+    use crate::image::{format, scan};
+
+    /// A RAMFS that is only a directory, an image file, and what the scan made of it.
+    struct Case {
+        ramfs: Ramfs,
+        file: Vec<u8>,
+        stream: Stream,
+        scan: Scan,
+        map: ChunkMap,
+        buffer: Vec<u8>,
+    }
+
+    impl Case {
+        fn new(name: &str, file: Vec<u8>) -> Self {
+            let path = format!("takeover-staging-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(path);
+            std::fs::create_dir(&path).unwrap();
+            let stream = format::detect(&file, "x").unwrap();
+            let map = ChunkMap::create().unwrap();
+            let mut buffer = vec![0; BUFFER];
+            let mut decoder = Decoder::new(&file, stream);
+            let scan = scan::scan(&mut decoder, &mut buffer, &map).unwrap();
+            let ramfs = Ramfs { path: path.to_str().unwrap().into() };
+            Self { ramfs, file, stream, scan, map, buffer }
+        }
+
+        fn stage_image(&mut self) -> Result<Vec<u8>, Error> {
+            let path = self.ramfs.inside(names::IMAGE)?;
+            let _ = std::fs::remove_file(&*path);
+            stage_image(&self.ramfs, &self.file, self.stream, &self.scan, &mut self.buffer)?;
+            Ok(std::fs::read(&*path).unwrap())
+        }
+
+        fn stage_map(&mut self) -> Result<(), Error> {
+            let _ = std::fs::remove_file(&*self.ramfs.inside(names::MAP)?);
+            stage_map(&self.ramfs, &self.map, &self.scan, &mut self.buffer)
+        }
+    }
+
+    impl Drop for Case {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&*self.ramfs.path);
+        }
+    }
+
+    #[test]
+    fn an_image_that_changed_after_the_scan_is_not_staged() {
+        let image = fixtures::sample(2 * CHUNK + 700);
+        for (name, file) in [("gzip", fixtures::member(&image)), ("raw", image)] {
+            let mut case = Case::new(name, file);
+            assert!(case.stage_image().unwrap() == case.file, "{name}: the copy differs");
+            for at in [20, case.file.len() / 2, case.file.len() - 1] {
+                case.file[at] ^= 1;
+                assert!(case.stage_image().is_err(), "{name}: byte {at} has changed");
+                case.file[at] ^= 1;
+            }
+            case.file.pop();
+            assert!(case.stage_image().is_err(), "{name}: it became shorter");
+        }
+    }
+
+    #[test]
+    fn a_chunk_map_that_changed_after_the_scan_is_not_staged() {
+        let mut case = Case::new("map", fixtures::sample(2 * CHUNK + 700));
+        case.stage_map().unwrap();
+        let record = case.map.get(1).unwrap();
+        case.map.set(1, Record { crc: record.crc ^ 1, ..record }).unwrap();
+        assert!(case.stage_map().is_err());
+    }
+}

@@ -51,14 +51,14 @@ fn read_table(bytes: &[u8]) -> Option<Table> {
     let mut end = 0;
     let mut before = 0;
     for partition in &table.partitions {
-        assert!(partition.start < bytes.len() as u64, "a partition behind the end");
         assert!(partition.start.is_multiple_of(512) && partition.length.is_multiple_of(512));
         assert!(partition.length > 0);
         assert!(partition.number > before, "numbers grow");
         before = partition.number;
         end = end.max(u128::from(partition.start) + u128::from(partition.length));
     }
-    assert_eq!(u128::from(table.end()), end.min(u64::MAX.into()));
+    assert!(end <= bytes.len() as u128, "a partition behind the end");
+    assert_eq!(u128::from(table.end()), end);
     Some(table)
 }
 
@@ -87,6 +87,8 @@ fn mbr_once(bytes: &[u8]) -> bool {
         if bytes[at + 4] != 0 && sectors != 0 {
             let partition = partitions.next().expect("a primary partition is missing");
             assert_eq!(partition.number as usize, index + 1);
+            let is_extended = [0x05, 0x0f, 0x85].contains(&bytes[at + 4]);
+            let sectors = if is_extended { sectors.min(2) } else { sectors };
             assert_eq!((partition.start, partition.length), (start * 512, sectors * 512));
         }
     }
@@ -111,6 +113,12 @@ fn gpt_once(bytes: &[u8]) -> bool {
     };
     let first = number(bytes, SECTOR + 72, 8) as usize * SECTOR;
     let (count, size) = (number(bytes, SECTOR + 80, 4), number(bytes, SECTOR + 84, 4));
+    // What Linux demands: is_gpt_valid() in block/partitions/efi.c.
+    assert_eq!((number(bytes, SECTOR + 24, 8), size), (1, 128));
+    let (first_usable, last_usable) =
+        (number(bytes, SECTOR + 40, 8), number(bytes, SECTOR + 48, 8));
+    assert!(first_usable <= last_usable);
+    assert_eq!(table.usable_end, last_usable.saturating_add(1).saturating_mul(512));
     let mut partitions = table.partitions.iter();
     for index in 0..count as usize {
         let entry = &bytes[first + index * size as usize..][..size as usize];
@@ -134,7 +142,7 @@ fn is_entry(entry: &[u8], partition: &Partition) {
     assert_eq!(&*partition.name, &name[..name.floor_char_boundary(36)]);
 }
 
-/// A copy with a protective MBR, signatures and right CRCs.
+/// A copy with a protective MBR, signatures, right CRCs and what else Linux demands of a header.
 fn mended_gpt(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut disk = bytes.to_vec();
     if disk.len() < 3 * SECTOR {
@@ -145,6 +153,9 @@ fn mended_gpt(bytes: &[u8]) -> Option<Vec<u8>> {
     put(&mut disk, SECTOR, b"EFI PART");
     let length = number(&disk, SECTOR + 12, 4).clamp(92, 512) as usize;
     put(&mut disk, SECTOR + 12, &(length as u32).to_le_bytes());
+    put(&mut disk, SECTOR + 24, &1u64.to_le_bytes());
+    put(&mut disk, SECTOR + 40, &[0; 8]);
+    put(&mut disk, SECTOR + 84, &128u32.to_le_bytes());
     let first = number(&disk, SECTOR + 72, 8).checked_mul(512)? as usize;
     let length_of_entries = number(&disk, SECTOR + 80, 4) * number(&disk, SECTOR + 84, 4);
     let entries = disk.get(first..)?.get(..length_of_entries as usize)?;
@@ -253,10 +264,10 @@ pub fn layout(bytes: &[u8]) -> bool {
 }
 
 fn layout_once(bytes: &[u8]) -> bool {
-    let Some(table) = read_table(bytes) else {
+    let Some(mut table) = read_table(bytes) else {
         return false;
     };
-    let Ok(found) = layout::find_boot(&mut disk(bytes), &table) else {
+    let Ok(found) = layout::find_boot(&mut disk(bytes), &mut table) else {
         return false;
     };
     let place = (found.boot_number, found.boot_start, found.boot_length);
@@ -264,11 +275,18 @@ fn layout_once(bytes: &[u8]) -> bool {
     super::assert_printable(&found.device_type);
     super::assert_printable(&found.version);
     assert!(found.boot_free.is_none_or(|free| free <= found.boot_length), "{found:?}");
-    if let Ok(Some(data)) = layout::find_data(&mut disk(bytes), &table) {
+    if let Ok(Some(data)) = layout::find_data(&mut disk(bytes), &mut table, &found) {
         let place = (data.number, data.start, data.length);
         assert!(table.partitions.iter().any(|p| (p.number, p.start, p.length) == place));
         assert!(data.free <= data.length);
     }
     assert!(found.boot_length >= 4096 || found.file_system.is_none());
+    // The same with a table that is read on as it is needed.
+    let disk = &mut disk(bytes);
+    let mut begun = table::begin(disk, bytes.len() as u64).unwrap();
+    let again = layout::find_boot(disk, &mut begun).unwrap();
+    assert_eq!(again.boot_number, found.boot_number);
+    begun.finish(disk, bytes.len() as u64).unwrap();
+    assert_eq!(begun.partitions.len(), table.partitions.len());
     true
 }
