@@ -109,7 +109,7 @@ class Session:
 
 def root():
     """The folder of a Debian root with NetworkManager."""
-    key = rootfs.key_of(_BUILD.read_text())
+    key = rootfs.key_of(rootfs.script_text(_BUILD))
     return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
 
 
