@@ -31,7 +31,9 @@ esac
 mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
 
 scratch=$(mktemp -d)
-entry=/proc/sys/fs/binfmt_misc/takeover-$architecture-$$
+formats=/proc/sys/fs/binfmt_misc
+entry_prefix=takeover-$architecture-$(stat --dereference --format=%i /proc/self/ns/pid)
+entry=$formats/$entry_prefix-$$
 finish() {
     [[ ! -e $entry ]] || echo -1 >"$entry"
     rm -rf --one-file-system "$scratch"
@@ -41,10 +43,14 @@ trap finish EXIT
 # The kernel's list is one for all: an entry of our own, for as long as this runs,
 # and only if the architecture's programs do not run already. F: qemu is opened
 # now, so that it works inside the root.
+[[ -e $formats/register ]] || mount -t binfmt_misc none "$formats" || true
+# One that was killed has left its entry: its name says in which PID namespace
+# nobody has that number any more.
+for left in "$formats/$entry_prefix"-*; do
+    [[ ! -e $left || -e /proc/${left##*-} ]] || echo -1 >"$left"
+done
 if ! arch-test "$architecture" >/dev/null 2>&1; then
-    [[ -e /proc/sys/fs/binfmt_misc/register ]] ||
-        mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-    echo ":${entry##*/}:M::$elf:$mask:/usr/bin/$qemu:F" >/proc/sys/fs/binfmt_misc/register
+    echo ":${entry##*/}:M::$elf:$mask:/usr/bin/$qemu:F" >"$formats/register"
 fi
 
 packages=(
