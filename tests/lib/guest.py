@@ -13,14 +13,12 @@ mounted on /job by label. A Raspberry Pi has but one disk: there it is p3 of it.
 """
 
 import collections
-import ctypes
 import json
 import os
 import pathlib
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +27,7 @@ import threading
 import time
 
 import arm
+import leftovers
 import rootfs
 import stacked
 from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
@@ -57,7 +56,6 @@ KINDS = {
 
 Line = collections.namedtuple("Line", "time text")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
-_PR_SET_PDEATHSIG = 1
 
 
 class GuestError(AssertionError):
@@ -227,7 +225,7 @@ class Guest:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             self._command(*ends), stdin=subprocess.DEVNULL, stdout=self._errors,
-            stderr=subprocess.STDOUT, pass_fds=ends, preexec_fn=_die_with_parent)
+            stderr=subprocess.STDOUT, pass_fds=ends, preexec_fn=leftovers.die_with_parent)
         serial_end.close()
         monitor_end.close()
         self._timer = threading.Timer(self.timeout, self._on_timeout)
@@ -533,10 +531,6 @@ class Guest:
     def _error(self, what):
         return GuestError(f"guest {self.name}: {what}\n--- its last console lines:"
                           f"\n{self.tail()}\n--- (console log: {self.log_path})")
-
-
-def _die_with_parent():
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 # --------------------------------------------------------- looking at disks after
