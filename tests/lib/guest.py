@@ -30,7 +30,7 @@ import arm
 import leftovers
 import rootfs
 import stacked
-from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
+from rootfs import MIB, SECTOR
 
 KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rw console=ttyS0 panic=-1 "
                   "sysrq_always_enabled=1 net.ifnames=0 loglevel=4 "
@@ -423,11 +423,6 @@ class Guest:
         wanted = re.compile(pattern)
         return filter(None, (wanted.search(line.text) for line in list(self.lines)))
 
-    def time_of(self, pattern):
-        """When the first line with pattern came, in seconds since the start."""
-        wanted = re.compile(pattern)
-        return next((line.time for line in list(self.lines) if wanted.search(line.text)), None)
-
     def text(self):
         """The whole console, as one text."""
         return "\n".join(line.text for line in list(self.lines))
@@ -513,12 +508,6 @@ class Guest:
     def resume(self):
         """Lets it run on."""
         self.qmp("cont")
-
-    def resets(self):
-        """How often the guest has restarted."""
-        # SeaBIOS answers a warm start with a reset of its own, at once.
-        times = [event["age"] for event in list(self.events) if event["event"] == "RESET"]
-        return sum(now - before > 1 for before, now in zip([-1e9] + times, times))
 
     # ---- errors
 
