@@ -1,5 +1,6 @@
 //! Tells the program which commit it is built from; nothing else.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -13,6 +14,13 @@ fn main() {
         .unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=TAKEOVER_COMMIT={commit}");
     println!("cargo:rerun-if-env-changed=TAKEOVER_COMMIT");
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs/heads");
+    // Git knows where they are in a worktree; every commit adds to the second. Of a file that is not there cargo thinks
+    // that it has always just changed.
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", name])
+            && Path::new(&path).exists()
+        {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
 }

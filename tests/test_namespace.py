@@ -8,11 +8,13 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
@@ -467,6 +469,57 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         assert done.returncode == 1, done.stderr
         assert "something still uses it" in done.stderr and "untouched" in done.stderr, done.stderr
         assert box.disk_bytes(0, 4096) == box.before
+
+
+# A suite with one test, which says what it has made and then sleeps.
+SLEEPER = """
+import sys, time
+sys.path.insert(0, sys.argv.pop())
+import runner
+from namespace import Sandbox
+def test_sleep(folder):
+    with Sandbox(folder) as box:
+        box.start("echo UP; sleep 100")
+        box.wait_for("UP")
+        print(folder, box.loop, box.pid1(), flush=True)
+        time.sleep(100)
+runner.main(sys.modules[__name__], [])
+"""
+
+
+def end_a_run(folder, number):
+    """Ends a run of SLEEPER by a signal; its folder, its loop device, and whether its namespace is gone soon after."""
+    script = folder / "sleeper.py"
+    script.write_text(SLEEPER)
+    process = subprocess.Popen([sys.executable, "-B", script, pathlib.Path(__file__).parent / "lib"],
+                               stdout=subprocess.PIPE, text=True, preexec_fn=leftovers.die_with_parent)
+    *_, path, loop, pid1 = process.stdout.readline().split()
+    os.kill(process.pid, number)
+    process.wait()
+    end = time.monotonic() + 10
+    while pathlib.Path(f"/proc/{pid1}").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return pathlib.Path(path), loop, not pathlib.Path(f"/proc/{pid1}").exists()
+
+
+def lies_on(loop, path):
+    backing = pathlib.Path(f"/sys/block/{os.path.basename(loop)}/loop/backing_file")
+    return backing.exists() and backing.read_text().startswith(str(path))
+
+
+def test_of_a_killed_run_no_process_stays_and_the_next_run_frees_its_disk(folder):
+    path, loop, gone = end_a_run(folder, signal.SIGKILL)
+    assert gone and path.exists()
+    with Sandbox(folder) as box:
+        box.attach()
+        leftovers.remove()
+        assert lies_on(box.loop, folder) and folder.exists(), "that of a living test is gone"
+    assert not lies_on(loop, path) and not path.exists()
+
+
+def test_a_run_that_is_asked_to_end_leaves_nothing(folder):
+    path, loop, gone = end_a_run(folder, signal.SIGTERM)
+    assert gone and not lies_on(loop, path) and not path.exists()
 
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):

@@ -1,28 +1,17 @@
 //! ioctls of block, loop, device-mapper, md, watchdog and terminal devices that rustix does not have.
 
-use linux_raw_sys::loop_device as raw;
+use linux_raw_sys::{ioctl as request, loop_device as raw};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 
-// <linux/fs.h>: _IO(0x12, n), the size bits left out where the kernel's own header has them wrong.
-const BLKRRPART: usize = 0x125f;
-const BLKFLSBUF: usize = 0x1261;
-const BLKZEROOUT: usize = 0x127f;
-/// _IOR(0x12, 114, size_t): the encoded size follows the target's word.
-const BLKGETSIZE64: usize = 0x8000_1272 | size_of::<usize>() << 16;
-/// <linux/watchdog.h>: _IOR('W', 5, int).
-const WDIOC_KEEPALIVE: usize = 0x8004_5705;
-/// ioctl_tty(2): how many bytes of output have not left yet.
-const TIOCOUTQ: usize = 0x5411;
-
-fn ioctl(fd: impl AsFd, request: usize, argument: usize) -> Result<usize, Errno> {
+fn ioctl(fd: impl AsFd, request: u32, argument: usize) -> Result<usize, Errno> {
     // SAFETY: every caller in this file passes an integer, or the address of a live value of the type that the
     // request reads or writes.
     let result = unsafe {
         super::syscall(
             linux_raw_sys::general::__NR_ioctl as _,
             fd.as_fd().as_raw_fd() as usize,
-            request,
+            request as usize,
             argument,
         )
     };
@@ -32,7 +21,7 @@ fn ioctl(fd: impl AsFd, request: usize, argument: usize) -> Result<usize, Errno>
 /// The size of a block device in bytes.
 pub fn size(fd: impl AsFd) -> Result<u64, Errno> {
     let mut bytes = 0u64;
-    ioctl(fd, BLKGETSIZE64, &raw mut bytes as usize)?;
+    ioctl(fd, request::BLKGETSIZE64, &raw mut bytes as usize)?;
     Ok(bytes)
 }
 
@@ -40,28 +29,28 @@ pub fn size(fd: impl AsFd) -> Result<u64, Errno> {
 /// guarantee (<linux/fs.h> BLKZEROOUT; blkdev_issue_zeroout() in block/blk-lib.c).
 pub fn zero_out(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
     let range = [offset, length];
-    ioctl(fd, BLKZEROOUT, &raw const range as usize).map(drop)
+    ioctl(fd, request::BLKZEROOUT, &raw const range as usize).map(drop)
 }
 
 /// Writes back and drops what the page cache holds of the device.
 pub fn flush_buffers(fd: impl AsFd) -> Result<(), Errno> {
-    ioctl(fd, BLKFLSBUF, 0).map(drop)
+    ioctl(fd, request::BLKFLSBUF, 0).map(drop)
 }
 
 /// Makes the kernel read the partition table again. A kernel without a partition parser says yes and does nothing.
 pub fn reread_partitions(fd: impl AsFd) -> Result<(), Errno> {
-    ioctl(fd, BLKRRPART, 0).map(drop)
+    ioctl(fd, request::BLKRRPART, 0).map(drop)
 }
 
 /// Tells a watchdog that all is well.
 pub fn watchdog_feed(fd: impl AsFd) -> Result<(), Errno> {
-    ioctl(fd, WDIOC_KEEPALIVE, 0).map(drop)
+    ioctl(fd, request::WDIOC_KEEPALIVE, 0).map(drop)
 }
 
 /// How many bytes written to a terminal have not left yet. ioctl_tty(2), TIOCOUTQ.
 pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
     let mut count = 0i32;
-    ioctl(terminal, TIOCOUTQ, &raw mut count as usize)?;
+    ioctl(terminal, request::TIOCOUTQ, &raw mut count as usize)?;
     Ok(count.max(0) as u32)
 }
 
@@ -82,16 +71,14 @@ struct MapperRequest {
     data: [u8; 7],
 }
 
-/// _IOWR(0xfd, 4, struct dm_ioctl).
-const DM_DEV_REMOVE: usize = 0xc138_fd04;
 /// <linux/raid/md_u.h>: _IO(9, 0x32).
-const STOP_ARRAY: usize = 0x932;
+const STOP_ARRAY: u32 = 0x932;
 
 /// Removes a device-mapper device that nobody has open; `control` is /dev/mapper/control, `device` its number as
 /// makedev(3) puts it together. dm_ioctl's DM_DEV_REMOVE (drivers/md/dm-ioctl.c), which finds a device by its number
 /// when neither name nor uuid is given.
 pub fn mapper_remove(control: impl AsFd, device: u64) -> Result<(), Errno> {
-    let mut request = MapperRequest {
+    let mut removal = MapperRequest {
         // The interface, not the driver: 4.0.0 is understood by every kernel since 2.6.
         version: [4, 0, 0],
         data_size: size_of::<MapperRequest>() as u32,
@@ -106,7 +93,7 @@ pub fn mapper_remove(control: impl AsFd, device: u64) -> Result<(), Errno> {
         identity: [0; 129],
         data: [0; 7],
     };
-    ioctl(control, DM_DEV_REMOVE, &raw mut request as usize).map(drop)
+    ioctl(control, request::DM_DEV_REMOVE, &raw mut removal as usize).map(drop)
 }
 
 /// Stops a software RAID that nobody else has open: md(4), STOP_ARRAY.
@@ -116,7 +103,7 @@ pub fn md_stop(array: impl AsFd) -> Result<(), Errno> {
 
 /// The number of a loop device that is free, made if need be; `control` is /dev/loop-control. loop(4).
 pub fn loop_get_free(control: impl AsFd) -> Result<u32, Errno> {
-    ioctl(control, raw::LOOP_CTL_GET_FREE as usize, 0).map(|number| number as u32)
+    ioctl(control, raw::LOOP_CTL_GET_FREE, 0).map(|number| number as u32)
 }
 
 /// Puts `backing` behind a loop device, `offset` and `limit` in bytes (0: to the end), cleared with the last close.
@@ -130,13 +117,13 @@ pub fn loop_attach(
 ) -> Result<(), Errno> {
     let device = device.as_fd();
     let backing = backing.as_fd().as_raw_fd() as usize;
-    ioctl(device, raw::LOOP_SET_FD as usize, backing)?;
+    ioctl(device, raw::LOOP_SET_FD, backing)?;
     // SAFETY: loop_info64 is plain integers and byte arrays, for which zeros are valid.
     let mut info: raw::loop_info64 = unsafe { core::mem::zeroed() };
     info.lo_offset = offset;
     info.lo_sizelimit = limit;
     info.lo_flags = raw::LO_FLAGS_AUTOCLEAR as u32;
-    let set = ioctl(device, raw::LOOP_SET_STATUS64 as usize, &raw const info as usize);
+    let set = ioctl(device, raw::LOOP_SET_STATUS64, &raw const info as usize);
     if set.is_err() {
         // Best effort: the status could not be set, and the caller gets that error.
         let _ = loop_clear(device);
@@ -146,7 +133,7 @@ pub fn loop_attach(
 
 /// Takes the backing file from a loop device; while it is in use the kernel waits for the last close.
 pub fn loop_clear(device: impl AsFd) -> Result<(), Errno> {
-    ioctl(device, raw::LOOP_CLR_FD as usize, 0).map(drop)
+    ioctl(device, raw::LOOP_CLR_FD, 0).map(drop)
 }
 
 /// The device number of the file system that a loop device's backing file lies on, or of the backing block device
@@ -154,7 +141,7 @@ pub fn loop_clear(device: impl AsFd) -> Result<(), Errno> {
 pub fn loop_backing(device: impl AsFd) -> Result<LoopBacking, Errno> {
     // SAFETY: plain integers and byte arrays, for which zeros are valid.
     let mut info: raw::loop_info64 = unsafe { core::mem::zeroed() };
-    ioctl(device, raw::LOOP_GET_STATUS64 as usize, &raw mut info as usize)?;
+    ioctl(device, raw::LOOP_GET_STATUS64, &raw mut info as usize)?;
     Ok(LoopBacking { file_system: info.lo_device, block_device: info.lo_rdevice })
 }
 

@@ -52,9 +52,7 @@ def _built(architecture):
     def build(path):
         rootfs.run("bash", _SCRIPT, architecture, path)
 
-    # The second script has the part that all roots share.
-    key = rootfs.key_of(_SCRIPT.read_text(), rootfs.HERE.joinpath("build-rootfs.sh").read_text(),
-                        architecture)
+    key = rootfs.key_of(rootfs.script_text(_SCRIPT), architecture)
     return rootfs.cached(f"arm-{architecture}", key, build)
 
 

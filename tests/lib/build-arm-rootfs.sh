@@ -10,13 +10,14 @@
 #   raspi3.dtb      the device tree of a Raspberry Pi 3 (arm64 only)
 #   applets         the names that the root's busybox answers to
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
 
 # The root's programs run here while it is set up, under qemu-user. Who asks the
 # kernel for that, and where, is seen only in a mount namespace of our own.
 if [[ -z ${IN_NAMESPACE:-} ]]; then
     IN_NAMESPACE=1 exec unshare --mount --propagation private bash "$0" "$@"
 fi
+
+. "$(dirname "$0")/common-root.sh"
 
 architecture=$1 target=$2
 case $architecture in
@@ -30,7 +31,9 @@ esac
 mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
 
 scratch=$(mktemp -d)
-entry=/proc/sys/fs/binfmt_misc/takeover-$architecture-$$
+formats=/proc/sys/fs/binfmt_misc
+entry_prefix=takeover-$architecture-$(stat --dereference --format=%i /proc/self/ns/pid)
+entry=$formats/$entry_prefix-$$
 finish() {
     [[ ! -e $entry ]] || echo -1 >"$entry"
     rm -rf --one-file-system "$scratch"
@@ -40,16 +43,19 @@ trap finish EXIT
 # The kernel's list is one for all: an entry of our own, for as long as this runs,
 # and only if the architecture's programs do not run already. F: qemu is opened
 # now, so that it works inside the root.
+[[ -e $formats/register ]] || mount -t binfmt_misc none "$formats" || true
+# One that was killed has left its entry: its name says in which PID namespace
+# nobody has that number any more.
+for left in "$formats/$entry_prefix"-*; do
+    [[ ! -e $left || -e /proc/${left##*-} ]] || echo -1 >"$left"
+done
 if ! arch-test "$architecture" >/dev/null 2>&1; then
-    [[ -e /proc/sys/fs/binfmt_misc/register ]] ||
-        mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-    echo ":${entry##*/}:M::$elf:$mask:/usr/bin/$qemu:F" >/proc/sys/fs/binfmt_misc/register
+    echo ":${entry##*/}:M::$elf:$mask:/usr/bin/$qemu:F" >"$formats/register"
 fi
 
 packages=(
-    bash mount kmod udev util-linux procps e2fsprogs dosfstools
+    "${guest_packages[@]}"
     systemd systemd-sysv
-    dbus                # a service that is really there to be killed
     busybox-static      # what the initrd and the test images run on
 )
 mkdir "$target"
@@ -61,15 +67,9 @@ download_kernel='cd "$SCRATCH"
         sed -n "s/^ *Depends: \(linux-image-[^: ]*\).*$/\1/p" | head -n 1)"'
 # The release as it came out, without the security suite: its armhf index is at
 # times not to be had, and nothing from outside reaches these guests.
-SCRATCH=$scratch KERNEL=$kernel mmdebstrap --mode=root --variant=minbase \
-    --architectures="$architecture" --format=directory --quiet \
+SCRATCH=$scratch KERNEL=$kernel mmdebstrap "${mmdebstrap_options[@]}" --architectures="$architecture" \
     --include="$(IFS=,; echo "${packages[*]}")" \
-    --aptopt='Acquire::Retries "3"' \
-    --aptopt='APT::Install-Recommends "false"' \
     --setup-hook="sed -i '/security/d' \"\$1\"/etc/apt/sources.list" \
-    --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook="$download_kernel" \
     bookworm "$root"
 
@@ -156,9 +156,4 @@ INIT
 chmod 755 "$initrd/init"
 (cd "$initrd" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$target/initrd"
 
-# From the host name on, all is as in the other roots, word for word.
-common=$(sed -n '/^echo guest >/,$p' "$here/build-rootfs.sh")
-[[ $common == *guest-job.service* ]] ||
-    { echo 'build-arm-rootfs.sh: the common part of build-rootfs.sh is not found' >&2; exit 1; }
-flavour=systemd
-eval "$common"
+set_up_guest "$root" systemd

@@ -4,16 +4,10 @@
 #
 #   build-networkmanager-root.sh ROOT
 set -euo pipefail
+. "$(dirname "$0")/common-root.sh"
 root=$1
 
-mmdebstrap --mode=root --variant=minbase --format=directory --quiet \
-    --include=network-manager,dbus,wpasupplicant,iproute2 \
-    --aptopt='Acquire::Retries "3"' \
-    --aptopt='APT::Install-Recommends "false"' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
-    bookworm "$root"
+mmdebstrap "${mmdebstrap_options[@]}" --include=network-manager,dbus,wpasupplicant,iproute2 bookworm "$root"
 
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 # Nothing of the building machine may stay inside.

@@ -2,36 +2,29 @@
 # Builds what a guest boots whose root is not simply a partition, as a directory. Run by stacked.py, which keeps the
 # result under a hash of this text.
 #
-#   build-stacked-rootfs.sh TARGET KERNEL_ROOT
+#   build-stacked-rootfs.sh TARGET KERNEL_ROOT LUKS_KEY
 #
 # TARGET gets
 #   root/       Debian's root file system with LVM, cryptsetup, mdadm and btrfs
 #   initrd      finds out at boot what the root partition holds, assembles it and goes there; with rdinit=/prepare it
 #               runs prepare.sh of the job disk instead, which makes such a disk
-# KERNEL_ROOT is a root built before, whose kernel and modules are taken over.
+# KERNEL_ROOT is a root built before, whose kernel and modules are taken over; the initrd opens dm-crypt with
+# LUKS_KEY.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-target=$1 kernel_root=$2 root=$1/root
+. "$(dirname "$0")/common-root.sh"
+target=$1 kernel_root=$2 luks_key=$3 root=$1/root
 
 packages=(
-    bash mount kmod udev util-linux procps e2fsprogs dosfstools
-    dbus                # a service that is really there to be killed
+    "${guest_packages[@]}"
     busybox-static      # what the initrd runs on
     systemd systemd-sysv
     lvm2 cryptsetup-bin mdadm btrfs-progs
 )
 mkdir "$target"
-mmdebstrap --mode=root --variant=minbase --format=directory --quiet \
+mmdebstrap "${mmdebstrap_options[@]}" \
     --include="$(IFS=,; echo "${packages[*]}")" \
-    --aptopt='Acquire::Retries "3"' \
-    --aptopt='APT::Install-Recommends "false"' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$root"
-mkdir -p "$root/boot"
-cp -a "$kernel_root"/boot/vmlinuz-* "$root/boot/"
-cp -a "$kernel_root/usr/lib/modules" "$root/usr/lib/"
+copy_kernel "$root" "$kernel_root"
 version=$(basename "$root"/boot/vmlinuz-*)
 version=${version#vmlinuz-}
 
@@ -76,7 +69,7 @@ done
 mkdir "$initrd/etc/lvm"
 echo 'activation { udev_rules = 0 udev_sync = 0 }' >"$initrd/etc/lvm/lvm.conf"
 # The key lies beside the lock: this is a test.
-printf 'LUKS-kEy-of-the-tests' >"$initrd/key"
+printf %s "$luks_key" >"$initrd/key"
 chmod 600 "$initrd/key"
 
 # What each kind of holder takes: a list of modules in the order of their loading.
@@ -187,9 +180,4 @@ PREPARE
 chmod 755 "$initrd/init" "$initrd/prepare"
 (cd "$initrd" && find . | LC_ALL=C sort | busybox cpio -o -H newc -R 0:0 2>/dev/null) >"$target/initrd"
 
-# From the host name on, all is as in the other roots, word for word.
-common=$(sed -n '/^echo guest >/,$p' "$here/build-rootfs.sh")
-[[ $common == *guest-job.service* ]] ||
-    { echo 'build-stacked-rootfs.sh: the common part of build-rootfs.sh is not found' >&2; exit 1; }
-flavour=systemd
-eval "$common"
+set_up_guest "$root" systemd

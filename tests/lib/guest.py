@@ -13,14 +13,12 @@ mounted on /job by label. A Raspberry Pi has but one disk: there it is p3 of it.
 """
 
 import collections
-import ctypes
 import json
 import os
 import pathlib
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,9 +27,10 @@ import threading
 import time
 
 import arm
+import leftovers
 import rootfs
 import stacked
-from rootfs import MIB, SECTOR, fat_tree  # noqa: F401  (fat_tree is for callers)
+from rootfs import MIB, SECTOR
 
 KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rw console=ttyS0 panic=-1 "
                   "sysrq_always_enabled=1 net.ifnames=0 loglevel=4 "
@@ -57,7 +56,6 @@ KINDS = {
 
 Line = collections.namedtuple("Line", "time text")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
-_PR_SET_PDEATHSIG = 1
 
 
 class GuestError(AssertionError):
@@ -227,7 +225,7 @@ class Guest:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             self._command(*ends), stdin=subprocess.DEVNULL, stdout=self._errors,
-            stderr=subprocess.STDOUT, pass_fds=ends, preexec_fn=_die_with_parent)
+            stderr=subprocess.STDOUT, pass_fds=ends, preexec_fn=leftovers.die_with_parent)
         serial_end.close()
         monitor_end.close()
         self._timer = threading.Timer(self.timeout, self._on_timeout)
@@ -425,11 +423,6 @@ class Guest:
         wanted = re.compile(pattern)
         return filter(None, (wanted.search(line.text) for line in list(self.lines)))
 
-    def time_of(self, pattern):
-        """When the first line with pattern came, in seconds since the start."""
-        wanted = re.compile(pattern)
-        return next((line.time for line in list(self.lines) if wanted.search(line.text)), None)
-
     def text(self):
         """The whole console, as one text."""
         return "\n".join(line.text for line in list(self.lines))
@@ -516,12 +509,6 @@ class Guest:
         """Lets it run on."""
         self.qmp("cont")
 
-    def resets(self):
-        """How often the guest has restarted."""
-        # SeaBIOS answers a warm start with a reset of its own, at once.
-        times = [event["age"] for event in list(self.events) if event["event"] == "RESET"]
-        return sum(now - before > 1 for before, now in zip([-1e9] + times, times))
-
     # ---- errors
 
     def _qemu_words(self):
@@ -533,10 +520,6 @@ class Guest:
     def _error(self, what):
         return GuestError(f"guest {self.name}: {what}\n--- its last console lines:"
                           f"\n{self.tail()}\n--- (console log: {self.log_path})")
-
-
-def _die_with_parent():
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 # --------------------------------------------------------- looking at disks after

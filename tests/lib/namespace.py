@@ -8,6 +8,8 @@ The disk is a file behind a loop device of our own: an MBR, and an ext4 root wit
 busybox and sysvinit, whose init is PID 1 of the namespace and runs one job. Its
 console is a file on the host. There reboot(2) ends the namespace and nothing else.
 
+The namespace dies with the program that made it. Its loop device stays then, until the next run (leftovers.py).
+
 What this never does: run the program under test outside the namespace with more
 than --dry-run; touch loop devices, swap or mounts that are not its own.
 """
@@ -18,8 +20,10 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
+import leftovers
 import rootfs
 
 MIB = 1 << 20
@@ -99,14 +103,9 @@ def make_root(folder, files, init=None):
             target.write_bytes(content)
 
 
-def partitions_of(device):
-    """The partitions that the kernel knows of a disk."""
-    name = os.path.basename(device)
-    return list(pathlib.Path(f"/sys/class/block/{name}").glob(f"{name}p*"))
-
-
 class Sandbox:
-    """A loop disk with an old OS on it, and the namespace it runs in."""
+    """A loop disk with an old OS on it, and the namespace it runs in. No wait takes longer than `timeout` seconds, and
+    the namespace does not live longer than three times that."""
 
     def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m"):
         self.folder = pathlib.Path(folder)
@@ -118,6 +117,7 @@ class Sandbox:
         self.init = init
         self.loop = None
         self.process = None
+        self.timed_out = False
         self._make_disk(size_mib)
 
     def _make_disk(self, size_mib):
@@ -161,9 +161,16 @@ class Sandbox:
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
              "bash", "-c", ENTER],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=open(self.console_path, "ab"))
+            stderr=open(self.console_path, "ab"), preexec_fn=leftovers.die_with_parent)
+        self._timer = threading.Timer(3 * self.timeout, self._on_timeout)
+        self._timer.daemon = True
+        self._timer.start()
         self.began = time.monotonic()
         return self
+
+    def _on_timeout(self):
+        self.timed_out = True
+        self.process.kill()     # --kill-child: the namespace goes with it
 
     def __enter__(self):
         return self
@@ -171,8 +178,9 @@ class Sandbox:
     def __exit__(self, problem, *_):
         if problem and self.process:
             print(f"the console said:\n{self.console()}")
-        if self.process and self.process.poll() is None:
-            self.process.kill()     # --kill-child: the namespace goes with it
+        if self.process:
+            self._timer.cancel()
+            self.process.kill()
             self.process.wait()
         if self.loop:
             self._detach()
@@ -180,10 +188,10 @@ class Sandbox:
     def _detach(self):
         """Gives the loop device back, once the last process of the namespace has let go of it."""
         end = time.monotonic() + 10
-        while partitions_of(self.loop) and time.monotonic() < end:
-            if subprocess.run(["partx", "--delete", self.loop], capture_output=True).returncode != 0:
-                time.sleep(0.02)
-        subprocess.run(["losetup", "--detach", self.loop], check=True)
+        while not leftovers.detach(self.loop):
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.loop} is still in use")
+            time.sleep(0.02)
 
     def console(self):
         return self.console_path.read_text(errors="replace")
@@ -208,7 +216,9 @@ class Sandbox:
         try:
             self.process.wait(self.timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the namespace did not end") from None
+            raise AssertionError("the namespace did not end") from None
+        if self.timed_out:
+            raise AssertionError(f"the namespace was killed after {3 * self.timeout} s")
         return time.monotonic() - self.began
 
     def running(self):

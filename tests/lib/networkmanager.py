@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 
+import leftovers
 import rootfs
 
 _BUILD = pathlib.Path(__file__).resolve().parent / "build-networkmanager-root.sh"
@@ -109,7 +110,7 @@ class Session:
 
 def root():
     """The folder of a Debian root with NetworkManager."""
-    key = rootfs.key_of(_BUILD.read_text())
+    key = rootfs.key_of(rootfs.script_text(_BUILD))
     return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
 
 
@@ -124,11 +125,13 @@ def run(folder, keyfiles, settle="", timeout=60):
     (job / "inner.sh").write_text(_INNER)
     if settle:
         (job / "settle").write_text(settle)
-    # Killed, unshare takes its child along, and with PID 1 goes all that is in the namespace.
+    # Killed, by this program's death or by the time-out, unshare takes its child along, and with PID 1 goes all that is
+    # in the namespace.
     done = subprocess.run(
         ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
          "bash", "-c", _OUTER, "networkmanager", root(), folder],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
+        preexec_fn=leftovers.die_with_parent,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"})
     log = _text(job / "log")
     assert done.returncode == 0, f"NetworkManager did not come up ({done.returncode}):\n{done.stdout}\n{log}"

@@ -141,8 +141,13 @@ RELEASES = ("bullseye", "trixie")
 _ROOTFS_SCRIPT = HERE / "build-rootfs.sh"
 
 
+def script_text(script):
+    """The text of a script that builds a root, and of what it sources, for its key."""
+    return script.read_text() + HERE.joinpath("common-root.sh").read_text()
+
+
 def _rootfs_key(flavour):
-    return key_of(_ROOTFS_SCRIPT.read_text(), flavour)
+    return key_of(script_text(_ROOTFS_SCRIPT), flavour)
 
 
 def rootfs(flavour="systemd"):

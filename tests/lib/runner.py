@@ -3,16 +3,18 @@
 A test is a function whose name begins with test_; its docstring is not needed, its
 name says the behaviour. It gets a folder of its own, removed afterwards. The last
 line is `NAME: N passed, N failed`; the exit status is the number of failures.
+What runs that were killed have left is removed first.
 """
 
 import os
 import pathlib
-import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
+
+import leftovers
 
 
 def program():
@@ -31,6 +33,9 @@ def main(module, arguments):
               if not arguments or any(word in test[0] for word in arguments)]
     if not wanted:
         sys.exit(f"no test is called like {' or '.join(arguments)}")
+    # An exception, so that every test cleans up behind itself.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    leftovers.remove()
     failed = [name for name, test in wanted if not run(name, test)]
     print(f"{pathlib.Path(module.__file__).stem}: "
           f"{len(wanted) - len(failed)} passed, {len(failed)} failed", flush=True)
@@ -38,16 +43,14 @@ def main(module, arguments):
 
 
 def run(name, test):
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="takeover-test-"))
     began = time.monotonic()
-    try:
-        test(folder)
-        passed = True
-    except Exception:
-        traceback.print_exc()
-        passed = False
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with leftovers.test_folder() as folder:
+        try:
+            test(folder)
+            passed = True
+        except Exception:
+            traceback.print_exc()
+            passed = False
     words = "ok" if passed else "FAILED"
     print(f"test {name} ... {words} ({time.monotonic() - began:.1f} s)", flush=True)
     return passed

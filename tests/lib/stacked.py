@@ -68,10 +68,10 @@ ROOTS = {"lvm": "/dev/mapper/vg0-root", "crypt": "/dev/mapper/root", "crypt-lvm"
 
 def _built():
     def build(path):
-        rootfs.run("bash", _SCRIPT, path, rootfs.rootfs("systemd"))
+        rootfs.run("bash", _SCRIPT, path, rootfs.rootfs("systemd"), LUKS_KEY)
 
-    # The second script has the part that all roots share.
-    key = rootfs.key_of(_SCRIPT.read_text(), rootfs.HERE.joinpath("build-rootfs.sh").read_text())
+    # Its kernel is that of the other root.
+    key = rootfs.key_of(rootfs.script_text(_SCRIPT), rootfs.rootfs("systemd").name, LUKS_KEY)
     return rootfs.cached("stacked", key, build)
 
 
