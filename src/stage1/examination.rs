@@ -52,8 +52,8 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     Ok(image)
 }
 
-/// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is decoded
-/// once, as far as its last logical partition.
+/// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is
+/// decoded once, as far as its last logical partition.
 fn look_into(
     image: &mut impl ReadAt,
     length: u64,
@@ -129,8 +129,8 @@ mod tests {
         }
     }
 
-    /// An image of 12 chunks with the partitions of balenaOS: this label on the first, logical ones behind it. The first
-    /// begins at byte `start`.
+    /// An image of 12 chunks with the partitions of balenaOS: this label on the first, logical ones behind it. The
+    /// first begins at byte `start`.
     fn image(boot_label: &str, start: usize) -> Vec<u8> {
         let in_chunks = |(kind, start, end): (u8, u32, u32)| {
             let sectors = CHUNK as u32 / 512;
