@@ -196,18 +196,41 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         assert box.disk_bytes(0, 4096) == box.before
 
 
+def flushes(disk):
+    """How often the disk was told to put on the medium what it holds (Documentation/block/stat in Linux)."""
+    return int(pathlib.Path(f"/sys/block/{os.path.basename(disk)}/stat").read_text().split()[15])
+
+
+def bypasses_the_cache(process, disk):
+    """A process has the disk open with O_DIRECT."""
+    folder = pathlib.Path(f"/proc/{process}")
+    for descriptor in (folder / "fd").iterdir():
+        if os.path.basename(os.readlink(descriptor)) == os.path.basename(disk):
+            flags = re.search(r"^flags:\s*(\d+)", (folder / "fdinfo" / descriptor.name).read_text(), re.M)
+            return bool(int(flags[1], 8) & os.O_DIRECT)
+    raise AssertionError(f"{process} does not have {disk} open")
+
+
 def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
+    """One that was written and one of zeros; up to then the disk does not boot."""
     image = make_image(folder, size_mib=200, content_mib=180)
     with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
         box.start(job())
+        box.wait_for("is free", interval=0.001)
+        before = flushes(box.loop)
         box.wait_for("reading back", interval=0.001)
+        assert flushes(box.loop) > before, "what was written was not flushed"
+        assert bypasses_the_cache(box.worker(), box.loop)
         with open(box.disk, "r+b", buffering=0) as file:
-            file.seek(150 * MIB + 12345)
-            file.write(b"rotten")
+            for place in (150, 195):
+                file.seek(place * MIB + 12345)
+                file.write(b"rotten")
+        box.wait_for(r"chunk 150 .* was read back wrong", interval=0.001)
+        assert box.disk_bytes(0, 512) == bytes(512), "a disk that is not verified has a partition table"
         box.wait_exit()
-        assert re.search(r"chunk 150 .* was read back wrong", box.console()), box.console()
+        assert re.search(r"chunk 195 .* was read back wrong", box.console()), box.console()
         result = check_taken_over(box, image)
-        assert result["repaired_chunks"] == 1, result
+        assert result["repaired_chunks"] == 2, result
 
 
 def test_pretend_stops_at_the_proof(folder):
