@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
-from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
+from namespace import MIB, ROOT_START, Sandbox, libraries  # noqa: E402
 
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
@@ -379,6 +379,50 @@ def test_a_hand_over_that_never_comes_is_undone(folder):
         assert len(views) == 2 and views[0] == views[1], text
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
         assert "everything is undone" in text
+        assert box.disk_bytes(0, 4096) == box.before
+
+
+# A shell as PID 1 under the name of systemd: it is asked with SIGTERM, and does not hear.
+AS_SYSTEMD = b"/bin/busybox cp /sbin/init /sbin/systemd; exec /sbin/systemd /script\n"
+WAIT_FOR_THE_BIND = "while ! grep -q ' /sbin/systemd ' /proc/mounts; do sleep 0.02; done\n"
+
+
+def deaf_systemd(folder, script):
+    """A sandbox whose PID 1 runs this script, and does nothing when asked to execute itself again."""
+    box_files = files(pack(make_image(folder)))
+    box_files.update({"/as-systemd": AS_SYSTEMD, "/script": f"{script}\necho OVER\nsleep 60\n".encode()})
+    # That of busybox takes no priority everywhere.
+    box_files.update({path: pathlib.Path(path) for path in ["/sbin/swapon", *libraries("/sbin/swapon")]})
+    return Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash"))
+
+
+def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
+    """The swap lies on the disk's first partition; /run is too small for systemd."""
+    swap = """
+    p=$(ls /dev | grep 'p2$'); p=${p%2}1
+    /bin/busybox mknod /dev/$p b $(/bin/busybox tr : ' ' < /sys/class/block/$p/dev)
+    /bin/busybox mkswap /dev/$p >/dev/null && /sbin/swapon -p 7 /dev/$p
+    """
+    # Another test may be rehearsing at this moment, too.
+    look = f"{LOOK}; grep /dev/loop /proc/swaps\n"
+    loops = "for n in 1 2 3 4 5 6 7 8 9; do grep -q rehearsal /sys/block/loop*/loop/backing_file || break; " \
+            "sleep 0.2; done; [ $n = 9 ] && echo LOOP DEVICE LEFT\n"
+    with deaf_systemd(folder, f"{swap}\n{look}\n{COMMAND} & stage1=$!\n{WAIT_FOR_THE_BIND}\n"
+                              "echo MEANWHILE; grep -c /dev/loop /proc/swaps; grep ' /run tmpfs' /proc/mounts\n"
+                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}") as box:
+        try:
+            box.start_as_shell("/as-systemd")
+            box.wait_for("OVER")
+        finally:
+            # It is the machine's until then, and would keep the disk.
+            subprocess.run(["swapoff", box.loop + "p1"], capture_output=True)
+        text = box.console()
+        assert "EXIT 1" in text and "interrupted by a signal" in text, text
+        views = re.findall(r"MOUNTS\n(.*?)END\n(.*?7)\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        meanwhile = re.search(r"MEANWHILE\n0\n.* /run tmpfs rw,nosuid,nodev,noexec,\S*size=(\d+)k", text)
+        assert meanwhile and int(meanwhile[1]) > 16 << 10, text
+        assert "LOOP DEVICE LEFT" not in text, text
         assert box.disk_bytes(0, 4096) == box.before
 
 
