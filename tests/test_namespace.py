@@ -81,6 +81,7 @@ def test_sysvinit_in_a_namespace_is_taken_over(folder):
         check_secrets(box)
         assert result["bytes"] == 24 * MIB and result["chunks"] == 24 and result["zero_chunks"] > 8, result
         assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+        assert "debug: " not in box.console(), "there are lines that were not asked for"
         print(f"    boot to the end of the namespace: {seconds:.2f} s")
 
 
@@ -95,12 +96,13 @@ def test_a_raw_image_is_taken_over(folder):
 def test_a_full_run_directory_and_a_stubborn_process_do_not_stop_it(folder):
     image = make_image(folder)
     before = "dd if=/dev/zero of=/run/full bs=64k\nsh -c 'trap \"\" TERM; while :; do sleep 1; done' &\n" \
-             "sleep 1000 & kill -STOP $!"
+             "cat /dev/zero >/dev/null & kill -STOP $!"
     with Sandbox(folder, files=files(pack(image))) as box:
         box.start(job(before=before))
         box.wait_exit()
         check_taken_over(box, image)
         assert "did not end when asked" in box.console()
+        assert "cat (" not in box.console(), "a stopped process goes on to end when asked"
 
 
 def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
@@ -165,6 +167,29 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
         assert "killed by signal 9 in phase flash" in box.console(), box.console()
         result = check_taken_over(box, image)
         assert result["attempts"] == 2, result
+
+
+def test_a_worker_that_is_killed_again_and_again_is_the_end_when_asked(folder):
+    """The first run and three more; only then comes what --on-failure says."""
+    image = make_image(folder, size_mib=100, content_mib=80)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job("--on-failure reboot"))
+        box.wait_for("is free", interval=0.001)
+        end = time.monotonic() + 50
+        while box.disk_bytes(0, 512) != bytes(512) and time.monotonic() < end:
+            time.sleep(0.002)
+        box.kill_worker()
+        for run in range(2, 5):
+            box.wait_for(rf"starting the worker again \(run {run}\)")
+            time.sleep(0.02)
+            box.kill_worker()
+        box.wait_exit()
+        text = box.console()
+        assert text.count("killed by signal 9") == 4 and text.count("flashed again from memory") == 3, text
+        assert "restarting all the same" in text, text
+        result = json.loads(text.strip().splitlines()[-1])
+        assert result["outcome"] == "failed" and result["attempts"] == 4, result
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 
 def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
@@ -242,6 +267,15 @@ def test_pretend_stops_at_the_proof(folder):
         assert box.disk_bytes(0, 4096) == box.before
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_each_stage_logs_at_its_own_level(folder):
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job("--pretend --log-level debug --s2-log-level warn"))
+        box.wait_exit()
+        text = box.console()
+        assert "debug: there is no /dev/kmsg" in text and "PID 1 is handed over" in text, text
+        assert "takeover is PID 1" not in text and '"outcome":"pretended"' in text, text
 
 
 LOOK = "echo MOUNTS; cat /proc/mounts; ls /run; echo END; cat /proc/1/comm"
@@ -424,6 +458,27 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
         assert meanwhile and int(meanwhile[1]) > 16 << 10, text
         assert "LOOP DEVICE LEFT" not in text, text
         assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
+    """Nobody else may look into it, and no other namespace sees it, though /run is shared as under systemd."""
+    with deaf_systemd(folder, "mount --make-shared /run; /bin/busybox chmod 777 /run; umask 0\n"
+                              f"{COMMAND} --no-cleanup --hand-over-timeout 1; echo EXIT $?\n"
+                              "cd /run/takeover-*\n/bin/busybox stat -c 'IS %a %n' . * furnish/* dev/*\n"
+                              "grep /run/takeover- /proc/self/mountinfo | /bin/busybox sed 's/^/MOUNT /'") as box:
+        box.start_as_shell("/as-systemd")
+        box.wait_for("OVER")
+        text = box.console()
+        assert "EXIT 1" in text and "is left as it is" in text and "everything is undone" not in text, text
+        modes = dict((name, mode) for mode, name in re.findall(r"IS (\d+) (.*)", text))
+        assert {".", "image", "takeover", "furnish/0", "dev/null"} < modes.keys(), text
+        open_to_all = {name: mode for name, mode in modes.items()
+                       if name not in ("proc", "sys", "dev/console") and not mode.endswith("00")}
+        assert not open_to_all, open_to_all
+        mounts = re.findall(r"MOUNT (.*)", text)
+        ramfs = [line for line in mounts if " - tmpfs takeover " in line]
+        assert len(ramfs) == 1 and re.search(r" rw,size=\d+k,mode=700$", ramfs[0]), mounts
+        assert not [line for line in mounts if "shared:" in line], mounts
 
 
 def test_an_unknown_init_is_refused(folder):
