@@ -190,4 +190,30 @@ mod tests {
         elf[52] = 3;
         assert!(has_interpreter(&elf));
     }
+
+    #[test]
+    fn the_partitions_of_an_image_must_fit_on_the_disk_too() {
+        let disk = |size, logical_block| Disk {
+            name: Text::from("sda"),
+            number: disk::device::Number { major: 8, minor: 0 },
+            size,
+            logical_block,
+            read_only: false,
+        };
+        let scan = Scan {
+            length: 2048,
+            chunks: 1,
+            zero_chunks: 0,
+            map_crc: 0,
+            staged_length: 0,
+            packed_crc: 0,
+        };
+        let mut image = disk::mbr::tests::disk(&[(0x0c, 2, 14)], 4);
+        let table = disk::table::read(&mut image, 2048).unwrap();
+        fits(&scan, &table, &disk(16 * 512, 512)).unwrap();
+        assert!(fits(&scan, &table, &disk(15 * 512, 512)).is_err());
+        assert!(fits(&scan, &table, &disk(16 * 512, 4096)).is_err());
+        let longer = Scan { length: 17 * 512, ..scan };
+        assert!(fits(&longer, &table, &disk(16 * 512, 512)).is_err());
+    }
 }

@@ -98,3 +98,39 @@ pub fn interrupted() -> Result<(), Error> {
         true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::decode::{BUFFER, Decoder};
+    use crate::image::{format, scan};
+    use crate::text::PathText;
+
+    #[test]
+    fn a_copy_that_differs_from_what_was_scanned_is_an_error() {
+        let folder = std::env::temp_dir().join(format!("takeover-copy-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let ramfs = Ramfs { path: PathText::try_from(folder.to_str().unwrap()).unwrap() };
+        let mut file = vec![0; 3 * CHUNK + 512];
+        file[CHUNK + 5] = 1;
+        let stream = format::detect(&file, "x").unwrap();
+        let map = ChunkMap::create().unwrap();
+        let mut buffer = vec![0; BUFFER];
+        let mut scan = scan::scan(&mut Decoder::new(&file, stream), &mut buffer, &map).unwrap();
+
+        stage_image(&ramfs, &file, stream, &scan, &mut buffer).unwrap();
+        stage_map(&ramfs, &map, &scan, &mut buffer).unwrap();
+        let image = folder.join(names::IMAGE);
+        assert!(std::fs::read(&image).unwrap() == file);
+        let status = std::fs::metadata(&image).unwrap();
+        assert!(std::os::linux::fs::MetadataExt::st_blocks(&status) <= 128, "zeros cost nothing");
+
+        std::fs::remove_file(&image).unwrap();
+        std::fs::remove_file(folder.join(names::MAP)).unwrap();
+        file[2 * CHUNK] = 7;
+        assert!(stage_image(&ramfs, &file, stream, &scan, &mut buffer).is_err());
+        scan.map_crc ^= 1;
+        assert!(stage_map(&ramfs, &map, &scan, &mut buffer).is_err());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

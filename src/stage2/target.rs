@@ -182,3 +182,43 @@ fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::PathText;
+
+    fn file(flags: OFlags) -> OwnedFd {
+        let name = format!("takeover-target-{}-{}", std::process::id(), flags.bits());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, [7; 16 * 1024]).unwrap();
+        let path = PathText::try_from(path.to_str().unwrap()).unwrap();
+        let file = files::open(&path, flags).unwrap();
+        files::remove(&path).unwrap();
+        file
+    }
+
+    #[test]
+    fn zeros_are_a_write_like_others() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file(OFlags::RDWR), 16 * 1024, 512);
+        assert!(!shared.destroyed.load(SeqCst));
+        // A regular file knows no BLKZEROOUT, so they are written, in pieces.
+        target.zero(512, 10 * 1024, &[0; 4096], shared).unwrap();
+        assert!(shared.destroyed.load(SeqCst));
+        let mut found = [1; 16 * 1024];
+        target.read(0, &mut found).unwrap();
+        assert!(found[512..11 * 1024 - 512].iter().all(|byte| *byte == 0));
+        assert!(found[..512].iter().chain(&found[11 * 1024 - 512..]).all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_failed_write_of_zeros_is_the_point_of_no_return_too() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file(OFlags::RDONLY), 16 * 1024, 512);
+        let error = target.zero(8192, 512, &[0; 512], shared).unwrap_err();
+        assert!(shared.destroyed.load(SeqCst));
+        let text: Text<300> = crate::text!("{}", error);
+        assert!(text.contains("sector 16"), "{}", &*text);
+    }
+}
