@@ -188,8 +188,8 @@ mod tests {
     use super::*;
     use crate::text::PathText;
 
-    fn file(flags: OFlags) -> OwnedFd {
-        let name = format!("takeover-target-{}-{}", std::process::id(), flags.bits());
+    fn file(name: &str, flags: OFlags) -> OwnedFd {
+        let name = format!("takeover-target-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, [7; 16 * 1024]).unwrap();
         let path = PathText::try_from(path.to_str().unwrap()).unwrap();
@@ -199,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_a_write_like_others() {
+    fn zeros_are_written_where_the_kernel_makes_none() {
         let shared: &Shared = crate::sys::map::shared().unwrap();
-        let target = Target::new(file(OFlags::RDWR), 16 * 1024, 512);
+        let target = Target::new(file("written", OFlags::RDWR), 16 * 1024, 512);
         assert!(!shared.destroyed.load(SeqCst));
         // A regular file knows no BLKZEROOUT, so they are written, in pieces.
         target.zero(512, 10 * 1024, &[0; 4096], shared).unwrap();
@@ -213,12 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_of_zeros_is_the_point_of_no_return_too() {
+    fn zeros_of_the_kernel_are_a_write_like_others() {
         let shared: &Shared = crate::sys::map::shared().unwrap();
-        let target = Target::new(file(OFlags::RDONLY), 16 * 1024, 512);
-        let error = target.zero(8192, 512, &[0; 512], shared).unwrap_err();
+        let target = Target::new(file("zeroed", OFlags::RDWR), 16 * 1024, 512);
+        // As on a block device, where the kernel does it all: nothing is left to be written otherwise.
+        target.zero(0, 0, &[0; 512], shared).unwrap();
         assert!(shared.destroyed.load(SeqCst));
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_written_is_named() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file("sealed", OFlags::RDONLY), 16 * 1024, 512);
+        let error = target.write(4096, &[0; 8192], shared).unwrap_err();
         let text: Text<300> = crate::text!("{}", error);
-        assert!(text.contains("sector 16"), "{}", &*text);
+        assert!(text.contains("sector 8:"), "{}", &*text);
     }
 }
