@@ -130,6 +130,23 @@ def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
         check_taken_over(box, image)
 
 
+def test_a_loop_device_on_the_disk_that_nobody_has_open_is_detached(folder):
+    """One on a file of the old root, and one on that: both stay until they are detached."""
+    image = make_image(folder)
+    before = """
+    [ -e /dev/loop-control ] || /bin/busybox mknod /dev/loop-control c 10 237
+    dd if=/dev/zero of=/inner bs=64k count=64 2>/dev/null
+    attach() { for n in 8 9 10 11 12 13 14 15 7 6 5 4 3 2 1 0; do [ -e /dev/loop$n ] || /bin/busybox mknod /dev/loop$n b 7 $n
+        /bin/busybox losetup /dev/loop$n $1 2>/dev/null && { echo ON $n; top=/dev/loop$n; return; }; done; }
+    attach /inner; attach $top
+    """
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=before))
+        box.wait_exit()
+        assert len(re.findall(r"ON \d+\n", box.console())) == 2, box.console()
+        check_taken_over(box, image)
+
+
 def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
     image = make_image(folder)
     before = "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"
@@ -557,6 +574,42 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         assert done.returncode == 1, done.stderr
         assert "something still uses it" in done.stderr and "untouched" in done.stderr, done.stderr
         assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_flash_refuses_a_disk_that_a_loop_device_lies_on(folder):
+    """The kernel lets others claim a disk that only a loop device has open."""
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        before = box.disk_bytes(0, 4096)
+        above = subprocess.run(["losetup", "--show", "--find", "--offset", str(MIB), loop],
+                               check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                                  capture_output=True, text=True, timeout=60)
+        finally:
+            subprocess.run(["losetup", "--detach", above], check=True)
+        assert done.returncode == 1 and "a loop device lies on it" in done.stderr, done.stderr
+        assert box.disk_bytes(0, 4096) == before
+
+
+def test_flash_refuses_a_disk_that_has_changed_since_it_was_checked(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        before = box.disk_bytes(0, 4096)
+        process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop], stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, bufsize=0)
+        said = b""
+        while b"Type 'yes'" not in said and process.poll() is None:
+            said += process.stderr.read(1)
+        os.truncate(box.disk, 128 * MIB)
+        subprocess.run(["losetup", "--set-capacity", loop], check=True)
+        _, errors = process.communicate(b"yes\n", timeout=60)
+        assert process.returncode == 1 and b"its size has changed" in errors, errors
+        assert box.disk_bytes(0, 4096) == before
 
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
