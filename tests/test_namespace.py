@@ -96,7 +96,7 @@ def test_a_raw_image_is_taken_over(folder):
 def test_a_full_run_directory_and_a_stubborn_process_do_not_stop_it(folder):
     image = make_image(folder)
     before = "dd if=/dev/zero of=/run/full bs=64k\nsh -c 'trap \"\" TERM; while :; do sleep 1; done' &\n" \
-             "cat /dev/zero >/dev/null & kill -STOP $!"
+             "/bin/busybox mkfifo /fifo; cat /fifo & sleep 0.5; kill -STOP $!"
     with Sandbox(folder, files=files(pack(image))) as box:
         box.start(job(before=before))
         box.wait_exit()

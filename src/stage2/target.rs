@@ -192,7 +192,7 @@ mod tests {
         let name = format!("takeover-target-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, [7; 16 * 1024]).unwrap();
-        let path = PathText::try_from(path.to_str().unwrap()).unwrap();
+        let path = PathText::from(path.to_str().unwrap());
         let file = files::open(&path, flags).unwrap();
         files::remove(&path).unwrap();
         file
