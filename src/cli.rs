@@ -468,6 +468,8 @@ mod tests {
         }
         assert!(!options.has(Flag::DryRun));
         assert_eq!((options.log_level, options.stage2_log_level), (Level::Debug, None));
+        assert_eq!((options.config.as_deref(), &*options.work_dir), (Some("c.json"), "/tmp"));
+        assert_eq!(read("-i a -l /dev/sdb1").unwrap().log_to.as_deref(), Some("/dev/sdb1"));
         let options = read("--image a --s2-log-level trace").unwrap();
         assert_eq!(
             (options.log_level, options.stage2_log_level),

@@ -4,14 +4,16 @@
 //! One process and no harness, since the seal is for the whole process. It lives under the shipped heap cap too, so
 //! everything large is mapped.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use takeover::crc32;
 use takeover::disk::device::Number;
+use takeover::error::Error;
 use takeover::image::decode::{BUFFER, Decoder};
 use takeover::image::map::ChunkMap;
 use takeover::image::source::FileSource;
@@ -20,6 +22,7 @@ use takeover::log::Level;
 use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Origin, Target, flash_and_verify};
+use takeover::text::Text;
 use takeover::{memory, sys};
 
 const IMAGE: usize = 6 * CHUNK + 1536;
@@ -37,6 +40,9 @@ fn main() {
     for (name, test) in [
         ("flash_and_read_back_do_not_allocate", flash_and_read_back as fn(&Path)),
         ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
+        ("the_end_of_a_large_image_is_kept", large_image_and_stale_backup_gpt),
+        ("a_medium_that_does_not_keep_what_is_written_is_an_error", forgetful_medium),
+        ("a_medium_that_cannot_be_read_is_an_error", unreadable_medium),
         ("a_sealed_heap_refuses", sealed_heap_refuses),
         ("the_heap_has_a_cap", heap_has_a_cap),
         ("a_panic_without_heap_ends_the_process", panic_without_heap),
@@ -45,7 +51,7 @@ fn main() {
         println!("test {name} ... ok");
     }
     std::fs::remove_dir_all(&directory).unwrap();
-    println!("test result: ok. 5 passed; 0 failed");
+    println!("test result: ok. 8 passed; 0 failed");
 }
 
 fn flash_and_read_back(directory: &Path) {
@@ -61,6 +67,48 @@ fn stale_backup_gpt(directory: &Path) {
     let start = DISK - 34 * 512;
     assert!(disk[start..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
     assert!(disk[start - 1] == 0xee, "more than the backup GPT was cleared");
+}
+
+/// The image ends where the last sectors of a backup GPT begin: those are cleared, and nothing of the image.
+fn large_image_and_stale_backup_gpt(directory: &Path) {
+    let length = DISK - 4 * 512;
+    let image = sys::map::buffer(length).unwrap();
+    image[..IMAGE].copy_from_slice(self::image());
+    image[IMAGE..].fill(0x77);
+    let end = DISK as u64 - 512;
+    let run = run(
+        directory,
+        image,
+        &|disk| disk.write_all_at(b"EFI PART", end).unwrap(),
+        File::options().read(true),
+    );
+    assert!(run.result.is_ok());
+    assert!(run.disk[..length] == *image, "the disk differs from the image");
+    assert!(run.disk[length..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
+    assert_eq!(
+        run.shared.repaired.load(SeqCst),
+        0,
+        "the end of the image was overwritten and repaired"
+    );
+}
+
+/// What is written to a file that is open for appending lands behind its end, whatever place was asked for (BUGS of
+/// pwrite(2)): the image never arrives.
+fn forgetful_medium(directory: &Path) {
+    let run = run(directory, image(), &|_| {}, File::options().read(true).append(true));
+    let Err(error) = run.result else {
+        panic!("success was reported, and nothing of the image is there");
+    };
+    let text: Text<400> = takeover::text!("{}", error);
+    assert!(text.contains("still wrong after three repairs"), "{}", &*text);
+    assert!(text.contains("6 chunk(s), the first is 1"), "{}", &*text);
+    assert!(run.disk.iter().all(|byte| *byte == 0xee), "not what was meant to be tested");
+}
+
+fn unreadable_medium(directory: &Path) {
+    let run = run(directory, image(), &|_| {}, &mut File::options());
+    assert!(run.result.is_err(), "success was reported, and nothing could be read back");
+    assert!(run.disk[..CHUNK].iter().all(|byte| *byte == 0), "it boots, and was not verified");
 }
 
 fn sealed_heap_refuses(_: &Path) {
@@ -167,14 +215,27 @@ fn pack(path: &Path, image: &[u8]) {
 
 /// Flashes the packed image to a file full of 0xee that `prepare` has changed, and gives what is in it then.
 fn flash(directory: &Path, image: &[u8], prepare: impl Fn(&File)) -> &'static [u8] {
+    let run = run(directory, image, &prepare, File::options().read(true));
+    assert!(run.result.is_ok());
+    run.disk
+}
+
+/// How a flash ended, and what is on the disk then.
+struct Run {
+    result: Result<(), Error>,
+    disk: &'static [u8],
+    shared: &'static Shared,
+}
+
+/// The same with a disk that is opened in this way, and for writing.
+fn run(directory: &Path, image: &[u8], prepare: &dyn Fn(&File), way: &mut OpenOptions) -> Run {
     let packed = directory.join("image.gz");
     pack(&packed, image);
     let path = directory.join("disk");
     let disk = sys::map::buffer(DISK).unwrap();
     disk.fill(0xee);
     std::fs::write(&path, &*disk).unwrap();
-    let file = File::options().read(true).write(true).open(&path).unwrap();
-    prepare(&file);
+    prepare(&File::options().write(true).open(&path).unwrap());
 
     let source = FileSource::open(packed.to_str().unwrap()).unwrap();
     let stream = format::detect(&source, "image.gz").unwrap();
@@ -183,19 +244,18 @@ fn flash(directory: &Path, image: &[u8], prepare: impl Fn(&File)) -> &'static [u
     let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
     let plan = plan(stream, &found);
     let shared: &Shared = sys::map::shared().unwrap();
-    let target = Target::new(file.into(), DISK as u64, 512);
+    let target = Target::new(way.write(true).open(&path).unwrap().into(), DISK as u64, 512);
     let mut buffers = Buffers::map().unwrap();
     let origin = Origin { source: &source, stream, map: &map };
     // As main does before any of this: a refused allocation aborts, and this test with it.
     memory::seal();
     let result = flash_and_verify(&plan, &target, origin, &mut buffers, shared);
     memory::unseal();
-    assert!(result.is_ok());
     assert_eq!(memory::heap_refused(), 0, "something was allocated while the heap was sealed");
 
     let file = File::open(&path).unwrap();
     file.read_exact_at(disk, 0).unwrap();
-    disk
+    Run { result, disk, shared }
 }
 
 fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {

@@ -18,7 +18,7 @@ import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
-from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
+from namespace import MIB, ROOT_START, Sandbox, libraries  # noqa: E402
 
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
@@ -84,6 +84,7 @@ def test_sysvinit_in_a_namespace_is_taken_over(folder):
         check_secrets(box)
         assert result["bytes"] == 24 * MIB and result["chunks"] == 24 and result["zero_chunks"] > 8, result
         assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+        assert "debug: " not in box.console(), "there are lines that were not asked for"
         print(f"    boot to the end of the namespace: {seconds:.2f} s")
 
 
@@ -98,12 +99,13 @@ def test_a_raw_image_is_taken_over(folder):
 def test_a_full_run_directory_and_a_stubborn_process_do_not_stop_it(folder):
     image = make_image(folder)
     before = "dd if=/dev/zero of=/run/full bs=64k\nsh -c 'trap \"\" TERM; while :; do sleep 1; done' &\n" \
-             "sleep 1000 & kill -STOP $!"
+             "/bin/busybox mkfifo /fifo; cat /fifo & sleep 0.5; kill -STOP $!"
     with Sandbox(folder, files=files(pack(image))) as box:
         box.start(job(before=before))
         box.wait_exit()
         check_taken_over(box, image)
         assert "did not end when asked" in box.console()
+        assert "cat (" not in box.console(), "a stopped process goes on to end when asked"
 
 
 def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
@@ -129,6 +131,30 @@ def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
         box.wait_exit()
         assert "NO " not in box.console(), box.console()
         check_taken_over(box, image)
+
+
+def test_a_loop_device_on_the_disk_that_nobody_has_open_is_detached(folder):
+    """One on a file of the old root, and one on that: both stay until they are detached."""
+    image = make_image(folder)
+    before = """
+    [ -e /dev/loop-control ] || /bin/busybox mknod /dev/loop-control c 10 237
+    dd if=/dev/zero of=/inner bs=64k count=64 2>/dev/null
+    attach() { for n in 8 9 10 11 12 13 14 15 7 6 5 4 3 2 1 0; do [ -e /dev/loop$n ] || /bin/busybox mknod /dev/loop$n b 7 $n
+        /bin/busybox losetup /dev/loop$n $1 2>/dev/null && { echo ON $n; top=/dev/loop$n; return; }; done; }
+    attach /inner; attach $top
+    """
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=before))
+        box.wait_exit()
+        attached = re.findall(r"ON (\d+)\n", box.console())
+        assert len(attached) == 2, box.console()
+        try:
+            check_taken_over(box, image)
+        except AssertionError:
+            # Nobody else would, and the disk's own loop device would stay, too.
+            for number in reversed(attached):
+                subprocess.run(["losetup", "--detach", f"/dev/loop{number}"], capture_output=True)
+            raise
 
 
 def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
@@ -170,6 +196,29 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
         assert result["attempts"] == 2, result
 
 
+def test_a_worker_that_is_killed_again_and_again_is_the_end_when_asked(folder):
+    """The first run and three more; only then comes what --on-failure says."""
+    image = make_image(folder, size_mib=100, content_mib=80)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job("--on-failure reboot"))
+        box.wait_for("is free", interval=0.001)
+        end = time.monotonic() + 50
+        while box.disk_bytes(0, 512) != bytes(512) and time.monotonic() < end:
+            time.sleep(0.002)
+        box.kill_worker()
+        for run in range(2, 5):
+            box.wait_for(rf"starting the worker again \(run {run}\)")
+            time.sleep(0.02)
+            box.kill_worker()
+        box.wait_exit()
+        text = box.console()
+        assert text.count("killed by signal 9") == 4 and text.count("flashed again from memory") == 3, text
+        assert "restarting all the same" in text, text
+        result = json.loads(text.strip().splitlines()[-1])
+        assert result["outcome"] == "failed" and result["attempts"] == 4, result
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
+
+
 def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
     image = make_image(folder)
     with Sandbox(folder, files=files(pack(image))) as box:
@@ -199,18 +248,41 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         assert box.disk_bytes(0, 4096) == box.before
 
 
+def flushes(disk):
+    """How often the disk was told to put on the medium what it holds (Documentation/block/stat in Linux)."""
+    return int(pathlib.Path(f"/sys/block/{os.path.basename(disk)}/stat").read_text().split()[15])
+
+
+def bypasses_the_cache(process, disk):
+    """A process has the disk open with O_DIRECT."""
+    folder = pathlib.Path(f"/proc/{process}")
+    for descriptor in (folder / "fd").iterdir():
+        if os.path.basename(os.readlink(descriptor)) == os.path.basename(disk):
+            flags = re.search(r"^flags:\s*(\d+)", (folder / "fdinfo" / descriptor.name).read_text(), re.M)
+            return bool(int(flags[1], 8) & os.O_DIRECT)
+    raise AssertionError(f"{process} does not have {disk} open")
+
+
 def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
+    """One that was written and one of zeros; up to then the disk does not boot."""
     image = make_image(folder, size_mib=200, content_mib=180)
     with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
         box.start(job())
+        box.wait_for("is free", interval=0.001)
+        before = flushes(box.loop)
         box.wait_for("reading back", interval=0.001)
+        assert flushes(box.loop) > before, "what was written was not flushed"
+        assert bypasses_the_cache(box.worker(), box.loop)
         with open(box.disk, "r+b", buffering=0) as file:
-            file.seek(150 * MIB + 12345)
-            file.write(b"rotten")
+            for place in (150, 195):
+                file.seek(place * MIB + 12345)
+                file.write(b"rotten")
+        box.wait_for(r"chunk 150 .* was read back wrong", interval=0.001)
+        assert box.disk_bytes(0, 512) == bytes(512), "a disk that is not verified has a partition table"
         box.wait_exit()
-        assert re.search(r"chunk 150 .* was read back wrong", box.console()), box.console()
+        assert re.search(r"chunk 195 .* was read back wrong", box.console()), box.console()
         result = check_taken_over(box, image)
-        assert result["repaired_chunks"] == 1, result
+        assert result["repaired_chunks"] == 2, result
 
 
 def test_pretend_stops_at_the_proof(folder):
@@ -222,6 +294,15 @@ def test_pretend_stops_at_the_proof(folder):
         assert box.disk_bytes(0, 4096) == box.before
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_each_stage_logs_at_its_own_level(folder):
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job("--pretend --log-level debug --s2-log-level warn"))
+        box.wait_exit()
+        text = box.console()
+        assert "debug: there is no /dev/kmsg" in text and "PID 1 is handed over" in text, text
+        assert "takeover is PID 1" not in text and '"outcome":"pretended"' in text, text
 
 
 LOOK = "echo MOUNTS; cat /proc/mounts; ls /run; echo END; cat /proc/1/comm"
@@ -393,6 +474,71 @@ def test_a_hand_over_that_never_comes_is_undone(folder):
         assert box.disk_bytes(0, 4096) == box.before
 
 
+# A shell as PID 1 under the name of systemd: it is asked with SIGTERM, and does not hear.
+AS_SYSTEMD = b"/bin/busybox cp /sbin/init /sbin/systemd; exec /sbin/systemd /script\n"
+WAIT_FOR_THE_BIND = "while ! grep -q ' /sbin/systemd ' /proc/mounts; do sleep 0.02; done\n"
+
+
+def deaf_systemd(folder, script):
+    """A sandbox whose PID 1 runs this script, and does nothing when asked to execute itself again."""
+    box_files = files(pack(make_image(folder)))
+    box_files.update({"/as-systemd": AS_SYSTEMD, "/script": f"{script}\necho OVER\nsleep 60\n".encode()})
+    # That of busybox takes no priority everywhere.
+    box_files.update({path: pathlib.Path(path) for path in ["/sbin/swapon", *libraries("/sbin/swapon")]})
+    return Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash"))
+
+
+def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
+    """The swap lies on the disk's first partition; /run is too small for systemd."""
+    swap = """
+    p=$(ls /dev | grep 'p2$'); p=${p%2}1
+    /bin/busybox mknod /dev/$p b $(/bin/busybox tr : ' ' < /sys/class/block/$p/dev)
+    /bin/busybox mkswap /dev/$p >/dev/null && /sbin/swapon -p 7 /dev/$p
+    """
+    # Another test may be rehearsing at this moment, too.
+    look = f"{LOOK}; grep /dev/loop /proc/swaps\n"
+    loops = "for n in 1 2 3 4 5 6 7 8 9; do grep -q rehearsal /sys/block/loop*/loop/backing_file || break; " \
+            "sleep 0.2; done; [ $n = 9 ] && echo LOOP DEVICE LEFT\n"
+    with deaf_systemd(folder, f"{swap}\n{look}\n{COMMAND} & stage1=$!\n{WAIT_FOR_THE_BIND}\n"
+                              "echo MEANWHILE; grep -c /dev/loop /proc/swaps; grep ' /run tmpfs' /proc/mounts\n"
+                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}") as box:
+        try:
+            box.start_as_shell("/as-systemd")
+            box.wait_for("OVER")
+        finally:
+            # It is the machine's until then, and would keep the disk.
+            subprocess.run(["swapoff", box.loop + "p1"], capture_output=True)
+        text = box.console()
+        assert "EXIT 1" in text and "interrupted by a signal" in text, text
+        views = re.findall(r"MOUNTS\n(.*?)END\n(.*?7)\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        meanwhile = re.search(r"MEANWHILE\n0\n.* /run tmpfs rw,nosuid,nodev,noexec,\S*size=(\d+)k", text)
+        assert meanwhile and int(meanwhile[1]) > 16 << 10, text
+        assert "LOOP DEVICE LEFT" not in text, text
+        assert box.disk_bytes(0, 4096) == box.before
+
+
+def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
+    """Nobody else may look into it, and no other namespace sees it, though /run is shared as under systemd."""
+    with deaf_systemd(folder, "mount --make-shared /run; /bin/busybox chmod 777 /run; umask 0\n"
+                              f"{COMMAND} --no-cleanup --hand-over-timeout 1; echo EXIT $?\n"
+                              "cd /run/takeover-*\n/bin/busybox stat -c 'IS %a %n' . * furnish/* dev/*\n"
+                              "grep /run/takeover- /proc/self/mountinfo | /bin/busybox sed 's/^/MOUNT /'") as box:
+        box.start_as_shell("/as-systemd")
+        box.wait_for("OVER")
+        text = box.console()
+        assert "EXIT 1" in text and "is left as it is" in text and "everything is undone" not in text, text
+        modes = dict((name, mode) for mode, name in re.findall(r"IS (\d+) (.*)", text))
+        assert {".", "image", "takeover", "furnish/0", "dev/null"} < modes.keys(), text
+        open_to_all = {name: mode for name, mode in modes.items()
+                       if name not in ("proc", "sys", "dev/console") and not mode.endswith("00")}
+        assert not open_to_all, open_to_all
+        mounts = re.findall(r"MOUNT (.*)", text)
+        ramfs = [line for line in mounts if " - tmpfs takeover " in line]
+        assert len(ramfs) == 1 and re.search(r" rw,size=\d+k,mode=700$", ramfs[0]), mounts
+        assert not [line for line in mounts if "shared:" in line], mounts
+
+
 def test_an_unknown_init_is_refused(folder):
     image = pack(make_image(folder))
     box_files = files(image)
@@ -520,6 +666,42 @@ def test_of_a_killed_run_no_process_stays_and_the_next_run_frees_its_disk(folder
 def test_a_run_that_is_asked_to_end_leaves_nothing(folder):
     path, loop, gone = end_a_run(folder, signal.SIGTERM)
     assert gone and not lies_on(loop, path) and not path.exists()
+
+
+def test_flash_refuses_a_disk_that_a_loop_device_lies_on(folder):
+    """The kernel lets others claim a disk that only a loop device has open."""
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        before = box.disk_bytes(0, 4096)
+        above = subprocess.run(["losetup", "--show", "--find", "--offset", str(MIB), loop],
+                               check=True, capture_output=True, text=True).stdout.strip()
+        try:
+            done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                                  capture_output=True, text=True, timeout=60)
+        finally:
+            subprocess.run(["losetup", "--detach", above], check=True)
+        assert done.returncode == 1 and "a loop device lies on it" in done.stderr, done.stderr
+        assert box.disk_bytes(0, 4096) == before
+
+
+def test_flash_refuses_a_disk_that_has_changed_since_it_was_checked(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        before = box.disk_bytes(0, 4096)
+        process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop], stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, bufsize=0)
+        said = b""
+        while b"Type 'yes'" not in said and process.poll() is None:
+            said += process.stderr.read(1)
+        os.truncate(box.disk, 128 * MIB)
+        subprocess.run(["losetup", "--set-capacity", loop], check=True)
+        _, errors = process.communicate(b"yes\n", timeout=60)
+        assert process.returncode == 1 and b"its size has changed" in errors, errors
+        assert box.disk_bytes(0, 4096) == before
 
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):

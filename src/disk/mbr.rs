@@ -274,4 +274,13 @@ pub(crate) mod tests {
         disk[446] = 0x41;
         assert!(table::read(&mut disk, 16 * 512).is_err());
     }
+
+    #[test]
+    fn an_extended_boot_record_without_a_signature_is_an_error() {
+        let mut disk = disk(&[(0x0f, 32, 64)], 128);
+        put(&mut disk, 32, 0, (0x83, 2, 6));
+        table::read(&mut disk, 128 * 512).unwrap();
+        disk[32 * 512 + 510] = 0;
+        assert!(table::read(&mut disk, 128 * 512).is_err());
+    }
 }

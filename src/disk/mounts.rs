@@ -319,4 +319,11 @@ mod tests {
     fn lines_that_make_no_sense_are_stepped_over() {
         assert_eq!(Mounts::parse(b"x\n1 2 3\n\xff - a b\n").iter().count(), 0);
     }
+
+    #[test]
+    fn a_path_lies_on_no_mount_that_only_begins_like_it() {
+        assert_eq!(&*above("/proc/version").unwrap().unwrap().point, "/proc");
+        assert_eq!(&*above("/proc").unwrap().unwrap().point, "/proc");
+        assert_ne!(&*above("/processes").unwrap().unwrap().point, "/proc");
+    }
 }

@@ -68,12 +68,7 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     if little_endian::<2>(&sector, 510) != 0xaa55 {
         return Err(missing());
     }
-    let mut table = Table {
-        kind: Kind::Mbr,
-        partitions: heapless::Vec::new(),
-        usable_end: 0,
-        chain: mbr::Chain::default(),
-    };
+    let mut table = Table::empty();
     match mbr::is_protective(&sector) {
         true => {
             table.kind = Kind::Gpt;
@@ -89,6 +84,16 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
 }
 
 impl Table {
+    /// An MBR without partitions.
+    pub(crate) fn empty() -> Self {
+        Self {
+            kind: Kind::Mbr,
+            partitions: heapless::Vec::new(),
+            usable_end: 0,
+            chain: mbr::Chain::default(),
+        }
+    }
+
     /// The partition at `index`, counted from 0 in the order of the table; nothing behind the last.
     pub fn nth(
         &mut self,

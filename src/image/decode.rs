@@ -620,4 +620,26 @@ pub(crate) mod tests {
         second[middle..middle + 50].fill(0xff);
         assert!(refusal(&second).contains("member 2"));
     }
+
+    #[test]
+    fn a_raw_file_that_becomes_shorter_is_no_shorter_image() {
+        let file = sample(CHUNK + 512);
+        let promised = Stream { length: file.len() as u64 + 1, ..stream(Format::Raw, &file) };
+        let mut decoder = Decoder::new(&file, promised);
+        let mut buffer = vec![0; BUFFER];
+        assert_eq!(decoder.fill(&mut buffer).unwrap().length, CHUNK);
+        let text: Text<500> = crate::text!("{}", decoder.fill(&mut buffer).unwrap_err());
+        assert!(text.contains("became shorter"), "{}", &*text);
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_a_zip_entry_are_refused() {
+        let image = sample(5000);
+        let mut packed = compress_to_vec(&image, 6);
+        packed.push(0);
+        let crc = crc32::crc32(&image);
+        let file = crate::image::zip::tests::archive(&packed, image.len() as u64, crc, 1, 8, false);
+        let found = crate::image::zip::find_entry(&file, "x").unwrap();
+        assert!(decode(&file, found).is_err());
+    }
 }

@@ -77,3 +77,15 @@ impl Source for Vec<u8> {
         self.len() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        for path in ["/dev/zero", "/", "/nowhere"] {
+            assert!(FileSource::open(path).is_err(), "{path}");
+        }
+    }
+}

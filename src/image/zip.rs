@@ -291,4 +291,12 @@ pub(crate) mod tests {
             let _ = find_entry(&damaged, "x");
         }
     }
+
+    #[test]
+    fn an_entry_that_reaches_into_the_directory_is_refused() {
+        let mut file = archive(b"packed", 99, 7, 1, 8, false);
+        let at = file.windows(4).position(|w| w == DIRECTORY_ENTRY).unwrap();
+        file[at + 20] += 1;
+        assert!(refusal(file).contains("beyond the file"));
+    }
 }

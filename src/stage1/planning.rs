@@ -116,6 +116,11 @@ fn fallback_log(options: &Options) -> Result<Option<heapless::String<96>>, Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balena::layout::{DataPartition, Layout};
+    use crate::disk::table::Table;
+    use crate::image::map::ChunkMap;
+    use crate::image::scan::Scan;
+    use crate::image::source::FileSource;
 
     #[test]
     fn a_fallback_log_only_when_it_was_asked_for() {
@@ -127,5 +132,64 @@ mod tests {
         assert_eq!(read("-i a --fallback-log").unwrap(), "fallback_log/fallback.log");
         let path = read("-i a --fallback-log --fallback-log-dir b --fallback-log-filename c.txt");
         assert_eq!(path.unwrap(), "b/c.txt");
+    }
+
+    /// An image of a boot partition with so many bytes free, and of a data partition likewise.
+    fn image(boot_free: Option<u64>, data_free: u64) -> Examined {
+        let place = std::env::temp_dir().join(format!("takeover-rooms-{}", std::process::id()));
+        std::fs::write(&place, b"").unwrap();
+        let source = FileSource::open(place.to_str().unwrap()).unwrap();
+        std::fs::remove_file(place).unwrap();
+        Examined {
+            source,
+            stream: crate::plan::tests::sample().image.stream,
+            scan: Scan {
+                length: 0,
+                chunks: 0,
+                zero_chunks: 0,
+                map_crc: 0,
+                staged_length: 0,
+                packed_crc: 0,
+            },
+            map: ChunkMap::create().unwrap(),
+            table: Table::empty(),
+            layout: Layout {
+                boot_start: 1 << 20,
+                boot_length: 1 << 24,
+                boot_number: 1,
+                file_system: Some(FileSystem::Vfat),
+                boot_free,
+                device_type: Text::new(),
+                version: Text::new(),
+                is_flasher: false,
+            },
+            data: Some(DataPartition {
+                number: 2,
+                start: 1 << 25,
+                length: 1 << 25,
+                free: data_free,
+            }),
+            scan_time: 0,
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_fit_on_the_new_partitions_are_refused() {
+        let mut files = Furnishings::new().unwrap();
+        files.add("config.json", "", &[b'x'; 1000]).unwrap();
+        let needed = 1000 + 5 * CLUSTER;
+        boot_partition(&image(Some(needed), 0), &files).unwrap();
+        boot_partition(&image(None, 0), &files).unwrap();
+        assert!(boot_partition(&image(Some(needed - 1), 0), &files).is_err());
+        let mut odd = image(None, 0);
+        odd.layout.file_system = None;
+        assert!(boot_partition(&odd, &files).is_err());
+
+        files.add_backup(crate::files::unnamed("/tmp").unwrap(), 64_000).unwrap();
+        let needed = 65_000 + ROOM_FOR_LOG;
+        data_partition(&image(None, needed), &files).unwrap();
+        assert!(data_partition(&image(None, needed - 1), &files).is_err());
+        let without = Examined { data: None, ..image(None, 0) };
+        assert!(data_partition(&without, &files).is_err());
     }
 }

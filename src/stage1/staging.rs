@@ -165,4 +165,14 @@ mod tests {
         case.map.set(1, Record { crc: record.crc ^ 1, ..record }).unwrap();
         assert!(case.stage_map().is_err());
     }
+
+    #[test]
+    fn zeros_of_a_raw_image_take_no_memory() {
+        let mut image = vec![0; 3 * CHUNK + 512];
+        image[CHUNK + 5] = 1;
+        let mut case = Case::new("holes", image);
+        assert!(case.stage_image().unwrap() == case.file);
+        let status = std::fs::metadata(&*case.ramfs.inside(names::IMAGE).unwrap()).unwrap();
+        assert!(std::os::linux::fs::MetadataExt::st_blocks(&status) <= 128);
+    }
 }

@@ -222,3 +222,43 @@ fn make_parents(point: &str, to: &str) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_what_was_written_is_an_error() {
+        let folder = std::env::temp_dir().join(format!("takeover-place-{}", std::process::id()));
+        let point = folder.join("new");
+        std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
+        std::fs::create_dir_all(&point).unwrap();
+        let plan = crate::plan::tests::sample();
+        let furnishing = Furnishing {
+            from: heapless::String::try_from("0").unwrap(),
+            to: heapless::String::try_from("a/b/file").unwrap(),
+            place: Place::Boot,
+        };
+        let content = vec![b'x'; PIECE + 10];
+        std::fs::write(folder.join(names::FURNISHINGS).join("0"), &content).unwrap();
+        let (base, partition) = (folder.to_str().unwrap(), plan.boot.unwrap());
+        let (place, fresh) = (Place::Boot, false);
+        let room = Room { plan: &plan, base, disk: "", place, partition, fresh };
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let compare = || room.compare(point.to_str().unwrap(), &furnishing, shared);
+
+        // What an earlier try has left is longer.
+        std::fs::create_dir_all(point.join("a/b")).unwrap();
+        std::fs::write(point.join("a/b/file.new"), vec![b'y'; 3 * PIECE]).unwrap();
+        room.put(point.to_str().unwrap(), &furnishing, shared).unwrap();
+        compare().unwrap();
+        assert!(!point.join("a/b/file.new").exists());
+        let mut flipped = content.clone();
+        flipped[PIECE + 9] = 0;
+        for wrong in [&content[..PIECE], &content[..0], &flipped, &[&content[..], b"x"].concat()] {
+            std::fs::write(point.join("a/b/file"), wrong).unwrap();
+            assert!(compare().is_err());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

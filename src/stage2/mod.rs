@@ -146,3 +146,32 @@ fn totals(plan: &Plan, base: &str) -> Totals {
         own_peak: memory::peak_resident_kib(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::map::Record;
+    use crate::text::Text;
+
+    #[test]
+    fn a_chunk_map_that_changed_is_found_before_the_disk_is_opened() {
+        let mut plan = crate::plan::tests::sample();
+        plan.image.chunks = 2;
+        let map = ChunkMap::create().unwrap();
+        for index in 0..2 {
+            map.set(index, Record { crc: index, zero: false }).unwrap();
+        }
+        let shared: &Shared = sys::map::shared().unwrap();
+        let mut buffers = Buffers::map().unwrap();
+        let mut refusal = |plan: &Plan| {
+            let origin = Origin { source: &vec![0; 10], stream: plan.image.stream, map: &map };
+            let error = write_all(plan, "/nowhere", origin, &mut buffers, shared).unwrap_err();
+            let text: Text<400> = crate::text!("{}", error);
+            text
+        };
+        plan.image.map_crc = map.crc(2).unwrap() ^ 1;
+        assert!(refusal(&plan).contains("chunk map"));
+        plan.image.map_crc ^= 1;
+        assert!(refusal(&plan).contains("claiming the disk"));
+    }
+}

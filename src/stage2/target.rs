@@ -183,3 +183,51 @@ fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::PathText;
+
+    fn file(name: &str, flags: OFlags) -> OwnedFd {
+        let name = format!("takeover-target-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, [7; 16 * 1024]).unwrap();
+        let path = PathText::from(path.to_str().unwrap());
+        let file = files::open(&path, flags).unwrap();
+        files::remove(&path).unwrap();
+        file
+    }
+
+    #[test]
+    fn zeros_are_written_where_the_kernel_makes_none() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file("written", OFlags::RDWR), 16 * 1024, 512);
+        assert!(!shared.destroyed.load(SeqCst));
+        // A regular file knows no BLKZEROOUT, so they are written, in pieces.
+        target.zero(512, 10 * 1024, &[0; 4096], shared).unwrap();
+        assert!(shared.destroyed.load(SeqCst));
+        let mut found = [1; 16 * 1024];
+        target.read(0, &mut found).unwrap();
+        assert!(found[512..11 * 1024 - 512].iter().all(|byte| *byte == 0));
+        assert!(found[..512].iter().chain(&found[11 * 1024 - 512..]).all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn zeros_of_the_kernel_are_a_write_like_others() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file("zeroed", OFlags::RDWR), 16 * 1024, 512);
+        // As on a block device, where the kernel does it all: nothing is left to be written otherwise.
+        target.zero(0, 0, &[0; 512], shared).unwrap();
+        assert!(shared.destroyed.load(SeqCst));
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_written_is_named() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let target = Target::new(file("sealed", OFlags::RDONLY), 16 * 1024, 512);
+        let error = target.write(4096, &[0; 8192], shared).unwrap_err();
+        let text: Text<300> = crate::text!("{}", error);
+        assert!(text.contains("sector 8:"), "{}", &*text);
+    }
+}

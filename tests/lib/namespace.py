@@ -30,10 +30,11 @@ MIB = 1 << 20
 ROOT_START = 8 * MIB
 FIRST_PID_NAMESPACE = 4026531836
 
+# The job appends: init opens the console without, and what the job says late would be written over what PID 1 said.
 INITTAB = """\
 id:2:initdefault:
 si::sysinit:/bin/true
-jb:2:wait:/bin/sh /job
+jb:2:wait:/bin/sh /job >>/dev/console 2>&1
 """
 
 # Runs in the new namespaces, as the parent of init: makes the loop disk's root the
