@@ -425,6 +425,28 @@ def test_a_worker_killed_before_the_first_write_brings_the_old_os_back(folder):
         guest.wait_exit(60)
 
 
+def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
+    """Debian's kernels stand still when they panic."""
+    script = f"""
+    if [ "$BOOT" = 1 ]; then
+        cat /proc/sys/kernel/panic
+        sh -c 'trap "" TERM; while :; do sleep 1; done' &
+        {COMMAND}
+    else
+        echo OLD OS AGAIN; poweroff -f
+    fi
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               options="panic=0", fail_on=None) as guest:
+        guest.wait_for("^0$", 120)
+        guest.wait_for("takeover is PID 1", 120)
+        time.sleep(1)
+        guest.sysrq("c")
+        guest.wait_for("Kernel panic - not syncing", 30)
+        guest.wait_for("OLD OS AGAIN", 180)
+        guest.wait_exit(60)
+
+
 def test_a_worker_killed_while_flashing_is_run_again(folder):
     image = balena_image.gz("demo")
     with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,

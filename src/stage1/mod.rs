@@ -48,8 +48,6 @@ use report::Report;
 use rustix::fs::OFlags;
 use undo::Undo;
 
-pub use checks::in_first_pid_namespace;
-
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::root()?;

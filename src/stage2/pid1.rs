@@ -117,6 +117,7 @@ fn open_console(base: &str) -> Result<(), Error> {
 /// The rest of PID 1's life: alone on the RAMFS.
 pub fn alone() -> ! {
     open_logs();
+    restart_on_panic();
     let plan = match Plan::read(&path_of(names::CLAIMED)) {
         Ok(plan) => plan,
         Err(error) => restart(Some(error), &|| ()),
@@ -137,15 +138,34 @@ fn path_of(name: &str) -> PathText {
     crate::path!("/{}", name).unwrap_or_default()
 }
 
+/// A kernel that panics shall restart, after 30 s: Debian's would stand still for ever. That brings the old OS back while
+/// nothing is written, and afterwards nothing is lost by it. Whoever has set something else has seen to it.
+/// Documentation/admin-guide/sysctl/kernel.rst, `panic`.
+fn restart_on_panic() {
+    const PATH: &str = "/proc/sys/kernel/panic";
+    if files::read_number(PATH) == Some(0) {
+        tell_kernel(PATH, b"30");
+    }
+}
+
+/// Writes to a setting of the kernel, which need not be there. In a PID namespace it is another machine's.
+fn tell_kernel(path: &str, bytes: &[u8]) {
+    if !process::in_first_pid_namespace() {
+        return;
+    }
+    if let Ok(file) = files::open(path, OFlags::WRONLY) {
+        // Each makes things better where it can be had, no more.
+        let _ = files::write_all(&file, bytes);
+    }
+}
+
 fn open_logs() {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     if let Ok(file) = files::open(&path_of(names::LOG), flags) {
         log::to_file(file);
     }
     // Without it the kernel lets only ten lines in five seconds pass.
-    if let Ok(file) = files::open("/proc/sys/kernel/printk_devkmsg", OFlags::WRONLY) {
-        let _ = files::write_all(&file, b"on");
-    }
+    tell_kernel("/proc/sys/kernel/printk_devkmsg", b"on");
     if let Ok(kmsg) = files::open("/dev/kmsg", OFlags::WRONLY) {
         log::to_kernel_log(kmsg);
     }
@@ -366,6 +386,9 @@ fn reap(child: Pid) -> Option<Ended> {
 /// server or disk has gone would never return.
 const SYNC: u64 = 20_000;
 
+/// How long reboot(2) may take to stop every device before the machine is reset all the same.
+const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Restarts the machine; `feed` keeps the watchdogs quiet until then. In a PID namespace the kernel ends the namespace
 /// instead.
 pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
@@ -373,7 +396,23 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
     }
-    // In a child: sync(2) waits for every file system, and cannot be interrupted.
+    write_back(feed);
+    log::drain();
+    // And what is in the port's own buffer.
+    std::thread::sleep(Duration::from_millis(100));
+    reset_later();
+    let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
+    if let Err(error) = result {
+        crate::error!("{}", error);
+    }
+    // Nobody feeds the watchdogs any more: now they are of use.
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Lets the kernel write back what it has, in a child: sync(2) waits for every file system, and cannot be interrupted.
+fn write_back(feed: &dyn Fn()) {
     let child = process::spawn(|| {
         rustix::fs::sync();
         0
@@ -386,15 +425,15 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
         feed();
         std::thread::sleep(Duration::from_millis(20));
     }
-    log::drain();
-    // And what is in the port's own buffer.
-    std::thread::sleep(Duration::from_millis(100));
-    let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
-    if let Err(error) = result {
-        crate::error!("{}", error);
-    }
-    loop {
-        feed();
-        std::thread::sleep(Duration::from_secs(1));
-    }
+}
+
+/// Resets the machine a while from now, should the driver of some device hold up reboot(2). Root may always write to
+/// this file, whatever kernel.sysrq says (Documentation/admin-guide/sysrq.rst).
+fn reset_later() {
+    // Without that child there is nothing else to be done.
+    let _ = process::spawn(|| {
+        std::thread::sleep(REBOOT_PATIENCE);
+        tell_kernel("/proc/sysrq-trigger", b"b");
+        0
+    });
 }
