@@ -429,7 +429,7 @@ def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
     """Debian's kernels stand still when they panic."""
     script = f"""
     if [ "$BOOT" = 1 ]; then
-        cat /proc/sys/kernel/panic
+        sync; cat /proc/sys/kernel/panic
         sh -c 'trap "" TERM; while :; do sleep 1; done' &
         {COMMAND}
     else

@@ -16,6 +16,7 @@ import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
+from stuck_fuse import StuckFuse  # noqa: E402
 
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
@@ -499,6 +500,18 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert "it differs from what was scanned" in errors and "incomplete" in errors, errors
         assert '"outcome":"failed"' in errors, errors
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
+
+
+def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
+    """Unmounting what lies below it waits for ever, and so does walking there."""
+    image = make_image(folder)
+    before = "mkdir /net; echo UP; while ! grep -q /net/sub /proc/mounts; do sleep 0.05; done"
+    with Sandbox(folder, files=files(pack(image))) as box, StuckFuse() as fuse:
+        box.start(job(before=before))
+        box.wait_for("UP")
+        fuse.mount(box.pid1(), "/net")
+        box.wait_exit()
+        check_taken_over(box, image)
 
 
 if __name__ == "__main__":
