@@ -220,6 +220,8 @@ def test_pretend_stops_at_the_proof(folder):
         assert box.disk_bytes(0, 4096) == box.before
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
+        log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
+        assert '"outcome":"pretended"' in log and " is free (" in log, log
 
 
 LOOK = "echo MOUNTS; cat /proc/mounts; ls /run; echo END; cat /proc/1/comm"

@@ -343,7 +343,8 @@ impl Supervisor<'_> {
         if let Some(log) = &self.plan.log_device {
             self.keep_log(log);
         }
-        if let (Outcome::Untouched, Some(log)) = (outcome, &self.plan.old_log) {
+        let lives_on = matches!(outcome, Outcome::Untouched | Outcome::Pretended);
+        if let (true, Some(log)) = (lives_on, &self.plan.old_log) {
             self.keep_log(log);
         }
     }
