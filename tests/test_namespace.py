@@ -179,6 +179,8 @@ def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
         assert "killed by signal 9 in phase furnish" in box.console(), box.console()
         result = check_taken_over(box, image)
         assert result["attempts"] == 2 and box.console().count("flashed (") == 1, box.console()
+        assert "the image is on the disk, its files are not: they are placed again" in box.console(), box.console()
+        assert "flashed again" not in box.console(), box.console()
 
 
 def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
@@ -505,15 +507,18 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
 
 
 def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
-    """Unmounting what lies below it waits for ever, and so does walking there."""
+    """Unmounting what lies below it waits for ever, and so does walking there, which no signal ends."""
     image = make_image(folder)
-    before = "mkdir /net; echo UP; while ! grep -q /net/sub /proc/mounts; do sleep 0.05; done"
+    before = "mkdir /net; echo UP; while ! grep -q /net/sub /proc/mounts; do sleep 0.05; done; cat /net/sub/x &"
     with Sandbox(folder, files=files(pack(image))) as box, StuckFuse() as fuse:
         box.start(job(before=before))
         box.wait_for("UP")
         fuse.mount(box.pid1(), "/net")
         box.wait_exit()
         check_taken_over(box, image)
+        assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()
+        assert "some processes do not end: going on (" in box.console()
+        assert "every process has ended" not in box.console()
 
 
 if __name__ == "__main__":

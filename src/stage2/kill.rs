@@ -21,13 +21,13 @@ const PATIENCE_ASKED: u32 = 10 * 20;
 const PATIENCE_KILLED: u32 = 5 * 20;
 
 /// Ends every process but this one and PID 1. What does not end is named in the log: it is the proof that the disk
-/// is free that decides, not this.
-pub fn everyone(shared: &Shared) {
+/// is free that decides, not this. False when some are left.
+pub fn everyone(shared: &Shared) -> bool {
     signal(SIGTERM);
     // A stopped process gets the signal when it goes on.
     signal(SIGCONT);
     if wait(PATIENCE_ASKED, shared) {
-        return;
+        return true;
     }
     for_each_process(|id, name| {
         crate::info!("{} ({}) did not end when asked, and is killed", name, id)
@@ -36,12 +36,13 @@ pub fn everyone(shared: &Shared) {
         // Again, for what was started in the meantime.
         signal(SIGKILL);
         if wait(PATIENCE_KILLED, shared) {
-            return;
+            return true;
         }
     }
     for_each_process(|id, name| {
         crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
     });
+    false
 }
 
 fn signal(number: i32) {

@@ -294,23 +294,36 @@ impl Supervisor<'_> {
     /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
     fn after_failure(&self) {
         let attempts = self.shared.attempts.load(SeqCst);
+        let (step, state, remedy) = self.state();
         if attempts <= RETRIES {
-            crate::warn!("the disk is incomplete: it is flashed again from memory");
+            crate::warn!("{}: {}", state, remedy);
             return;
         }
         match self.plan.on_failure {
             OnFailure::Retry => {
-                crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
+                crate::error!("{} failed {} times; next try in {} s", step, attempts, PAUSE);
                 self.pause(PAUSE);
             }
             OnFailure::Reboot => self.finish(Outcome::Failed),
             OnFailure::Halt => {
-                crate::error!("flashing failed {} times; halted. The disk is incomplete", attempts);
+                crate::error!("{} failed {} times; halted. {}", step, attempts, state);
                 self.report(Outcome::Failed);
                 loop {
                     self.pause(PAUSE);
                 }
             }
+        }
+    }
+
+    /// Which step fails, what the disk is like, and what is done about it.
+    fn state(&self) -> (&'static str, &'static str, &'static str) {
+        match self.shared.verified.load(SeqCst) {
+            false => ("flashing", "the disk is incomplete", "it is flashed again from memory"),
+            true => (
+                "furnishing",
+                "the image is on the disk, its files are not",
+                "they are placed again",
+            ),
         }
     }
 
@@ -330,7 +343,7 @@ impl Supervisor<'_> {
                 crate::error!("given up before the first write: restarting into the old OS");
             }
             Outcome::Failed => {
-                crate::error!("given up; the disk is incomplete: restarting all the same")
+                crate::error!("given up; {}: restarting all the same", self.state().1)
             }
         }
         self.report(outcome);
