@@ -39,6 +39,11 @@ pub fn unseal() {
     HEAP.set_sealed(false);
 }
 
+/// True when every heap allocation of this process is refused.
+pub fn is_sealed() -> bool {
+    HEAP.is_sealed()
+}
+
 /// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold now,
 /// /proc/self/smaps_rollup, if that is more (proc(5)).
 ///

@@ -3,6 +3,7 @@
 //! The shared page is how PID 1 knows what a worker that died had done. It is made of atomics and nothing else.
 
 use crate::log::Stopwatch;
+use crate::memory;
 use crate::text::{Seconds, Size, Text};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use ufmt::uwrite;
@@ -116,6 +117,7 @@ impl Outcome {
 }
 
 /// What the result line says beside the shared page.
+#[derive(Default)]
 pub struct Totals {
     /// The image's length in bytes.
     pub bytes: u64,
@@ -129,15 +131,19 @@ pub struct Totals {
     pub own_peak: u64,
 }
 
-/// The last line of a run, as JSON: outcome, bytes, chunks, seconds per phase, peak memory. Times in seconds, memory
-/// in KiB but for the heap, which is in bytes.
+/// The last line of a run, as JSON: outcome, what was written, seconds per phase, peak memory. Times in seconds, memory
+/// in KiB but for the heap, which is in bytes. Of a disk that is as it was, nothing is said to be written.
 pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
     let load = |counter: &AtomicU32| counter.load(SeqCst);
     let worker = shared.worker_peak.load(SeqCst);
     let ramfs = totals.ramfs.div_ceil(1024);
+    let (bytes, chunks, zero_chunks) = match outcome {
+        Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
+        Outcome::Pretended | Outcome::Untouched => (0, 0, 0),
+    };
     Text::build(&mut |line| {
-        uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), totals.bytes)?;
-        uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", totals.chunks, totals.zero_chunks)?;
+        uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
+        uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
@@ -147,7 +153,8 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
         uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;
         uwrite!(line, ",\"ramfs\":{}}}", ramfs)?;
-        uwrite!(line, ",\"heap_bytes\":{}}}", shared.worker_heap.load(SeqCst))
+        uwrite!(line, ",\"heap_bytes\":{}", shared.worker_heap.load(SeqCst))?;
+        uwrite!(line, ",\"heap_sealed\":{}}}", memory::is_sealed())
     })
 }
 
@@ -204,7 +211,35 @@ mod tests {
             &*line,
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\"attempts\":0,\
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"furnish\":0.000},\
-             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0}"
+             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
+    }
+
+    #[test]
+    fn what_is_untouched_has_no_bytes_written() {
+        let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
+        let line = |outcome| result_line(outcome, &Shared::default(), &totals).to_string();
+        for outcome in [Outcome::Untouched, Outcome::Pretended] {
+            assert!(line(outcome).contains("\"bytes\":0,\"chunks\":0,\"zero_chunks\":0,"));
+        }
+        assert!(line(Outcome::Failed).contains("\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,"));
+    }
+
+    #[test]
+    fn the_largest_figures_fit_into_the_line() {
+        let shared = Shared::default();
+        for time in &shared.phase_time {
+            time.store(u64::MAX / 2, SeqCst);
+        }
+        shared.worker_peak.store(u64::MAX >> 8, SeqCst);
+        shared.worker_heap.store(u64::MAX, SeqCst);
+        let totals = Totals {
+            bytes: u64::MAX,
+            chunks: u32::MAX,
+            zero_chunks: u32::MAX,
+            ramfs: u64::MAX,
+            own_peak: u64::MAX >> 8,
+        };
+        assert!(result_line(Outcome::Done, &shared, &totals).ends_with("}"));
     }
 }

@@ -16,6 +16,7 @@ import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
+from result import check_result_line, check_steps  # noqa: E402
 from stuck_fuse import StuckFuse  # noqa: E402
 
 TAKEOVER = runner.program()
@@ -64,9 +65,8 @@ def check_taken_over(box, image):
     different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
     assert not different, different
     assert box.read_ext4(BOOT_START, "/config.json") == NEW_CONFIG
-    result = json.loads(box.console().strip().splitlines()[-1])
-    assert result["outcome"] == "done", result
-    return result
+    check_steps(box.console(), "done")
+    return check_result_line(box.console().strip().splitlines()[-1], "done")
 
 
 def check_secrets(box):
@@ -141,7 +141,10 @@ def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
         assert "killed by signal 9 in phase kill" in box.console()
         check_old_os_is_whole(box)
         log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
-        assert "killed by signal 9" in log and '"outcome":"untouched"' in log, log
+        assert "killed by signal 9" in log, log
+        line = box.console().strip().splitlines()[-1]
+        assert log.splitlines()[-1] == line, log
+        assert check_result_line(line, "untouched")["attempts"] == 1
 
 
 def check_old_os_is_whole(box):
@@ -223,7 +226,10 @@ def test_pretend_stops_at_the_proof(folder):
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
         log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
-        assert '"outcome":"pretended"' in log and " is free (" in log, log
+        check_steps(log, "pretended")
+        line = box.console().strip().splitlines()[-1]
+        assert log.splitlines()[-1] == line, log
+        check_result_line(line, "pretended")
 
 
 LOOK = "echo MOUNTS; cat /proc/mounts; ls /run; echo END; cat /proc/1/comm"
@@ -426,7 +432,8 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
         different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
         assert not different, different
         assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
-        assert '"outcome":"done"' in done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith('{"outcome"')]
+        assert len(lines) == 1 and json.loads(lines[0])["outcome"] == "done", done.stderr
 
 
 def test_flash_refuses_a_disk_that_is_in_use(folder):

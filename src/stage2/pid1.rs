@@ -9,9 +9,9 @@ use super::{keep_log, totals};
 use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
-use crate::log::Stopwatch;
+use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
-use crate::progress::{Outcome, Shared, result_line};
+use crate::progress::{Outcome, Shared, Totals, result_line};
 use crate::sys::{block, map, process};
 use crate::text::PathText;
 use crate::{files, log, memory};
@@ -351,20 +351,22 @@ impl Supervisor<'_> {
     }
 
     fn report(&self, outcome: Outcome) {
-        let totals = totals(self.plan, "");
-        log::write_plain(&result_line(outcome, self.shared, &totals));
+        let line = result_line(outcome, self.shared, &totals(self.plan, ""));
         if let Some(log) = &self.plan.log_device {
-            self.keep_log(log);
+            self.keep_log(log, &line);
         }
         let lives_on = matches!(outcome, Outcome::Untouched | Outcome::Pretended);
         if let (true, Some(log)) = (lives_on, &self.plan.old_log) {
-            self.keep_log(log);
+            self.keep_log(log, &line);
         }
+        // After all that the keeping has to say: programs read the last line.
+        log::write_plain(&line);
     }
 
     /// In a child, since mounting a file system may hang.
-    fn keep_log(&self, log: &LogPlan) {
-        let child = || match keep_log::keep(log) {
+    fn keep_log(&self, log: &LogPlan, result: &str) {
+        let result: Line = crate::text!("{}\n", result);
+        let child = || match keep_log::keep(log, &result) {
             Ok(()) => 0,
             Err(error) => {
                 crate::warn!("the log is not kept: {}", error);
@@ -409,6 +411,8 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
     if let Some(error) = error {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
+        let line = result_line(Outcome::Untouched, &Shared::default(), &Totals::default());
+        log::write_plain(&line);
     }
     write_back(feed);
     log::drain();

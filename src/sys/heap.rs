@@ -44,6 +44,11 @@ impl Heap {
         self.sealed.store(sealed, Relaxed);
     }
 
+    /// True while every allocation is refused.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Relaxed)
+    }
+
     /// From here on a refusal ends the process, unless the heap is sealed: then it is a bug, and aborts.
     pub fn set_fatal(&self) {
         self.fatal.store(true, Relaxed);
