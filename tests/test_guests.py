@@ -448,6 +448,24 @@ def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
         guest.wait_exit(60)
 
 
+def test_what_the_old_freezer_holds_is_thawed_and_ended(folder):
+    """A paused container under the first version of cgroups: not even SIGKILL ends it."""
+    script = f"""
+    cd /sys/fs/cgroup/freezer && mkdir -p paused/inner && cd /
+    sleep 10000 < /etc/hostname &
+    echo $! > /sys/fs/cgroup/freezer/paused/inner/cgroup.procs
+    for group in paused/inner paused; do echo FROZEN > /sys/fs/cgroup/freezer/$group/freezer.state; done
+    sleep 1; grep -H . /sys/fs/cgroup/freezer/paused/inner/freezer.state
+    {COMMAND}
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               options="systemd.unified_cgroup_hierarchy=0", fail_on=REFUSED) as guest:
+        guest.wait_for("paused/inner/freezer.state:FROZEN", 120)
+        guest.wait_for("PID 1 is handed over", 120)
+        check_new_os(guest, folder)
+        assert guest.find("every process has ended"), guest.tail()
+
+
 def test_a_worker_killed_while_flashing_is_run_again(folder):
     image = balena_image.gz("demo")
     with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
