@@ -199,7 +199,7 @@ impl Supervisor<'_> {
                 Some(End::Done) => self.finish(Outcome::Done),
                 Some(End::Pretended) => self.finish(Outcome::Pretended),
                 _ if !self.shared.destroyed.load(SeqCst) => self.finish(Outcome::Untouched),
-                _ => self.after_failure(),
+                end => self.after_failure(end.is_none()),
             }
         }
     }
@@ -292,11 +292,12 @@ impl Supervisor<'_> {
     }
 
     /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
-    fn after_failure(&self) {
+    fn after_failure(&self, died: bool) {
         let attempts = self.shared.attempts.load(SeqCst);
         let (step, state, remedy) = self.state();
         if attempts <= RETRIES {
             crate::warn!("{}: {}", state, remedy);
+            self.pause(pause_before_retry(attempts, died));
             return;
         }
         match self.plan.on_failure {
@@ -380,6 +381,18 @@ impl Supervisor<'_> {
     }
 }
 
+/// How long to wait before the worker is started again after so many runs, in seconds. What fails at once (no memory for
+/// a process, a bus that is being reset) fails again at once, and all retries would be spent within a second. A worker
+/// that died in the middle of its work is replaced without delay, the first time.
+fn pause_before_retry(attempts: u32, died: bool) -> u64 {
+    match attempts {
+        0 | 1 if died => 0,
+        0 | 1 => 5,
+        2 => 15,
+        _ => PAUSE,
+    }
+}
+
 /// Takes in every child that has ended; how `child` ended, if it is among them.
 fn reap(child: Pid) -> Option<Ended> {
     loop {
@@ -454,4 +467,18 @@ fn reset_later() {
         tell_kernel("/proc/sysrq-trigger", b"b");
         0
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_spread_over_a_minute_unless_the_first_worker_died() {
+        let pauses = |died| {
+            (1..=RETRIES).map(|attempts| pause_before_retry(attempts, died)).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false), [5, 15, 30]);
+        assert_eq!(pauses(true), [0, 15, 30]);
+    }
 }
