@@ -56,6 +56,16 @@ pub fn peak_resident_kib() -> u64 {
     peak(status, rollup)
 }
 
+/// How much of the page cache is not on its disk yet, in KiB: what waits, and what is being written (proc(5), meminfo).
+pub fn unwritten_kib() -> u64 {
+    let mut buffer = [0; 4096];
+    unwritten(files::read_text("/proc/meminfo", &mut buffer).unwrap_or_default())
+}
+
+fn unwritten(meminfo: &str) -> u64 {
+    kib_in(meminfo, "Dirty:").saturating_add(kib_in(meminfo, "Writeback:"))
+}
+
 fn peak(status: &str, rollup: &str) -> u64 {
     kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:"))
 }
@@ -90,5 +100,13 @@ mod tests {
         assert_eq!(peak(status, ""), 4);
         assert_eq!(peak("VmHWM:\tmany\n", ""), 0);
         assert!(peak_resident_kib() > 100);
+    }
+
+    #[test]
+    fn what_is_unwritten_waits_or_is_being_written() {
+        let meminfo =
+            "Cached: 7 kB\nDirty:     100 kB\nWriteback:    30 kB\nWritebackTmp:   5 kB\n";
+        assert_eq!(unwritten(meminfo), 130);
+        assert_eq!(unwritten(""), 0);
     }
 }

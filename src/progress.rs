@@ -195,6 +195,33 @@ impl Rate {
     }
 }
 
+/// Whether the kernel gets on with writing back the page cache, while whoever waits for it cannot say so.
+#[derive(Default)]
+pub struct Writeback {
+    /// The least that was unwritten, in KiB, and when that was looked at.
+    least: Option<(u64, Stopwatch)>,
+}
+
+impl Writeback {
+    /// KiB that must have been written to count: the kernel's own housekeeping writes a little now and then.
+    const STEP: u64 = 1024;
+
+    /// True when there is less to write than ever since this was made. Looks once a second, at most.
+    pub fn gets_on(&mut self) -> bool {
+        const SECOND: u64 = 1000;
+        let is_fresh = |(_, looked): &(u64, Stopwatch)| looked.elapsed() < SECOND;
+        !self.least.as_ref().is_some_and(is_fresh) && self.is_less(memory::unwritten_kib())
+    }
+
+    fn is_less(&mut self, unwritten: u64) -> bool {
+        let before = self.least.map(|(least, _)| least);
+        let is_less = before.is_some_and(|least| unwritten.saturating_add(Self::STEP) <= least);
+        let least = if is_less { unwritten } else { before.unwrap_or(unwritten) };
+        self.least = Some((least, Stopwatch::start()));
+        is_less
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +240,16 @@ mod tests {
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"furnish\":0.000},\
              \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
+    }
+
+    #[test]
+    fn writing_back_gets_on_as_long_as_there_is_less_than_ever() {
+        let mut writeback = Writeback::default();
+        let looks = [50_000, 50_000, 49_500, 48_000, 60_000, 48_000, 47_500, 46_000, 0, 0];
+        let found = looks.map(|unwritten| writeback.is_less(unwritten));
+        assert_eq!(found, [false, false, false, true, false, false, false, true, true, false]);
+        // And not more than once a second.
+        assert!(!writeback.gets_on());
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod report;
 mod staging;
 mod undo;
 mod uses;
+mod writeback;
 
 use crate::balena::config;
 use crate::cli::{Flag, Options};
@@ -155,6 +156,7 @@ impl Decision {
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         staging::interrupted()?;
+        writeback::write_back()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;

@@ -11,7 +11,7 @@ use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
 use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
-use crate::progress::{Outcome, Shared, Totals, result_line};
+use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
 use crate::sys::{block, map, process};
 use crate::text::PathText;
 use crate::{files, log, memory};
@@ -244,6 +244,7 @@ impl Supervisor<'_> {
     fn watch(&self, child: Pid) -> Ended {
         let mut seen = self.shared.heartbeat.load(SeqCst);
         let mut since = Stopwatch::start();
+        let mut writeback = Writeback::default();
         let mut killed = None;
         loop {
             if let Some(ended) = reap(child) {
@@ -251,7 +252,11 @@ impl Supervisor<'_> {
             }
             let beat = self.shared.heartbeat.load(SeqCst);
             if beat != seen {
-                (seen, since) = (beat, Stopwatch::start());
+                (seen, since, writeback) = (beat, Stopwatch::start(), Writeback::default());
+            }
+            // Unmounting writes back all that the old OS left, perhaps gigabytes to a slow card, in one system call.
+            if !self.shared.destroyed.load(SeqCst) && writeback.gets_on() {
+                since = Stopwatch::start();
             }
             // A worker that hangs before the first write may be ended by the watchdog: that brings the old OS back.
             if killed.is_none() || self.shared.destroyed.load(SeqCst) {
@@ -411,8 +416,8 @@ fn reap(child: Pid) -> Option<Ended> {
     }
 }
 
-/// How long the file systems that are left may take to write back, in milliseconds. Ours are synced already; one whose
-/// server or disk has gone would never return.
+/// How long the file systems that are left may take to write back without getting on, in milliseconds. Ours are synced
+/// already; one whose server or disk has gone would never return.
 const SYNC: u64 = 20_000;
 
 /// How long reboot(2) may take to stop every device before the machine is reset all the same.
@@ -448,11 +453,15 @@ fn write_back(feed: &dyn Fn()) {
         rustix::fs::sync();
         0
     });
-    let watch = Stopwatch::start();
+    let mut since = Stopwatch::start();
+    let mut writeback = Writeback::default();
     while let Ok(child) = child
         && reap(child).is_none()
-        && watch.elapsed() < SYNC
+        && since.elapsed() < SYNC
     {
+        if writeback.gets_on() {
+            since = Stopwatch::start();
+        }
         feed();
         std::thread::sleep(Duration::from_millis(20));
     }
