@@ -545,6 +545,7 @@ def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
         box.start(job(before=before))
         box.wait_for("UP")
         fuse.mount(box.pid1(), "/net")
+        fuse.swallow()
         box.wait_exit()
         check_taken_over(box, image)
         assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()

@@ -57,7 +57,7 @@ class StuckFuse:
             os._exit(0 if self._mount_in(namespace, point) else 1)
         os.close(namespace)
         while True:
-            self._serve()
+            self._serve(True)
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 assert status == 0, "the FUSE file system could not be mounted"
@@ -72,15 +72,25 @@ class StuckFuse:
         os.close(self.device)
         return LIBC.mount(b"below", f"{point}/sub".encode(), b"tmpfs", 0, None) == 0
 
-    def _serve(self):
+    def swallow(self, seconds=30):
+        """Takes the next request, and does not answer it: who has asked cannot be killed any more."""
+        end = time.monotonic() + seconds
+        while not self._serve(False):
+            assert time.monotonic() < end, "nobody asked for anything"
+
+    def _serve(self, answers):
+        """Takes a request if there is one; whether there was."""
         try:
             request = os.read(self.device, 1 << 17)
         except (PermissionError, BlockingIOError):
             # Not mounted yet, or nothing asked.
             time.sleep(0.005)
-            return
+            return False
         _, code, unique = struct.unpack_from("<IIQ", request)
         if code in (FORGET, BATCH_FORGET):
-            return
+            return False
+        if not answers:
+            return True
         error, reply = answer(request)
         os.write(self.device, struct.pack("<IiQ", 16 + len(reply), error, unique) + reply)
+        return True
