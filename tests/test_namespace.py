@@ -540,11 +540,12 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
 def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
     """Unmounting what lies below it waits for ever, and so does walking there, which no signal ends."""
     image = make_image(folder)
-    before = "mkdir /net; echo UP; while ! grep -q /net/sub /proc/mounts; do sleep 0.05; done; cat /net/sub/x &"
+    before = "mkdir /net; echo UP; while [ ! -e /mounted ]; do sleep 0.05; done; cat /net/sub/x &"
     with Sandbox(folder, files=files(pack(image))) as box, StuckFuse() as fuse:
         box.start(job(before=before))
         box.wait_for("UP")
         fuse.mount(box.pid1(), "/net")
+        pathlib.Path(f"/proc/{box.pid1()}/root/mounted").touch()
         fuse.swallow()
         box.wait_exit()
         check_taken_over(box, image)
