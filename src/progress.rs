@@ -3,8 +3,8 @@
 //! The shared page is how PID 1 knows what a worker that died had done. It is made of atomics and nothing else.
 
 use crate::log::Stopwatch;
-use crate::memory;
 use crate::text::{Seconds, Size, Text};
+use crate::{files, memory};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use ufmt::uwrite;
 
@@ -195,31 +195,74 @@ impl Rate {
     }
 }
 
-/// Whether the kernel gets on with writing back the page cache, while whoever waits for it cannot say so.
-#[derive(Default)]
-pub struct Writeback {
-    /// The least that was unwritten, in KiB, and when that was looked at.
-    least: Option<(u64, Stopwatch)>,
+/// Whether a disk gets on with what is not written yet, while whoever waits for that cannot say so.
+///
+/// By what the disk has completed: the kernel's figure of what is unwritten stands still for up to a minute on a slow
+/// card and then falls by tens of MiB, since all pages of a large request leave it together.
+pub struct Writeback<'a> {
+    /// The kernel's name of the disk.
+    disk: &'a str,
+    looked: Stopwatch,
+    /// What was unwritten at the first look, in KiB, and what the disk had written in its life.
+    first: Option<(u64, u64)>,
+    /// What it had written when that counted last.
+    counted: u64,
 }
 
-impl Writeback {
-    /// KiB that must have been written to count: the kernel's own housekeeping writes a little now and then.
+impl<'a> Writeback<'a> {
+    /// KiB that must have been written to count.
     const STEP: u64 = 1024;
 
-    /// True when there is less to write than ever since this was made. Looks once a second, at most.
-    pub fn gets_on(&mut self) -> bool {
-        const SECOND: u64 = 1000;
-        let is_fresh = |(_, looked): &(u64, Stopwatch)| looked.elapsed() < SECOND;
-        !self.least.as_ref().is_some_and(is_fresh) && self.is_less(memory::unwritten_kib())
+    /// Of a disk; without a name nothing ever gets on.
+    pub fn of(disk: &'a str) -> Self {
+        Self { disk, looked: Stopwatch::start(), first: None, counted: 0 }
     }
 
-    fn is_less(&mut self, unwritten: u64) -> bool {
-        let before = self.least.map(|(least, _)| least);
-        let is_less = before.is_some_and(|least| unwritten.saturating_add(Self::STEP) <= least);
-        let least = if is_less { unwritten } else { before.unwrap_or(unwritten) };
-        self.least = Some((least, Stopwatch::start()));
-        is_less
+    /// True when more was written. Looks once a second, at most.
+    pub fn gets_on(&mut self) -> bool {
+        const SECOND: u64 = 1000;
+        if self.looked.elapsed() < SECOND {
+            return false;
+        }
+        self.looked = Stopwatch::start();
+        self.is_more(memory::unwritten_kib(), written_kib(self.disk))
     }
+
+    /// What is left of what was unwritten at first, in KiB.
+    pub fn left(&self) -> u64 {
+        let (unwritten, written) = self.first.unwrap_or_default();
+        unwritten.saturating_sub(written_kib(self.disk).saturating_sub(written))
+    }
+
+    /// Only up to twice of what was unwritten at first (a journal may double it): a kernel that writes a little of its
+    /// own for ever must not keep alive what hangs for another reason.
+    fn is_more(&mut self, unwritten: u64, written: u64) -> bool {
+        let Some((at_first, start)) = self.first else {
+            (self.first, self.counted) = (Some((unwritten, written)), written);
+            return false;
+        };
+        let is_more = written >= self.counted.saturating_add(Self::STEP)
+            && written.saturating_sub(start) <= at_first.saturating_mul(2);
+        if is_more {
+            self.counted = written;
+        }
+        is_more
+    }
+}
+
+/// What a disk has written in its life, in KiB; 0 when that cannot be told. The seventh figure is in sectors of 512 bytes
+/// (Documentation/block/stat.rst).
+fn written_kib(disk: &str) -> u64 {
+    let mut buffer = [0; 256];
+    let Ok(path) = crate::path!("/sys/block/{}/stat", disk) else {
+        return 0;
+    };
+    let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
+    sectors_written(figures) / 2
+}
+
+fn sectors_written(figures: &str) -> u64 {
+    figures.split_ascii_whitespace().nth(6).and_then(crate::text::decimal).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -243,13 +286,24 @@ mod tests {
     }
 
     #[test]
-    fn writing_back_gets_on_as_long_as_there_is_less_than_ever() {
-        let mut writeback = Writeback::default();
-        let looks = [50_000, 50_000, 49_500, 48_000, 60_000, 48_000, 47_500, 46_000, 0, 0];
-        let found = looks.map(|unwritten| writeback.is_less(unwritten));
-        assert_eq!(found, [false, false, false, true, false, false, false, true, true, false]);
-        // And not more than once a second.
+    fn a_disk_gets_on_as_long_as_it_writes_what_was_unwritten() {
+        let mut writeback = Writeback::of("");
+        let looks = [70, 70, 1000, 1094, 1500, 9000, 9000, 20_069, 20_071, 90_000];
+        let found = looks.map(|written| writeback.is_more(10_000, written));
+        // 20,000 KiB at most, in steps of 1024.
+        assert_eq!(found, [false, false, false, true, false, true, false, true, false, false]);
+        // And not more than one look a second.
         assert!(!writeback.gets_on());
+        // Nothing to write: whatever is written is something else.
+        let mut writeback = Writeback::of("");
+        assert_eq!([0, 5000, 10_000].map(|written| writeback.is_more(0, written)), [false; 3]);
+    }
+
+    #[test]
+    fn the_seventh_figure_of_a_disk_is_what_it_has_written() {
+        let figures = "1520 300 98304 410 77 12 4096 90 0 380 500 0 0 0 0 9 0";
+        assert_eq!(sectors_written(figures), 4096);
+        assert_eq!(sectors_written("1 2 3"), 0);
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Decision {
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         staging::interrupted()?;
-        writeback::write_back()?;
+        writeback::write_back(&self.plan.target.name)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;

@@ -8,7 +8,6 @@ use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
-use crate::memory;
 use crate::progress::Writeback;
 use crate::sys::process;
 use crate::text::Size;
@@ -21,13 +20,13 @@ const PATIENCE: u64 = 30_000;
 /// Milliseconds between two lines of progress.
 const INTERVAL: u64 = 2000;
 
-/// Syncs every file system that lies on a disk. Ends early when a signal wants this program to end, and goes on when
+/// Syncs every file system that lies on a disk, while `disk` gets on. Ends early when a signal wants this program to end, and goes on when
 /// nothing more is written: that is no reason to give up.
-pub fn write_back() -> Result<(), Error> {
+pub fn write_back(disk: &str) -> Result<(), Error> {
     let watch = Stopwatch::start();
     // In a child: syncing cannot be interrupted. It touches nothing else, and may be left behind.
     let child = process::spawn(sync_disks).doing("starting", "a process that syncs the disks")?;
-    let mut writeback = Writeback::default();
+    let mut writeback = Writeback::of(disk);
     let (mut since, mut shown) = (watch, watch);
     while !has_ended(child) {
         interrupted()?;
@@ -40,7 +39,7 @@ pub fn write_back() -> Result<(), Error> {
         }
         if shown.elapsed() > INTERVAL {
             shown = Stopwatch::start();
-            let left = Size(memory::unwritten_kib().saturating_mul(1024));
+            let left = Size(writeback.left().saturating_mul(1024));
             crate::info!("writing to the disk what the system has in memory: {} left", left);
         }
         std::thread::sleep(Duration::from_millis(10));
