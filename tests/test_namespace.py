@@ -186,30 +186,6 @@ def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
         assert "flashed again" not in box.console(), box.console()
 
 
-def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):
-    """With pauses between the retries, of 15 and 30 s."""
-    image = make_image(folder, size_mib=200, content_mib=180)
-    with Sandbox(folder, size_mib=512, timeout=90, files=files(pack(image))) as box:
-        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
-        box.start(job("--on-failure reboot"))
-        end = time.monotonic() + 50
-        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
-            time.sleep(0.002)
-        began = time.monotonic()
-        box.kill_worker()
-        for run in (2, 3, 4):
-            box.wait_for(rf"starting the worker again \(run {run}\)", interval=0.001)
-            box.kill_worker()
-        seconds = time.monotonic() - began
-        box.wait_exit()
-        text = box.console()
-        assert text.count("it is flashed again from memory") == 3, text
-        assert "given up; the disk is incomplete: restarting all the same" in text, text
-        result = check_result_line(text.strip().splitlines()[-1], "failed")
-        assert result["attempts"] == 4 and 45 < seconds < 60, (seconds, result)
-        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
-
-
 def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
     """The trap is still set when init executes itself later: it must not be one."""
     box_files = files(pack(make_image(folder)))
@@ -552,6 +528,30 @@ def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
         assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()
         assert "some processes do not end: going on (" in box.console()
         assert "every process has ended" not in box.console()
+
+
+def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):
+    """With pauses between the retries, of 15 and 30 s."""
+    image = make_image(folder, size_mib=200, content_mib=180)
+    with Sandbox(folder, size_mib=512, timeout=90, files=files(pack(image))) as box:
+        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
+        box.start(job("--on-failure reboot"))
+        end = time.monotonic() + 50
+        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        began = time.monotonic()
+        box.kill_worker()
+        for run in (2, 3, 4):
+            box.wait_for(rf"starting the worker again \(run {run}\)", interval=0.001)
+            box.kill_worker()
+        seconds = time.monotonic() - began
+        box.wait_exit()
+        text = box.console()
+        assert text.count("it is flashed again from memory") == 3, text
+        assert "given up; the disk is incomplete: restarting all the same" in text, text
+        result = check_result_line(text.strip().splitlines()[-1], "failed")
+        assert result["attempts"] == 4 and 45 < seconds < 60, (seconds, result)
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 
 if __name__ == "__main__":
