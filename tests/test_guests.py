@@ -438,13 +438,15 @@ def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
     fi
     """
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
-               options="panic=0", fail_on=None) as guest:
+               options="panic=0", fail_on=None, timeout=900) as guest:
         guest.wait_for("^0$", 120)
         guest.wait_for("takeover is PID 1", 120)
         time.sleep(1)
         guest.sysrq("c")
         guest.wait_for("Kernel panic - not syncing", 30)
-        guest.wait_for("OLD OS AGAIN", 180)
+        guest.wait_for("Rebooting in 30 seconds", 30)
+        # A guest that has a tenth of a CPU waits ten times as long.
+        guest.wait_for("OLD OS AGAIN", 600)
         guest.wait_exit(60)
 
 
