@@ -199,6 +199,8 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         box.wait_exit()
         assert "KILLED" in box.console() and "stage 1 has gone" in box.console(), box.console()
         assert "takeover is PID 1" not in box.console()
+        result = json.loads(box.console().strip().splitlines()[-1])
+        assert result["outcome"] == "untouched" and result["attempts"] == 0, result
         assert box.disk_bytes(0, 4096) == box.before
 
 
