@@ -9,6 +9,7 @@ use rustix::process::Pid;
 use takeover::cli::{self, Command};
 use takeover::error::Error;
 use takeover::stage2::pid1::{self, Arrival};
+use takeover::sys::process;
 use takeover::sys::start::Arguments;
 use takeover::{log, memory, stage1};
 
@@ -37,14 +38,14 @@ fn run_as_pid1(mut arguments: Arguments) {
         pid1::alone();
     }
     let error = match pid1::claim() {
-        Arrival::NotOurs if !stage1::in_first_pid_namespace() => return,
+        Arrival::NotOurs if !process::in_first_pid_namespace() => return,
         Arrival::NotOurs => Error::failed("taking over as", "PID 1", "there is no plan"),
         Arrival::Revoked => {
             Error::failed("taking over as", "PID 1", "stage 1 has gone, or has taken the plan back")
         }
         Arrival::Claimed(ramfs) => pid1::leave_old_root(&ramfs),
     };
-    pid1::restart(Some(error), &|| ());
+    pid1::restart(Some(error), "", &|| ());
 }
 
 fn run(arguments: Arguments) -> Result<(), Error> {

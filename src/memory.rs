@@ -57,6 +57,11 @@ pub fn unseal() {
     HEAP.set_sealed(false);
 }
 
+/// True when every heap allocation of this process is refused.
+pub fn is_sealed() -> bool {
+    HEAP.is_sealed()
+}
+
 /// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold
 /// now, /proc/self/smaps_rollup, if that is more (proc(5)).
 ///
@@ -67,6 +72,17 @@ pub fn peak_resident_kib() -> u64 {
     let status = files::read_text("/proc/self/status", &mut status).unwrap_or_default();
     let rollup = files::read_text("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
     peak(status, rollup)
+}
+
+/// How much of the page cache is not on its disk yet, in KiB: what waits, and what is being written (proc(5), meminfo).
+pub fn unwritten_kib() -> u64 {
+    let mut buffer = [0; 4096];
+    unwritten(files::read_text("/proc/meminfo", &mut buffer).unwrap_or_default())
+}
+
+fn unwritten(meminfo: &str) -> u64 {
+    let kib = |word| kib_in(meminfo, word).unwrap_or(0);
+    kib("Dirty:").saturating_add(kib("Writeback:"))
 }
 
 fn peak(status: &str, rollup: &str) -> u64 {
@@ -97,5 +113,13 @@ mod tests {
         assert_eq!(peak(status, ""), 4);
         assert_eq!(peak("VmHWM:\tmany\n", ""), 0);
         assert!(peak_resident_kib() > 100);
+    }
+
+    #[test]
+    fn what_is_unwritten_waits_or_is_being_written() {
+        let meminfo =
+            "Cached: 7 kB\nDirty:     100 kB\nWriteback:    30 kB\nWritebackTmp:   5 kB\n";
+        assert_eq!(unwritten(meminfo), 130);
+        assert_eq!(unwritten(""), 0);
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::log::Stopwatch;
 use crate::text::{Seconds, Size, Text};
+use crate::{files, memory};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use ufmt::uwrite;
 
@@ -116,6 +117,7 @@ impl Outcome {
 }
 
 /// What the result line says beside the shared page.
+#[derive(Default)]
 pub struct Totals {
     /// The image's length in bytes.
     pub bytes: u64,
@@ -129,15 +131,19 @@ pub struct Totals {
     pub own_peak: u64,
 }
 
-/// The last line of a run, as JSON: outcome, bytes, chunks, seconds per phase, peak memory. Times in seconds, memory
-/// in KiB but for the heap, which is in bytes.
+/// The last line of a run, as JSON: outcome, what was written, seconds per phase, peak memory. Times in seconds, memory
+/// in KiB but for the heap, which is in bytes. Of a disk that is as it was, nothing is said to be written.
 pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
     let load = |counter: &AtomicU32| counter.load(SeqCst);
     let worker = shared.worker_peak.load(SeqCst);
     let ramfs = totals.ramfs.div_ceil(1024);
+    let (bytes, chunks, zero_chunks) = match outcome {
+        Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
+        Outcome::Pretended | Outcome::Untouched => (0, 0, 0),
+    };
     Text::build(&mut |line| {
-        uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), totals.bytes)?;
-        uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", totals.chunks, totals.zero_chunks)?;
+        uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
+        uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
@@ -147,7 +153,8 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
         uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;
         uwrite!(line, ",\"ramfs\":{}}}", ramfs)?;
-        uwrite!(line, ",\"heap_bytes\":{}}}", shared.worker_heap.load(SeqCst))
+        uwrite!(line, ",\"heap_bytes\":{}", shared.worker_heap.load(SeqCst))?;
+        uwrite!(line, ",\"heap_sealed\":{}}}", memory::is_sealed())
     })
 }
 
@@ -188,6 +195,76 @@ impl Rate {
     }
 }
 
+/// Whether a disk gets on with what is not written yet, while whoever waits for that cannot say so.
+///
+/// By what the disk has completed: the kernel's figure of what is unwritten stands still for up to a minute on a slow
+/// card and then falls by tens of MiB, since all pages of a large request leave it together.
+pub struct Writeback<'a> {
+    /// The kernel's name of the disk.
+    disk: &'a str,
+    looked: Stopwatch,
+    /// What was unwritten at the first look, in KiB, and what the disk had written in its life.
+    first: Option<(u64, u64)>,
+    /// What it had written when that counted last.
+    counted: u64,
+}
+
+impl<'a> Writeback<'a> {
+    /// KiB that must have been written to count.
+    const STEP: u64 = 1024;
+
+    /// Of a disk; without a name nothing ever gets on.
+    pub fn of(disk: &'a str) -> Self {
+        Self { disk, looked: Stopwatch::start(), first: None, counted: 0 }
+    }
+
+    /// True when more was written. Looks once a second, at most.
+    pub fn gets_on(&mut self) -> bool {
+        const SECOND: u64 = 1000;
+        if self.looked.elapsed() < SECOND {
+            return false;
+        }
+        self.looked = Stopwatch::start();
+        self.is_more(memory::unwritten_kib(), written_kib(self.disk))
+    }
+
+    /// What is left of what was unwritten at first, in KiB.
+    pub fn left(&self) -> u64 {
+        let (unwritten, written) = self.first.unwrap_or_default();
+        unwritten.saturating_sub(written_kib(self.disk).saturating_sub(written))
+    }
+
+    /// Only up to twice of what was unwritten at first (a journal may double it): a kernel that writes a little of its
+    /// own for ever must not keep alive what hangs for another reason.
+    fn is_more(&mut self, unwritten: u64, written: u64) -> bool {
+        let Some((at_first, start)) = self.first else {
+            (self.first, self.counted) = (Some((unwritten, written)), written);
+            return false;
+        };
+        let is_more = written >= self.counted.saturating_add(Self::STEP)
+            && written.saturating_sub(start) <= at_first.saturating_mul(2);
+        if is_more {
+            self.counted = written;
+        }
+        is_more
+    }
+}
+
+/// What a disk has written in its life, in KiB; 0 when that cannot be told. The seventh figure is in sectors of 512
+/// bytes (Documentation/block/stat.rst).
+fn written_kib(disk: &str) -> u64 {
+    let mut buffer = [0; 256];
+    let Ok(path) = crate::path!("/sys/block/{}/stat", disk) else {
+        return 0;
+    };
+    let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
+    sectors_written(figures) / 2
+}
+
+fn sectors_written(figures: &str) -> u64 {
+    figures.split_ascii_whitespace().nth(6).and_then(crate::text::decimal).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +281,56 @@ mod tests {
             &*line,
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\"attempts\":0,\
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"furnish\":0.000},\
-             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0}"
+             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
+    }
+
+    #[test]
+    fn a_disk_gets_on_as_long_as_it_writes_what_was_unwritten() {
+        let mut writeback = Writeback::of("");
+        let looks = [70, 70, 1000, 1094, 1500, 9000, 9000, 20_069, 20_071, 90_000];
+        let found = looks.map(|written| writeback.is_more(10_000, written));
+        // 20,000 KiB at most, in steps of 1024.
+        assert_eq!(found, [false, false, false, true, false, true, false, true, false, false]);
+        // And not more than one look a second.
+        assert!(!writeback.gets_on());
+        // Nothing to write: whatever is written is something else.
+        let mut writeback = Writeback::of("");
+        assert_eq!([0, 5000, 10_000].map(|written| writeback.is_more(0, written)), [false; 3]);
+    }
+
+    #[test]
+    fn the_seventh_figure_of_a_disk_is_what_it_has_written() {
+        let figures = "1520 300 98304 410 77 12 4096 90 0 380 500 0 0 0 0 9 0";
+        assert_eq!(sectors_written(figures), 4096);
+        assert_eq!(sectors_written("1 2 3"), 0);
+    }
+
+    #[test]
+    fn what_is_untouched_has_no_bytes_written() {
+        let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
+        let line = |outcome| result_line(outcome, &Shared::default(), &totals).to_string();
+        for outcome in [Outcome::Untouched, Outcome::Pretended] {
+            assert!(line(outcome).contains("\"bytes\":0,\"chunks\":0,\"zero_chunks\":0,"));
+        }
+        assert!(line(Outcome::Failed).contains("\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,"));
+    }
+
+    #[test]
+    fn the_largest_figures_fit_into_the_line() {
+        let shared = Shared::default();
+        for time in &shared.phase_time {
+            time.store(u64::MAX / 2, SeqCst);
+        }
+        shared.worker_peak.store(u64::MAX >> 8, SeqCst);
+        shared.worker_heap.store(u64::MAX, SeqCst);
+        let totals = Totals {
+            bytes: u64::MAX,
+            chunks: u32::MAX,
+            zero_chunks: u32::MAX,
+            ramfs: u64::MAX,
+            own_peak: u64::MAX >> 8,
+        };
+        assert!(result_line(Outcome::Done, &shared, &totals).ends_with("}"));
     }
 }

@@ -140,6 +140,18 @@ fn stage2_neither_panics_nor_allocates() {
     }
 }
 
+/// Everything that follows in PID 1, and every worker, which inherits it, runs with the heap sealed.
+#[test]
+fn the_heap_is_sealed_before_pid1_supervises() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stage2/pid1.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    let body = source.split_once("pub fn alone() -> ! {").unwrap().1.split_once("\n}").unwrap().0;
+    assert!(body.ends_with("    memory::seal();\n    supervisor.run()"), "{body}");
+    for (path, number, line) in lines("src/stage2") {
+        assert!(!is_word_at(&line, "unseal("), "{}:{number}: unseals the heap", path.display());
+    }
+}
+
 /// Later it would be after the first chance to panic, and std looks for RUST_BACKTRACE only once.
 #[test]
 fn the_environment_is_left_before_anything_else() {

@@ -2,7 +2,6 @@
 """Whole takeovers in guests: real Debian systems, real reboots, the shipped binary as it is."""
 
 import hashlib
-import json
 import pathlib
 import re
 import shutil
@@ -17,6 +16,7 @@ import guest as guests  # noqa: E402
 import runner  # noqa: E402
 import stacked  # noqa: E402
 from guest import Guest, boot_files, compare_disk, new_disk  # noqa: E402
+from result import check_result_line, check_steps  # noqa: E402
 
 MIB = 1 << 20
 TAKEOVER = runner.program()
@@ -80,15 +80,15 @@ def check_disk(folder, name="small", config=None, more=None, but=()):
         assert found[path] == content, (path, found[path])
 
 
-def check_result(guest, outcome):
+def check_result(guest, outcome, times=1):
     # The kernel writes to the console past everybody's queue: its messages are taken out before the lines are read.
     console = re.sub(r"\[ *\d+\.\d{6}\] .*\n", "", "\n".join(line.text for line in guest.lines))
     lines = [line for line in console.splitlines() if line.startswith('{"outcome"')]
-    assert len(lines) == 1, lines
-    result = json.loads(lines[0])
-    assert result["outcome"] == outcome, result
+    assert len(lines) == times and len(set(lines)) == 1, lines
     print(f"    {lines[0]}")
-    return result
+    # Lines that a message of the kernel has cut are whole again.
+    check_steps(console, outcome)
+    return check_result_line(lines[0], outcome)
 
 
 def log_disk(folder):
@@ -435,13 +435,14 @@ def test_a_systemd_that_does_not_answer_is_left_as_it_was(folder):
 
 def test_pretend_restarts_the_old_os(folder):
     script = f"""
-    if [ "$BOOT" = 1 ]; then {COMMAND} --pretend; else echo OLD OS AGAIN; poweroff -f; fi
+    if [ "$BOOT" = 1 ]; then {COMMAND} --pretend; else echo OLD OS AGAIN; tail -n 1 /var/log/takeover.log; poweroff -f; fi
     """
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
         guest.wait_for("pretended: restarting into the old OS", 120)
         guest.wait_for("OLD OS AGAIN", 120)
+        guest.wait_for('^{"outcome":"pretended"', 20)
         guest.wait_exit(60)
-        check_result(guest, "pretended")
+        check_result(guest, "pretended", times=2)
 
 
 def test_a_worker_killed_before_the_first_write_brings_the_old_os_back(folder):
@@ -462,6 +463,48 @@ def test_a_worker_killed_before_the_first_write_brings_the_old_os_back(folder):
         guest.wait_for(r"killed by signal 9 in phase kill", 20)
         guest.wait_for("LOG ENDS", 20)
         guest.wait_exit(60)
+
+
+def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
+    """Debian's kernels stand still when they panic."""
+    script = f"""
+    if [ "$BOOT" = 1 ]; then
+        sync; cat /proc/sys/kernel/panic
+        sh -c 'trap "" TERM; while :; do sleep 1; done' &
+        {COMMAND}
+    else
+        echo OLD OS AGAIN; poweroff -f
+    fi
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               options="panic=0", fail_on=None, timeout=900) as guest:
+        guest.wait_for("^0$", 120)
+        guest.wait_for("takeover is PID 1", 120)
+        time.sleep(1)
+        guest.sysrq("c")
+        guest.wait_for("Kernel panic - not syncing", 30)
+        guest.wait_for("Rebooting in 30 seconds", 30)
+        # A guest that has a tenth of a CPU waits ten times as long.
+        guest.wait_for("OLD OS AGAIN", 600)
+        guest.wait_exit(60)
+
+
+def test_what_the_old_freezer_holds_is_thawed_and_ended(folder):
+    """A paused container under the first version of cgroups: not even SIGKILL ends it."""
+    script = f"""
+    cd /sys/fs/cgroup/freezer && mkdir -p paused/inner && cd /
+    sleep 10000 < /etc/hostname &
+    echo $! > /sys/fs/cgroup/freezer/paused/inner/cgroup.procs
+    for group in paused/inner paused; do echo FROZEN > /sys/fs/cgroup/freezer/$group/freezer.state; done
+    sleep 1; grep -H . /sys/fs/cgroup/freezer/paused/inner/freezer.state
+    {COMMAND}
+    """
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               options="systemd.unified_cgroup_hierarchy=0", fail_on=REFUSED) as guest:
+        guest.wait_for("paused/inner/freezer.state:FROZEN", 120)
+        guest.wait_for("PID 1 is handed over", 120)
+        check_new_os(guest, folder)
+        assert guest.find("every process has ended"), guest.tail()
 
 
 def test_a_worker_killed_while_flashing_is_run_again(folder):
@@ -521,9 +564,10 @@ def test_a_log_device_keeps_the_log(folder):
     disks = [new_disk("systemd", folder), log_disk(folder)]
     command = COMMAND + " -l /dev/nvme0n2"
     with Guest("systemd", disks, files=job(balena_image.gz("small"), f"{command}\n")) as guest:
-        check_new_os(guest, folder)
+        result = check_new_os(guest, folder)
     log = guests.ext_read(disks[1], 0, "/takeover.log").decode()
-    assert '"outcome":"done"' in log and "verified" in log, log
+    assert "verified" in log, log
+    assert check_result_line(log.splitlines()[-1], "done") == result
 
 
 OLD_SETTINGS = """

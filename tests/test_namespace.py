@@ -19,6 +19,8 @@ import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox, libraries  # noqa: E402
+from result import check_result_line, check_steps  # noqa: E402
+from stuck_fuse import StuckFuse  # noqa: E402
 
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
@@ -66,9 +68,8 @@ def check_taken_over(box, image):
     different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
     assert not different, different
     assert box.read_ext4(BOOT_START, "/config.json") == NEW_CONFIG
-    result = json.loads(box.console().strip().splitlines()[-1])
-    assert result["outcome"] == "done", result
-    return result
+    check_steps(box.console(), "done")
+    return check_result_line(box.console().strip().splitlines()[-1], "done")
 
 
 def check_secrets(box):
@@ -169,7 +170,10 @@ def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
         assert "killed by signal 9 in phase kill" in box.console()
         check_old_os_is_whole(box)
         log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
-        assert "killed by signal 9" in log and '"outcome":"untouched"' in log, log
+        assert "killed by signal 9" in log, log
+        line = box.console().strip().splitlines()[-1]
+        assert log.splitlines()[-1] == line, log
+        assert check_result_line(line, "untouched")["attempts"] == 1
 
 
 def check_old_os_is_whole(box):
@@ -230,6 +234,8 @@ def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
         assert "killed by signal 9 in phase furnish" in box.console(), box.console()
         result = check_taken_over(box, image)
         assert result["attempts"] == 2 and box.console().count("flashed (") == 1, box.console()
+        assert "the image is on the disk, its files are not: they are placed again" in box.console(), box.console()
+        assert "flashed again" not in box.console(), box.console()
 
 
 def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
@@ -245,6 +251,8 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         box.wait_exit()
         assert "KILLED" in box.console() and "stage 1 has gone" in box.console(), box.console()
         assert "takeover is PID 1" not in box.console()
+        result = json.loads(box.console().strip().splitlines()[-1])
+        assert result["outcome"] == "untouched" and result["attempts"] == 0, result
         assert box.disk_bytes(0, 4096) == box.before
 
 
@@ -294,6 +302,11 @@ def test_pretend_stops_at_the_proof(folder):
         assert box.disk_bytes(0, 4096) == box.before
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
+        log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
+        check_steps(log, "pretended")
+        line = box.console().strip().splitlines()[-1]
+        assert log.splitlines()[-1] == line, log
+        check_result_line(line, "pretended")
 
 
 def test_each_stage_logs_at_its_own_level(folder):
@@ -601,7 +614,8 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
         different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
         assert not different, different
         assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
-        assert '"outcome":"done"' in done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith('{"outcome"')]
+        assert len(lines) == 1 and json.loads(lines[0])["outcome"] == "done", done.stderr
 
 
 def test_flash_refuses_a_disk_that_is_in_use(folder):
@@ -765,6 +779,47 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert process.returncode == 4, errors
         assert "it differs from what was scanned" in errors and "incomplete" in errors, errors
         assert '"outcome":"failed"' in errors, errors
+        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
+
+
+def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
+    """Unmounting what lies below it waits for ever, and so does walking there, which no signal ends."""
+    image = make_image(folder)
+    before = "mkdir /net; echo UP; while [ ! -e /mounted ]; do sleep 0.05; done; cat /net/sub/x &"
+    with Sandbox(folder, files=files(pack(image))) as box, StuckFuse() as fuse:
+        box.start(job(before=before))
+        box.wait_for("UP")
+        fuse.mount(box.pid1(), "/net")
+        pathlib.Path(f"/proc/{box.pid1()}/root/mounted").touch()
+        fuse.swallow()
+        box.wait_exit()
+        check_taken_over(box, image)
+        assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()
+        assert "some processes do not end: going on (" in box.console()
+        assert "every process has ended" not in box.console()
+
+
+def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):
+    """With pauses between the retries, of 15 and 30 s."""
+    image = make_image(folder, size_mib=200, content_mib=180)
+    with Sandbox(folder, size_mib=512, timeout=90, files=files(pack(image))) as box:
+        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
+        box.start(job("--on-failure reboot"))
+        end = time.monotonic() + 50
+        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        began = time.monotonic()
+        box.kill_worker()
+        for run in (2, 3, 4):
+            box.wait_for(rf"starting the worker again \(run {run}\)", interval=0.001)
+            box.kill_worker()
+        seconds = time.monotonic() - began
+        box.wait_exit()
+        text = box.console()
+        assert text.count("it is flashed again from memory") == 3, text
+        assert "given up; the disk is incomplete: restarting all the same" in text, text
+        result = check_result_line(text.strip().splitlines()[-1], "failed")
+        assert result["attempts"] == 4 and 45 < seconds < 60, (seconds, result)
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 

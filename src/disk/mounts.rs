@@ -62,6 +62,17 @@ impl Mount<'_> {
         self.point().is_ok_and(|path| &*path == point)
     }
 
+    /// True when a server answers for this file system, one elsewhere or a process here: when it has gone, whoever
+    /// looks into the file system may wait for ever. The types are those of systemd's fstype_is_network that a kernel
+    /// mounts without a block device, and FUSE.
+    pub fn has_server(&self) -> bool {
+        let (kind, _) = self.file_system.split_once('.').unwrap_or((self.file_system, ""));
+        matches!(
+            kind,
+            "nfs" | "nfs4" | "cifs" | "smb3" | "ceph" | "9p" | "afs" | "fuse" | "virtiofs"
+        )
+    }
+
     fn found(&self) -> Result<Found, Error> {
         Ok(Found {
             id: self.id,
@@ -261,6 +272,14 @@ pub fn detach(point: &str) -> Result<(), Errno> {
     rustix::mount::unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
 }
 
+/// Takes a mount and all below it out of sight without waiting for its server: what was asked of that is given up. May
+/// hang all the same, after the mount is out of sight. umount2(2), MNT_FORCE.
+#[inline(never)]
+pub fn abandon(point: &str) -> Result<(), Errno> {
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
+    rustix::mount::unmount(point, flags)
+}
+
 /// Unmounts, giving those who look at every new mount (udev, a file manager) two seconds to finish.
 pub fn unmount_patiently(point: &str) -> Result<(), Errno> {
     for _ in 0..20 {
@@ -291,6 +310,21 @@ mod tests {
         assert_eq!(all.len(), 5);
         assert_eq!(&*all[2].point().unwrap(), "/mnt/a b\\c");
         assert_eq!((all[2].root, all[2].source), ("/sub", "/dev/root"));
+    }
+
+    #[test]
+    fn mounts_with_a_server_are_told_from_others() {
+        let has_server = |kind: &str| {
+            let line = format!("36 22 0:50 / /mnt/x rw - {kind} source rw\n");
+            Mounts::parse(line.as_bytes()).iter().all(|mount| mount.has_server())
+        };
+        for kind in ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "fuse.sshfs", "fuse"] {
+            assert!(has_server(kind), "{kind}");
+        }
+        // A FUSE file system on a block device may lie on the target; "nfsd" is a server's own.
+        for kind in ["ext4", "fuseblk", "fusectl", "nfsd", "tmpfs", "overlay", "autofs"] {
+            assert!(!has_server(kind), "{kind}");
+        }
     }
 
     #[test]

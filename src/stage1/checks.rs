@@ -7,12 +7,10 @@ use crate::disk::mounts;
 use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
+use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
 use crate::{disk, files};
 use rustix::fs::Stat;
-
-/// The inode of the first PID namespace of a kernel: PROC_PID_INIT_INO in include/linux/proc_ns.h.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Root, and in the namespaces and under the root directory of PID 1.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
@@ -40,12 +38,6 @@ pub fn privileges(in_namespace: bool) -> Result<(), Error> {
         .advice("run it on the host itself; --in-namespace takes over the container alone"));
     }
     Ok(())
-}
-
-/// True when this process sees the machine's own PID 1.
-pub fn in_first_pid_namespace() -> bool {
-    // Where it cannot be told it is better to behave as on the machine itself.
-    look("/proc/self/ns/pid").map_or(true, |own| own.st_ino == FIRST_PID_NAMESPACE)
 }
 
 fn elsewhere(object: &str) -> Error {

@@ -27,6 +27,7 @@ mod report;
 mod staging;
 mod undo;
 mod uses;
+mod writeback;
 
 use crate::balena::config;
 use crate::cli::{Flag, Options};
@@ -50,8 +51,6 @@ use ramfs::Ramfs;
 use report::Report;
 use rustix::fs::OFlags;
 use undo::Undo;
-
-pub use checks::in_first_pid_namespace;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
@@ -163,6 +162,7 @@ impl Decision {
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         undo::interrupted()?;
+        writeback::write_back(&self.plan.target.name)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;

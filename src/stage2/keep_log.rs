@@ -7,8 +7,8 @@ use crate::plan::{LogPlan, names};
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
-/// Appends the log to a file on a partition, which is mounted for that.
-pub fn keep(log: &LogPlan) -> Result<(), Error> {
+/// Appends the log, and the result as its last line, to a file on a partition, which is mounted for that.
+pub fn keep(log: &LogPlan, result: &str) -> Result<(), Error> {
     let node = crate::path!("/{}/log-partition", names::DEV)?;
     // Left over from the log device when it is the old root's turn.
     let _ = files::remove(&node);
@@ -23,13 +23,17 @@ pub fn keep(log: &LogPlan) -> Result<(), Error> {
     mount(MountFlags::empty())
         .or_else(|_| joined())
         .doing("mounting a partition for the log,", kind)?;
-    let result = append("", &point, &log.path);
+    let appended = append_with("", &point, &log.path, result);
     let unmounted = mounts::unmount(&point);
-    result.and(unmounted.doing("unmounting", &point))
+    appended.and(unmounted.doing("unmounting", &point))
 }
 
 /// Appends the log of stage 2, in the RAMFS at `base`, to a file on the file system that is mounted at `point`.
 pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
+    append_with(base, point, path, "")
+}
+
+fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Error> {
     let from = crate::path!("{}/{}", base, names::LOG)?;
     let source = files::open(&from, OFlags::RDONLY).doing("opening", &from)?;
     let to = crate::path!("{}/{}", point, path)?;
@@ -43,5 +47,6 @@ pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
         }
         files::write_all(&file, buffer.get(..count).unwrap_or_default()).doing("writing", &to)?;
     }
+    files::write_all(&file, end.as_bytes()).doing("writing", &to)?;
     rustix::fs::fsync(&file).doing("syncing", &to)
 }

@@ -1,14 +1,19 @@
 //! Ending everything that runs: asked first, then made to, then named.
 //!
 //! kill(2) with pid −1 reaches every process at once, those in namespaces and containers below this one included;
-//! kernel threads do not listen. Nothing to kill is not an error.
+//! kernel threads do not listen. Nothing to kill is not an error. What the freezer of the first version of cgroups
+//! holds (a paused container) does not even listen to SIGKILL, so it is thawed before.
 
+use crate::disk::mounts::{self, Mount};
+use crate::error::{Doing, Error};
 use crate::files;
 use crate::progress::Shared;
 use crate::sys::process;
 use crate::text::{Text, printable};
 use core::ops::ControlFlow;
 use core::time::Duration;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 const SIGKILL: i32 = 9;
@@ -21,13 +26,14 @@ const PATIENCE_ASKED: u32 = 10 * 20;
 const PATIENCE_KILLED: u32 = 5 * 20;
 
 /// Ends every process but this one and PID 1. What does not end is named in the log: it is the proof that the disk
-/// is free that decides, not this.
-pub fn everyone(shared: &Shared) {
+/// is free that decides, not this. False when some are left.
+pub fn everyone(shared: &Shared) -> bool {
     signal(SIGTERM);
     // A stopped process gets the signal when it goes on.
     signal(SIGCONT);
+    thaw_everyone();
     if wait(PATIENCE_ASKED, shared) {
-        return;
+        return true;
     }
     for_each_process(|id, name| {
         crate::info!("{} ({}) did not end when asked, and is killed", name, id)
@@ -36,12 +42,72 @@ pub fn everyone(shared: &Shared) {
         // Again, for what was started in the meantime.
         signal(SIGKILL);
         if wait(PATIENCE_KILLED, shared) {
-            return;
+            return true;
         }
     }
     for_each_process(|id, name| {
         crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
     });
+    false
+}
+
+/// Thaws every group of processes that the freezer holds. Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
+fn thaw_everyone() {
+    // Without such a hierarchy nobody is in it.
+    let Ok(Some(freezer)) = mounts::find(mounts::OWN, &mut |mount| is_freezer(mount)) else {
+        return;
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let root = match files::open(&freezer.point, flags).doing("opening", &freezer.point) {
+        Ok(root) => root,
+        Err(error) => return crate::warn!("{}", error),
+    };
+    for_each_process(|id, name| {
+        if let Err(error) = thaw(id, &root) {
+            crate::warn!("{} ({}) may be frozen: {}", name, id, error);
+        }
+    });
+}
+
+fn is_freezer(mount: &Mount) -> bool {
+    mount.file_system == "cgroup" && has_word(mount.file_system_options, "freezer")
+}
+
+fn has_word(list: &str, word: &str) -> bool {
+    list.split(',').any(|found| found == word)
+}
+
+/// Thaws the group of a process, and each above it: one that is frozen keeps frozen what is below.
+fn thaw(id: u32, root: &OwnedFd) -> Result<(), Error> {
+    let mut buffer = [0; 4096];
+    let list = crate::path!("/proc/{}/cgroup", id)?;
+    // A process that is gone by now is in no group.
+    let list = files::read_text(&list, &mut buffer).unwrap_or_default();
+    let mut group = freezer_group(list).unwrap_or_default();
+    while !group.is_empty() {
+        let path = crate::path!("{}/freezer.state", group)?;
+        let file =
+            rustix::fs::openat(root, &*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        let written = file.and_then(|file| files::write_all(&file, b"THAWED"));
+        match written {
+            // Removed with its last process.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(errno) => return Err(Error::os("thawing", &path, errno)),
+        }
+        group = group.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    Ok(())
+}
+
+/// The group in the freezer's hierarchy, without the slash it begins with, from /proc/PID/cgroup: lines of a number,
+/// the controllers and the path, with colons between (cgroups(7)). The root group, which cannot be frozen, is empty.
+fn freezer_group(list: &str) -> Option<&str> {
+    list.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let controllers = fields.nth(1)?;
+        let path = fields.next()?;
+        has_word(controllers, "freezer").then(|| path.strip_prefix('/').unwrap_or(path))
+    })
 }
 
 fn signal(number: i32) {
@@ -49,7 +115,7 @@ fn signal(number: i32) {
         // Nobody is left.
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => {
-            let error = crate::error::Error::os("sending a signal to", "every process", errno);
+            let error = Error::os("sending a signal to", "every process", errno);
             crate::warn!("{}", error);
         }
     }
@@ -83,7 +149,7 @@ fn for_each_process(mut visit: impl FnMut(u32, &str)) {
         ControlFlow::Continue(())
     });
     if let Err(errno) = result {
-        let error = crate::error::Error::os("listing", "/proc", errno);
+        let error = Error::os("listing", "/proc", errno);
         crate::warn!("{}", error);
     }
 }
@@ -113,6 +179,14 @@ fn parse_stat(stat: &[u8]) -> Option<Text<16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_group_in_the_freezer_is_found() {
+        let list = "12:cpu,cpuacct:/\n7:freezer:/docker/a:b\n0::/init.scope\n";
+        assert_eq!(freezer_group(list), Some("docker/a:b"));
+        assert_eq!(freezer_group("3:pids,freezer:/\n"), Some(""));
+        assert_eq!(freezer_group("0::/init.scope\n1:name=freezer-not:/x\nfreezer\n"), None);
+    }
 
     #[test]
     fn kernel_threads_and_zombies_do_not_count() {

@@ -9,9 +9,9 @@ use super::{keep_log, totals};
 use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
-use crate::log::Stopwatch;
+use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
-use crate::progress::{Outcome, Shared, result_line};
+use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
 use crate::sys::{block, map, process};
 use crate::text::PathText;
 use crate::{files, log, memory};
@@ -117,15 +117,16 @@ fn open_console(base: &str) -> Result<(), Error> {
 /// The rest of PID 1's life: alone on the RAMFS.
 pub fn alone() -> ! {
     open_logs();
+    restart_on_panic();
     let plan = match Plan::read(&path_of(names::CLAIMED)) {
         Ok(plan) => plan,
-        Err(error) => restart(Some(error), &|| ()),
+        Err(error) => restart(Some(error), "", &|| ()),
     };
     log::set_level(plan.log_level);
     crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
     let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
         Ok(shared) => shared,
-        Err(error) => restart(Some(error), &|| ()),
+        Err(error) => restart(Some(error), "", &|| ()),
     };
     let supervisor = Supervisor { plan: &plan, shared, watchdogs: Default::default() };
     memory::seal();
@@ -137,15 +138,34 @@ fn path_of(name: &str) -> PathText {
     crate::path!("/{}", name).unwrap_or_default()
 }
 
+/// A kernel that panics shall restart, after 30 s: Debian's would stand still for ever. That brings the old OS back
+/// while nothing is written, and afterwards nothing is lost by it. Whoever has set something else has seen to it.
+/// Documentation/admin-guide/sysctl/kernel.rst, `panic`.
+fn restart_on_panic() {
+    const PATH: &str = "/proc/sys/kernel/panic";
+    if files::read_number(PATH) == Some(0) {
+        tell_kernel(PATH, b"30");
+    }
+}
+
+/// Writes to a setting of the kernel, which need not be there. In a PID namespace it is another machine's.
+fn tell_kernel(path: &str, bytes: &[u8]) {
+    if !process::in_first_pid_namespace() {
+        return;
+    }
+    if let Ok(file) = files::open(path, OFlags::WRONLY) {
+        // Each makes things better where it can be had, no more.
+        let _ = files::write_all(&file, bytes);
+    }
+}
+
 fn open_logs() {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     if let Ok(file) = files::open(&path_of(names::LOG), flags) {
         log::to_file(file);
     }
     // Without it the kernel lets only ten lines in five seconds pass.
-    if let Ok(file) = files::open("/proc/sys/kernel/printk_devkmsg", OFlags::WRONLY) {
-        let _ = files::write_all(&file, b"on");
-    }
+    tell_kernel("/proc/sys/kernel/printk_devkmsg", b"on");
     if let Ok(kmsg) = files::open("/dev/kmsg", OFlags::WRONLY) {
         log::to_kernel_log(kmsg);
     }
@@ -179,7 +199,7 @@ impl Supervisor<'_> {
                 Some(End::Done) => self.finish(Outcome::Done),
                 Some(End::Pretended) => self.finish(Outcome::Pretended),
                 _ if !self.shared.destroyed.load(SeqCst) => self.finish(Outcome::Untouched),
-                _ => self.after_failure(),
+                end => self.after_failure(end.is_none()),
             }
         }
     }
@@ -227,6 +247,8 @@ impl Supervisor<'_> {
     fn watch(&self, child: Pid) -> Ended {
         let mut seen = self.shared.heartbeat.load(SeqCst);
         let mut since = Stopwatch::start();
+        let disk = self.plan.target.name.as_str();
+        let mut writeback = Writeback::of(disk);
         let mut killed = None;
         loop {
             if let Some(ended) = reap(child) {
@@ -234,7 +256,11 @@ impl Supervisor<'_> {
             }
             let beat = self.shared.heartbeat.load(SeqCst);
             if beat != seen {
-                (seen, since) = (beat, Stopwatch::start());
+                (seen, since, writeback) = (beat, Stopwatch::start(), Writeback::of(disk));
+            }
+            // Unmounting writes back all that the old OS left, perhaps gigabytes to a slow card, in one system call.
+            if !self.shared.destroyed.load(SeqCst) && writeback.gets_on() {
+                since = Stopwatch::start();
             }
             // A worker that hangs before the first write may be ended by the watchdog: that brings the old OS back.
             if killed.is_none() || self.shared.destroyed.load(SeqCst) {
@@ -275,25 +301,39 @@ impl Supervisor<'_> {
     }
 
     /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
-    fn after_failure(&self) {
+    fn after_failure(&self, died: bool) {
         let attempts = self.shared.attempts.load(SeqCst);
+        let (step, state, remedy) = self.state();
         if attempts <= RETRIES {
-            crate::warn!("the disk is incomplete: it is flashed again from memory");
+            crate::warn!("{}: {}", state, remedy);
+            self.pause(pause_before_retry(attempts, died));
             return;
         }
         match self.plan.on_failure {
             OnFailure::Retry => {
-                crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
+                crate::error!("{} failed {} times; next try in {} s", step, attempts, PAUSE);
                 self.pause(PAUSE);
             }
             OnFailure::Reboot => self.finish(Outcome::Failed),
             OnFailure::Halt => {
-                crate::error!("flashing failed {} times; halted. The disk is incomplete", attempts);
+                crate::error!("{} failed {} times; halted. {}", step, attempts, state);
                 self.report(Outcome::Failed);
                 loop {
                     self.pause(PAUSE);
                 }
             }
+        }
+    }
+
+    /// Which step fails, what the disk is like, and what is done about it.
+    fn state(&self) -> (&'static str, &'static str, &'static str) {
+        match self.shared.verified.load(SeqCst) {
+            false => ("flashing", "the disk is incomplete", "it is flashed again from memory"),
+            true => (
+                "furnishing",
+                "the image is on the disk, its files are not",
+                "they are placed again",
+            ),
         }
     }
 
@@ -313,27 +353,30 @@ impl Supervisor<'_> {
                 crate::error!("given up before the first write: restarting into the old OS");
             }
             Outcome::Failed => {
-                crate::error!("given up; the disk is incomplete: restarting all the same")
+                crate::error!("given up; {}: restarting all the same", self.state().1)
             }
         }
         self.report(outcome);
-        restart(None, &|| self.feed_watchdogs())
+        restart(None, &self.plan.target.name, &|| self.feed_watchdogs())
     }
 
     fn report(&self, outcome: Outcome) {
-        let totals = totals(self.plan, "");
-        log::write_plain(&result_line(outcome, self.shared, &totals));
+        let line = result_line(outcome, self.shared, &totals(self.plan, ""));
         if let Some(log) = &self.plan.log_device {
-            self.keep_log(log);
+            self.keep_log(log, &line);
         }
-        if let (Outcome::Untouched, Some(log)) = (outcome, &self.plan.old_log) {
-            self.keep_log(log);
+        let lives_on = matches!(outcome, Outcome::Untouched | Outcome::Pretended);
+        if let (true, Some(log)) = (lives_on, &self.plan.old_log) {
+            self.keep_log(log, &line);
         }
+        // After all that the keeping has to say: programs read the last line.
+        log::write_plain(&line);
     }
 
     /// In a child, since mounting a file system may hang.
-    fn keep_log(&self, log: &LogPlan) {
-        let child = || match keep_log::keep(log) {
+    fn keep_log(&self, log: &LogPlan, result: &str) {
+        let result: Line = crate::text!("{}\n", result);
+        let child = || match keep_log::keep(log, &result) {
             Ok(()) => 0,
             Err(error) => {
                 crate::warn!("the log is not kept: {}", error);
@@ -344,6 +387,18 @@ impl Supervisor<'_> {
             // Its outcome is in the log, for whoever still reads that.
             let _ = self.watch(id);
         }
+    }
+}
+
+/// How long to wait before the worker is started again after so many runs, in seconds. What fails at once (no memory
+/// for a process, a bus that is being reset) fails again at once, and all retries would be spent within a second. A
+/// worker that died in the middle of its work is replaced without delay, the first time.
+fn pause_before_retry(attempts: u32, died: bool) -> u64 {
+    match attempts {
+        0 | 1 if died => 0,
+        0 | 1 => 5,
+        2 => 15,
+        _ => PAUSE,
     }
 }
 
@@ -365,39 +420,78 @@ fn reap(child: Pid) -> Option<Ended> {
     }
 }
 
-/// How long the file systems that are left may take to write back, in milliseconds. Ours are synced already; one whose
-/// server or disk has gone would never return.
+/// How long the file systems that are left may take to write back without getting on, in milliseconds. Ours are synced
+/// already; one whose server or disk has gone would never return.
 const SYNC: u64 = 20_000;
 
-/// Restarts the machine; `feed` keeps the watchdogs quiet until then. In a PID namespace the kernel ends the namespace
-/// instead.
-pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
+/// How long reboot(2) may take to stop every device before the machine is reset all the same.
+const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Restarts the machine, once `disk` has what was unwritten; `feed` keeps the watchdogs quiet until then. In a PID
+/// namespace the kernel ends the namespace instead.
+pub fn restart(error: Option<Error>, disk: &str, feed: &dyn Fn()) -> ! {
     if let Some(error) = error {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
+        let line = result_line(Outcome::Untouched, &Shared::default(), &Totals::default());
+        log::write_plain(&line);
     }
-    // In a child: sync(2) waits for every file system, and cannot be interrupted.
-    let child = process::spawn(|| {
-        rustix::fs::sync();
-        0
-    });
-    let watch = Stopwatch::start();
-    while let Ok(child) = child
-        && reap(child).is_none()
-        && watch.elapsed() < SYNC
-    {
-        feed();
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    write_back(disk, feed);
     log::drain();
     // And what is in the port's own buffer.
     std::thread::sleep(Duration::from_millis(100));
+    reset_later();
     let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
     if let Err(error) = result {
         crate::error!("{}", error);
     }
+    // Nobody feeds the watchdogs any more: now they are of use.
     loop {
-        feed();
         std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Lets the kernel write back what it has, in a child: sync(2) waits for every file system, and cannot be interrupted.
+fn write_back(disk: &str, feed: &dyn Fn()) {
+    let child = process::spawn(|| {
+        rustix::fs::sync();
+        0
+    });
+    let mut since = Stopwatch::start();
+    let mut writeback = Writeback::of(disk);
+    while let Ok(child) = child
+        && reap(child).is_none()
+        && since.elapsed() < SYNC
+    {
+        if writeback.gets_on() {
+            since = Stopwatch::start();
+        }
+        feed();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Resets the machine a while from now, should the driver of some device hold up reboot(2). Root may always write to
+/// this file, whatever kernel.sysrq says (Documentation/admin-guide/sysrq.rst).
+fn reset_later() {
+    // Without that child there is nothing else to be done.
+    let _ = process::spawn(|| {
+        std::thread::sleep(REBOOT_PATIENCE);
+        tell_kernel("/proc/sysrq-trigger", b"b");
+        0
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_spread_over_a_minute_unless_the_first_worker_died() {
+        let pauses = |died| {
+            (1..=RETRIES).map(|attempts| pause_before_retry(attempts, died)).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false), [5, 15, 30]);
+        assert_eq!(pauses(true), [0, 15, 30]);
     }
 }

@@ -4,16 +4,23 @@
 //! Loop devices on the target are detached between the passes, and LVM, dm-crypt and md on it taken down. What remains
 //! is made read-only and detached, as a last resort: the mount is out of sight then, but the file system may live on,
 //! so the mount table proves nothing. The proof is the exclusive claim of the disk.
+//!
+//! First of all go the mounts whose server may be out of reach, since the network ended with the processes: no
+//! umount2(2), and no path that leads through them, may hold up the rest.
 
 use super::target::Target;
 use crate::disk::device::Number;
-use crate::disk::mounts::{self, Mounts};
+use crate::disk::mounts::{self, Mount, Mounts};
 use crate::disk::{loops, stack};
 use crate::error::Error;
+use crate::log::Stopwatch;
 use crate::plan::{Plan, names};
 use crate::progress::Shared;
+use crate::sys::process;
 use core::time::Duration;
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 /// The most passes; each that changes nothing waits 0.1 s.
 const PASSES: u32 = 100;
@@ -22,12 +29,16 @@ const IDLE_PASSES: u32 = 20;
 /// How often the disk is claimed, 0.1 s apart: a file system that is going away needs a moment.
 const CLAIMS: u32 = 100;
 
+/// How long a file system with a server may take to be let go of, in milliseconds.
+const SERVER_PATIENCE: u64 = 2000;
+
 /// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`.
 pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
+    abandon_servers(plan.target.number, scratch, shared)?;
     let mut idle = 0;
     for _ in 0..PASSES {
         shared.beat();
-        let (left, gone) = unmount_pass(scratch)?;
+        let (left, gone) = unmount_pass(plan.target.number, scratch)?;
         let detached = release(plan.target.number);
         if left == 0 && detached == 0 {
             return Ok(());
@@ -43,6 +54,57 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
     last_resort(plan.target.number, scratch)
 }
 
+/// Lets go of each mount that has a server, oldest first: what is mounted below one goes with it.
+fn abandon_servers(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
+    for mount in Mounts::read(scratch)?.iter().filter(|mount| is_abandoned(mount, target)) {
+        if let Ok(point) = mount.point() {
+            abandon(&point, shared);
+        }
+    }
+    Ok(())
+}
+
+/// True for a mount whose unmounting may wait for a server, and has no bearing on the target.
+fn is_abandoned(mount: &Mount, target: Number) -> bool {
+    let is_foreign = mount.point().is_ok_and(|point| is_foreign(&point));
+    is_foreign && mount.has_server() && !stack::lies_on(mount.device, target).unwrap_or(false)
+}
+
+/// In a child, which may be left behind in the kernel.
+fn abandon(point: &str, shared: &Shared) {
+    let child = || match mounts::abandon(point) {
+        Ok(()) => 0,
+        // It went with one above it.
+        Err(errno) if errno == Errno::NOENT || errno == Errno::INVAL => 0,
+        Err(errno) => {
+            crate::warn!("{}", Error::os("letting go of", point, errno));
+            1
+        }
+    };
+    match process::spawn(child) {
+        Ok(id) if ends_in_time(id, shared) => crate::debug!("let go of {}", point),
+        Ok(id) => {
+            crate::warn!("{} waits for its server: left behind", point);
+            // It listens as soon as the kernel lets it.
+            let _ = rustix::process::kill_process(id, Signal::KILL);
+        }
+        Err(errno) => crate::warn!("{}", Error::os("starting a process for", point, errno)),
+    }
+}
+
+fn ends_in_time(child: Pid, shared: &Shared) -> bool {
+    let watch = Stopwatch::start();
+    while watch.elapsed() < SERVER_PATIENCE {
+        shared.beat();
+        // An error: there is no such child, so nothing to wait for.
+        if !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
 /// Detaches loop devices from the target, and takes down what is stacked on it; gives how many are gone.
 fn release(target: Number) -> u32 {
     let detached = loops::detach_all("/dev", target);
@@ -50,7 +112,7 @@ fn release(target: Number) -> u32 {
 }
 
 /// Tries to unmount each foreign mount, newest first. How many stayed, how many are gone.
-fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
+fn unmount_pass(target: Number, scratch: &mut [u8]) -> Result<(u32, u32), Error> {
     let (mut left, mut gone) = (0, 0);
     for mount in Mounts::read(scratch)?.iter().rev() {
         let Ok(point) = mount.point() else {
@@ -59,6 +121,10 @@ fn unmount_pass(scratch: &mut [u8]) -> Result<(u32, u32), Error> {
             continue;
         };
         if !is_foreign(&point) {
+            continue;
+        }
+        if is_abandoned(&mount, target) {
+            // Not asked again: it is detached with what it lies on.
             continue;
         }
         match mounts::unmount(&point) {
@@ -82,6 +148,9 @@ fn last_resort(target: Number, scratch: &mut [u8]) -> Result<(), Error> {
             continue;
         };
         if !is_foreign(&point) {
+            continue;
+        }
+        if is_abandoned(&mount, target) {
             continue;
         }
         crate::warn!("{} stays busy: detached", point);

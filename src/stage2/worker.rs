@@ -45,9 +45,12 @@ pub fn run(plan: &Plan, shared: &Shared) -> i32 {
 fn steps(plan: &Plan, shared: &Shared) -> Result<End, Error> {
     let mut buffers = Buffers::map()?;
     let watch = shared.enter(Phase::Kill);
-    kill::everyone(shared);
+    let all_ended = kill::everyone(shared);
     shared.leave(Phase::Kill, watch);
-    crate::info!("every process has ended ({} s)", watch.shown());
+    match all_ended {
+        true => crate::info!("every process has ended ({} s)", watch.shown()),
+        false => crate::warn!("some processes do not end: going on ({} s)", watch.shown()),
+    }
 
     let watch = shared.enter(Phase::Unmount);
     unmount::old_root(plan, buffers.scratch(), shared)?;

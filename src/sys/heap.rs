@@ -42,6 +42,11 @@ impl Heap {
         self.sealed.store(sealed, Relaxed);
     }
 
+    /// True while every allocation is refused.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Relaxed)
+    }
+
     /// The null pointer of a refusal.
     fn refuse(&self) -> *mut u8 {
         self.refused.fetch_add(1, Relaxed);

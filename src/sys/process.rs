@@ -75,6 +75,15 @@ pub fn signal_everyone(signal: i32) -> Result<(), Errno> {
     super::checked(result).map(drop)
 }
 
+/// True when this process sees the machine's own PID 1: its PID namespace is the kernel's first. Where that cannot be
+/// told it is better to behave as on the machine itself.
+pub fn in_first_pid_namespace() -> bool {
+    /// PROC_PID_INIT_INO in include/linux/proc_ns.h.
+    const FIRST: u64 = 0xefff_fffc;
+    let own = rustix::fs::stat("/proc/self/ns/pid");
+    own.map_or(true, |own| own.st_ino == FIRST)
+}
+
 /// Blocks every signal that can be blocked, for this process and its children to come. rt_sigprocmask(2).
 pub fn block_all_signals() -> Result<(), Errno> {
     set_mask(raw::SIG_SETMASK, u64::MAX)

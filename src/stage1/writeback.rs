@@ -1,0 +1,95 @@
+//! Writing back what the old OS has written and the kernel still holds, while there is somebody to tell about it.
+//!
+//! Unmounting would do it later, but on a slow card that takes minutes, in one system call, and after the processes
+//! have ended. What comes up until then is little. Changes nothing that the kernel would not do by itself.
+
+use super::undo::interrupted;
+use crate::disk::mounts::{self, Mount};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::log::Stopwatch;
+use crate::progress::Writeback;
+use crate::sys::process;
+use crate::text::Size;
+use core::time::Duration;
+use rustix::fs::OFlags;
+use rustix::process::{Pid, WaitOptions};
+
+/// How long there may be no progress, in milliseconds.
+const PATIENCE: u64 = 30_000;
+/// Milliseconds between two lines of progress.
+const INTERVAL: u64 = 2000;
+
+/// Syncs every file system that lies on a disk, while `disk` gets on. Ends early when a signal wants this program to
+/// end, and goes on when nothing more is written: that is no reason to give up.
+pub fn write_back(disk: &str) -> Result<(), Error> {
+    let watch = Stopwatch::start();
+    // In a child: syncing cannot be interrupted. It touches nothing else, and may be left behind.
+    let child = process::spawn(sync_disks).doing("starting", "a process that syncs the disks")?;
+    let mut writeback = Writeback::of(disk);
+    let (mut since, mut shown) = (watch, watch);
+    while !has_ended(child) {
+        interrupted()?;
+        if writeback.gets_on() {
+            since = Stopwatch::start();
+        }
+        if since.elapsed() > PATIENCE {
+            crate::warn!("a disk does not take what the system has for it: going on without");
+            return Ok(());
+        }
+        if shown.elapsed() > INTERVAL {
+            shown = Stopwatch::start();
+            let left = Size(writeback.left().saturating_mul(1024));
+            crate::info!("writing to the disk what the system has in memory: {} left", left);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    crate::info!("what the system has written is on its disks ({} s)", watch.shown());
+    Ok(())
+}
+
+fn has_ended(child: Pid) -> bool {
+    // An error: there is no such child any more.
+    !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
+}
+
+fn sync_disks() -> i32 {
+    let mut sync = |mount: &Mount| {
+        if is_on_disk(mount)
+            && let Ok(point) = mount.point()
+            && let Ok(directory) = files::open(&point, OFlags::RDONLY | OFlags::NONBLOCK)
+        {
+            // What fails here fails when it is unmounted, too, and is seen there.
+            let _ = rustix::fs::syncfs(&directory);
+        }
+        false
+    };
+    // Without a mount table nothing gets this far.
+    let _ = mounts::find(mounts::OWN, &mut sync);
+    0
+}
+
+/// Not sync(2): that one waits for servers out of reach, too. Btrfs has a device number that is no disk's.
+fn is_on_disk(mount: &Mount) -> bool {
+    mount.device.major != 0 || mount.file_system == "btrfs"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mounts::Mounts;
+
+    #[test]
+    fn file_systems_on_disks_are_synced_and_no_others() {
+        let table = "\
+22 1 8:2 / / rw - ext4 /dev/sda2 rw
+23 22 0:40 / /b rw - btrfs /dev/sda3 rw
+24 22 0:5 / /proc rw - proc proc rw
+25 22 0:50 / /net rw - nfs4 server:/x rw
+26 22 0:51 / /m rw - tmpfs m rw
+";
+        let mounts = Mounts::parse(table.as_bytes());
+        let found: Vec<_> = mounts.iter().filter(is_on_disk).map(|mount| mount.id).collect();
+        assert_eq!(found, [22, 23]);
+    }
+}

@@ -1,0 +1,44 @@
+"""What every takeover says at its end: the lines of the steps, and the result as JSON, with all of its figures."""
+
+import json
+import re
+
+PHASES = ["kill", "unmount", "flash", "verify", "furnish"]
+KEYS = ["outcome", "bytes", "chunks", "zero_chunks", "repaired_chunks", "attempts", "seconds", "peak_kib", "heap_bytes",
+        "heap_sealed"]
+SECONDS = r"\((\d+\.\d{3}) s\)"
+# One a phase, in order.
+STEPS = [rf"\] (?:every process has ended|warning: some processes do not end: going on) {SECONDS}$",
+         rf"\] /dev/\S+ is free {SECONDS}$",
+         rf"\] flashed {SECONDS}; reading back$",
+         rf"\] verified: every chunk is as it was scanned {SECONDS}$",
+         rf"\] furnished {SECONDS}$"]
+
+
+def check_result_line(line, outcome):
+    """The result, with every figure in it that there must be."""
+    result = json.loads(line)
+    assert list(result) == KEYS, result
+    assert result["outcome"] == outcome, result
+    written = outcome in ("done", "failed")
+    for key in ("bytes", "chunks", "zero_chunks"):
+        assert (result[key] > 0) == written, result
+    assert result["attempts"] >= 1 and result["heap_sealed"] is True, result
+    assert list(result["seconds"]) == PHASES, result
+    # The figures of phases that were not come to are 0, and may be when there was nothing left to end or unmount.
+    reached = PHASES[:{"done": 5, "pretended": 2}.get(outcome, 0)]
+    again = PHASES[:2] if result["attempts"] > 1 else []
+    assert all(result["seconds"][phase] > 0 for phase in reached if phase not in again), result
+    peak = result["peak_kib"]
+    assert list(peak) == ["total", "pid1", "worker", "ramfs"], result
+    assert peak["total"] == peak["pid1"] + peak["worker"] + peak["ramfs"], result
+    assert peak["pid1"] > 100 and peak["ramfs"] > 100, result
+    # A worker that was killed could not say.
+    assert peak["worker"] > 1000 or not reached, result
+    return result
+
+
+def check_steps(text, outcome):
+    """Each phase has its line, with how long it took."""
+    for step in STEPS[:{"done": 5, "pretended": 2}.get(outcome, 0)]:
+        assert re.search(step, text, re.M), (step, text)
