@@ -33,7 +33,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
 use crate::log::Stopwatch;
-use crate::plan::{self, Plan, names};
+use crate::plan::{Plan, names};
 use crate::stage2;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -168,8 +168,8 @@ impl Decision {
 impl Decision {
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
-        for partition in [self.plan.boot, self.plan.data].into_iter().flatten() {
-            let name = partition.file_system.name();
+        for need in rehearsal::needs(&self.plan) {
+            let name = need.file_system.name();
             let how = match kernel_knows(name) {
                 true => "the kernel has it loaded",
                 false => "the kernel will load a module for it",
@@ -289,18 +289,12 @@ fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
 }
 
 fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> {
-    let watch = Stopwatch::start();
-    if let Some(boot) = plan.boot {
-        rehearsal::rehearse(ramfs, boot.file_system, buffer)?;
-        crate::info!("rehearsed: {} can be mounted ({} s)", boot.file_system.name(), watch.shown());
+    for need in rehearsal::needs(plan) {
+        let watch = Stopwatch::start();
+        rehearsal::rehearse(ramfs, need, buffer)?;
+        crate::info!("rehearsed: {} can be mounted ({} s)", need.file_system.name(), watch.shown());
     }
-    match &plan.log_device {
-        Some(log) if log.file_system == "vfat" => {
-            rehearsal::rehearse(ramfs, plan::FileSystem::Vfat, buffer)
-        }
-        Some(_) => rehearsal::rehearse(ramfs, plan::FileSystem::Ext4, buffer),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn kernel_knows(file_system: &str) -> bool {

@@ -8,15 +8,52 @@ use crate::disk::loops;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::{FileSystem, names};
+use crate::plan::{FileSystem, PartitionPlan, Plan, names};
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
 /// The length of the tiny file systems.
 const LENGTH: usize = 64 * 1024;
 
+/// A file system that stage 2 will mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// Its kind.
+    pub file_system: FileSystem,
+    /// What it takes, and what to do without: for the error when the kernel cannot mount it.
+    advice: &'static str,
+}
+
+/// The file systems that stage 2 will mount: those of the boot partition, the data partition and the log device, each
+/// once, in the order of their weight.
+pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
+    const BOOT: &str =
+        "the kernel must be able to mount the new boot partition: is the module there?";
+    const DATA: &str = "the kernel must be able to mount the new data partition: is the module there? \
+                        --backup-cfg and --fallback-log need it";
+    const LOG: &str =
+        "the kernel must be able to mount the log device: is the module there? --log-to needs it";
+    let log = plan.log_device.as_ref().map(|log| match log.file_system.as_str() {
+        "vfat" => FileSystem::Vfat,
+        // ext3, too.
+        _ => FileSystem::Ext4,
+    });
+    let of = |partition: &Option<PartitionPlan>| partition.map(|partition| partition.file_system);
+    let mut needs = heapless::Vec::new();
+    for (file_system, advice) in [(of(&plan.boot), BOOT), (of(&plan.data), DATA), (log, LOG)] {
+        if let Some(file_system) = file_system
+            && !needs.iter().any(|need: &Need| need.file_system == file_system)
+        {
+            // As many places as there are partitions.
+            let _ = needs.push(Need { file_system, advice });
+        }
+    }
+    needs
+}
+
 /// Mounts and unmounts a tiny file system of this kind.
-pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<(), Error> {
+pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Error> {
+    let kind = need.file_system;
     let image = buffer
         .get_mut(..LENGTH)
         .ok_or_else(|| Error::failed("rehearsing", kind.name(), "the buffer is too small"))?;
@@ -29,11 +66,7 @@ pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<()
     drop(files::create(&path, image)?);
     let result = mount_once(ramfs, &path, kind);
     files::remove(&path).doing("removing", &path)?;
-    result.map_err(|error| {
-        error
-            .as_refusal()
-            .advice("the kernel must be able to mount the new boot partition: is the module there?")
-    })
+    result.map_err(|error| error.as_refusal().advice(need.advice))
 }
 
 fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
@@ -123,6 +156,33 @@ fn crc32c(start: u32, bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_system_of_every_partition_is_rehearsed_once() {
+        let kinds = |plan: &Plan| -> Vec<_> {
+            needs(plan).iter().map(|need| (need.file_system, need.advice)).collect()
+        };
+        let about = |advice: &str, word| assert!(advice.contains(word), "{advice}");
+        let plan = crate::plan::tests::sample();
+        let [(FileSystem::Vfat, boot), (FileSystem::Ext4, data)] = kinds(&plan)[..] else {
+            panic!("boot is vfat and so is the log, data is ext4: {:?}", kinds(&plan));
+        };
+        about(boot, "boot partition");
+        about(data, "data partition");
+
+        let mut plan = Plan { boot: None, data: None, ..plan };
+        let [(FileSystem::Vfat, log)] = kinds(&plan)[..] else {
+            panic!("{:?}", kinds(&plan));
+        };
+        about(log, "log device");
+        for name in ["ext4", "ext3"] {
+            let kept = plan.log_device.as_mut().unwrap();
+            kept.file_system = heapless::String::try_from(name).unwrap();
+            assert_eq!(kinds(&plan), [(FileSystem::Ext4, log)]);
+        }
+        plan.log_device = None;
+        assert!(needs(&plan).is_empty());
+    }
 
     #[test]
     fn our_own_reader_knows_the_tiny_fat() {
