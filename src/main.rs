@@ -22,7 +22,7 @@ fn start(mut arguments: Arguments) -> i32 {
         run_as_pid1(arguments);
     }
     match run(arguments) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             takeover::error!("{}", error);
             error.kind().exit_code()
@@ -47,7 +47,8 @@ fn run_as_pid1(mut arguments: Arguments) {
     pid1::restart(Some(error), &|| ());
 }
 
-fn run(arguments: Arguments) -> Result<(), Error> {
+/// Gives the exit code; that of an error is in it.
+fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::fail_clearly();
     let options = cli::parse(arguments)?;
     memory::seal();
@@ -65,9 +66,10 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             "\n"
         )),
         Command::Scan => stage1::describe(&options),
-        Command::Flash => stage1::flash(&options),
+        Command::Flash => return stage1::flash(&options),
         Command::Takeover => stage1::take_over(&options),
-    }
+    }?;
+    Ok(0)
 }
 
 /// Appends the log of this stage to a file, too (`--log-file`), which only root can read.

@@ -32,9 +32,9 @@ use crate::disk::device::Disk;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
-use crate::log::Stopwatch;
+use crate::log::{self, Stopwatch};
 use crate::plan::{Plan, names};
-use crate::stage2;
+use crate::stage2::{self, Flashed};
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use budget::Budget;
@@ -67,13 +67,24 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     ask(options, &decision.facts.target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = decision.prepare(options, buffer, &mut undo);
-    match (&result, options.has(Flag::NoCleanup)) {
-        (Err(_), false) => undo.run(),
-        (Err(_), true) => crate::warn!("--no-cleanup: what was prepared is left as it is"),
-        (Ok(()), _) => undo.forget(),
+    let Err(error) = decision.prepare(options, buffer, &mut undo) else {
+        undo.forget();
+        return Ok(());
+    };
+    if options.has(Flag::NoCleanup) {
+        crate::warn!("--no-cleanup: what was prepared is left as it is");
+        return Err(error.as_failure());
     }
-    result
+    match undo.run() {
+        true => {
+            crate::info!("everything is undone");
+            Err(error)
+        }
+        false => {
+            crate::error!("not everything could be undone: see above");
+            Err(error.as_failure())
+        }
+    }
 }
 
 /// Looks at everything, checks everything, and shows what will happen. Changes nothing.
@@ -180,8 +191,9 @@ impl Decision {
     }
 }
 
-/// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
-pub fn flash(options: &Options) -> Result<(), Error> {
+/// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed. Gives
+/// the exit code; an error is one that was found before flashing began.
+pub fn flash(options: &Options) -> Result<i32, Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
@@ -209,14 +221,25 @@ pub fn flash(options: &Options) -> Result<(), Error> {
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.has(Flag::DryRun) {
         crate::info!("dry run: every check passed, nothing was changed");
-        return Ok(());
+        return Ok(0);
     }
     ask(options, &target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
+    let ended = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
+    // The RAMFS, never the disk: a word about undoing would mislead. What stays of it is in the log.
     undo.run();
-    result
+    let Flashed { result, line } = ended?;
+    let code = result.map_or_else(
+        |error| {
+            crate::error!("{}", error);
+            error.kind().exit_code()
+        },
+        |()| 0,
+    );
+    // The last line of all: programs read it.
+    log::write_plain(&line);
+    Ok(code)
 }
 
 fn flash_here(
@@ -225,7 +248,7 @@ fn flash_here(
     furnishings: &Furnishings,
     buffer: &mut [u8],
     undo: &mut Undo,
-) -> Result<(), Error> {
+) -> Result<Flashed, Error> {
     let ramfs = Ramfs::mount(furnishings.staged_length() + (2 << 20), undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
