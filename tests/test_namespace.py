@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Whole takeovers in a PID and mount namespace, on a loop disk: about a second each."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -502,6 +503,56 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert json.loads(errors.splitlines()[-1])["outcome"] == "failed", errors
         assert "undone" not in errors, errors
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
+
+
+SWAP = "dd if=/dev/zero of=/swap bs=1024k count=4 2>/dev/null; /bin/busybox mkswap /swap >/dev/null"
+
+
+@contextlib.contextmanager
+def swap_off_at_last(box):
+    """Swap is the whole kernel's, and outlives the namespace: the sandbox's own must not stay when a test fails."""
+    try:
+        yield
+    finally:
+        point = box.folder / "swap-point"
+        point.mkdir()
+        if subprocess.run(["mount", "-t", "ext4", f"{box.loop}p2", point], capture_output=True).returncode == 0:
+            subprocess.run(["swapoff", point / "swap"], capture_output=True)
+            subprocess.run(["umount", point], check=True)
+
+
+def test_swap_that_comes_up_while_the_question_waits_is_turned_off(folder):
+    command = COMMAND.replace("--no-ack", "")
+    script = f"""{SWAP}
+    (while ! grep -q "Type 'yes'" /dev/console; do sleep 0.1; done
+     /bin/busybox swapon /swap; echo SWAP IS ON >&2; echo yes) | {command} --pretend
+    """
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(f"{script}\necho EXIT $?\nsleep 60\n")
+        with swap_off_at_last(box):
+            box.wait_exit()
+        text = box.console()
+        assert re.search(r"SWAP IS ON.*swap on /swap is off", text, re.S), text
+        assert '"outcome":"pretended"' in text, text
+
+
+def test_a_kernel_that_cannot_mount_the_new_boot_partition_is_refused_with_swap_still_on(folder):
+    """This machine's kernel has no vfat."""
+    image = folder / "vfat.raw"
+    rootfs.make_file(image, 24 * MIB)
+    rootfs.partition(image, f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type=c\n")
+    subprocess.run(["mkfs.vfat", "-n", "resin-boot", "--offset", str(BOOT_START // 512), image,
+                    str(BOOT_LENGTH // 1024)], check=True, capture_output=True)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(f"{SWAP}; /bin/busybox swapon /swap\n{LOOK}\n{COMMAND}\necho EXIT $?\n{LOOK}\n"
+                  "cat /proc/swaps\necho OVER\nsleep 60\n")
+        with swap_off_at_last(box):
+            box.wait_for("OVER")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert "EXIT 3" in text and "mount the new boot partition: is the module there" in text, text
+        assert "/swap is off" not in text and re.search("^/swap +file", text, re.M), text
 
 
 if __name__ == "__main__":

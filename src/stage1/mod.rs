@@ -146,11 +146,27 @@ struct Decision {
 }
 
 impl Decision {
+    /// The facts as they are now: the question may have waited for hours, and services live on meanwhile. Swap that came
+    /// up is turned off like the rest, if there is the memory.
+    fn look_again(&self, options: &Options) -> Result<Facts, Error> {
+        let now = Facts::gather(options)?;
+        if now.target.number != self.facts.target.number
+            || now.target.size != self.facts.target.size
+        {
+            let why = "it is another disk than before the question";
+            return Err(Error::refused("looking again at the target", &now.target.name, why)
+                .advice("name the disk with -f DEV"));
+        }
+        let swapped = now.swaps.iter().map(|swap| swap.used).sum();
+        Budget { swapped, ..self.budget }.check(now.available)?;
+        Ok(now)
+    }
+
     /// Changes the live system step by step, each noted in `undo`, the hand-over last.
     fn prepare(&self, options: &Options, buffer: &mut [u8], undo: &mut Undo) -> Result<(), Error> {
         let image = &self.image;
+        let now = self.look_again(options)?;
         let watch = Stopwatch::start();
-        swap_off(&self.facts, undo)?;
         let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
         ramfs.make_nodes(&self.facts.target.name, self.facts.target.number, undo)?;
         crate::info!(
@@ -160,6 +176,7 @@ impl Decision {
             watch.shown()
         );
         rehearse(&ramfs, &self.plan, buffer)?;
+        swap_off(&now, undo)?;
         let watch = Stopwatch::start();
         ramfs.copy_program()?;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
@@ -170,7 +187,7 @@ impl Decision {
         staging::interrupted()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
-        handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;
+        handover::hand_over(&now.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
     }
@@ -304,7 +321,9 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
 fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
     for swap in &facts.swaps {
         let path = swap.path.as_str();
-        process::swap_off(path).doing("swapping off", path)?;
+        process::swap_off(path).doing("swapping off", path).map_err(|error| {
+            error.advice("stop services until what is swapped out fits into memory")
+        })?;
         undo.note(undo::Change::SwappedOff(swap.path.clone(), swap.priority))?;
         crate::info!("swap on {} is off", path);
     }
