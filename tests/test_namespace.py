@@ -555,5 +555,19 @@ def test_a_kernel_that_cannot_mount_the_new_boot_partition_is_refused_with_swap_
         assert "/swap is off" not in text and re.search("^/swap +file", text, re.M), text
 
 
+def test_a_signal_while_pid1_executes_us_already_does_not_take_the_plan_back(folder):
+    """The shell that is PID 1 holds the file open, as the kernel does that is about to execute it."""
+    image = make_image(folder)
+    box_files = files(pack(image))
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{COMMAND} & stage1=$!\n"
+                          "while ! grep -q ' /sbin/init ' /proc/mounts; do sleep 0.05; done\n"
+                          "exec 3</sbin/init\nkill -HUP $stage1\nsleep 1\nexec /sbin/init\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_exit()
+        check_taken_over(box, image)
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
