@@ -569,5 +569,32 @@ def test_a_signal_while_pid1_executes_us_already_does_not_take_the_plan_back(fol
         check_taken_over(box, image)
 
 
+def test_a_second_takeover_is_refused_while_the_first_one_waits(folder):
+    first = f"(sleep 1000 | {COMMAND.replace('--no-ack', '')}) & while ! grep -q \"Type 'yes'\" /dev/console; do sleep 0.1; done"
+    flash = "/tk/takeover flash -i /tk/image -f /dev/null --no-ack"
+    text = refused(folder, f"--dry-run; {COMMAND}; {flash}", before=first, code=3, message="another takeover is running")
+    assert text.count("another takeover is running") == 3, text
+
+
+def test_what_a_killed_takeover_left_is_removed_by_the_next_one(folder):
+    """Killed when its program lies over init's: a shell is init, and does not listen."""
+    box_files = files(pack(make_image(folder)))
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n{LOOK}\n"
+                          f"{COMMAND} & first=$!\n"
+                          "while ! grep -q ' /sbin/init ' /proc/mounts; do sleep 0.05; done\n"
+                          "kill -9 $first; wait $first\n"
+                          f"{COMMAND} --dry-run\necho DRY $?\ngrep -c '^takeover /' /proc/mounts\n"
+                          f"{COMMAND} --hand-over-timeout 1\necho EXIT $?\n{LOOK}\necho OVER\nsleep 60\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_for("OVER")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert re.search(r"a takeover was killed and left /run/takeover-\w+: removed", text), text
+        assert "which the next one removes" in text, text
+        assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])

@@ -12,6 +12,7 @@ mod facts;
 mod furnishings;
 mod handover;
 mod identity;
+mod instance;
 mod logs;
 #[cfg(feature = "migrate")]
 mod networks;
@@ -59,6 +60,11 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::no_selinux()?;
     checks::can_be_answered(options)?;
     check_work_dir(options)?;
+    // Held until the end of this process.
+    let _lock = match options.has(Flag::DryRun) {
+        true => instance::look()?,
+        false => Some(instance::alone()?),
+    };
     let decision = decide(options, buffer)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
@@ -214,6 +220,7 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
+    let _lock = instance::beside_others()?;
     let mut furnishings = Furnishings::new()?;
     let mut device_type = Text::new();
     if options.config.is_some() {
