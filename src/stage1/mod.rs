@@ -182,9 +182,9 @@ impl Decision {
             watch.shown()
         );
         rehearse(&ramfs, &self.plan, buffer)?;
+        ramfs.copy_program(buffer)?;
         swap_off(&now, undo)?;
         let watch = Stopwatch::start();
-        ramfs.copy_program()?;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
         staging::stage_map(&ramfs, &image.map, &image.scan, buffer)?;
         self.furnishings.stage(&ramfs, buffer)?;

@@ -1,4 +1,4 @@
-//! The rehearsal: stage 2's mount, made once while the old OS can still help.
+//! The rehearsal: stage 2's mounts and PID 1's execution of our copy, made once while the old OS can still help.
 //!
 //! A tiny file system in memory is mounted through a loop device. The kernel itself loads what that takes (loop, the
 //! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
@@ -8,9 +8,13 @@ use crate::disk::loops;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::log::Stopwatch;
 use crate::plan::{FileSystem, PartitionPlan, Plan, names};
+use crate::sys::process;
+use core::time::Duration;
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
+use rustix::process::{Signal, WaitOptions};
 
 /// The length of the tiny file systems.
 const LENGTH: usize = 64 * 1024;
@@ -68,6 +72,45 @@ pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Erro
     files::remove(&path).doing("removing", &path)?;
     result.map_err(|error| error.as_refusal().advice(need.advice))
 }
+
+/// How long a copy of this program may take to tell its version.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Executes the copy of this program, as PID 1 will: should that fail there, nothing could be undone (systemd stops for
+/// ever, the kernel panics when sysvinit ends). A child does it, which tells its version to nobody.
+pub fn execute(copy: &str, patience: Duration) -> Result<(), Error> {
+    let fail = |why: &str| {
+        Error::refused("executing the copy of this program,", copy, why)
+            .advice("is execution from memory file systems forbidden (noexec, a security module)?")
+    };
+    let child = process::spawn(|| {
+        let null = files::open("/dev/null", OFlags::RDWR).map(process::become_stdio);
+        if let Ok(Ok(())) = null {
+            process::become_own_copy(copy, c"--tool-version");
+        }
+        CANNOT_EXECUTE
+    });
+    let child = child.doing("starting", "a process")?;
+    let watch = Stopwatch::start();
+    loop {
+        let ended = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+        match ended.doing("waiting for", copy)? {
+            Some((_, status)) if status.exit_status() == Some(0) => return Ok(()),
+            Some((_, status)) if status.exit_status() == Some(CANNOT_EXECUTE) => {
+                return Err(fail("the kernel does not execute it"));
+            }
+            Some(_) => return Err(fail("it does not run")),
+            None if watch.elapsed() > patience.as_millis() as u64 => break,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    // It is taken in as far as it ends at once; else by whoever takes in our own children.
+    let _ = rustix::process::kill_process(child, Signal::KILL);
+    Err(fail("it does not come to an end"))
+}
+
+/// What the child ends with when it is still this program: the shell's code for it.
+const CANNOT_EXECUTE: i32 = 126;
 
 fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
     let backing = files::open(path, OFlags::RDWR).doing("opening", path)?;
@@ -156,6 +199,7 @@ fn crc32c(start: u32, bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_file_system_of_every_partition_is_rehearsed_once() {
@@ -182,6 +226,39 @@ mod tests {
         }
         plan.log_device = None;
         assert!(needs(&plan).is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_executed_is_refused() {
+        let folder = std::env::temp_dir().join(format!("takeover-execute-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let copy = folder.join("takeover");
+        let path = copy.to_str().unwrap();
+        let result = |content: &[u8], mode, patience| {
+            let _ = std::fs::remove_file(&copy);
+            std::fs::write(&copy, content).unwrap();
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(mode)).unwrap();
+            // Another test may have forked while the file was open for writing: ETXTBSY.
+            std::thread::sleep(Duration::from_millis(50));
+            let shown = |error: Error| {
+                assert_eq!(error.kind().exit_code(), 3);
+                let text: crate::text::Text<400> = crate::text!("{}", error);
+                text.to_string()
+            };
+            execute(path, patience).map_err(shown)
+        };
+        result(b"#!/bin/sh\n[ \"$*\" = --tool-version ]\n", 0o700, PATIENCE).unwrap();
+        let told = |result: Result<(), String>, word| {
+            let text = result.unwrap_err();
+            assert!(text.contains(word), "{text}");
+        };
+        told(result(b"\x7fELF cut short", 0o700, PATIENCE), "the kernel does not execute it");
+        told(result(b"#!/bin/sh\n", 0o600, PATIENCE), "the kernel does not execute it");
+        told(result(b"#!/bin/sh\nexit 1\n", 0o700, PATIENCE), "it does not run");
+        told(result(b"#!/bin/sh\nkill -9 $$\n", 0o700, PATIENCE), "it does not run");
+        let short = Duration::from_millis(100);
+        told(result(b"#!/bin/sh\nsleep 5\n", 0o700, short), "does not come to an end");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

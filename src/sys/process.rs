@@ -54,15 +54,24 @@ pub unsafe fn leave_environment() {
     unsafe { environ = core::ptr::null() };
 }
 
-/// Becomes this very program again, started from its copy at `/takeover` of the RAMFS, with `mark` as its only
-/// argument and no environment. execve(2). The one place where anything is executed, and only ever this program: it
-/// is what cuts the last tie (the mapped binary) to the old root. Returns only on failure.
-pub fn become_own_copy(mark: &core::ffi::CStr) -> Errno {
-    let path = c"/takeover".as_ptr();
-    let argv = [path, mark.as_ptr(), core::ptr::null()];
+/// Becomes this very program again, started from its copy in the RAMFS, with `argument` as its only argument and no
+/// environment. execve(2). Returns only on failure.
+///
+/// The one place where anything is executed, and only ever this program: `copy` must end in `/takeover`, the name that
+/// the copy has in the RAMFS. PID 1 becomes it, which cuts the last tie (the mapped binary) to the old root; before that,
+/// a child of stage 1 does, to see that it can be done.
+pub fn become_own_copy(copy: &str, argument: &core::ffi::CStr) -> Errno {
+    if !copy.ends_with("/takeover") {
+        return Errno::INVAL;
+    }
+    let path = match super::terminated::<256>(copy) {
+        Ok(path) => path,
+        Err(errno) => return errno,
+    };
+    let argv = [path.as_ptr().cast(), argument.as_ptr(), core::ptr::null()];
     let environment = [core::ptr::null()];
     // SAFETY: both arrays end in a null pointer and all strings are NUL-terminated and live until the call returns.
-    let result = unsafe { execve(path, argv.as_ptr(), environment.as_ptr()) };
+    let result = unsafe { execve(path.as_ptr().cast(), argv.as_ptr(), environment.as_ptr()) };
     super::checked(result as core::ffi::c_long).err().unwrap_or(Errno::NOEXEC)
 }
 
@@ -169,4 +178,19 @@ pub fn swap_on(path: &str, priority: i32) -> Result<(), Errno> {
     // SAFETY: a NUL-terminated path and an integer.
     let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags) };
     super::checked(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_our_own_copy_is_executed() {
+        for path in ["/bin/true", "takeover", "/takeover/x", "/takeover\0", ""] {
+            assert_eq!(become_own_copy(path, c"x"), Errno::INVAL, "{path}");
+        }
+        assert_eq!(become_own_copy("/nowhere/takeover", c"x"), Errno::NOENT);
+        let long = format!("/{}/takeover", "x".repeat(300));
+        assert_eq!(become_own_copy(&long, c"x"), Errno::NAMETOOLONG);
+    }
 }
