@@ -130,10 +130,13 @@ fn wait(
     patience: Duration,
     go_on: &dyn Fn() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let claimed = ramfs.inside(names::CLAIMED)?;
+    let (plan, claimed) = (ramfs.inside(names::PLAN)?, ramfs.inside(names::CLAIMED)?);
+    // PID 1 goes on to make the RAMFS the root directory, of this process too.
+    let claimed_below_root = crate::path!("/{}", names::CLAIMED)?;
     let watch = Stopwatch::start();
     while watch.elapsed() < patience.as_millis() as u64 {
-        if files::exists(&claimed) {
+        let has_moved = || !files::exists(&plan) && files::exists(&claimed_below_root);
+        if files::exists(&claimed) || has_moved() {
             return Ok(());
         }
         go_on()?;
