@@ -598,5 +598,21 @@ def test_what_a_killed_takeover_left_is_removed_by_the_next_one(folder):
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
 
 
+def test_a_signal_is_named_and_one_that_is_ignored_is_not_heeded(folder):
+    """nohup(1) ignores SIGHUP; blocked, it stays pending all the same."""
+    run = (f"{COMMAND} --hand-over-timeout 2 & stage1=$!\n"
+           "while ! grep -q ' /sbin/init ' /proc/mounts; do sleep 0.05; done\n"
+           "kill -HUP $stage1; wait $stage1; echo EXIT $?\n")
+    box_files = files(pack(make_image(folder)))
+    box_files["/deaf"] = ("/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{run}echo NOHUP\ntrap '' HUP\n{run}echo OVER\nsleep 60\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_for("OVER")
+        heeded, ignored = box.console().split("NOHUP")
+        assert "SIGHUP: the session has ended; start it below tmux" in heeded and "EXIT 1" in heeded, heeded
+        assert "did not execute itself again within 2 s" in ignored and "SIGHUP" not in ignored, ignored
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])

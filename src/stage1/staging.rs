@@ -93,8 +93,18 @@ pub fn stage_map(
 
 /// An error when Ctrl-C was pressed or the session ended: everything is undone then.
 pub fn interrupted() -> Result<(), Error> {
-    match process::termination_pending() {
-        false => Ok(()),
-        true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
+    match process::pending_termination() {
+        None => Ok(()),
+        Some(signal) => Err(ended_by(signal)),
+    }
+}
+
+fn ended_by(signal: u32) -> Error {
+    let fail = |why| Error::failed("taking over", "this device", why);
+    match signal {
+        1 => fail("SIGHUP: the session has ended").advice("start it below tmux, screen or nohup"),
+        2 => fail("SIGINT: interrupted (Ctrl-C)"),
+        3 => fail("SIGQUIT: interrupted (Ctrl-\\)"),
+        _ => fail("SIGTERM: it was asked to end").advice("is the device shutting down?"),
     }
 }
