@@ -614,5 +614,17 @@ def test_a_signal_is_named_and_one_that_is_ignored_is_not_heeded(folder):
         assert "did not execute itself again within 2 s" in ignored and "SIGHUP" not in ignored, ignored
 
 
+def test_scan_prints_at_every_log_level(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    scan = [TAKEOVER, "scan", image, "--log-level", "error"]
+    done = subprocess.run(scan, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert re.search(r"on the disk +25165824 bytes\n", done.stdout) and "MBR" in done.stdout, done.stdout
+    done = subprocess.run([*scan, "--json"], capture_output=True, text=True, timeout=60)
+    page = json.loads(done.stdout)["image"]
+    assert page["bytes"] == 24 * MIB and page["boot_start"] == BOOT_START and page["format"] == "gzip", page
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])

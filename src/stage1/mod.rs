@@ -43,10 +43,12 @@ use core::time::Duration;
 use examination::{Examined, examine};
 use facts::Facts;
 use furnishings::Furnishings;
+use page::{Form, Page};
 use preview::Preview;
 use ramfs::Ramfs;
 use report::Report;
 use rustix::fs::OFlags;
+use std::os::fd::AsFd;
 use undo::Undo;
 
 pub use checks::in_first_pid_namespace;
@@ -280,19 +282,28 @@ fn flash_here(
     stage2::flash_here(plan, &ramfs.path, &image.source, image.stream, &image.map)
 }
 
-/// Says what an image is.
+/// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     let image = examine(options, buffer)?;
-    let memory: Text<200> = crate::text!(
-        "packed {} bytes, {} in memory, boot partition {} at byte {}",
-        image.stream.length,
-        Size(image.scan.staged_length),
-        image.layout.boot_number,
-        image.layout.boot_start
-    );
-    crate::info!("{}", memory);
-    Ok(())
+    let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
+    let output = rustix::stdio::stdout();
+    let mut page = Page::new(form, output.as_fd());
+    page.section("image", "The image");
+    page.text("file", "file", options.image.as_deref().unwrap_or_default());
+    page.text("format", "format", image.stream.format.name());
+    page.number("packed_bytes", "packed", image.stream.length, " bytes");
+    page.number("bytes", "on the disk", image.scan.length, " bytes");
+    page.bytes("staged_bytes", "in memory", image.scan.staged_length);
+    page.number("chunks", "chunks", image.scan.chunks.into(), "");
+    page.number("zero_percent", "zeros", image.zero_share(), " %");
+    page.text("table", "partition table", image.table_name());
+    page.number("partitions", "partitions", image.table.partitions.len() as u64, "");
+    page.number("boot_partition", "boot partition", image.layout.boot_number.into(), "");
+    page.number("boot_start", "it begins at", image.layout.boot_start, "");
+    page.text("device_type", "made for", &image.layout.device_type);
+    page.text("version", "version", &image.layout.version);
+    page.finish()
 }
 
 fn check_work_dir(options: &Options) -> Result<(), Error> {
