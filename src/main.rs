@@ -72,11 +72,16 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Appends the log of this stage to a file, too (`--log-file`), which only root can read.
+/// Appends the log of this stage to a file, too (`--log-file`). A new one is for root alone; one that is there keeps its
+/// mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system.
 fn log_to_file(path: &str) -> Result<(), Error> {
     use takeover::error::Doing;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let file = takeover::files::open(path, flags).doing("opening the log file", path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;
+    let file = takeover::files::open(path, flags).doing("opening the log file", path).map_err(
+        |error| {
+            error.as_refusal().advice("name a file, not a symbolic link, in a folder that is there")
+        },
+    )?;
     log::to_file(file);
     Ok(())
 }

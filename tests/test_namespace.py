@@ -626,5 +626,14 @@ def test_scan_prints_at_every_log_level(folder):
     assert page["bytes"] == 24 * MIB and page["boot_start"] == BOOT_START and page["format"] == "gzip", page
 
 
+def test_a_log_file_that_cannot_be_is_a_refusal(folder):
+    link = folder / "link"
+    link.symlink_to(folder / "elsewhere")
+    for path in (folder / "nowhere/log", link):
+        done = subprocess.run([TAKEOVER, "--tool-version", "--log-file", path], capture_output=True, text=True)
+        assert done.returncode == 3 and "opening the log file" in done.stderr, done
+    assert not (folder / "elsewhere").exists()
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
