@@ -635,5 +635,12 @@ def test_a_log_file_that_cannot_be_is_a_refusal(folder):
     assert not (folder / "elsewhere").exists()
 
 
+def test_refused_without_the_capabilities_that_it_takes(folder):
+    """It would fail in the middle: mounting the RAMFS."""
+    done = subprocess.run(["setpriv", "--bounding-set", "-sys_admin", TAKEOVER, "flash", "-i", "/nowhere",
+                           "-f", "/dev/null", "--no-ack"], capture_output=True, text=True)
+    assert done.returncode == 3 and "CAP_SYS_ADMIN is missing" in done.stderr, done
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])

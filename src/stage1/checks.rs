@@ -14,9 +14,8 @@ use rustix::fs::Stat;
 /// The inode of the first PID namespace of a kernel: PROC_PID_INIT_INO in include/linux/proc_ns.h.
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// Root, and in the namespaces and under the root directory of PID 1.
+/// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
-    root()?;
     for (ours, first) in [
         ("/proc/self/ns/pid", "/proc/1/ns/pid"),
         ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
@@ -39,7 +38,8 @@ pub fn privileges(in_namespace: bool) -> Result<(), Error> {
         )
         .advice("run it on the host itself; --in-namespace takes over the container alone"));
     }
-    Ok(())
+    // What root executes gets its bounding set (capabilities(7)), and PID 1 will execute us.
+    capabilities("/proc/1/status", "CapBnd:", &[KILL, ADMIN, BOOT, NODES])
 }
 
 /// True when this process sees the machine's own PID 1.
@@ -59,12 +59,38 @@ fn root_mount(table: &str) -> Result<Option<u32>, Error> {
     Ok(mounts::find(table, &mut |mount| mount.is_at("/"))?.map(|mount| mount.id))
 }
 
-/// Root.
+/// Root, with what root can do as a rule.
 pub fn root() -> Result<(), Error> {
-    match rustix::process::geteuid().is_root() {
-        true => Ok(()),
-        false => Err(Error::refused("starting", "", "only root can do this").advice("use sudo")),
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::refused("starting", "", "only root can do this").advice("use sudo"));
     }
+    capabilities("/proc/self/status", "CapEff:", &[ADMIN, NODES])
+}
+
+/// A capability: its number in include/uapi/linux/capability.h, and what is said when it is missing.
+type Capability = (u32, &'static str);
+
+const KILL: Capability = (5, "CAP_KILL is missing: no process of others can be ended");
+const ADMIN: Capability = (21, "CAP_SYS_ADMIN is missing: nothing can be mounted");
+const BOOT: Capability = (22, "CAP_SYS_BOOT is missing: the machine cannot be restarted");
+const NODES: Capability = (27, "CAP_MKNOD is missing: no device node can be made");
+
+fn capabilities(path: &str, field: &str, wanted: &[Capability]) -> Result<(), Error> {
+    let mut buffer = [0; 8192];
+    let status = files::read_text(path, &mut buffer).doing("reading", path)?;
+    match missing_capability(status, field, wanted) {
+        None => Ok(()),
+        Some(why) => Err(Error::refused("looking at", path, why).advice(
+            "run it as root of the machine, not in a service or container that confines it",
+        )),
+    }
+}
+
+/// The first of `wanted` that a set of /proc/PID/status lacks (proc(5): 64 bits in hexadecimal).
+fn missing_capability(status: &str, field: &str, wanted: &[Capability]) -> Option<&'static str> {
+    let set = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let set = u64::from_str_radix(set.trim_ascii(), 16).ok()?;
+    wanted.iter().find(|(number, _)| set >> number & 1 == 0).map(|(_, why)| *why)
 }
 
 fn look(path: &str) -> Result<Stat, Error> {
@@ -158,10 +184,11 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
     }
     if target.logical_block != disk::table::SECTOR as u32 {
         let why: Text<120> = crate::text!(
-            "its logical blocks have {} bytes, and images are made for 512",
+            "its logical blocks have {} bytes; the partition tables of images count in blocks of 512",
             target.logical_block
         );
-        return Err(Error::refused("comparing the image with", &target.name, &why));
+        return Err(Error::refused("comparing the image with", &target.name, &why)
+            .advice("name another disk, or set this one to blocks of 512 (nvme format, hdparm)"));
     }
     Ok(())
 }
@@ -169,6 +196,23 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        let status =
+            |set: u64| format!("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t{set:016x}\n");
+        let all = (1 << 41) - 1;
+        let missing =
+            |set, wanted: &[Capability]| missing_capability(&status(set), "CapEff:", wanted);
+        assert_eq!(missing(all, &[KILL, ADMIN, BOOT, NODES]), None);
+        for wanted in [KILL, ADMIN, BOOT, NODES] {
+            let told = missing(all & !(1 << wanted.0), &[KILL, ADMIN, BOOT, NODES]);
+            assert_eq!(told, Some(wanted.1));
+        }
+        // A default container of Docker.
+        assert_eq!(missing(0xa80425fb, &[ADMIN, NODES]), Some(ADMIN.1));
+        assert_eq!(missing_capability("", "CapEff:", &[ADMIN]), None);
+    }
 
     #[test]
     fn a_dynamic_program_is_told_from_a_static_one() {
