@@ -59,12 +59,36 @@ fn root_mount(table: &str) -> Result<Option<u32>, Error> {
     Ok(mounts::find(table, &mut |mount| mount.is_at("/"))?.map(|mount| mount.id))
 }
 
-/// Root, with what root can do as a rule.
+/// Root, with what root can do as a rule, on a kernel that is new enough.
 pub fn root() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::refused("starting", "", "only root can do this").advice("use sudo"));
     }
+    let uname = rustix::system::uname();
+    kernel(uname.release().to_str().unwrap_or_default())?;
     capabilities("/proc/self/status", "CapEff:", &[ADMIN, NODES])
+}
+
+/// The oldest kernel with all that is used and cannot be done without: 3.8 has /proc/PID/ns/pid and mnt (namespaces(7)),
+/// and 3.7 BLKZEROOUT; whatever is newer (memfd_create, close_range, MemAvailable) has something in its place.
+const OLDEST_KERNEL: (u32, u32) = (3, 8);
+
+/// A kernel of which we know that it is too old. What does not begin with a version is taken for new.
+fn kernel(release: &str) -> Result<(), Error> {
+    let number = |text: &str| {
+        let end = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
+        text.get(..end)?.parse::<u32>().ok()
+    };
+    let version = release
+        .split_once('.')
+        .and_then(|(major, rest)| Some((major.parse::<u32>().ok()?, number(rest)?)));
+    match version {
+        Some(version) if version < OLDEST_KERNEL => {
+            Err(Error::refused("looking at", "the kernel", "it is older than Linux 3.8")
+                .advice("flash the disk from a newer rescue system: takeover flash"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A capability: its number in include/uapi/linux/capability.h, and what is said when it is missing.
@@ -196,6 +220,18 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_before_3_8_are_refused() {
+        for release in ["2.6.32-754.el6", "3.7.10", "3.2.0-4-amd64", "0.99", "3.0"] {
+            assert!(kernel(release).is_err(), "{release}");
+        }
+        for release in
+            ["3.8.0", "3.10.108-rt", "4.1", "5.10.0-28-amd64", "6.18.44-fc", "10.0", "", "x.y", "6"]
+        {
+            assert!(kernel(release).is_ok(), "{release}");
+        }
+    }
 
     #[test]
     fn a_missing_capability_is_named() {
