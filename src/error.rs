@@ -137,6 +137,12 @@ impl Error {
         self
     }
 
+    /// The same, as a failure: a refusal after which something is not as it was.
+    pub fn as_failure(self) -> Self {
+        self.details().kind = Kind::Failed;
+        self
+    }
+
     /// The same, found when a part of the disk was written already.
     pub fn as_incomplete(self) -> Self {
         self.details().kind = Kind::Incomplete;
@@ -241,7 +247,9 @@ mod tests {
             "opening the image /a.img: no such file or directory; check the path"
         );
         assert_eq!(error.kind().exit_code(), 1);
-        assert_eq!(error.as_refusal().kind().exit_code(), 3);
+        let error = error.as_refusal();
+        assert_eq!(error.kind().exit_code(), 3);
+        assert_eq!(error.as_failure().kind().exit_code(), 1);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn start(mut arguments: Arguments) -> i32 {
         run_as_pid1(arguments);
     }
     match run(arguments) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             takeover::error!("{}", error);
             error.kind().exit_code()
@@ -48,7 +48,8 @@ fn run_as_pid1(mut arguments: Arguments) {
     pid1::restart(Some(error), "", &|| ());
 }
 
-fn run(arguments: Arguments) -> Result<(), Error> {
+/// Gives the exit code; that of an error is in it.
+fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::fail_clearly();
     let options = cli::parse(arguments)?;
     memory::seal();
@@ -66,16 +67,22 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             "\n"
         )),
         Command::Scan => stage1::describe(&options),
-        Command::Flash => stage1::flash(&options),
+        Command::Flash => return stage1::flash(&options),
         Command::Takeover => stage1::take_over(&options),
-    }
+    }?;
+    Ok(0)
 }
 
-/// Appends the log of this stage to a file, too (`--log-file`), which only root can read.
+/// Appends the log of this stage to a file, too (`--log-file`). A new one is for root alone; one that is there keeps
+/// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system.
 fn log_to_file(path: &str) -> Result<(), Error> {
     use takeover::error::Doing;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let file = takeover::files::open(path, flags).doing("opening the log file", path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;
+    let file = takeover::files::open(path, flags).doing("opening the log file", path).map_err(
+        |error| {
+            error.as_refusal().advice("name a file, not a symbolic link, in a folder that is there")
+        },
+    )?;
     log::to_file(file);
     Ok(())
 }

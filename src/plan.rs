@@ -290,12 +290,26 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the plan as JSON to a new file, mode 0600.
+    /// Writes the plan as JSON to a new file, mode 0600, and reads it back: PID 1 must find the very same.
     pub fn write(&self, path: &str) -> Result<(), Error> {
         let mut buffer = [0; MAX_JSON];
-        let length = serde_json_core::to_slice(self, &mut buffer)
+        drop(files::create(path, self.to_json(path, &mut buffer)?)?);
+        self.prove(path)
+    }
+
+    /// What is read from there is this plan.
+    fn prove(&self, path: &str) -> Result<(), Error> {
+        let (mut wanted, mut found) = ([0; MAX_JSON], [0; MAX_JSON]);
+        match Self::read(path)?.to_json(path, &mut found)? == self.to_json(path, &mut wanted)? {
+            true => Ok(()),
+            false => Err(Error::failed("reading back the plan", path, "it differs")),
+        }
+    }
+
+    fn to_json<'a>(&self, path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Error> {
+        let length = serde_json_core::to_slice(self, buffer)
             .map_err(|_| Error::failed("writing the plan", path, "it is larger than 24 KiB"))?;
-        files::create(path, buffer.get(..length).unwrap_or_default()).map(drop)
+        Ok(buffer.get(..length).unwrap_or_default())
     }
 
     /// Reads the plan, on the stack.
@@ -524,6 +538,24 @@ pub(crate) mod tests {
         let back = Plan::read(path).unwrap();
         std::fs::remove_file(path).unwrap();
         assert_eq!(format!("{plan:?}"), format!("{back:?}"));
+    }
+
+    #[test]
+    fn a_plan_that_does_not_come_back_as_it_is_is_an_error() {
+        let path = std::env::temp_dir().join(format!("takeover-proof-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        let plan = sample();
+        plan.write(path).unwrap();
+        plan.prove(path).unwrap();
+        assert!(Plan { pretend: !plan.pretend, ..plan.clone() }.prove(path).is_err());
+        assert!(Plan { fallback_log: None, ..plan.clone() }.prove(path).is_err());
+        let mut other = plan.clone();
+        other.furnishings[MAX_FURNISHINGS - 1].to.push('x').unwrap();
+        assert!(other.prove(path).is_err());
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() - 10]).unwrap();
+        assert!(plan.prove(path).is_err());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

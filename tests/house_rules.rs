@@ -63,11 +63,11 @@ fn nothing_in_src_executes_a_program() {
         "popen",
     ];
     let allowed = [
-        // The one execve: this very program, from its copy in the RAMFS, by a path that is a constant.
+        // The one execve: this very program, from its copy in the RAMFS.
         ("src/sys/process.rs", "fn execve("),
         (
             "src/sys/process.rs",
-            "let result = unsafe { execve(path, argv.as_ptr(), environment.as_ptr()) };",
+            "let result = unsafe { execve(path.as_ptr().cast(), argv.as_ptr(), environment.as_ptr()) };",
         ),
     ];
     let mut execs = 0;
@@ -80,10 +80,25 @@ fn nothing_in_src_executes_a_program() {
         }
     }
     assert_eq!(execs, 2, "the one execve is gone or doubled");
-    let source =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sys/process.rs"))
-            .unwrap();
-    assert!(source.contains("let path = c\"/takeover\".as_ptr();\n    let argv = [path,"));
+    // It takes no other path than one that ends in the name of the copy.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sys/process.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    let guard = "pub fn become_own_copy(copy: &str, argument: &core::ffi::CStr) -> Errno {\n    \
+                 if !copy.ends_with(\"/takeover\") {\n        return Errno::INVAL;\n    }\n";
+    assert!(source.contains(guard));
+    // And two ask for it: PID 1, with a constant, and the rehearsal of that, with the copy in the RAMFS.
+    let callers: Vec<_> = lines("src")
+        .into_iter()
+        .filter(|(_, _, line)| is_word_at(line, "become_own_copy("))
+        .map(|(_, _, line)| line.trim().to_string())
+        .collect();
+    assert_eq!(callers.len(), 3, "{callers:?}");
+    for wanted in [
+        "let errno = process::become_own_copy(\"/takeover\", ALONE);",
+        "process::become_own_copy(copy, c\"--tool-version\");",
+    ] {
+        assert!(callers.iter().any(|line| line == wanted), "{callers:?}");
+    }
 }
 
 #[test]

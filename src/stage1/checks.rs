@@ -12,9 +12,8 @@ use crate::text::{Size, Text};
 use crate::{disk, files};
 use rustix::fs::Stat;
 
-/// Root, and in the namespaces and under the root directory of PID 1.
+/// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
-    root()?;
     for (ours, first) in [
         ("/proc/self/ns/pid", "/proc/1/ns/pid"),
         ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
@@ -37,7 +36,8 @@ pub fn privileges(in_namespace: bool) -> Result<(), Error> {
         )
         .advice("run it on the host itself; --in-namespace takes over the container alone"));
     }
-    Ok(())
+    // What root executes gets its bounding set (capabilities(7)), and PID 1 will execute us.
+    capabilities("/proc/1/status", "CapBnd:", &[KILL, ADMIN, BOOT, NODES])
 }
 
 fn elsewhere(object: &str) -> Error {
@@ -51,12 +51,63 @@ fn root_mount(table: &str) -> Result<Option<u32>, Error> {
     Ok(mounts::find(table, &mut |mount| mount.is_at("/"))?.map(|mount| mount.id))
 }
 
-/// Root.
+/// Root, with what root can do as a rule, on a kernel that is new enough.
 pub fn root() -> Result<(), Error> {
-    match rustix::process::geteuid().is_root() {
-        true => Ok(()),
-        false => Err(Error::refused("starting", "", "only root can do this").advice("use sudo")),
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::refused("starting", "", "only root can do this").advice("use sudo"));
     }
+    let uname = rustix::system::uname();
+    kernel(uname.release().to_str().unwrap_or_default())?;
+    capabilities("/proc/self/status", "CapEff:", &[ADMIN, NODES])
+}
+
+/// The oldest kernel with all that is used and cannot be done without: 3.8 has /proc/PID/ns/pid and mnt
+/// (namespaces(7)), and 3.7 BLKZEROOUT; whatever is newer (memfd_create, close_range, MemAvailable) has something in
+/// its place.
+const OLDEST_KERNEL: (u32, u32) = (3, 8);
+
+/// A kernel of which we know that it is too old. What does not begin with a version is taken for new.
+fn kernel(release: &str) -> Result<(), Error> {
+    let number = |text: &str| {
+        let end = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
+        text.get(..end)?.parse::<u32>().ok()
+    };
+    let version = release
+        .split_once('.')
+        .and_then(|(major, rest)| Some((major.parse::<u32>().ok()?, number(rest)?)));
+    match version {
+        Some(version) if version < OLDEST_KERNEL => {
+            Err(Error::refused("looking at", "the kernel", "it is older than Linux 3.8")
+                .advice("flash the disk from a newer rescue system: takeover flash"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A capability: its number in include/uapi/linux/capability.h, and what is said when it is missing.
+type Capability = (u32, &'static str);
+
+const KILL: Capability = (5, "CAP_KILL is missing: no process of others can be ended");
+const ADMIN: Capability = (21, "CAP_SYS_ADMIN is missing: nothing can be mounted");
+const BOOT: Capability = (22, "CAP_SYS_BOOT is missing: the machine cannot be restarted");
+const NODES: Capability = (27, "CAP_MKNOD is missing: no device node can be made");
+
+fn capabilities(path: &str, field: &str, wanted: &[Capability]) -> Result<(), Error> {
+    let mut buffer = [0; 8192];
+    let status = files::read_text(path, &mut buffer).doing("reading", path)?;
+    match missing_capability(status, field, wanted) {
+        None => Ok(()),
+        Some(why) => Err(Error::refused("looking at", path, why).advice(
+            "run it as root of the machine, not in a service or container that confines it",
+        )),
+    }
+}
+
+/// The first of `wanted` that a set of /proc/PID/status lacks (proc(5): 64 bits in hexadecimal).
+fn missing_capability(status: &str, field: &str, wanted: &[Capability]) -> Option<&'static str> {
+    let set = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let set = u64::from_str_radix(set.trim_ascii(), 16).ok()?;
+    wanted.iter().find(|(number, _)| set >> number & 1 == 0).map(|(_, why)| *why)
 }
 
 fn look(path: &str) -> Result<Stat, Error> {
@@ -163,10 +214,11 @@ pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
     }
     if target.logical_block != disk::table::SECTOR as u32 {
         let why: Text<120> = crate::text!(
-            "its logical blocks have {} bytes, and images are made for 512",
+            "its logical blocks have {} bytes; the partition tables of images count in blocks of 512",
             target.logical_block
         );
-        return Err(Error::refused("comparing the image with", &target.name, &why));
+        return Err(Error::refused("comparing the image with", &target.name, &why)
+            .advice("name another disk, or set this one to blocks of 512 (nvme format, hdparm)"));
     }
     Ok(())
 }
@@ -208,6 +260,35 @@ mod tests {
         assert!(refusal(&scan(40), &table, &target(47)).contains("the image needs"));
         let wide = Disk { logical_block: 4096, ..target(256) };
         assert!(refusal(&scan(48), &table, &wide).contains("4096"));
+    }
+
+    #[test]
+    fn kernels_before_3_8_are_refused() {
+        for release in ["2.6.32-754.el6", "3.7.10", "3.2.0-4-amd64", "0.99", "3.0"] {
+            assert!(kernel(release).is_err(), "{release}");
+        }
+        for release in
+            ["3.8.0", "3.10.108-rt", "4.1", "5.10.0-28-amd64", "6.18.44-fc", "10.0", "", "x.y", "6"]
+        {
+            assert!(kernel(release).is_ok(), "{release}");
+        }
+    }
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        let status =
+            |set: u64| format!("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t{set:016x}\n");
+        let all = (1 << 41) - 1;
+        let missing =
+            |set, wanted: &[Capability]| missing_capability(&status(set), "CapEff:", wanted);
+        assert_eq!(missing(all, &[KILL, ADMIN, BOOT, NODES]), None);
+        for wanted in [KILL, ADMIN, BOOT, NODES] {
+            let told = missing(all & !(1 << wanted.0), &[KILL, ADMIN, BOOT, NODES]);
+            assert_eq!(told, Some(wanted.1));
+        }
+        // A default container of Docker.
+        assert_eq!(missing(0xa80425fb, &[ADMIN, NODES]), Some(ADMIN.1));
+        assert_eq!(missing_capability("", "CapEff:", &[ADMIN]), None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn hand_over(
     // stage 1 that was killed here would leave a trap for whatever next makes init execute itself.
     let _lock = lock_plan(ramfs)?;
     mounts::bind(&program, &init.path).doing("binding this program over", &init.path)?;
-    match ask(init).and_then(|()| wait(ramfs, patience)) {
+    match ask(init).and_then(|()| wait(ramfs, patience, &interrupted)) {
         Ok(()) => Ok(()),
         Err(error) => take_back(init, ramfs, error, undo),
     }
@@ -71,7 +71,9 @@ fn lock_plan(ramfs: &Ramfs) -> Result<OwnedFd, Error> {
 /// when it is gone, and nobody can start this program by it any more, the plan.
 fn take_back(init: &Init, ramfs: &Ramfs, error: Error, undo: &mut Undo) -> Result<(), Error> {
     if mounts::unmount(&init.path).is_err() {
-        if wait(ramfs, LAST_PATIENCE).is_ok() {
+        // A signal may be what brought us here. It stays pending, and must not take this wait's time too: a plan that
+        // is taken back from a PID 1 that executes us already makes that restart the machine.
+        if wait(ramfs, LAST_PATIENCE, &|| Ok(())).is_ok() {
             return Ok(());
         }
         undo.note(Change::Mounted(init.path.clone()))?;
@@ -110,14 +112,22 @@ fn ask_sysvinit() -> Result<(), Error> {
     files::write_all(&pipe, &request).doing("asking init through", path)
 }
 
-fn wait(ramfs: &Ramfs, patience: Duration) -> Result<(), Error> {
-    let claimed = ramfs.inside(names::CLAIMED)?;
+/// Waits until PID 1 has claimed the plan; `go_on` fails when that is to end early.
+fn wait(
+    ramfs: &Ramfs,
+    patience: Duration,
+    go_on: &dyn Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (plan, claimed) = (ramfs.inside(names::PLAN)?, ramfs.inside(names::CLAIMED)?);
+    // PID 1 goes on to make the RAMFS the root directory, of this process too.
+    let claimed_below_root = crate::path!("/{}", names::CLAIMED)?;
     let watch = Stopwatch::start();
     while watch.elapsed() < patience.as_millis() as u64 {
-        if files::exists(&claimed) {
+        let has_moved = || !files::exists(&plan) && files::exists(&claimed_below_root);
+        if files::exists(&claimed) || has_moved() {
             return Ok(());
         }
-        interrupted()?;
+        go_on()?;
         std::thread::sleep(Duration::from_millis(20));
     }
     let why: crate::text::Text<120> =

@@ -14,6 +14,7 @@ mod firmware;
 mod furnishings;
 mod handover;
 mod identity;
+mod instance;
 mod logs;
 #[cfg(feature = "migrate")]
 mod networks;
@@ -32,13 +33,12 @@ mod writeback;
 use crate::balena::config;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
-use crate::disk::mounts::FileSystem;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
-use crate::log::Stopwatch;
+use crate::log::{self, Stopwatch};
 use crate::plan::{Plan, names};
-use crate::stage2;
+use crate::stage2::{self, Flashed};
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use budget::Budget;
@@ -46,10 +46,12 @@ use core::time::Duration;
 use examination::{Examined, examine};
 use facts::Facts;
 use furnishings::Furnishings;
+use page::{Form, Page};
 use preview::Preview;
 use ramfs::Ramfs;
 use report::Report;
 use rustix::fs::OFlags;
+use std::os::fd::AsFd;
 use undo::Undo;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
@@ -61,6 +63,11 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::no_selinux()?;
     checks::can_be_answered(options)?;
     check_work_dir(options)?;
+    // Held until the end of this process.
+    let _lock = match options.has(Flag::DryRun) {
+        true => instance::look()?,
+        false => Some(instance::alone()?),
+    };
     let decision = decide(options, buffer)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
@@ -69,13 +76,24 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     ask(options, &decision.facts.target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = decision.prepare(options, buffer, &mut undo);
-    match (&result, options.has(Flag::NoCleanup)) {
-        (Err(_), false) => undo.run(),
-        (Err(_), true) => crate::warn!("--no-cleanup: what was prepared is left as it is"),
-        (Ok(()), _) => undo.forget(),
+    let Err(error) = decision.prepare(options, buffer, &mut undo) else {
+        undo.forget();
+        return Ok(());
+    };
+    if options.has(Flag::NoCleanup) {
+        crate::warn!("--no-cleanup: what was prepared is left as it is");
+        return Err(error.as_failure());
     }
-    result
+    match undo.run() {
+        true => {
+            crate::info!("everything is undone");
+            Err(error)
+        }
+        false => {
+            crate::error!("not everything could be undone: see above");
+            Err(error.as_failure())
+        }
+    }
 }
 
 /// Looks at everything, checks everything, and shows what will happen. Changes nothing.
@@ -140,11 +158,27 @@ struct Decision {
 }
 
 impl Decision {
+    /// The facts as they are now: the question may have waited for hours, and services live on meanwhile. Swap that
+    /// came up is turned off like the rest, if there is the memory.
+    fn look_again(&self, options: &Options) -> Result<Facts, Error> {
+        let now = Facts::gather(options)?;
+        if now.target.number != self.facts.target.number
+            || now.target.size != self.facts.target.size
+        {
+            let why = "it is another disk than before the question";
+            return Err(Error::refused("looking again at the target", &now.target.name, why)
+                .advice("name the disk with -f DEV"));
+        }
+        let swapped = now.swaps.iter().map(|swap| swap.used).sum();
+        Budget { swapped, ..self.budget }.check(now.available)?;
+        Ok(now)
+    }
+
     /// Changes the live system step by step, each noted in `undo`, the hand-over last.
     fn prepare(&self, options: &Options, buffer: &mut [u8], undo: &mut Undo) -> Result<(), Error> {
         let image = &self.image;
+        let now = self.look_again(options)?;
         let watch = Stopwatch::start();
-        swap_off(&self.facts, undo)?;
         let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
         ramfs.make_nodes(&self.facts.target.name, self.facts.target.number, undo)?;
         crate::info!(
@@ -154,8 +188,9 @@ impl Decision {
             watch.shown()
         );
         rehearse(&ramfs, &self.plan, buffer)?;
+        ramfs.copy_program(buffer)?;
+        swap_off(&now, undo)?;
         let watch = Stopwatch::start();
-        ramfs.copy_program()?;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
         staging::stage_map(&ramfs, &image.map, &image.scan, buffer)?;
         self.furnishings.stage(&ramfs, buffer)?;
@@ -165,15 +200,15 @@ impl Decision {
         writeback::write_back(&self.plan.target.name)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
-        handover::hand_over(&self.facts.init, &ramfs, patience, undo)?;
+        handover::hand_over(&now.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
     }
 
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
-        for partition in [self.plan.boot, self.plan.data].into_iter().flatten() {
-            let name = partition.file_system.name();
+        for need in rehearsal::needs(&self.plan) {
+            let name = need.file_system.name();
             let how = match kernel_knows(name) {
                 true => "the kernel has it loaded",
                 false => "the kernel will load a module for it",
@@ -185,10 +220,12 @@ impl Decision {
 }
 
 /// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
-pub fn flash(options: &Options) -> Result<(), Error> {
+/// Gives the exit code; an error is one that was found before flashing began.
+pub fn flash(options: &Options) -> Result<i32, Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
+    let _lock = instance::beside_others()?;
     let mut furnishings = Furnishings::new()?;
     let mut device_type = Text::new();
     if options.config.is_some() {
@@ -213,14 +250,25 @@ pub fn flash(options: &Options) -> Result<(), Error> {
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.has(Flag::DryRun) {
         crate::info!("dry run: every check passed, nothing was changed");
-        return Ok(());
+        return Ok(0);
     }
     ask(options, &target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let result = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
+    let ended = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
+    // The RAMFS, never the disk: a word about undoing would mislead. What stays of it is in the log.
     undo.run();
-    result
+    let Flashed { result, line } = ended?;
+    let code = result.map_or_else(
+        |error| {
+            crate::error!("{}", error);
+            error.kind().exit_code()
+        },
+        |()| 0,
+    );
+    // The last line of all: programs read it.
+    log::write_plain(&line);
+    Ok(code)
 }
 
 fn flash_here(
@@ -229,7 +277,7 @@ fn flash_here(
     furnishings: &Furnishings,
     buffer: &mut [u8],
     undo: &mut Undo,
-) -> Result<(), Error> {
+) -> Result<Flashed, Error> {
     let ramfs = Ramfs::mount(furnishings.staged_length() + (2 << 20), undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
@@ -237,19 +285,28 @@ fn flash_here(
     stage2::flash_here(plan, &ramfs.path, &image.source, image.stream, &image.map)
 }
 
-/// Says what an image is.
+/// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     let image = examine(options, buffer)?;
-    let memory: Text<200> = crate::text!(
-        "packed {} bytes, {} in memory, boot partition {} at byte {}",
-        image.stream.length,
-        Size(image.scan.staged_length),
-        image.layout.boot_number,
-        image.layout.boot_start
-    );
-    crate::info!("{}", memory);
-    Ok(())
+    let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
+    let output = rustix::stdio::stdout();
+    let mut page = Page::new(form, output.as_fd());
+    page.section("image", "The image");
+    page.text("file", "file", options.image.as_deref().unwrap_or_default());
+    page.text("format", "format", image.stream.format.name());
+    page.number("packed_bytes", "packed", image.stream.length, " bytes");
+    page.number("bytes", "on the disk", image.scan.length, " bytes");
+    page.bytes("staged_bytes", "in memory", image.scan.staged_length);
+    page.number("chunks", "chunks", image.scan.chunks.into(), "");
+    page.number("zero_percent", "zeros", image.zero_share(), " %");
+    page.text("table", "partition table", image.table_name());
+    page.number("partitions", "partitions", image.table.partitions.len() as u64, "");
+    page.number("boot_partition", "boot partition", image.layout.boot_number.into(), "");
+    page.number("boot_start", "it begins at", image.layout.boot_start, "");
+    page.text("device_type", "made for", &image.layout.device_type);
+    page.text("version", "version", &image.layout.version);
+    page.finish()
 }
 
 fn check_work_dir(options: &Options) -> Result<(), Error> {
@@ -286,7 +343,9 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
 fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
     for swap in &facts.swaps {
         let path = swap.path.as_str();
-        process::swap_off(path).doing("swapping off", path)?;
+        process::swap_off(path).doing("swapping off", path).map_err(|error| {
+            error.advice("stop services until what is swapped out fits into memory")
+        })?;
         undo.note(undo::Change::SwappedOff(swap.path.clone(), swap.priority))?;
         crate::info!("swap on {} is off", path);
     }
@@ -294,18 +353,12 @@ fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
 }
 
 fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> {
-    let watch = Stopwatch::start();
-    if let Some(boot) = plan.boot {
-        rehearsal::rehearse(ramfs, boot.file_system, buffer)?;
-        crate::info!("rehearsed: {} can be mounted ({} s)", boot.file_system.name(), watch.shown());
+    for need in rehearsal::needs(plan) {
+        let watch = Stopwatch::start();
+        rehearsal::rehearse(ramfs, need, buffer)?;
+        crate::info!("rehearsed: {} can be mounted ({} s)", need.file_system.name(), watch.shown());
     }
-    match &plan.log_device {
-        Some(log) if log.file_system == "vfat" => {
-            rehearsal::rehearse(ramfs, FileSystem::Vfat, buffer)
-        }
-        Some(_) => rehearsal::rehearse(ramfs, FileSystem::Ext4, buffer),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn kernel_knows(file_system: &str) -> bool {

@@ -3,7 +3,9 @@
 //! Mode 0700, its size set, under a fresh directory whose name cannot be guessed. It carries executables and device
 //! nodes, so it must be a mount of its own: /run is often noexec and nodev.
 
+use super::rehearsal;
 use super::undo::{Change, Undo};
+use crate::crc32;
 use crate::disk::device::{self, Number};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
@@ -89,30 +91,55 @@ impl Ramfs {
         undo.note(Change::Mounted(new))
     }
 
-    /// Copies this program, mode 0700.
-    pub fn copy_program(&self) -> Result<u64, Error> {
-        let from =
-            files::open("/proc/self/exe", OFlags::RDONLY).doing("opening", "/proc/self/exe")?;
+    /// Copies this program, mode 0700, reads the copy back and executes it: PID 1 will, and has no way back then.
+    pub fn copy_program(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        let own = "/proc/self/exe";
+        let from = files::open(own, OFlags::RDONLY).doing("opening", own)?;
         let path = self.inside(names::PROGRAM)?;
         let to = files::create(&path, b"")?;
-        let mut length = 0;
-        let mut buffer = [0; 16 * 1024];
+        let mut crc = 0;
         loop {
-            let count = files::read_to_end(&from, &mut buffer).doing("reading", "this program")?;
+            let count = files::read_to_end(&from, buffer).doing("reading", own)?;
             if count == 0 {
                 break;
             }
             let piece = buffer.get(..count).unwrap_or_default();
+            crc = crc32::extend(crc, piece);
             files::write_all(&to, piece).doing("writing", &path)?;
-            length += count as u64;
         }
         rustix::fs::fchmod(&to, Mode::RWXU).doing("making executable", &path)?;
-        Ok(length)
+        // While somebody may still write to it, the kernel does not execute it.
+        drop(to);
+        if crc_of(&path, buffer)? != crc {
+            return Err(Error::failed("reading back", &path, "it differs from this program")
+                .advice("the memory of this device is bad"));
+        }
+        rehearsal::execute(&path, rehearsal::PATIENCE)
+    }
+}
+
+fn crc_of(path: &str, buffer: &mut [u8]) -> Result<u32, Error> {
+    let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
+    let mut crc = 0;
+    loop {
+        let count = files::read_to_end(&file, buffer).doing("reading back", path)?;
+        if count == 0 {
+            return Ok(crc);
+        }
+        crc = crc32::extend(crc, buffer.get(..count).unwrap_or_default());
     }
 }
 
 fn make_character_node(path: &str, device: rustix::fs::Dev) -> Result<(), Error> {
     files::make_node(path, FileType::CharacterDevice, device).doing("making the device node", path)
+}
+
+/// True for a path that ends like those of the directories that a RAMFS is mounted on.
+pub fn is_name_of_one(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.strip_prefix("takeover-")
+        .is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_digit))
 }
 
 fn fresh_directory() -> Result<PathText, Error> {
@@ -128,4 +155,18 @@ fn fresh_directory() -> Result<PathText, Error> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_ramfs_is_known_by_its_name() {
+        assert!(is_name_of_one("/run/takeover-b211bae5baf6955f"));
+        assert!(is_name_of_one("/takeover-0000000000000000"));
+        for path in ["/run/takeover", "/takeover-1", "/run/takeover-B211BAE5BAF6955F", "/x/", ""] {
+            assert!(!is_name_of_one(path), "{path}");
+        }
+    }
 }

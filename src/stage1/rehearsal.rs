@@ -1,4 +1,4 @@
-//! The rehearsal: stage 2's mount, made once while the old OS can still help.
+//! The rehearsal: stage 2's mounts and PID 1's execution of our copy, made once while the old OS can still help.
 //!
 //! A tiny file system in memory is mounted through a loop device. The kernel itself loads what that takes (loop, the
 //! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
@@ -8,15 +8,56 @@ use crate::disk::loops;
 use crate::disk::mounts::{self, FileSystem};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::names;
+use crate::log::Stopwatch;
+use crate::plan::{PartitionPlan, Plan, names};
+use crate::sys::process;
+use core::time::Duration;
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
+use rustix::process::{Signal, WaitOptions};
 
 /// The length of the tiny file systems.
 const LENGTH: usize = 64 * 1024;
 
+/// A file system that stage 2 will mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Need {
+    /// Its kind.
+    pub file_system: FileSystem,
+    /// What it takes, and what to do without: for the error when the kernel cannot mount it.
+    advice: &'static str,
+}
+
+/// The file systems that stage 2 will mount: those of the boot partition, the data partition and the log device, each
+/// once, in the order of their weight.
+pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
+    const BOOT: &str =
+        "the kernel must be able to mount the new boot partition: is the module there?";
+    const DATA: &str = "the kernel must be able to mount the new data partition: is the module there? \
+                        --backup-cfg and --fallback-log need it";
+    const LOG: &str =
+        "the kernel must be able to mount the log device: is the module there? --log-to needs it";
+    let log = plan.log_device.as_ref().map(|log| match log.file_system.as_str() {
+        "vfat" => FileSystem::Vfat,
+        // ext3, too.
+        _ => FileSystem::Ext4,
+    });
+    let of = |partition: &Option<PartitionPlan>| partition.map(|partition| partition.file_system);
+    let mut needs = heapless::Vec::new();
+    for (file_system, advice) in [(of(&plan.boot), BOOT), (of(&plan.data), DATA), (log, LOG)] {
+        if let Some(file_system) = file_system
+            && !needs.iter().any(|need: &Need| need.file_system == file_system)
+        {
+            // As many places as there are partitions.
+            let _ = needs.push(Need { file_system, advice });
+        }
+    }
+    needs
+}
+
 /// Mounts and unmounts a tiny file system of this kind.
-pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<(), Error> {
+pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Error> {
+    let kind = need.file_system;
     let image = buffer
         .get_mut(..LENGTH)
         .ok_or_else(|| Error::failed("rehearsing", kind.name(), "the buffer is too small"))?;
@@ -29,12 +70,47 @@ pub fn rehearse(ramfs: &Ramfs, kind: FileSystem, buffer: &mut [u8]) -> Result<()
     drop(files::create(&path, image)?);
     let result = mount_once(ramfs, &path, kind);
     files::remove(&path).doing("removing", &path)?;
-    result.map_err(|error| {
-        error
-            .as_refusal()
-            .advice("the kernel must be able to mount the new boot partition: is the module there?")
-    })
+    result.map_err(|error| error.as_refusal().advice(need.advice))
 }
+
+/// How long a copy of this program may take to tell its version.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Executes the copy of this program, as PID 1 will: should that fail there, nothing could be undone (systemd stops for
+/// ever, the kernel panics when sysvinit ends). A child does it, which tells its version to nobody.
+pub fn execute(copy: &str, patience: Duration) -> Result<(), Error> {
+    let fail = |why: &str| {
+        Error::refused("executing the copy of this program,", copy, why)
+            .advice("is execution from memory file systems forbidden (noexec, a security module)?")
+    };
+    let child = process::spawn(|| {
+        let null = files::open("/dev/null", OFlags::RDWR).map(process::become_stdio);
+        if let Ok(Ok(())) = null {
+            process::become_own_copy(copy, c"--tool-version");
+        }
+        CANNOT_EXECUTE
+    });
+    let child = child.doing("starting", "a process")?;
+    let watch = Stopwatch::start();
+    loop {
+        let ended = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+        match ended.doing("waiting for", copy)? {
+            Some((_, status)) if status.exit_status() == Some(0) => return Ok(()),
+            Some((_, status)) if status.exit_status() == Some(CANNOT_EXECUTE) => {
+                return Err(fail("the kernel does not execute it"));
+            }
+            Some(_) => return Err(fail("it does not run")),
+            None if watch.elapsed() > patience.as_millis() as u64 => break,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    // It is taken in as far as it ends at once; else by whoever takes in our own children.
+    let _ = rustix::process::kill_process(child, Signal::KILL);
+    Err(fail("it does not come to an end"))
+}
+
+/// What the child ends with when it is still this program: the shell's code for it.
+const CANNOT_EXECUTE: i32 = 126;
 
 fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
     let backing = files::open(path, OFlags::RDWR).doing("opening", path)?;
@@ -123,6 +199,67 @@ fn crc32c(start: u32, bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_file_system_of_every_partition_is_rehearsed_once() {
+        let kinds = |plan: &Plan| -> Vec<_> {
+            needs(plan).iter().map(|need| (need.file_system, need.advice)).collect()
+        };
+        let about = |advice: &str, word| assert!(advice.contains(word), "{advice}");
+        let plan = crate::plan::tests::sample();
+        let [(FileSystem::Vfat, boot), (FileSystem::Ext4, data)] = kinds(&plan)[..] else {
+            panic!("boot is vfat and so is the log, data is ext4: {:?}", kinds(&plan));
+        };
+        about(boot, "boot partition");
+        about(data, "data partition");
+
+        let mut plan = Plan { boot: None, data: None, ..plan };
+        let [(FileSystem::Vfat, log)] = kinds(&plan)[..] else {
+            panic!("{:?}", kinds(&plan));
+        };
+        about(log, "log device");
+        for name in ["ext4", "ext3"] {
+            let kept = plan.log_device.as_mut().unwrap();
+            kept.file_system = heapless::String::try_from(name).unwrap();
+            assert_eq!(kinds(&plan), [(FileSystem::Ext4, log)]);
+        }
+        plan.log_device = None;
+        assert!(needs(&plan).is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_executed_is_refused() {
+        let folder = std::env::temp_dir().join(format!("takeover-execute-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let copy = folder.join("takeover");
+        let path = copy.to_str().unwrap();
+        let result = |content: &[u8], mode, patience| {
+            let _ = std::fs::remove_file(&copy);
+            std::fs::write(&copy, content).unwrap();
+            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(mode)).unwrap();
+            // Another test may have forked while the file was open for writing: ETXTBSY.
+            std::thread::sleep(Duration::from_millis(50));
+            let shown = |error: Error| {
+                assert_eq!(error.kind().exit_code(), 3);
+                let text: crate::text::Text<400> = crate::text!("{}", error);
+                text.to_string()
+            };
+            execute(path, patience).map_err(shown)
+        };
+        result(b"#!/bin/sh\n[ \"$*\" = --tool-version ]\n", 0o700, PATIENCE).unwrap();
+        let told = |result: Result<(), String>, word| {
+            let text = result.unwrap_err();
+            assert!(text.contains(word), "{text}");
+        };
+        told(result(b"\x7fELF cut short", 0o700, PATIENCE), "the kernel does not execute it");
+        told(result(b"#!/bin/sh\n", 0o600, PATIENCE), "the kernel does not execute it");
+        told(result(b"#!/bin/sh\nexit 1\n", 0o700, PATIENCE), "it does not run");
+        told(result(b"#!/bin/sh\nkill -9 $$\n", 0o700, PATIENCE), "it does not run");
+        let short = Duration::from_millis(100);
+        told(result(b"#!/bin/sh\nsleep 5\n", 0o700, short), "does not come to an end");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn our_own_reader_knows_the_tiny_fat() {

@@ -39,16 +39,19 @@ impl Undo {
         let Err(change) = self.changes.push(change) else {
             return Ok(());
         };
-        take_back(change);
+        // Said in the log, and this fails in any case.
+        let _ = take_back(change);
         Err(Error::failed("preparing", "the system", "more changes than can be undone"))
     }
 
-    /// Takes everything back, last change first. What cannot be taken back is named in the log.
-    pub fn run(&mut self) {
+    /// Takes everything back, last change first. What cannot be taken back is named in the log; true when that is
+    /// nothing.
+    pub fn run(&mut self) -> bool {
+        let mut all = true;
         while let Some(change) = self.changes.pop() {
-            take_back(change);
+            all &= take_back(change);
         }
-        crate::info!("everything is undone");
+        all
     }
 
     /// Leaves everything as it is: it belongs to stage 2 now, or to whoever wants to look at it.
@@ -57,7 +60,8 @@ impl Undo {
     }
 }
 
-fn take_back(change: Change) {
+/// False when it could not be taken back, which is in the log then.
+fn take_back(change: Change) -> bool {
     let result = match &change {
         Change::Mounted(path) => unmount(path),
         Change::MadeDirectory(path) => {
@@ -68,9 +72,10 @@ fn take_back(change: Change) {
         }
         Change::Resized(path, flags, size) => resize(path, *flags, *size),
     };
-    if let Err(error) = result {
-        crate::error!("undoing: {}", error);
+    if let Err(error) = &result {
+        crate::error!("undoing: {}", *error);
     }
+    result.is_ok()
 }
 
 fn unmount(path: &str) -> Result<(), Error> {
@@ -83,9 +88,19 @@ fn unmount(path: &str) -> Result<(), Error> {
 
 /// An error when Ctrl-C was pressed or the session ended: everything is undone then.
 pub fn interrupted() -> Result<(), Error> {
-    match process::termination_pending() {
-        false => Ok(()),
-        true => Err(Error::failed("taking over", "this device", "it was interrupted by a signal")),
+    match process::pending_termination() {
+        None => Ok(()),
+        Some(signal) => Err(ended_by(signal)),
+    }
+}
+
+fn ended_by(signal: u32) -> Error {
+    let fail = |why| Error::failed("taking over", "this device", why);
+    match signal {
+        1 => fail("SIGHUP: the session has ended").advice("start it below tmux, screen or nohup"),
+        2 => fail("SIGINT: interrupted (Ctrl-C)"),
+        3 => fail("SIGQUIT: interrupted (Ctrl-\\)"),
+        _ => fail("SIGTERM: it was asked to end").advice("is the device shutting down?"),
     }
 }
 
@@ -93,4 +108,25 @@ pub fn interrupted() -> Result<(), Error> {
 pub fn resize(path: &str, flags: rustix::mount::MountFlags, size: u64) -> Result<(), Error> {
     let data: Text<40> = crate::text!("size={}", size);
     mounts::remount(path, flags, &data).doing("resizing", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_undone_is_told_and_stops_nothing() {
+        let folder = |name: &str| {
+            let path = std::env::temp_dir().join(format!("takeover-{name}-{}", std::process::id()));
+            PathText::from(path.to_str().unwrap())
+        };
+        let (made, missing) = (folder("undo"), folder("nowhere"));
+        let mut undo = Undo::new();
+        files::make_directory(&made).unwrap();
+        undo.note(Change::MadeDirectory(made.clone())).unwrap();
+        undo.note(Change::MadeDirectory(missing)).unwrap();
+        assert!(!undo.run(), "a directory that is not there was removed");
+        assert!(!files::exists(&made), "a failure kept the rest from being undone");
+        assert!(undo.run(), "nothing is left to be undone");
+    }
 }

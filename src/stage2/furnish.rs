@@ -43,14 +43,21 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
 
 fn furnish_once(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(), Error> {
     let fresh = reread_table(disk)?;
-    // The boot partition last: while it lacks config.json, the new OS does not start as if all was there.
-    for (place, partition) in [(Place::Data, plan.data), (Place::Boot, plan.boot)] {
-        if let Some(partition) = partition {
-            let room = Room { plan, base, disk, place, partition, fresh };
-            room.place_and_compare(shared)?;
-        }
+    for (place, partition) in places(plan) {
+        let room = Room { plan, base, disk, place, partition, fresh };
+        room.place_and_compare(shared)?;
     }
     Ok(())
+}
+
+/// The partitions that get files, the boot partition last: while it lacks config.json, the new OS does not start as if
+/// all was there. One that gets a log alone is not among them: a log is not worth a failure.
+fn places(plan: &Plan) -> impl Iterator<Item = (Place, PartitionPlan)> {
+    let all = [(Place::Data, plan.data), (Place::Boot, plan.boot)];
+    all.into_iter().filter_map(|(place, partition)| {
+        let has_files = plan.furnishings.iter().any(|furnishing| furnishing.place == place);
+        partition.filter(|_| has_files).map(|partition| (place, partition))
+    })
 }
 
 /// Leaves the log on the new data partition (`--fallback-log`), as far as it goes by now.
@@ -226,6 +233,7 @@ fn make_parents(point: &str, to: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::sample;
 
     #[test]
     fn a_file_that_is_not_what_was_written_is_an_error() {
@@ -233,7 +241,7 @@ mod tests {
         let point = folder.join("new");
         std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
         std::fs::create_dir_all(&point).unwrap();
-        let plan = crate::plan::tests::sample();
+        let plan = sample();
         let furnishing = Furnishing {
             from: heapless::String::try_from("0").unwrap(),
             to: heapless::String::try_from("a/b/file").unwrap(),
@@ -260,5 +268,18 @@ mod tests {
             assert!(compare().is_err());
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_partition_without_files_is_not_furnished() {
+        let places = |plan: &Plan| places(plan).map(|(place, _)| place).collect::<Vec<_>>();
+        let mut plan = sample();
+        assert_eq!(places(&plan), [Place::Data, Place::Boot]);
+        // A fallback log is asked for, and nothing else for the data partition.
+        plan.furnishings.retain(|furnishing| furnishing.place == Place::Boot);
+        assert!(plan.fallback_log.is_some() && plan.data.is_some());
+        assert_eq!(places(&plan), [Place::Boot]);
+        plan.furnishings.clear();
+        assert_eq!(places(&plan), []);
     }
 }

@@ -27,6 +27,7 @@ use crate::image::map::ChunkMap;
 use crate::image::source::Source;
 use crate::plan::{Plan, names};
 use crate::progress::{Outcome, Phase, Shared, Totals, result_line};
+use crate::text::Text;
 use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
 use job::Job;
@@ -104,14 +105,22 @@ pub fn flash_and_verify<S: Source>(
     Ok(())
 }
 
-/// Flashes from a system that goes on running: for rescue images.
+/// How flashing from a system that goes on running ended.
+pub struct Flashed {
+    /// Whether the disk is complete; a failure in the middle is one of the kind `Incomplete`.
+    pub result: Result<(), Error>,
+    /// The last line of the run: see [`result_line`].
+    pub line: Text<600>,
+}
+
+/// Flashes from a system that goes on running: for rescue images. An error is one before anything was begun.
 pub fn flash_here<S: Source>(
     plan: &Plan,
     base: &str,
     source: S,
     stream: Stream,
     map: &ChunkMap,
-) -> Result<(), Error> {
+) -> Result<Flashed, Error> {
     let shared: &Shared = sys::map::shared().doing("mapping", "the shared page")?;
     let mut buffers = Buffers::map()?;
     shared.attempts.store(1, SeqCst);
@@ -124,12 +133,12 @@ pub fn flash_here<S: Source>(
         (Err(_), true) => Outcome::Failed,
     };
     shared.worker_heap.store(memory::heap_high_water() as u64, SeqCst);
-    let totals = totals(plan, base);
-    crate::log::write_plain(&result_line(outcome, shared, &totals));
-    result.map_err(|error| match destroyed {
+    let line = result_line(outcome, shared, &totals(plan, base));
+    let result = result.map_err(|error| match destroyed {
         true => error.as_incomplete().advice("the disk is incomplete now: flash it again"),
         false => error,
-    })
+    });
+    Ok(Flashed { result, line })
 }
 
 /// The figures of the result line that this process knows.

@@ -99,7 +99,8 @@ fn leave(ramfs: &str) -> Result<Infallible, Error> {
     rustix::process::chdir(ramfs).doing("entering", ramfs)?;
     rustix::process::pivot_root(".", names::OLD).doing("pivoting to", ramfs)?;
     rustix::process::chdir("/").doing("entering", "/")?;
-    Err(Error::os("starting again from", "the RAMFS", process::become_own_copy(ALONE)))
+    let errno = process::become_own_copy("/takeover", ALONE);
+    Err(Error::os("starting again from", "the RAMFS", errno))
 }
 
 /// The console as standard input, output and error; where there is none, nothing.

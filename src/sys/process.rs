@@ -54,15 +54,24 @@ pub unsafe fn leave_environment() {
     unsafe { environ = core::ptr::null() };
 }
 
-/// Becomes this very program again, started from its copy at `/takeover` of the RAMFS, with `mark` as its only
-/// argument and no environment. execve(2). The one place where anything is executed, and only ever this program: it
-/// is what cuts the last tie (the mapped binary) to the old root. Returns only on failure.
-pub fn become_own_copy(mark: &core::ffi::CStr) -> Errno {
-    let path = c"/takeover".as_ptr();
-    let argv = [path, mark.as_ptr(), core::ptr::null()];
+/// Becomes this very program again, started from its copy in the RAMFS, with `argument` as its only argument and no
+/// environment. execve(2). Returns only on failure.
+///
+/// The one place where anything is executed, and only ever this program: `copy` must end in `/takeover`, the name that
+/// the copy has in the RAMFS. PID 1 becomes it, which cuts the last tie (the mapped binary) to the old root; before
+/// that, a child of stage 1 does, to see that it can be done.
+pub fn become_own_copy(copy: &str, argument: &core::ffi::CStr) -> Errno {
+    if !copy.ends_with("/takeover") {
+        return Errno::INVAL;
+    }
+    let path = match super::terminated::<256>(copy) {
+        Ok(path) => path,
+        Err(errno) => return errno,
+    };
+    let argv = [path.as_ptr().cast(), argument.as_ptr(), core::ptr::null()];
     let environment = [core::ptr::null()];
     // SAFETY: both arrays end in a null pointer and all strings are NUL-terminated and live until the call returns.
-    let result = unsafe { execve(path, argv.as_ptr(), environment.as_ptr()) };
+    let result = unsafe { execve(path.as_ptr().cast(), argv.as_ptr(), environment.as_ptr()) };
     super::checked(result as core::ffi::c_long).err().unwrap_or(Errno::NOEXEC)
 }
 
@@ -89,24 +98,51 @@ pub fn block_all_signals() -> Result<(), Errno> {
     set_mask(raw::SIG_SETMASK, u64::MAX)
 }
 
-/// Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGTSTP, so that they wait until `termination_pending` is asked.
+/// Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGTSTP, so that they wait until `pending_termination` is asked. Not
+/// those that are ignored, as nohup(1) has it: the kernel keeps an ignored signal pending when it is blocked.
 pub fn hold_termination() -> Result<(), Errno> {
-    set_mask(raw::SIG_BLOCK, TERMINATION | STOP)
+    let heeded = TERMINATION.into_iter().filter(|signal| !is_ignored(*signal));
+    set_mask(raw::SIG_BLOCK, heeded.fold(bit(SIGTSTP), |set, signal| set | bit(signal)))
 }
 
-/// True when a held signal that should end this process is waiting. rt_sigpending(2).
-pub fn termination_pending() -> bool {
+/// The number of a held signal that should end this process and is waiting. rt_sigpending(2).
+pub fn pending_termination() -> Option<u32> {
     let mut set = 0u64;
     // SAFETY: the kernel writes `size_of::<u64>()` bytes, the size of its signal set, to `set`.
     let result =
         unsafe { super::syscall(raw::__NR_rt_sigpending as _, &raw mut set, size_of::<u64>()) };
-    result == 0 && set & TERMINATION != 0
+    // Should the call fail, the set is empty.
+    let _ = super::checked(result);
+    TERMINATION.into_iter().find(|signal| set & bit(*signal) != 0)
 }
 
-/// SIGHUP (1), SIGINT (2), SIGQUIT (3) and SIGTERM (15) as the kernel's signal set has them: bit number − 1.
-const TERMINATION: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 14;
-/// SIGTSTP (20): stopped in the middle, stage 1 could neither go on nor undo.
-const STOP: u64 = 1 << 19;
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM.
+const TERMINATION: [u32; 4] = [raw::SIGHUP, raw::SIGINT, raw::SIGQUIT, raw::SIGTERM];
+/// Stopped in the middle, stage 1 could neither go on nor undo.
+const SIGTSTP: u32 = raw::SIGTSTP;
+
+/// A signal in the kernel's set: bit number − 1.
+const fn bit(signal: u32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// True when a signal is ignored: rt_sigaction(2).
+fn is_ignored(signal: u32) -> bool {
+    const SIG_IGN: usize = 1;
+    // The kernel's struct sigaction begins with the handler; it has at most 32 bytes, with a mask of 8 bytes.
+    let mut action = [0usize; 8];
+    // SAFETY: no new action is given, and the kernel writes one struct sigaction to `action`, which is larger.
+    let result = unsafe {
+        super::syscall(
+            raw::__NR_rt_sigaction as _,
+            signal as usize,
+            core::ptr::null::<usize>(),
+            action.as_mut_ptr(),
+            size_of::<u64>(),
+        )
+    };
+    super::checked(result).is_ok() && action.first() == Some(&SIG_IGN)
+}
 
 fn set_mask(how: u32, set: u64) -> Result<(), Errno> {
     // SAFETY: the kernel reads `size_of::<u64>()` bytes from `set`; a null old set is allowed.
@@ -178,4 +214,19 @@ pub fn swap_on(path: &str, priority: i32) -> Result<(), Errno> {
     // SAFETY: a NUL-terminated path and an integer.
     let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags) };
     super::checked(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_our_own_copy_is_executed() {
+        for path in ["/bin/true", "takeover", "/takeover/x", "/takeover\0", ""] {
+            assert_eq!(become_own_copy(path, c"x"), Errno::INVAL, "{path}");
+        }
+        assert_eq!(become_own_copy("/nowhere/takeover", c"x"), Errno::NOENT);
+        let long = format!("/{}/takeover", "x".repeat(300));
+        assert_eq!(become_own_copy(&long, c"x"), Errno::NAMETOOLONG);
+    }
 }

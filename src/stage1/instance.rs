@@ -1,0 +1,99 @@
+//! One takeover at a time: a lock against a second one, and the removal of what a killed one left.
+//!
+//! The lock is on /proc: always there, seen by everything that shares PID 1's namespaces, and without a trace, since
+//! the kernel gives it back when its holder ends, however that ends. A takeover holds it alone, `takeover flash` beside
+//! others of its kind. So whoever has it alone knows that a RAMFS in the mount table belongs to nobody.
+
+use crate::disk::device::Number;
+use crate::disk::mounts::{self, Mount};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::text::{PathText, Text};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+/// What is locked.
+const LOCKED: &str = "/proc";
+/// More mounts than one takeover makes, by far.
+const MOST_MOUNTS: u32 = 64;
+
+/// The lock of a takeover; it lasts as long as the value. What a killed takeover left is removed.
+pub fn alone() -> Result<OwnedFd, Error> {
+    let lock = lock(FlockOperation::NonBlockingLockExclusive)?;
+    remove_left_behind()?;
+    Ok(lock)
+}
+
+/// The lock of `takeover flash`.
+pub fn beside_others() -> Result<OwnedFd, Error> {
+    lock(FlockOperation::NonBlockingLockShared)
+}
+
+/// What a dry run may do: it refuses like a takeover, but keeps no lock and removes nothing.
+pub fn look() -> Result<Option<OwnedFd>, Error> {
+    lock(FlockOperation::NonBlockingLockShared)?;
+    if let Some(found) = mounts::find(mounts::OWN, &mut is_ramfs)? {
+        crate::warn!(
+            "{} is of a takeover that was killed, which the next one removes, or of a flash that runs",
+            found.point
+        );
+    }
+    Ok(None)
+}
+
+fn lock(operation: FlockOperation) -> Result<OwnedFd, Error> {
+    let file = files::open(LOCKED, OFlags::RDONLY | OFlags::DIRECTORY).doing("opening", LOCKED)?;
+    match rustix::fs::flock(&file, operation) {
+        Err(Errno::AGAIN) => {
+            let why = "another takeover is running";
+            Err(Error::refused("starting on", "this device", why)
+                .advice("wait for it, or end it: pidof takeover"))
+        }
+        result => result.doing("locking", LOCKED).map(|()| file),
+    }
+}
+
+fn is_ramfs(mount: &Mount) -> bool {
+    let is_named = |point: PathText| super::ramfs::is_name_of_one(&point);
+    mount.source == "takeover"
+        && mount.file_system == "tmpfs"
+        && mount.root == "/"
+        && mount.point().is_ok_and(is_named)
+}
+
+/// Removes the RAMFS of each takeover that was killed, with what is mounted in it and its program bound over init's
+/// file. Nothing is forced: what somebody uses is refused by name.
+fn remove_left_behind() -> Result<(), Error> {
+    while let Some(found) = mounts::find(mounts::OWN, &mut is_ramfs)? {
+        remove(&found.point, found.device)?;
+        crate::warn!(
+            "a takeover was killed and left {}: removed. Swap that it had turned off is still off (swapon -a)",
+            found.point
+        );
+    }
+    Ok(())
+}
+
+fn remove(ramfs: &str, device: Number) -> Result<(), Error> {
+    let inside: Text<256> = crate::text!("{}/", ramfs);
+    let mut is_part = |mount: &Mount| {
+        let is_inside = || mount.point().is_ok_and(|point| point.starts_with(&*inside));
+        mount.device == device || is_inside()
+    };
+    for _ in 0..MOST_MOUNTS {
+        let Some(mount) = mounts::find(mounts::OWN, &mut is_part)? else {
+            // Made by the killed one, and empty again; what is not stays.
+            let _ = files::remove_directory(ramfs);
+            return Ok(());
+        };
+        mounts::unmount_patiently(&mount.point)
+            .doing("unmounting what a killed takeover left,", &mount.point)
+            .map_err(|error| {
+                error.as_refusal().advice("end what uses it (fuser -m), or restart")
+            })?;
+    }
+    let why = "it has more mounts than a takeover makes";
+    Err(Error::refused("removing what a killed takeover left,", ramfs, why)
+        .advice("unmount it: umount -R"))
+}
