@@ -585,14 +585,20 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
     packed.write_bytes(pack(image))
     config = folder / "config.json"
     config.write_bytes(CONFIG)
+    keyfile = folder / "office"
+    keyfile.write_text("[connection]\nid=office\ntype=wifi\n\n[wifi]\nssid=office\n\n"
+                       "[wifi-security]\nkey-mgmt=wpa-psk\npsk=sEcReT-1\n")
     with Sandbox(folder) as box:
         loop = box.attach()
-        done = subprocess.run([TAKEOVER, "flash", "-i", packed, "-f", loop, "-c", config, "--no-ack"],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run([TAKEOVER, "flash", "-i", packed, "-f", loop, "-c", config, "--nwmgr-cfg", keyfile,
+                               "--no-ack", "--no-api-check"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
         assert not different, different
         assert box.read_ext4(BOOT_START, "/config.json") == CONFIG
+        placed = re.search(r"placed and read back /(system-connections/\S+)", done.stderr)
+        assert placed and b"psk=sEcReT-1" in box.read_ext4(BOOT_START, f"/{placed[1]}"), done.stderr
+        assert "--no-api-check has no effect" in done.stderr and "sEcReT" not in done.stderr, done.stderr
         assert json.loads(done.stderr.splitlines()[-1])["outcome"] == "done", done.stderr
         assert "undone" not in done.stderr, done.stderr
 

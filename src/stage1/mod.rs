@@ -226,6 +226,8 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
     let _lock = instance::beside_others()?;
+    let mut report = Report::new();
+    checks::without_effect(options, &mut report);
     let mut furnishings = Furnishings::new()?;
     let mut device_type = Text::new();
     if options.config.is_some() {
@@ -237,6 +239,7 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
             configuration::for_new_os(config, None, options, buffer)?,
         )?;
     }
+    carry::networks(options, None, buffer, &mut furnishings, &mut report)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = facts::free_to_be_written(facts::asked_for(path)?)?;
     let image = examine(options, buffer)?;
@@ -245,7 +248,7 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
         device_type = image.layout.device_type.clone();
     }
     let wish = configuration::wish(options, &device_type);
-    identity::check_image(&image.layout, None, &wish, &mut |text| crate::warn!("{}", text))?;
+    identity::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &target)?;
     let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
     if options.has(Flag::DryRun) {
