@@ -209,6 +209,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
             chunks: found.chunks,
             zero_chunks: found.zero_chunks,
             map_crc: found.map_crc,
+            packed_crc: found.packed_crc,
         },
         target: TargetPlan {
             name: heapless::String::new(),

@@ -522,5 +522,27 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 
+STUBBORN = "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"
+
+
+def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folder):
+    """In the middle of the image: decoding would find it when half of the disk is written."""
+    for stage in (lambda image: image, pack):
+        image = stage(make_image(folder))
+        with Sandbox(folder, files=files(image)) as box:
+            box.start(job(before=STUBBORN))
+            box.wait_for("takeover is PID 1")
+            with open(f"/proc/{box.pid1()}/root/image", "r+b", buffering=0) as staged:
+                place = staged.seek(0, os.SEEK_END) // 2
+                staged.seek(place)
+                byte = staged.read(1)[0]
+                staged.seek(place)
+                staged.write(bytes([byte ^ 16]))
+            box.wait_exit()
+            assert "checking the image: it is not what was scanned; the memory" in box.console(), box.console()
+            check_old_os_is_whole(box)
+        shutil.rmtree(folder / "mnt")
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
