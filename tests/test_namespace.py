@@ -544,5 +544,17 @@ def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folde
         shutil.rmtree(folder / "mnt")
 
 
+def test_flash_pretends_too(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        before = box.disk_bytes(0, box.disk.stat().st_size)
+        loop = box.attach()
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--pretend"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and '"outcome":"pretended"' in done.stderr, done.stderr
+        assert box.disk_bytes(0, len(before)) == before, "something was written"
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])

@@ -43,7 +43,8 @@ pub struct Origin<'a, S> {
 }
 
 /// Writes the image to a disk that is free, reads it back, and places the files of the new OS; `base` is where the
-/// RAMFS is mounted. Nothing here may allocate once the first byte is written.
+/// RAMFS is mounted. With `--pretend` it ends when the disk is ours. Nothing here may allocate once the first byte is
+/// written.
 pub fn write_all<S: Source>(
     plan: &Plan,
     base: &str,
@@ -59,6 +60,10 @@ pub fn write_all<S: Source>(
     prove_packed(plan, &origin, buffers.scratch(), shared)?;
     let target = Target::open(&path, plan)?;
     loops::none_on(&crate::path!("{}/{}", base, names::DEV)?, plan.target.number)?;
+    if plan.pretend {
+        crate::info!("pretended: {} is free, and nothing was written", path.as_str());
+        return Ok(());
+    }
     flash_and_verify(plan, &target, origin, buffers, shared)?;
     // The exclusive claim of the whole disk would keep its partitions from being mounted.
     drop(target);
@@ -151,6 +156,7 @@ pub fn flash_here<S: Source>(
     let result = write_all(plan, base, origin, &mut buffers, shared);
     let destroyed = shared.destroyed.load(SeqCst);
     let outcome = match (&result, destroyed) {
+        (Ok(()), _) if plan.pretend => Outcome::Pretended,
         (Ok(()), _) => Outcome::Done,
         (Err(_), false) => Outcome::Untouched,
         (Err(_), true) => Outcome::Failed,
