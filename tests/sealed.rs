@@ -1,14 +1,18 @@
 //! Between the first and the last destructive byte nothing is allocated: the real flash, read-back and repair run here
 //! over a file while the heap is sealed. An allocation in them aborts this process, and the test fails.
 //!
+//! What a disk does to them is played by a supervisor of the flashing thread's system calls: see [`watched`].
+//!
 //! One process and no harness, since the seal is for the whole process. It lives under the shipped heap cap too, so
 //! everything large is mapped.
 
+use linux_raw_sys::general;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
 use takeover::disk::device::Number;
@@ -20,10 +24,27 @@ use takeover::log::Level;
 use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Origin, Target, flash_and_verify};
+use takeover::text::Text;
 use takeover::{memory, sys};
 
 const IMAGE: usize = 6 * CHUNK + 1536;
 const DISK: usize = 8 * CHUNK;
+/// <linux/fs.h>
+const BLKZEROOUT: u64 = 0x127f;
+/// EIO.
+const IO_ERROR: i32 = 5;
+
+/// Each test by its name.
+const TESTS: [(&str, fn(&Path)); 8] = [
+    ("flash_and_read_back_do_not_allocate", flash_and_read_back),
+    ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
+    ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
+    ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
+    ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
+    ("a_sealed_heap_refuses", sealed_heap_refuses),
+    ("the_heap_has_a_cap", heap_has_a_cap),
+    ("a_panic_without_heap_ends_the_process", panic_without_heap),
+];
 
 fn main() {
     // As main does first: a failing test could not say so with a backtrace.
@@ -34,33 +55,85 @@ fn main() {
     }
     let directory = std::env::temp_dir().join(format!("takeover-sealed-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
-    for (name, test) in [
-        ("flash_and_read_back_do_not_allocate", flash_and_read_back as fn(&Path)),
-        ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
-        ("a_sealed_heap_refuses", sealed_heap_refuses),
-        ("the_heap_has_a_cap", heap_has_a_cap),
-        ("a_panic_without_heap_ends_the_process", panic_without_heap),
-    ] {
+    for (name, test) in TESTS {
         test(&directory);
         println!("test {name} ... ok");
     }
     std::fs::remove_dir_all(&directory).unwrap();
-    println!("test result: ok. 5 passed; 0 failed");
+    println!("test result: ok. {} passed; 0 failed", TESTS.len());
 }
 
 fn flash_and_read_back(directory: &Path) {
     let image = image();
-    let disk = flash(directory, image, |_| {});
+    let disk = flash(directory, image, &|_| {});
     assert!(disk[..IMAGE] == *image, "the disk differs from the image");
     assert!(disk[IMAGE..].iter().all(|byte| *byte == 0xee), "written behind the image");
 }
 
 fn stale_backup_gpt(directory: &Path) {
     let end = DISK as u64 - 512;
-    let disk = flash(directory, image(), |disk| disk.write_all_at(b"EFI PART", end).unwrap());
+    let disk = flash(directory, image(), &|disk| disk.write_all_at(b"EFI PART", end).unwrap());
     let start = DISK - 34 * 512;
     assert!(disk[start..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
     assert!(disk[start - 1] == 0xee, "more than the backup GPT was cleared");
+}
+
+fn no_writes(directory: &Path) {
+    for was_destroyed in [false, true] {
+        for refuses in [false, true] {
+            let bench = Bench::new(directory, image());
+            bench.shared.destroyed.store(was_destroyed, SeqCst);
+            let error = bench.run(&mut |call| match (call.name(), refuses) {
+                (Name::Write | Name::Zero, true) => Answer::Fails(IO_ERROR),
+                (Name::Write, false) => Answer::Pretends(call.arguments[2] as i64),
+                (Name::Zero, false) => Answer::Pretends(0),
+                _ => Answer::Real,
+            });
+            let error = error.unwrap_err();
+            assert!(error.contains("it takes no writes"), "{error}");
+            assert_eq!(error.contains("nothing was changed"), !was_destroyed, "{error}");
+            assert_eq!(bench.shared.destroyed.load(SeqCst), was_destroyed);
+            assert!(bench.contents().iter().all(|byte| *byte == 0xee), "something was written");
+        }
+    }
+}
+
+fn no_proof(directory: &Path) {
+    // A part of it was written.
+    let bench = Bench::new(directory, image());
+    let mut writes = 0;
+    let error = bench.run(&mut |call| {
+        writes += u32::from(call.name() == Name::Write);
+        match writes {
+            0 | 1 => Answer::Real,
+            _ => Answer::Fails(IO_ERROR),
+        }
+    });
+    assert!(error.unwrap_err().contains("writing sector"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+    // It was zeros before: nobody knows whether the disk takes writes.
+    let bench = Bench::new(directory, image());
+    bench.disk.write_all_at(&[0; CHUNK], 0).unwrap();
+    let error = bench.run(&mut |call| match (call.name(), call.arguments[3]) {
+        (Name::Write, 0) => Answer::Pretends(call.arguments[2] as i64),
+        (Name::Write, _) => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(error.unwrap_err().contains("writing sector"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+}
+
+fn head_is_flushed(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Flush => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(error.unwrap_err().contains("flushing"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+    let disk = bench.contents();
+    assert!(disk[..CHUNK].iter().all(|byte| *byte == 0), "the head is still there");
+    assert!(disk[CHUNK..].iter().all(|byte| *byte == 0xee), "written before the head was flushed");
 }
 
 fn sealed_heap_refuses(_: &Path) {
@@ -165,37 +238,199 @@ fn pack(path: &Path, image: &[u8]) {
     put(&(image.len() as u32).to_le_bytes());
 }
 
-/// Flashes the packed image to a file full of 0xee that `prepare` has changed, and gives what is in it then.
-fn flash(directory: &Path, image: &[u8], prepare: impl Fn(&File)) -> &'static [u8] {
-    let packed = directory.join("image.gz");
-    pack(&packed, image);
-    let path = directory.join("disk");
-    let disk = sys::map::buffer(DISK).unwrap();
-    disk.fill(0xee);
-    std::fs::write(&path, &*disk).unwrap();
-    let file = File::options().read(true).write(true).open(&path).unwrap();
-    prepare(&file);
+/// Flashes the image to a file full of 0xee that `prepare` has changed, and gives what is in it then.
+fn flash(directory: &Path, image: &[u8], prepare: &dyn Fn(&File)) -> &'static [u8] {
+    let bench = Bench::new(directory, image);
+    prepare(&bench.disk);
+    let result = bench.run(&mut |_| Answer::Real);
+    assert!(result.is_ok(), "{result:?}");
+    bench.contents()
+}
 
-    let source = FileSource::open(packed.to_str().unwrap()).unwrap();
-    let stream = format::detect(&source, "image.gz").unwrap();
-    let map = ChunkMap::create().unwrap();
-    let buffer = sys::map::buffer(BUFFER).unwrap();
-    let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
-    let plan = plan(stream, &found);
-    let shared: &Shared = sys::map::shared().unwrap();
-    let target = Target::new(file.into(), DISK as u64, 512);
-    let mut buffers = Buffers::map().unwrap();
-    let origin = Origin { source: &source, stream, map: &map };
-    // As main does before any of this: a refused allocation aborts, and this test with it.
-    memory::seal();
-    let result = flash_and_verify(&plan, &target, origin, &mut buffers, shared);
-    memory::unseal();
-    assert!(result.is_ok());
-    assert_eq!(memory::heap_refused(), 0, "something was allocated while the heap was sealed");
+/// An image, scanned, and a file full of 0xee for a disk.
+struct Bench {
+    source: FileSource,
+    map: ChunkMap,
+    plan: Plan,
+    disk: File,
+    shared: &'static Shared,
+}
 
-    let file = File::open(&path).unwrap();
-    file.read_exact_at(disk, 0).unwrap();
-    disk
+impl Bench {
+    fn new(directory: &Path, image: &[u8]) -> Self {
+        let packed = directory.join("image.gz");
+        pack(&packed, image);
+        let path = directory.join("disk");
+        let bytes = sys::map::buffer(DISK).unwrap();
+        bytes.fill(0xee);
+        std::fs::write(&path, &*bytes).unwrap();
+        let disk = File::options().read(true).write(true).open(&path).unwrap();
+        let source = FileSource::open(packed.to_str().unwrap()).unwrap();
+        let stream = format::detect(&source, "image.gz").unwrap();
+        let map = ChunkMap::create().unwrap();
+        let buffer = sys::map::buffer(BUFFER).unwrap();
+        let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
+        let plan = plan(stream, &found);
+        Self { source, map, plan, disk, shared: sys::map::shared().unwrap() }
+    }
+
+    /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
+    fn run(&self, answer: &mut dyn FnMut(&Call) -> Answer) -> Result<(), String> {
+        let size = self.plan.target.size;
+        let disk = self.disk.try_clone().unwrap().into();
+        let target = Target::new(disk, size, self.plan.target.logical_block);
+        let mut buffers = Buffers::map().unwrap();
+        let stream = self.plan.image.stream;
+        let origin = Origin { source: &self.source, stream, map: &self.map };
+        let work = || {
+            // As main does before any of this: a refused allocation aborts, and this test with it.
+            memory::seal();
+            let result = flash_and_verify(&self.plan, &target, origin, &mut buffers, self.shared);
+            memory::unseal();
+            result.map_err(|error| takeover::text!("{}", error) as Text<300>)
+        };
+        let before = memory::heap_refused();
+        let result = watched(work, answer);
+        assert_eq!(memory::heap_refused(), before, "something was allocated while sealed");
+        result.map_err(|text| text.to_string())
+    }
+
+    /// What is on the disk.
+    fn contents(&self) -> &'static [u8] {
+        let bytes = sys::map::buffer(DISK).unwrap();
+        self.disk.read_exact_at(bytes, 0).unwrap();
+        bytes
+    }
+}
+
+/// What a system call of the flashing threads does to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Name {
+    Write,
+    Zero,
+    Flush,
+    Other,
+}
+
+/// A system call of the flashing threads, before it is carried out: struct seccomp_notif of <linux/seccomp.h>.
+#[repr(C)]
+#[derive(Default)]
+struct Call {
+    identity: u64,
+    process: u32,
+    flags: u32,
+    number: i32,
+    architecture: u32,
+    instruction: u64,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    fn name(&self) -> Name {
+        match self.number as u32 {
+            general::__NR_pwrite64 => Name::Write,
+            general::__NR_ioctl if self.arguments[1] == BLKZEROOUT => Name::Zero,
+            general::__NR_fdatasync => Name::Flush,
+            _ => Name::Other,
+        }
+    }
+}
+
+/// What becomes of a system call.
+enum Answer {
+    /// It is carried out.
+    Real,
+    /// It is not, and gives this all the same.
+    Pretends(i64),
+    /// It is not, and fails with this errno.
+    Fails(i32),
+}
+
+unsafe extern "C" {
+    fn syscall(number: isize, ...) -> isize;
+}
+
+/// Runs `work` in a thread whose writes, flushes and ioctls, and those of its threads, are asked about first: seccomp(2),
+/// SECCOMP_RET_USER_NOTIF; seccomp_unotify(2).
+fn watched<R: Send>(work: impl FnOnce() -> R + Send, answer: &mut dyn FnMut(&Call) -> Answer) -> R {
+    let listener = AtomicIsize::new(-1);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            listener.store(listen(), SeqCst);
+            work()
+        });
+        while !worker.is_finished() {
+            let (listener, mut call) = (listener.load(SeqCst), Call::default());
+            if listener < 0 || !is_asked(listener) {
+                continue;
+            }
+            // _IOWR('!', 0, struct seccomp_notif)
+            // SAFETY: the request writes a Call, which has the layout of the kernel's structure.
+            let received = unsafe {
+                syscall(general::__NR_ioctl as isize, listener, 0xc050_2100usize, &raw mut call)
+            };
+            if received != 0 {
+                continue;
+            }
+            let (value, error, flags) = match answer(&call) {
+                Answer::Real => (0, 0, 1u32),
+                Answer::Pretends(value) => (value, 0, 0),
+                Answer::Fails(errno) => (0, -errno, 0),
+            };
+            #[repr(C)]
+            struct Reply(u64, i64, i32, u32);
+            let reply = Reply(call.identity, value, error, flags);
+            // _IOWR('!', 1, struct seccomp_notif_resp)
+            // SAFETY: the request reads a Reply, which has the layout of the kernel's structure.
+            let sent = unsafe {
+                syscall(general::__NR_ioctl as isize, listener, 0xc018_2101usize, &raw const reply)
+            };
+            assert_eq!(sent, 0);
+        }
+        worker.join().unwrap()
+    })
+}
+
+/// Puts this thread under supervision, and gives the descriptor of who supervises.
+fn listen() -> isize {
+    /// struct sock_filter of <linux/filter.h>.
+    #[repr(C)]
+    struct Step(u16, u8, u8, u32);
+    let is = |number: u32, to_the_end| Step(0x15, to_the_end, 0, number);
+    let filter = [
+        Step(0x20, 0, 0, 0),
+        is(general::__NR_pwrite64, 3),
+        is(general::__NR_ioctl, 2),
+        is(general::__NR_fdatasync, 1),
+        Step(0x06, 0, 0, 0x7fff_0000),
+        Step(0x06, 0, 0, 0x7fc0_0000),
+    ];
+    #[repr(C)]
+    struct Program(u16, *const Step);
+    let program = Program(filter.len() as u16, filter.as_ptr());
+    // PR_SET_NO_NEW_PRIVS; SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER.
+    // SAFETY: the program lives until the call returns; the kernel checks it.
+    unsafe {
+        assert_eq!(
+            syscall(general::__NR_prctl as isize, 38usize, 1usize, 0usize, 0usize, 0usize),
+            0
+        );
+        let listener = syscall(general::__NR_seccomp as isize, 1usize, 8usize, &raw const program);
+        assert!(listener >= 0, "this kernel, or a container, has no seccomp listeners");
+        listener
+    }
+}
+
+/// True when a system call waits for its answer; waits 20 ms for one.
+fn is_asked(listener: isize) -> bool {
+    let mut entry = [listener as u32, 1];
+    let time = [0isize, 20_000_000];
+    // SAFETY: one struct pollfd (a descriptor; POLLIN, and no result yet) and one timespec.
+    let count = unsafe {
+        let (entry, time) = (&raw mut entry, &raw const time);
+        syscall(general::__NR_ppoll as isize, entry, 1usize, time, 0usize, 0usize)
+    };
+    count == 1 && entry[1] >> 16 & 1 != 0
 }
 
 fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {

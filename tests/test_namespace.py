@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Whole takeovers in a PID and mount namespace, on a loop disk: about a second each."""
 
+import ctypes
 import gzip
 import json
 import os
@@ -8,8 +9,10 @@ import pathlib
 import random
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
@@ -554,6 +557,29 @@ def test_flash_pretends_too(folder):
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and '"outcome":"pretended"' in done.stderr, done.stderr
         assert box.disk_bytes(0, len(before)) == before, "something was written"
+
+
+def without_zeroing():
+    """From here on nothing that this thread starts gets zeros from the kernel, and is told that it did: a seccomp
+    filter that makes ioctl(BLKZEROOUT) return 0."""
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 3, 16), (0x20, 0, 0, 24), (0x15, 0, 1, 0x127f), (0x06, 0, 0, 0x50000),
+             (0x06, 0, 0, 0x7fff0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(code)))
+    set_seccomp, filter_mode = 22, 2
+    assert ctypes.CDLL(None).prctl(set_seccomp, filter_mode, program, 0, 0) == 0
+
+
+def test_a_disk_that_keeps_nothing_brings_the_old_os_back(folder):
+    """A worn card accepts the clearing of its head, and is as it was."""
+    assert os.uname().machine == "x86_64"
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        starter = threading.Thread(target=lambda: (without_zeroing(), box.start(job())))
+        starter.start()
+        starter.join()
+        box.wait_exit()
+        assert "it takes no writes; nothing was changed" in box.console(), box.console()
+        check_old_os_is_whole(box)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ use crate::disk::gpt;
 use crate::disk::table::SECTOR;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::image::is_zero;
 use crate::plan::Plan;
 use crate::progress::Shared;
 use crate::sys::block;
@@ -106,6 +107,37 @@ impl Target {
             done += count;
         }
         Ok(())
+    }
+
+    /// Makes the first bytes of the disk zeros, as many as `old` and `now` each have, and flushes them: only then may
+    /// the rest be written, so that a half-written disk never boots.
+    ///
+    /// It is also the proof that the disk takes writes. A worn card may refuse them, or accept them and keep nothing,
+    /// without the kernel knowing: what was there is whole then, and this was not the point of no return.
+    pub fn clear_head(
+        &self,
+        old: &mut [u8],
+        now: &mut [u8],
+        zeros: &[u8],
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let was_destroyed = shared.destroyed.load(SeqCst);
+        let known = self.read(0, old);
+        let cleared = self.zero(0, old.len() as u64, zeros, shared).and_then(|()| self.flush());
+        self.forget_cache();
+        let can_tell = known.is_ok() && !is_zero(old) && self.read(0, now).is_ok();
+        if !can_tell || now != old {
+            return cleared;
+        }
+        if let Err(error) = cleared {
+            crate::warn!("{}", error);
+        }
+        let error = Error::failed("clearing", "the first MiB of the disk", "it takes no writes");
+        if was_destroyed {
+            return Err(error.advice("the medium is worn out, or protected"));
+        }
+        shared.destroyed.store(false, SeqCst);
+        Err(error.advice("nothing was changed; the medium is worn out, or protected"))
     }
 
     /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
