@@ -50,7 +50,14 @@ fn furnish_once(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<
             room.place_and_compare(shared)?;
         }
     }
-    Ok(())
+    flush(disk)
+}
+
+/// Waits until everything is on the medium: unmounting FAT writes, but leaves it in the drive's own cache. fdatasync of
+/// a block device flushes that (blkdev_fsync in block/fops.c).
+fn flush(disk: &str) -> Result<(), Error> {
+    let file = files::open(disk, OFlags::RDONLY).doing("opening", disk)?;
+    rustix::fs::fdatasync(&file).doing("flushing", disk)
 }
 
 /// Leaves the log on the new data partition (`--fallback-log`), as far as it goes by now.
@@ -63,7 +70,8 @@ pub fn keep_log(plan: &Plan, base: &str, disk: &str) -> Result<(), Error> {
     room.mounted(MountFlags::NOATIME, &mut |point| {
         make_parents(point, path)?;
         keep_log::append(base, point, path)
-    })
+    })?;
+    flush(disk)
 }
 
 /// Makes the kernel see the new partitions; false when it may still show the old ones, because somebody keeps one
