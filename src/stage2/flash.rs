@@ -190,7 +190,7 @@ impl Job<'_> {
             return Err(error);
         }
         let scratch = &mut lock(&ring.slots[0]);
-        self.target.clear_backup_gpt(self.plan.image.length, scratch, self.shared)?;
+        self.target.clear_backup_gpt(self.plan.image.length, scratch, self.shared);
         self.target.flush()
     }
 

@@ -172,34 +172,34 @@ impl Target {
     }
 
     /// Clears a backup GPT that an earlier system left at the end of the disk, behind an image of `length` bytes:
-    /// firmware would restore the old table from it. `scratch` has 17 KiB or more, for what is read and for the zeros
-    /// that are written.
-    pub fn clear_backup_gpt(
-        &self,
-        length: u64,
-        scratch: &mut [u8],
-        shared: &Shared,
-    ) -> Result<(), Error> {
-        let image_end = length.next_multiple_of(self.block as u64);
-        let start = self.size.saturating_sub(BACKUP_GPT).max(image_end);
-        if start + self.block as u64 > self.size {
-            return Ok(());
+    /// firmware would restore the old table from it. A bad sector there is only warned of. `scratch` has 21 KiB or more,
+    /// for what is read and for the zeros that are written.
+    pub fn clear_backup_gpt(&self, length: u64, scratch: &mut [u8], shared: &Shared) {
+        let block = self.block as u64;
+        let table = self.size.saturating_sub(BACKUP_GPT);
+        let start = (table - table % block).max(length.next_multiple_of(block));
+        if start + block > self.size {
+            return;
         }
         let last = scratch.get_mut(..self.block).unwrap_or_default();
-        if let Err(error) = self.read(self.size - self.block as u64, last) {
+        if let Err(error) = self.read(self.size - block, last) {
             // Behind the image, and unreadable for firmware too.
             crate::warn!("{}", error);
-            return Ok(());
+            return;
         }
         if !last.starts_with(gpt::SIGNATURE) {
-            return Ok(());
+            return;
         }
         let wanted = (self.size - start) as usize;
         let zeros = scratch.get_mut(..wanted).unwrap_or_default();
         zeros.fill(0);
-        self.write(start, zeros, shared)?;
-        crate::info!("cleared a stale backup GPT at the end of the disk");
-        Ok(())
+        match self.write(start, zeros, shared) {
+            Ok(()) => crate::info!("cleared a stale backup GPT at the end of the disk"),
+            // Firmware takes the table at the beginning first, and that will be whole.
+            Err(error) => {
+                crate::warn!("{}; a stale backup GPT stays at the end of the disk", error)
+            }
+        }
     }
 }
 
