@@ -17,12 +17,13 @@ use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
 use takeover::disk::device::Number;
+use takeover::disk::mounts::FileSystem;
 use takeover::image::decode::{BUFFER, Decoder};
 use takeover::image::map::ChunkMap;
 use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
 use takeover::log::Level;
-use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
+use takeover::plan::{ImagePlan, OnFailure, PartitionPlan, Plan, TargetPlan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Origin, Target, flash_and_verify};
 use takeover::text::Text;
@@ -36,13 +37,14 @@ const BLKZEROOUT: u64 = 0x127f;
 const IO_ERROR: i32 = 5;
 
 /// Each test by its name.
-const TESTS: [(&str, fn(&Path)); 9] = [
+const TESTS: [(&str, fn(&Path)); 10] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
     ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
+    ("furnished_chunks_are_no_damage_and_the_disk_does_not_boot_meanwhile", furnished_again),
     ("a_sealed_heap_refuses", sealed_heap_refuses),
     ("the_heap_has_a_cap", heap_has_a_cap),
     ("a_panic_without_heap_ends_the_process", panic_without_heap),
@@ -163,6 +165,38 @@ fn head_is_flushed(directory: &Path) {
     let disk = bench.contents();
     assert!(disk[..CHUNK].iter().all(|byte| *byte == 0), "the head is still there");
     assert!(disk[CHUNK..].iter().all(|byte| *byte == 0xee), "written before the head was flushed");
+}
+
+fn furnished_again(directory: &Path) {
+    let image = image();
+    let mut bench = Bench::new(directory, image);
+    let (start, length) = (4 * CHUNK as u64, CHUNK as u64);
+    bench.plan.boot = Some(PartitionPlan { start, length, file_system: FileSystem::Vfat });
+    bench.run(&mut |_| Answer::Real).unwrap();
+    let mut writes = 0;
+    let result = bench.run(&mut |call| {
+        writes += u32::from(call.name() == Name::Write);
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(writes, 0, "nothing had changed");
+
+    for (spoiled, repaired) in [(&[4][..], 0), (&[0, 4], 0), (&[4, 5, 6], 2)] {
+        for index in spoiled {
+            bench.spoil(*index);
+        }
+        bench.shared.repaired.store(0, SeqCst);
+        let mut bootable = false;
+        let result = bench.run(&mut |call| {
+            let writes = call.name() == Name::Write && call.arguments[3] >= CHUNK as u64;
+            bootable |= writes && bench.boots();
+            Answer::Real
+        });
+        assert!(result.is_ok(), "{result:?}");
+        assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+        assert_eq!(bench.shared.repaired.load(SeqCst), repaired, "{spoiled:?}");
+        assert!(!bootable, "the disk was bootable while it was repaired");
+    }
 }
 
 fn sealed_heap_refuses(_: &Path) {
@@ -322,6 +356,21 @@ impl Bench {
         let result = watched(work, answer);
         assert_eq!(memory::heap_refused(), before, "something was allocated while sealed");
         result.map_err(|text| text.to_string())
+    }
+
+    /// Changes a byte of a chunk on the disk.
+    fn spoil(&self, index: u64) {
+        let place = index * CHUNK as u64 + 1234;
+        let mut byte = [0];
+        self.disk.read_exact_at(&mut byte, place).unwrap();
+        self.disk.write_all_at(&[byte[0] ^ 4], place).unwrap();
+    }
+
+    /// True when the first sector is not zeros.
+    fn boots(&self) -> bool {
+        let mut sector = [0; 512];
+        self.disk.read_exact_at(&mut sector, 0).unwrap();
+        sector != [0; 512]
     }
 
     /// What is on the disk.

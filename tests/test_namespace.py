@@ -9,6 +9,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -594,6 +595,24 @@ def test_the_cache_of_the_disk_is_flushed_before_done_is_said(folder):
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert flushes(loop) - before == 4, flushes(loop) - before
+
+
+def test_what_an_earlier_run_has_furnished_is_no_damage_and_the_disk_does_not_boot_meanwhile(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job())
+        box.wait_for("is free", interval=0.0005)
+        box.stop_worker_at("placed and read back")
+        box.kill_worker()
+        box.wait_for("(?s)run 2.*every process has ended", interval=0.001)
+        box.stop_worker_at("chunk [0-9]+ was written again")
+        assert box.disk_bytes(0, 512) == bytes(512), "a disk that is repaired has a partition table"
+        os.kill(box.worker(), signal.SIGCONT)
+        box.wait_exit()
+        result = check_taken_over(box, image)
+        assert result["attempts"] == 2 and result["repaired_chunks"] == 0, result
+        assert "were furnished by an earlier run" in box.console(), box.console()
+        assert "read back wrong" not in box.console(), box.console()
 
 
 if __name__ == "__main__":

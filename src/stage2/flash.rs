@@ -202,7 +202,26 @@ impl Job<'_> {
         self.target.clear_head(old, now, zeros, self.shared)
     }
 
-    /// Writes the first chunk, which [`Job::flash`] has left in `buffers`: from here on the disk boots.
+    /// The same, with buffers that nobody else uses.
+    pub fn clear_head_of_disk(&self, buffers: &mut Buffers) -> Result<(), Error> {
+        let Buffers { slots: [old, now, _], zeros, .. } = buffers;
+        self.clear_head(old, now, zeros)
+    }
+
+    /// Decodes the first chunk into `buffers`, as [`Job::flash`] leaves it there.
+    pub fn take_head<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        decoder.restart();
+        let filled = decoder.fill(buffers.head)?;
+        self.compare(0, filled)?;
+        self.pad(buffers.head, filled.length);
+        Ok(())
+    }
+
+    /// Writes the first chunk, which is in `buffers`: from here on the disk boots.
     pub fn write_head(&self, buffers: &Buffers) -> Result<(), Error> {
         let head = self.padded(buffers.head, self.chunk_length(0));
         self.target.write(0, head, self.shared)?;

@@ -123,7 +123,7 @@ pub fn flash_and_verify<S: Source>(
     let all = 0..plan.image.chunks;
     if shared.verified.load(SeqCst) {
         let watch = shared.enter(Phase::Verify);
-        job.verify(&mut decoder, all, buffers)?;
+        job.verify_again(&mut decoder, buffers)?;
         shared.leave(Phase::Verify, watch);
         return Ok(());
     }
