@@ -37,13 +37,14 @@ const BLKZEROOUT: u64 = 0x127f;
 const IO_ERROR: i32 = 5;
 
 /// Each test by its name.
-const TESTS: [(&str, fn(&Path)); 10] = [
+const TESTS: [(&str, fn(&Path)); 11] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
     ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
+    ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
     ("furnished_chunks_are_no_damage_and_the_disk_does_not_boot_meanwhile", furnished_again),
     ("a_sealed_heap_refuses", sealed_heap_refuses),
     ("the_heap_has_a_cap", heap_has_a_cap),
@@ -165,6 +166,29 @@ fn head_is_flushed(directory: &Path) {
     let disk = bench.contents();
     assert!(disk[..CHUNK].iter().all(|byte| *byte == 0), "the head is still there");
     assert!(disk[CHUNK..].iter().all(|byte| *byte == 0xee), "written before the head was flushed");
+}
+
+fn rot(directory: &Path) {
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let (mut flushes, mut bootable) = (0, false);
+    let result = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        match (call.name(), flushes) {
+            // All but the head is written: a chunk, one of zeros, the short last one.
+            (Name::Flush, 2) => [1, 3, 6].into_iter().for_each(|index| bench.spoil(index)),
+            // And repaired.
+            (Name::Flush, 3) => bootable = bench.boots(),
+            // The head is written.
+            (Name::Flush, 4) => bench.spoil(0),
+            _ => {}
+        }
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 4);
+    assert!(!bootable, "the head was written before everything else was read back");
 }
 
 fn furnished_again(directory: &Path) {

@@ -201,18 +201,32 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         assert box.disk_bytes(0, 4096) == box.before
 
 
-def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
+def test_chunks_that_rot_before_the_read_back_are_repaired(folder):
+    """One of zeros at the front, one with content, one of zeros behind all content, and the last."""
     image = make_image(folder, size_mib=200, content_mib=180)
-    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
+    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box, open(box.disk, "r+b", buffering=0) as disk:
+        def rot(chunk):
+            disk.seek(chunk * MIB + 12345)
+            disk.write(b"rotten")
         box.start(job())
-        box.wait_for("reading back", interval=0.001)
-        with open(box.disk, "r+b", buffering=0) as file:
-            file.seek(150 * MIB + 12345)
-            file.write(b"rotten")
+        box.wait_for("is free", interval=0.001)
+        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
+        end = time.monotonic() + 50
+        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        # The first to be read back: by the time that this is said it may have been.
+        rot(1)
+        box.stop_worker_at("reading back")
+        for chunk in (150, 195, 199):
+            rot(chunk)
+        box.stop_worker_at("chunk 150 was written again")
+        assert box.disk_bytes(0, 512) == bytes(512), "the head is not written last"
+        os.kill(box.worker(), signal.SIGCONT)
         box.wait_exit()
-        assert re.search(r"chunk 150 .* was read back wrong", box.console()), box.console()
+        for chunk in (1, 150, 195, 199):
+            assert re.search(f"chunk {chunk} .* was read back wrong", box.console()), box.console()
         result = check_taken_over(box, image)
-        assert result["repaired_chunks"] == 1, result
+        assert result["repaired_chunks"] == 4, result
 
 
 def test_pretend_stops_at_the_proof(folder):
