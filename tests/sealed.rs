@@ -37,7 +37,7 @@ const BLKZEROOUT: u64 = 0x127f;
 const IO_ERROR: i32 = 5;
 
 /// Each test by its name.
-const TESTS: [(&str, fn(&Path)); 11] = [
+const TESTS: [(&str, fn(&Path)); 13] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
@@ -46,6 +46,8 @@ const TESTS: [(&str, fn(&Path)); 11] = [
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
     ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
     ("furnished_chunks_are_no_damage_and_the_disk_does_not_boot_meanwhile", furnished_again),
+    ("a_medium_that_stays_bad_is_an_error", bad_medium),
+    ("a_sector_that_cannot_be_written_is_an_error", bad_sector),
     ("a_sealed_heap_refuses", sealed_heap_refuses),
     ("the_heap_has_a_cap", heap_has_a_cap),
     ("a_panic_without_heap_ends_the_process", panic_without_heap),
@@ -220,6 +222,45 @@ fn furnished_again(directory: &Path) {
         assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
         assert_eq!(bench.shared.repaired.load(SeqCst), repaired, "{spoiled:?}");
         assert!(!bootable, "the disk was bootable while it was repaired");
+    }
+}
+
+fn bad_medium(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut flushes = 0;
+    let error = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        if call.name() == Name::Flush && flushes > 1 {
+            bench.spoil(5);
+        }
+        end_unless(flushes < 20, "a bad chunk is repaired for ever");
+        Answer::Real
+    });
+    assert!(error.unwrap_err().contains("still wrong after three repairs"));
+    assert!(!bench.boots(), "the disk boots, and is not what it should be");
+}
+
+fn bad_sector(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut failed = 0;
+    let error = bench.run(&mut |call| {
+        if call.name() != Name::Write || call.arguments[3] < 5 * CHUNK as u64 {
+            return Answer::Real;
+        }
+        failed += 1;
+        end_unless(failed < 20, "a bad sector is written for ever");
+        Answer::Fails(IO_ERROR)
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("writing sector 10240: input/output error"), "{error}");
+    assert!(!bench.boots(), "the disk boots, and is not what it should be");
+}
+
+/// Ends this program when it would go on for ever otherwise; not by a panic, which would wait for the flash.
+fn end_unless(condition: bool, why: &str) {
+    if !condition {
+        eprintln!("{why}");
+        std::process::exit(1);
     }
 }
 
