@@ -37,11 +37,12 @@ const BLKZEROOUT: u64 = 0x127f;
 const IO_ERROR: i32 = 5;
 
 /// Each test by its name.
-const TESTS: [(&str, fn(&Path)); 13] = [
+const TESTS: [(&str, fn(&Path)); 14] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
     ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
+    ("zeros_that_were_only_promised_are_written", promised_zeros),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
     ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
@@ -130,6 +131,18 @@ fn no_writes(directory: &Path) {
             assert!(bench.contents().iter().all(|byte| *byte == 0xee), "something was written");
         }
     }
+}
+
+fn promised_zeros(directory: &Path) {
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Zero => Answer::Pretends(0),
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 2);
 }
 
 fn no_proof(directory: &Path) {
