@@ -36,8 +36,10 @@ const BLKZEROOUT: u64 = 0x127f;
 /// EIO.
 const IO_ERROR: i32 = 5;
 
-/// Each test by its name.
-const TESTS: [(&str, fn(&Path)); 14] = [
+/// A test by its name.
+type Test = (&'static str, fn(&Path));
+
+const TESTS: [Test; 14] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
@@ -428,12 +430,12 @@ impl Bench {
             memory::seal();
             let result = flash_and_verify(&self.plan, &target, origin, &mut buffers, self.shared);
             memory::unseal();
-            result.map_err(|error| takeover::text!("{}", error) as Text<300>)
+            result
         };
         let before = memory::heap_refused();
         let result = watched(work, answer);
         assert_eq!(memory::heap_refused(), before, "something was allocated while sealed");
-        result.map_err(|text| text.to_string())
+        result.map_err(|error| (takeover::text!("{}", error) as Text<300>).to_string())
     }
 
     /// Changes a byte of a chunk on the disk.
@@ -506,8 +508,8 @@ unsafe extern "C" {
     fn syscall(number: isize, ...) -> isize;
 }
 
-/// Runs `work` in a thread whose writes, flushes and ioctls, and those of its threads, are asked about first: seccomp(2),
-/// SECCOMP_RET_USER_NOTIF; seccomp_unotify(2).
+/// Runs `work` in a thread whose writes, flushes and ioctls, and those of its threads, are asked about first:
+/// seccomp(2), SECCOMP_RET_USER_NOTIF; seccomp_unotify(2).
 fn watched<R: Send>(work: impl FnOnce() -> R + Send, answer: &mut dyn FnMut(&Call) -> Answer) -> R {
     let listener = AtomicIsize::new(-1);
     std::thread::scope(|scope| {

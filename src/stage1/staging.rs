@@ -16,8 +16,8 @@ use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
 
-/// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become holes:
-/// they cost no memory.
+/// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become
+/// holes: they cost no memory.
 pub fn stage_image(
     ramfs: &Ramfs,
     source: &impl Source,

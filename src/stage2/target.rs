@@ -184,8 +184,8 @@ impl Target {
     }
 
     /// Clears a backup GPT that an earlier system left at the end of the disk, behind an image of `length` bytes:
-    /// firmware would restore the old table from it. A bad sector there is only warned of. `scratch` has 21 KiB or more,
-    /// for what is read and for the zeros that are written.
+    /// firmware would restore the old table from it. A bad sector there is only warned of. `scratch` has 21 KiB or
+    /// more, for what is read and for the zeros that are written.
     pub fn clear_backup_gpt(&self, length: u64, scratch: &mut [u8], shared: &Shared) {
         let block = self.block as u64;
         let table = self.size.saturating_sub(BACKUP_GPT);
