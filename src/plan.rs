@@ -73,6 +73,8 @@ pub struct ImagePlan {
     pub zero_chunks: u32,
     /// The CRC-32 of the chunk map.
     pub map_crc: u32,
+    /// The CRC-32 of the packed bytes, by which they are proven once more before the first write.
+    pub packed_crc: u32,
 }
 
 /// The disk that is written.
@@ -158,7 +160,7 @@ pub struct Plan {
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 33;
+const NUMBERS: usize = 34;
 
 impl Plan {
     /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
@@ -182,6 +184,7 @@ impl Plan {
             self.image.chunks.into(),
             self.image.zero_chunks.into(),
             self.image.map_crc.into(),
+            self.image.packed_crc.into(),
             self.target.number.major.into(),
             self.target.number.minor.into(),
             self.target.size,
@@ -225,6 +228,7 @@ impl Plan {
                 chunks: next.short()?,
                 zero_chunks: next.short()?,
                 map_crc: next.short()?,
+                packed_crc: next.short()?,
             },
             target: TargetPlan {
                 name: heapless::String::new(),
@@ -505,6 +509,7 @@ pub(crate) mod tests {
                 chunks: 1 << 20,
                 zero_chunks: 5,
                 map_crc: 6,
+                packed_crc: 7,
             },
             target: TargetPlan {
                 name: heapless::String::try_from("mmcblk0").unwrap(),
@@ -611,7 +616,7 @@ pub(crate) mod tests {
         assert!(written(&numbers, &long).is_err(), "a text is too long");
         // The failure's way, the level, the format, a CRC, the chunks, the file systems, the furnishings.
         for (place, value) in
-            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (19, 2), (23, 2), (31, 65)]
+            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (20, 2), (24, 2), (32, 65)]
         {
             let mut numbers = numbers;
             numbers[place] = value;

@@ -46,7 +46,8 @@ impl Phase {
 pub struct Shared {
     /// Changes whenever the worker gets on.
     pub heartbeat: AtomicU64,
-    /// Set before the first destructive byte, and never cleared: the point of no return.
+    /// Set before the first destructive byte: the point of no return. Cleared only by the worker that set it, when the
+    /// head of the disk reads back as it was: the disk takes no writes.
     pub destroyed: AtomicBool,
     /// Set when the whole image was read back; what is left then is furnishing.
     pub verified: AtomicBool,

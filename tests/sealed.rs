@@ -1,25 +1,29 @@
 //! Between the first and the last destructive byte nothing is allocated: the real flash, read-back and repair run here
 //! over a file while the heap is sealed. An allocation in them aborts this process, and the test fails.
 //!
+//! What a disk does to them is played by a supervisor of the flashing thread's system calls: see [`watched`].
+//!
 //! One process and no harness, since the seal is for the whole process. It lives under the shipped heap cap too, so
 //! everything large is mapped.
 
-use std::fs::{File, OpenOptions};
+use linux_raw_sys::general;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
 use takeover::disk::device::Number;
-use takeover::error::Error;
+use takeover::disk::mounts::FileSystem;
 use takeover::image::decode::{BUFFER, Decoder};
 use takeover::image::map::ChunkMap;
 use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
 use takeover::log::Level;
-use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
+use takeover::plan::{ImagePlan, OnFailure, PartitionPlan, Plan, TargetPlan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Origin, Target, flash_and_verify};
 use takeover::text::Text;
@@ -27,6 +31,32 @@ use takeover::{memory, sys};
 
 const IMAGE: usize = 6 * CHUNK + 1536;
 const DISK: usize = 8 * CHUNK;
+/// <linux/fs.h>
+const BLKZEROOUT: u64 = 0x127f;
+/// EIO.
+const IO_ERROR: i32 = 5;
+
+/// A test by its name.
+type Test = (&'static str, fn(&Path));
+
+const TESTS: [Test; 16] = [
+    ("flash_and_read_back_do_not_allocate", flash_and_read_back),
+    ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
+    ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
+    ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
+    ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
+    ("zeros_that_were_only_promised_are_written", promised_zeros),
+    ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
+    ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
+    ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
+    ("furnished_chunks_are_no_damage_and_the_disk_does_not_boot_meanwhile", furnished_again),
+    ("a_medium_that_cannot_be_read_is_written_again", unreadable_medium),
+    ("a_medium_that_stays_bad_is_an_error", bad_medium),
+    ("a_sector_that_cannot_be_written_is_an_error", bad_sector),
+    ("a_sealed_heap_refuses", sealed_heap_refuses),
+    ("the_heap_has_a_cap", heap_has_a_cap),
+    ("a_panic_without_heap_ends_the_process", panic_without_heap),
+];
 
 fn main() {
     // As main does first: a failing test could not say so with a backtrace.
@@ -37,78 +67,252 @@ fn main() {
     }
     let directory = std::env::temp_dir().join(format!("takeover-sealed-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
-    for (name, test) in [
-        ("flash_and_read_back_do_not_allocate", flash_and_read_back as fn(&Path)),
-        ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
-        ("the_end_of_a_large_image_is_kept", large_image_and_stale_backup_gpt),
-        ("a_medium_that_does_not_keep_what_is_written_is_an_error", forgetful_medium),
-        ("a_medium_that_cannot_be_read_is_an_error", unreadable_medium),
-        ("a_sealed_heap_refuses", sealed_heap_refuses),
-        ("the_heap_has_a_cap", heap_has_a_cap),
-        ("a_panic_without_heap_ends_the_process", panic_without_heap),
-    ] {
+    for (name, test) in TESTS {
         test(&directory);
         println!("test {name} ... ok");
     }
     std::fs::remove_dir_all(&directory).unwrap();
-    println!("test result: ok. 8 passed; 0 failed");
+    println!("test result: ok. {} passed; 0 failed", TESTS.len());
 }
 
 fn flash_and_read_back(directory: &Path) {
     let image = image();
-    let disk = flash(directory, image, |_| {});
+    let disk = flash(directory, image, &|_| {});
     assert!(disk[..IMAGE] == *image, "the disk differs from the image");
     assert!(disk[IMAGE..].iter().all(|byte| *byte == 0xee), "written behind the image");
 }
 
 fn stale_backup_gpt(directory: &Path) {
     let end = DISK as u64 - 512;
-    let disk = flash(directory, image(), |disk| disk.write_all_at(b"EFI PART", end).unwrap());
+    let disk = flash(directory, image(), &|disk| disk.write_all_at(b"EFI PART", end).unwrap());
     let start = DISK - 34 * 512;
     assert!(disk[start..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
     assert!(disk[start - 1] == 0xee, "more than the backup GPT was cleared");
+
+    // In whole blocks: O_DIRECT takes nothing else.
+    let mut bench = Bench::new(directory, image());
+    bench.plan.target.logical_block = 4096;
+    bench.disk.write_all_at(b"EFI PART", DISK as u64 - 4096).unwrap();
+    let mut whole = true;
+    let result = bench.run(&mut |call| {
+        let [_, _, length, offset, ..] = call.arguments;
+        whole &= call.name() != Name::Write || (length | offset) % 4096 == 0;
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(whole, "a write that is not in whole blocks");
+    let disk = bench.contents();
+    assert!(disk[start / 4096 * 4096..].iter().all(|byte| *byte == 0), "the backup GPT is there");
+}
+
+fn unwritable_end(directory: &Path) {
+    let (start, image) = (DISK as u64 - 34 * 512, image());
+    let bench = Bench::new(directory, image);
+    bench.disk.write_all_at(b"EFI PART", DISK as u64 - 512).unwrap();
+    let result = bench.run(&mut |call| match (call.name(), call.arguments[3] >= start) {
+        (Name::Write, true) => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+}
+
+fn no_writes(directory: &Path) {
+    for was_destroyed in [false, true] {
+        for refuses in [false, true] {
+            let bench = Bench::new(directory, image());
+            bench.shared.destroyed.store(was_destroyed, SeqCst);
+            let error = bench.run(&mut |call| match (call.name(), refuses) {
+                (Name::Write | Name::Zero, true) => Answer::Fails(IO_ERROR),
+                (Name::Write, false) => Answer::Pretends(call.arguments[2] as i64),
+                (Name::Zero, false) => Answer::Pretends(0),
+                _ => Answer::Real,
+            });
+            let error = error.unwrap_err();
+            assert!(error.contains("it takes no writes"), "{error}");
+            assert_eq!(error.contains("nothing was changed"), !was_destroyed, "{error}");
+            assert_eq!(bench.shared.destroyed.load(SeqCst), was_destroyed);
+            assert!(bench.contents().iter().all(|byte| *byte == 0xee), "something was written");
+        }
+    }
+}
+
+fn promised_zeros(directory: &Path) {
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Zero => Answer::Pretends(0),
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 2);
+}
+
+fn no_proof(directory: &Path) {
+    // A part of it was written.
+    let bench = Bench::new(directory, image());
+    let mut writes = 0;
+    let error = bench.run(&mut |call| {
+        writes += u32::from(call.name() == Name::Write);
+        match writes {
+            0 | 1 => Answer::Real,
+            _ => Answer::Fails(IO_ERROR),
+        }
+    });
+    assert!(error.unwrap_err().contains("writing sector"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+    // It was zeros before: nobody knows whether the disk takes writes.
+    let bench = Bench::new(directory, image());
+    bench.disk.write_all_at(&[0; CHUNK], 0).unwrap();
+    let error = bench.run(&mut |call| match (call.name(), call.arguments[3]) {
+        (Name::Write, 0) => Answer::Pretends(call.arguments[2] as i64),
+        (Name::Write, _) => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(error.unwrap_err().contains("writing sector"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+}
+
+fn head_is_flushed(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Flush => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(error.unwrap_err().contains("flushing"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+    let disk = bench.contents();
+    assert!(disk[..CHUNK].iter().all(|byte| *byte == 0), "the head is still there");
+    assert!(disk[CHUNK..].iter().all(|byte| *byte == 0xee), "written before the head was flushed");
+}
+
+fn rot(directory: &Path) {
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let (mut flushes, mut bootable) = (0, false);
+    let result = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        match (call.name(), flushes) {
+            // All but the head is written: a chunk, one of zeros, the short last one.
+            (Name::Flush, 2) => [1, 3, 6].into_iter().for_each(|index| bench.spoil(index)),
+            // And repaired.
+            (Name::Flush, 3) => bootable = bench.boots(),
+            // The head is written.
+            (Name::Flush, 4) => bench.spoil(0),
+            _ => {}
+        }
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 4);
+    assert!(!bootable, "the head was written before everything else was read back");
+}
+
+fn furnished_again(directory: &Path) {
+    let image = image();
+    let mut bench = Bench::new(directory, image);
+    let (start, length) = (4 * CHUNK as u64, CHUNK as u64);
+    bench.plan.boot = Some(PartitionPlan { start, length, file_system: FileSystem::Vfat });
+    bench.run(&mut |_| Answer::Real).unwrap();
+    let mut writes = 0;
+    let result = bench.run(&mut |call| {
+        writes += u32::from(call.name() == Name::Write);
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(writes, 0, "nothing had changed");
+
+    for (spoiled, repaired) in [(&[4][..], 0), (&[0, 4], 0), (&[4, 5, 6], 2)] {
+        for index in spoiled {
+            bench.spoil(*index);
+        }
+        bench.shared.repaired.store(0, SeqCst);
+        let mut bootable = false;
+        let result = bench.run(&mut |call| {
+            let writes = call.name() == Name::Write && call.arguments[3] >= CHUNK as u64;
+            bootable |= writes && bench.boots();
+            Answer::Real
+        });
+        assert!(result.is_ok(), "{result:?}");
+        assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+        assert_eq!(bench.shared.repaired.load(SeqCst), repaired, "{spoiled:?}");
+        assert!(!bootable, "the disk was bootable while it was repaired");
+    }
 }
 
 /// The image ends where the last sectors of a backup GPT begin: those are cleared, and nothing of the image.
-fn large_image_and_stale_backup_gpt(directory: &Path) {
+fn long_image(directory: &Path) {
     let length = DISK - 4 * 512;
     let image = sys::map::buffer(length).unwrap();
     image[..IMAGE].copy_from_slice(self::image());
     image[IMAGE..].fill(0x77);
-    let end = DISK as u64 - 512;
-    let run = run(
-        directory,
-        image,
-        &|disk| disk.write_all_at(b"EFI PART", end).unwrap(),
-        File::options().read(true),
-    );
-    assert!(run.result.is_ok());
-    assert!(run.disk[..length] == *image, "the disk differs from the image");
-    assert!(run.disk[length..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
-    assert_eq!(
-        run.shared.repaired.load(SeqCst),
-        0,
-        "the end of the image was overwritten and repaired"
-    );
+    let bench = Bench::new(directory, image);
+    bench.disk.write_all_at(b"EFI PART", DISK as u64 - 512).unwrap();
+    let result = bench.run(&mut |_| Answer::Real);
+    assert!(result.is_ok(), "{result:?}");
+    let disk = bench.contents();
+    assert!(disk[..length] == *image, "the disk differs from the image");
+    assert!(disk[length..].iter().all(|byte| *byte == 0), "the backup GPT is still there");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 0, "the end of the image was overwritten");
 }
 
-/// What is written to a file that is open for appending lands behind its end, whatever place was asked for (BUGS of
-/// pwrite(2)): the image never arrives.
-fn forgetful_medium(directory: &Path) {
-    let run = run(directory, image(), &|_| {}, File::options().read(true).append(true));
-    let Err(error) = run.result else {
-        panic!("success was reported, and nothing of the image is there");
-    };
-    let text: Text<400> = takeover::text!("{}", error);
-    assert!(text.contains("still wrong after three repairs"), "{}", &*text);
-    assert!(text.contains("6 chunk(s), the first is 1"), "{}", &*text);
-    assert!(run.disk.iter().all(|byte| *byte == 0xee), "not what was meant to be tested");
-}
-
+/// What cannot be read is not what was written: here the disk ends in the middle until it is written again.
 fn unreadable_medium(directory: &Path) {
-    let run = run(directory, image(), &|_| {}, &mut File::options());
-    assert!(run.result.is_err(), "success was reported, and nothing could be read back");
-    assert!(run.disk[..CHUNK].iter().all(|byte| *byte == 0), "it boots, and was not verified");
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let mut flushes = 0;
+    let result = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        if call.name() == Name::Flush && flushes == 2 {
+            bench.disk.set_len(5 * CHUNK as u64).unwrap();
+        }
+        Answer::Real
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 2);
+    bench.disk.set_len(DISK as u64).unwrap();
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+}
+
+fn bad_medium(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut flushes = 0;
+    let error = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        if call.name() == Name::Flush && flushes > 1 {
+            bench.spoil(5);
+        }
+        end_unless(flushes < 20, "a bad chunk is repaired for ever");
+        Answer::Real
+    });
+    assert!(error.unwrap_err().contains("still wrong after three repairs"));
+    assert!(!bench.boots(), "the disk boots, and is not what it should be");
+}
+
+fn bad_sector(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut failed = 0;
+    let error = bench.run(&mut |call| {
+        if call.name() != Name::Write || call.arguments[3] < 5 * CHUNK as u64 {
+            return Answer::Real;
+        }
+        failed += 1;
+        end_unless(failed < 20, "a bad sector is written for ever");
+        Answer::Fails(IO_ERROR)
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("writing sector 10240: input/output error"), "{error}");
+    assert!(!bench.boots(), "the disk boots, and is not what it should be");
+}
+
+/// Ends this program when it would go on for ever otherwise; not by a panic, which would wait for the flash.
+fn end_unless(condition: bool, why: &str) {
+    if !condition {
+        eprintln!("{why}");
+        std::process::exit(1);
+    }
 }
 
 fn sealed_heap_refuses(_: &Path) {
@@ -213,49 +417,220 @@ fn pack(path: &Path, image: &[u8]) {
     put(&(image.len() as u32).to_le_bytes());
 }
 
-/// Flashes the packed image to a file full of 0xee that `prepare` has changed, and gives what is in it then.
-fn flash(directory: &Path, image: &[u8], prepare: impl Fn(&File)) -> &'static [u8] {
-    let run = run(directory, image, &prepare, File::options().read(true));
-    assert!(run.result.is_ok());
-    run.disk
+/// Flashes the image to a file full of 0xee that `prepare` has changed, and gives what is in it then.
+fn flash(directory: &Path, image: &[u8], prepare: &dyn Fn(&File)) -> &'static [u8] {
+    let bench = Bench::new(directory, image);
+    prepare(&bench.disk);
+    let result = bench.run(&mut |_| Answer::Real);
+    assert!(result.is_ok(), "{result:?}");
+    bench.contents()
 }
 
-/// How a flash ended, and what is on the disk then.
-struct Run {
-    result: Result<(), Error>,
-    disk: &'static [u8],
+/// An image, scanned, and a file full of 0xee for a disk.
+struct Bench {
+    source: FileSource,
+    map: ChunkMap,
+    plan: Plan,
+    disk: File,
     shared: &'static Shared,
 }
 
-/// The same with a disk that is opened in this way, and for writing.
-fn run(directory: &Path, image: &[u8], prepare: &dyn Fn(&File), way: &mut OpenOptions) -> Run {
-    let packed = directory.join("image.gz");
-    pack(&packed, image);
-    let path = directory.join("disk");
-    let disk = sys::map::buffer(DISK).unwrap();
-    disk.fill(0xee);
-    std::fs::write(&path, &*disk).unwrap();
-    prepare(&File::options().write(true).open(&path).unwrap());
+impl Bench {
+    fn new(directory: &Path, image: &[u8]) -> Self {
+        let packed = directory.join("image.gz");
+        pack(&packed, image);
+        let path = directory.join("disk");
+        let bytes = sys::map::buffer(DISK).unwrap();
+        bytes.fill(0xee);
+        std::fs::write(&path, &*bytes).unwrap();
+        let disk = File::options().read(true).write(true).open(&path).unwrap();
+        let source = FileSource::open(packed.to_str().unwrap()).unwrap();
+        let stream = format::detect(&source, "image.gz").unwrap();
+        let map = ChunkMap::create().unwrap();
+        let buffer = sys::map::buffer(BUFFER).unwrap();
+        let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
+        let plan = plan(stream, &found);
+        Self { source, map, plan, disk, shared: sys::map::shared().unwrap() }
+    }
 
-    let source = FileSource::open(packed.to_str().unwrap()).unwrap();
-    let stream = format::detect(&source, "image.gz").unwrap();
-    let map = ChunkMap::create().unwrap();
-    let buffer = sys::map::buffer(BUFFER).unwrap();
-    let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
-    let plan = plan(stream, &found);
-    let shared: &Shared = sys::map::shared().unwrap();
-    let target = Target::new(way.write(true).open(&path).unwrap().into(), DISK as u64, 512);
-    let mut buffers = Buffers::map().unwrap();
-    let origin = Origin { source: &source, stream, map: &map };
-    // As main does before any of this: a refused allocation aborts, and this test with it.
-    memory::seal();
-    let result = flash_and_verify(&plan, &target, origin, &mut buffers, shared);
-    memory::unseal();
-    assert_eq!(memory::heap_refused(), 0, "something was allocated while the heap was sealed");
+    /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
+    fn run(&self, answer: &mut dyn FnMut(&Call) -> Answer) -> Result<(), String> {
+        let size = self.plan.target.size;
+        let disk = self.disk.try_clone().unwrap().into();
+        let target = Target::new(disk, size, self.plan.target.logical_block);
+        let mut buffers = Buffers::map().unwrap();
+        let stream = self.plan.image.stream;
+        let origin = Origin { source: &self.source, stream, map: &self.map };
+        let work = || {
+            // As main does before any of this: a refused allocation aborts, and this test with it.
+            memory::seal();
+            let result = flash_and_verify(&self.plan, &target, origin, &mut buffers, self.shared);
+            memory::unseal();
+            result
+        };
+        let before = memory::heap_refused();
+        let result = watched(work, answer);
+        assert_eq!(memory::heap_refused(), before, "something was allocated while sealed");
+        result.map_err(|error| (takeover::text!("{}", error) as Text<300>).to_string())
+    }
 
-    let file = File::open(&path).unwrap();
-    file.read_exact_at(disk, 0).unwrap();
-    Run { result, disk, shared }
+    /// Changes a byte of a chunk on the disk.
+    fn spoil(&self, index: u64) {
+        let place = index * CHUNK as u64 + 1234;
+        let mut byte = [0];
+        self.disk.read_exact_at(&mut byte, place).unwrap();
+        self.disk.write_all_at(&[byte[0] ^ 4], place).unwrap();
+    }
+
+    /// True when the first sector is not zeros.
+    fn boots(&self) -> bool {
+        let mut sector = [0; 512];
+        self.disk.read_exact_at(&mut sector, 0).unwrap();
+        sector != [0; 512]
+    }
+
+    /// What is on the disk.
+    fn contents(&self) -> &'static [u8] {
+        let bytes = sys::map::buffer(DISK).unwrap();
+        self.disk.read_exact_at(bytes, 0).unwrap();
+        bytes
+    }
+}
+
+/// What a system call of the flashing threads does to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Name {
+    Write,
+    Zero,
+    Flush,
+    Other,
+}
+
+/// A system call of the flashing threads, before it is carried out: struct seccomp_notif of <linux/seccomp.h>.
+#[repr(C)]
+#[derive(Default)]
+struct Call {
+    identity: u64,
+    process: u32,
+    flags: u32,
+    number: i32,
+    architecture: u32,
+    instruction: u64,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    fn name(&self) -> Name {
+        match self.number as u32 {
+            general::__NR_pwrite64 => Name::Write,
+            general::__NR_ioctl if self.arguments[1] == BLKZEROOUT => Name::Zero,
+            general::__NR_fdatasync => Name::Flush,
+            _ => Name::Other,
+        }
+    }
+}
+
+/// What becomes of a system call.
+enum Answer {
+    /// It is carried out.
+    Real,
+    /// It is not, and gives this all the same.
+    Pretends(i64),
+    /// It is not, and fails with this errno.
+    Fails(i32),
+}
+
+unsafe extern "C" {
+    fn syscall(number: isize, ...) -> isize;
+}
+
+/// Runs `work` in a thread whose writes, flushes and ioctls, and those of its threads, are asked about first:
+/// seccomp(2), SECCOMP_RET_USER_NOTIF; seccomp_unotify(2).
+fn watched<R: Send>(work: impl FnOnce() -> R + Send, answer: &mut dyn FnMut(&Call) -> Answer) -> R {
+    let listener = AtomicIsize::new(-1);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            listener.store(listen(), SeqCst);
+            work()
+        });
+        // Closed with the end of this closure: then nobody waits for an answer any more.
+        let mut owner = None;
+        while !worker.is_finished() {
+            let (listener, mut call) = (listener.load(SeqCst), Call::default());
+            if listener < 0 {
+                continue;
+            }
+            // SAFETY: the descriptor was made for this.
+            owner.get_or_insert_with(|| unsafe { OwnedFd::from_raw_fd(listener as i32) });
+            if !is_asked(listener) {
+                continue;
+            }
+            // _IOWR('!', 0, struct seccomp_notif)
+            // SAFETY: the request writes a Call, which has the layout of the kernel's structure.
+            let received = unsafe {
+                syscall(general::__NR_ioctl as isize, listener, 0xc050_2100usize, &raw mut call)
+            };
+            if received != 0 {
+                continue;
+            }
+            let (value, error, flags) = match answer(&call) {
+                Answer::Real => (0, 0, 1u32),
+                Answer::Pretends(value) => (value, 0, 0),
+                Answer::Fails(errno) => (0, -errno, 0),
+            };
+            #[repr(C)]
+            struct Reply(u64, i64, i32, u32);
+            let reply = Reply(call.identity, value, error, flags);
+            // _IOWR('!', 1, struct seccomp_notif_resp)
+            // SAFETY: the request reads a Reply, which has the layout of the kernel's structure.
+            unsafe {
+                syscall(general::__NR_ioctl as isize, listener, 0xc018_2101usize, &raw const reply);
+            }
+        }
+        worker.join().unwrap()
+    })
+}
+
+/// Puts this thread under supervision, and gives the descriptor of who supervises.
+fn listen() -> isize {
+    /// struct sock_filter of <linux/filter.h>.
+    #[repr(C)]
+    struct Step(u16, u8, u8, u32);
+    let is = |number: u32, to_the_end| Step(0x15, to_the_end, 0, number);
+    let filter = [
+        Step(0x20, 0, 0, 0),
+        is(general::__NR_pwrite64, 3),
+        is(general::__NR_ioctl, 2),
+        is(general::__NR_fdatasync, 1),
+        Step(0x06, 0, 0, 0x7fff_0000),
+        Step(0x06, 0, 0, 0x7fc0_0000),
+    ];
+    #[repr(C)]
+    struct Program(u16, *const Step);
+    let program = Program(filter.len() as u16, filter.as_ptr());
+    // PR_SET_NO_NEW_PRIVS; SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER.
+    // SAFETY: the program lives until the call returns; the kernel checks it.
+    unsafe {
+        assert_eq!(
+            syscall(general::__NR_prctl as isize, 38usize, 1usize, 0usize, 0usize, 0usize),
+            0
+        );
+        let listener = syscall(general::__NR_seccomp as isize, 1usize, 8usize, &raw const program);
+        assert!(listener >= 0, "this kernel, or a container, has no seccomp listeners");
+        listener
+    }
+}
+
+/// True when a system call waits for its answer; waits 20 ms for one.
+fn is_asked(listener: isize) -> bool {
+    let mut entry = [listener as u32, 1];
+    let time = [0isize, 20_000_000];
+    // SAFETY: one struct pollfd (a descriptor; POLLIN, and no result yet) and one timespec.
+    let count = unsafe {
+        let (entry, time) = (&raw mut entry, &raw const time);
+        syscall(general::__NR_ppoll as isize, entry, 1usize, time, 0usize, 0usize)
+    };
+    count == 1 && entry[1] >> 16 & 1 != 0
 }
 
 fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
@@ -269,6 +644,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
             chunks: found.chunks,
             zero_chunks: found.zero_chunks,
             map_crc: found.map_crc,
+            packed_crc: found.packed_crc,
         },
         target: TargetPlan {
             name: heapless::String::new(),

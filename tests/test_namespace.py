@@ -2,6 +2,7 @@
 """Whole takeovers in a PID and mount namespace, on a loop disk: about a second each."""
 
 import contextlib
+import fcntl
 import gzip
 import json
 import os
@@ -235,11 +236,6 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         assert box.disk_bytes(0, 4096) == box.before
 
 
-def flushes(disk):
-    """How often the disk was told to put on the medium what it holds (Documentation/block/stat in Linux)."""
-    return int(pathlib.Path(f"/sys/block/{os.path.basename(disk)}/stat").read_text().split()[15])
-
-
 def bypasses_the_cache(process, disk):
     """A process has the disk open with O_DIRECT."""
     folder = pathlib.Path(f"/proc/{process}")
@@ -250,26 +246,33 @@ def bypasses_the_cache(process, disk):
     raise AssertionError(f"{process} does not have {disk} open")
 
 
-def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):
-    """One that was written and one of zeros; up to then the disk does not boot."""
+def test_chunks_that_rot_before_the_read_back_are_repaired(folder):
+    """One of zeros at the front, one with content, one of zeros behind all content, and the last."""
     image = make_image(folder, size_mib=200, content_mib=180)
-    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
+    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box, open(box.disk, "r+b", buffering=0) as disk:
+        def rot(chunk):
+            disk.seek(chunk * MIB + 12345)
+            disk.write(b"rotten")
         box.start(job())
         box.wait_for("is free", interval=0.001)
-        before = flushes(box.loop)
-        box.wait_for("reading back", interval=0.001)
-        assert flushes(box.loop) > before, "what was written was not flushed"
+        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
+        end = time.monotonic() + 50
+        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        # The first to be read back: by the time that this is said it may have been.
+        rot(1)
+        box.stop_worker_at("reading back")
+        for chunk in (150, 195, 199):
+            rot(chunk)
         assert bypasses_the_cache(box.worker(), box.loop)
-        with open(box.disk, "r+b", buffering=0) as file:
-            for place in (150, 195):
-                file.seek(place * MIB + 12345)
-                file.write(b"rotten")
-        box.wait_for(r"chunk 150 .* was read back wrong", interval=0.001)
-        assert box.disk_bytes(0, 512) == bytes(512), "a disk that is not verified has a partition table"
+        box.stop_worker_at("chunk 150 was written again")
+        assert box.disk_bytes(0, 512) == bytes(512), "the head is not written last"
+        os.kill(box.worker(), signal.SIGCONT)
         box.wait_exit()
-        assert re.search(r"chunk 195 .* was read back wrong", box.console()), box.console()
+        for chunk in (1, 150, 195, 199):
+            assert re.search(f"chunk {chunk} .* was read back wrong", box.console()), box.console()
         result = check_taken_over(box, image)
-        assert result["repaired_chunks"] == 2, result
+        assert result["repaired_chunks"] == 4, result
 
 
 def test_pretend_stops_at_the_proof(folder):
@@ -902,6 +905,89 @@ def test_refused_without_the_capabilities_that_it_takes(folder):
     done = subprocess.run(["setpriv", "--bounding-set", "-sys_admin", TAKEOVER, "flash", "-i", "/nowhere",
                            "-f", "/dev/null", "--no-ack"], capture_output=True, text=True)
     assert done.returncode == 3 and "CAP_SYS_ADMIN is missing" in done.stderr, done
+
+
+STUBBORN = "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"
+
+
+def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folder):
+    """In the middle of the image: decoding would find it when half of the disk is written."""
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job(before=STUBBORN))
+        box.wait_for("takeover is PID 1")
+        with open(f"/proc/{box.pid1()}/root/image", "r+b", buffering=0) as staged:
+            place = staged.seek(0, os.SEEK_END) // 2
+            staged.seek(place)
+            byte = staged.read(1)[0]
+            staged.seek(place)
+            staged.write(bytes([byte ^ 16]))
+        box.wait_exit()
+        assert "checking the image: it is not what was scanned; the memory" in box.console(), box.console()
+        check_old_os_is_whole(box)
+
+
+def test_flash_pretends_too(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        before = box.disk_bytes(0, box.disk.stat().st_size)
+        loop = box.attach()
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--pretend"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and '"outcome":"pretended"' in done.stderr, done.stderr
+        assert box.disk_bytes(0, len(before)) == before, "something was written"
+
+
+def test_a_disk_that_takes_no_writes_any_more_brings_the_old_os_back(folder):
+    """A memory file behind the disk, sealed when the old OS has gone: a worn card goes read-only like that."""
+    memory = os.memfd_create("disk", os.MFD_ALLOW_SEALING)
+    (folder / "disk.img").symlink_to(f"/proc/{os.getpid()}/fd/{memory}")
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job(before=STUBBORN))
+        box.wait_for("takeover is PID 1")
+        before = box.disk_bytes(0, ROOT_START)
+        add_seals, seal_write = 1033, 8
+        fcntl.fcntl(memory, add_seals, seal_write)
+        box.wait_exit()
+        assert "it takes no writes; nothing was changed" in box.console(), box.console()
+        assert '"outcome":"untouched"' in box.console(), box.console()
+        assert box.disk_bytes(0, ROOT_START) == before
+    os.close(memory)
+
+
+def flushes(loop):
+    """How often the disk was told to flush its cache: Documentation/block/stat.rst."""
+    return int(pathlib.Path(f"/sys/block/{os.path.basename(loop)}/stat").read_text().split()[15])
+
+
+def test_the_cache_of_the_disk_is_flushed_before_done_is_said(folder):
+    """After the clearing, the flash, the head and the furnishing; unmounting FAT, unlike ext4, flushes nothing."""
+    image = make_image(folder)
+    with Sandbox(folder) as box:
+        loop = box.attach()
+        before = flushes(loop)
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert flushes(loop) - before == 4, flushes(loop) - before
+
+
+def test_what_an_earlier_run_has_furnished_is_no_damage_and_the_disk_does_not_boot_meanwhile(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job())
+        box.wait_for("is free", interval=0.0005)
+        box.stop_worker_at("placed and read back")
+        box.kill_worker()
+        box.wait_for("(?s)run 2.*every process has ended", interval=0.001)
+        box.stop_worker_at("chunk [0-9]+ was written again")
+        assert box.disk_bytes(0, 512) == bytes(512), "a disk that is repaired has a partition table"
+        os.kill(box.worker(), signal.SIGCONT)
+        box.wait_exit()
+        result = check_taken_over(box, image)
+        assert result["attempts"] == 2 and result["repaired_chunks"] == 0, result
+        assert "were furnished by an earlier run" in box.console(), box.console()
+        assert "read back wrong" not in box.console(), box.console()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ pub fn plan(
             chunks: image.scan.chunks,
             zero_chunks: image.scan.zero_chunks,
             map_crc: image.scan.map_crc,
+            packed_crc: image.scan.packed_crc,
         },
         target: TargetPlan {
             name: plan::bounded("use a disk with a shorter name", &target.name)?,

@@ -1,7 +1,7 @@
 //! Copying the image and the chunk map into the RAMFS.
 //!
-//! The copy of the image is proven against the scan: a file that changed in between is found out here, while the old
-//! OS is still whole.
+//! What is read for the copy is proven against the scan: a file that changed in between is found out here, while the
+//! old OS is still in place. The copy itself is proven by stage 2, before the first write.
 
 use super::ramfs::Ramfs;
 use super::undo::interrupted;
@@ -16,8 +16,8 @@ use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
 
-/// Copies the image's part of its file to the RAMFS and proves the copy. Pages of zeros of a raw image become holes:
-/// they cost no memory.
+/// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become
+/// holes: they cost no memory.
 pub fn stage_image(
     ramfs: &Ramfs,
     source: &impl Source,

@@ -1,8 +1,9 @@
 //! Flashing: one thread inflates, another writes.
 //!
 //! A ring of buffers goes round between the two. Chunks of zeros are not written but made zeros by the kernel, in runs.
-//! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared at
-//! once and written last, when everything else has been read back: a disk that was left half-written does not boot.
+//! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared and
+//! flushed before anything else is written, and written last, when everything else has been read back: a disk that was
+//! left half-written does not boot.
 
 use super::job::Job;
 use crate::error::{Doing, Error};
@@ -175,7 +176,7 @@ impl Job<'_> {
             let started = ring.wait_for(|state| state.started.then_some(()));
             lock_memory();
             let result = started.map_err(Ended::from).and_then(|()| {
-                ring.queue(Work::Zero(0..self.in_blocks(self.chunk_length(0)) as u64))?;
+                self.clear_head(&mut lock(&ring.slots[0]), &mut lock(&ring.slots[1]), zeros)?;
                 self.decode(decoder, &ring, head)
             });
             match result {
@@ -189,11 +190,38 @@ impl Job<'_> {
             return Err(error);
         }
         let scratch = &mut lock(&ring.slots[0]);
-        self.target.clear_backup_gpt(self.plan.image.length, scratch, self.shared)?;
+        self.target.clear_backup_gpt(self.plan.image.length, scratch, self.shared);
         self.target.flush()
     }
 
-    /// Writes the first chunk, which [`Job::flash`] has left in `buffers`: from here on the disk boots.
+    /// Clears the first chunk of the disk; both buffers are scratch. See [`super::Target::clear_head`].
+    fn clear_head(&self, old: &mut [u8], now: &mut [u8], zeros: &[u8]) -> Result<(), Error> {
+        let length = self.in_blocks(self.chunk_length(0));
+        let old = old.get_mut(..length).unwrap_or_default();
+        let now = now.get_mut(..length).unwrap_or_default();
+        self.target.clear_head(old, now, zeros, self.shared)
+    }
+
+    /// The same, with buffers that nobody else uses.
+    pub fn clear_head_of_disk(&self, buffers: &mut Buffers) -> Result<(), Error> {
+        let Buffers { slots: [old, now, _], zeros, .. } = buffers;
+        self.clear_head(old, now, zeros)
+    }
+
+    /// Decodes the first chunk into `buffers`, as [`Job::flash`] leaves it there.
+    pub fn take_head<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        decoder.restart();
+        let filled = decoder.fill(buffers.head)?;
+        self.compare(0, filled)?;
+        self.pad(buffers.head, filled.length);
+        Ok(())
+    }
+
+    /// Writes the first chunk, which is in `buffers`: from here on the disk boots.
     pub fn write_head(&self, buffers: &Buffers) -> Result<(), Error> {
         let head = self.padded(buffers.head, self.chunk_length(0));
         self.target.write(0, head, self.shared)?;

@@ -47,7 +47,14 @@ fn furnish_once(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<
         let room = Room { plan, base, disk, place, partition, fresh };
         room.place_and_compare(shared)?;
     }
-    Ok(())
+    flush(disk)
+}
+
+/// Waits until everything is on the medium: unmounting FAT writes, but leaves it in the drive's own cache. fdatasync of
+/// a block device flushes that (blkdev_fsync in block/fops.c).
+fn flush(disk: &str) -> Result<(), Error> {
+    let file = files::open(disk, OFlags::RDONLY).doing("opening", disk)?;
+    rustix::fs::fdatasync(&file).doing("flushing", disk)
 }
 
 /// The partitions that get files, the boot partition last: while it lacks config.json, the new OS does not start as if
@@ -70,7 +77,8 @@ pub fn keep_log(plan: &Plan, base: &str, disk: &str) -> Result<(), Error> {
     room.mounted(MountFlags::NOATIME, &mut |point| {
         make_parents(point, path)?;
         keep_log::append(base, point, path)
-    })
+    })?;
+    flush(disk)
 }
 
 /// Makes the kernel see the new partitions; false when it may still show the old ones, because somebody keeps one

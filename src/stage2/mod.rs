@@ -21,12 +21,13 @@ use crate::crc32;
 use crate::disk::loops;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::image::CHUNK;
 use crate::image::decode::Decoder;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::source::Source;
 use crate::plan::{Plan, names};
-use crate::progress::{Outcome, Phase, Shared, Totals, result_line};
+use crate::progress::{Outcome, Phase, Rate, Shared, Totals, result_line};
 use crate::text::Text;
 use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
@@ -43,7 +44,8 @@ pub struct Origin<'a, S> {
 }
 
 /// Writes the image to a disk that is free, reads it back, and places the files of the new OS; `base` is where the
-/// RAMFS is mounted. Nothing here may allocate once the first byte is written.
+/// RAMFS is mounted. With `--pretend` it ends when the disk is ours. Nothing here may allocate once the first byte is
+/// written.
 pub fn write_all<S: Source>(
     plan: &Plan,
     base: &str,
@@ -56,8 +58,13 @@ pub fn write_all<S: Source>(
         return Err(Error::failed("checking", "the chunk map", "it changed in memory")
             .advice("the memory of this device is bad"));
     }
+    prove_packed(plan, &origin, buffers.scratch(), shared)?;
     let target = Target::open(&path, plan)?;
     loops::none_on(&crate::path!("{}/{}", base, names::DEV)?, plan.target.number)?;
+    if plan.pretend {
+        crate::info!("pretended: {} is free, and nothing was written", path.as_str());
+        return Ok(());
+    }
     flash_and_verify(plan, &target, origin, buffers, shared)?;
     // The exclusive claim of the whole disk would keep its partitions from being mounted.
     drop(target);
@@ -70,6 +77,36 @@ pub fn write_all<S: Source>(
         crate::warn!("{}", error);
     }
     Ok(())
+}
+
+/// Reads the packed image once, from the memory or the file that it will be flashed from: a bit that has changed since
+/// the scan would show in the middle of the flash, and again in every retry.
+fn prove_packed<S: Source>(
+    plan: &Plan,
+    origin: &Origin<'_, S>,
+    buffer: &mut [u8],
+    shared: &Shared,
+) -> Result<(), Error> {
+    let Stream { offset, length, .. } = origin.stream;
+    let mut rate = Rate::start("check the image", length);
+    let (mut crc, mut done) = (0, 0);
+    while done < length {
+        shared.beat();
+        let wanted = (length - done).min(CHUNK as u64) as usize;
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        let count = origin.source.read_at(offset + done, piece)?;
+        if count == 0 {
+            break;
+        }
+        crc = crc32::extend(crc, piece.get(..count).unwrap_or_default());
+        done += count as u64;
+        rate.advance(done);
+    }
+    match done == length && crc == plan.image.packed_crc {
+        true => Ok(()),
+        false => Err(Error::failed("checking", "the image", "it is not what was scanned")
+            .advice("the memory of this device is bad, or the file was changed")),
+    }
 }
 
 /// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has
@@ -87,7 +124,7 @@ pub fn flash_and_verify<S: Source>(
     let all = 0..plan.image.chunks;
     if shared.verified.load(SeqCst) {
         let watch = shared.enter(Phase::Verify);
-        job.verify(&mut decoder, all, buffers)?;
+        job.verify_again(&mut decoder, buffers)?;
         shared.leave(Phase::Verify, watch);
         return Ok(());
     }
@@ -128,6 +165,7 @@ pub fn flash_here<S: Source>(
     let result = write_all(plan, base, origin, &mut buffers, shared);
     let destroyed = shared.destroyed.load(SeqCst);
     let outcome = match (&result, destroyed) {
+        (Ok(()), _) if plan.pretend => Outcome::Pretended,
         (Ok(()), _) => Outcome::Done,
         (Err(_), false) => Outcome::Untouched,
         (Err(_), true) => Outcome::Failed,

@@ -4,6 +4,7 @@ use crate::disk::gpt;
 use crate::disk::table::SECTOR;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::image::is_zero;
 use crate::plan::Plan;
 use crate::progress::Shared;
 use crate::sys::block;
@@ -97,6 +98,16 @@ impl Target {
         if block::zero_out(&self.disk, offset, length).is_ok() {
             return Ok(());
         }
+        self.write_zeros(offset, length, zeros, shared)
+    }
+
+    fn write_zeros(
+        &self,
+        offset: u64,
+        length: u64,
+        zeros: &[u8],
+        shared: &Shared,
+    ) -> Result<(), Error> {
         let mut done = 0;
         while done < length {
             let count = (length - done).min(zeros.len() as u64);
@@ -106,6 +117,39 @@ impl Target {
             done += count;
         }
         Ok(())
+    }
+
+    /// Makes the first bytes of the disk zeros, as many as `old` and `now` each have, and flushes them: only then may
+    /// the rest be written, so that a half-written disk never boots.
+    ///
+    /// It is also the proof that the disk takes writes. A worn card may refuse them, or accept them and keep nothing,
+    /// without the kernel knowing: what was there is whole then, and this was not the point of no return.
+    pub fn clear_head(
+        &self,
+        old: &mut [u8],
+        now: &mut [u8],
+        zeros: &[u8],
+        shared: &Shared,
+    ) -> Result<(), Error> {
+        let was_destroyed = shared.destroyed.load(SeqCst);
+        let known = self.read(0, old);
+        // Written, not asked for: drives that promise zeros and do nothing do take writes.
+        let length = old.len() as u64;
+        let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
+        self.forget_cache();
+        let can_tell = known.is_ok() && !is_zero(old) && self.read(0, now).is_ok();
+        if !can_tell || now != old {
+            return cleared;
+        }
+        if let Err(error) = cleared {
+            crate::warn!("{}", error);
+        }
+        let error = Error::failed("clearing", "the first MiB of the disk", "it takes no writes");
+        if was_destroyed {
+            return Err(error.advice("the medium is worn out, or protected"));
+        }
+        shared.destroyed.store(false, SeqCst);
+        Err(error.advice("nothing was changed; the medium is worn out, or protected"))
     }
 
     /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
@@ -140,34 +184,34 @@ impl Target {
     }
 
     /// Clears a backup GPT that an earlier system left at the end of the disk, behind an image of `length` bytes:
-    /// firmware would restore the old table from it. `scratch` has 17 KiB or more, for what is read and for the zeros
-    /// that are written.
-    pub fn clear_backup_gpt(
-        &self,
-        length: u64,
-        scratch: &mut [u8],
-        shared: &Shared,
-    ) -> Result<(), Error> {
-        let image_end = length.next_multiple_of(self.block as u64);
-        let start = self.size.saturating_sub(BACKUP_GPT).max(image_end);
-        if start + self.block as u64 > self.size {
-            return Ok(());
+    /// firmware would restore the old table from it. A bad sector there is only warned of. `scratch` has 21 KiB or
+    /// more, for what is read and for the zeros that are written.
+    pub fn clear_backup_gpt(&self, length: u64, scratch: &mut [u8], shared: &Shared) {
+        let block = self.block as u64;
+        let table = self.size.saturating_sub(BACKUP_GPT);
+        let start = (table - table % block).max(length.next_multiple_of(block));
+        if start + block > self.size {
+            return;
         }
         let last = scratch.get_mut(..self.block).unwrap_or_default();
-        if let Err(error) = self.read(self.size - self.block as u64, last) {
+        if let Err(error) = self.read(self.size - block, last) {
             // Behind the image, and unreadable for firmware too.
             crate::warn!("{}", error);
-            return Ok(());
+            return;
         }
         if !last.starts_with(gpt::SIGNATURE) {
-            return Ok(());
+            return;
         }
         let wanted = (self.size - start) as usize;
         let zeros = scratch.get_mut(..wanted).unwrap_or_default();
         zeros.fill(0);
-        self.write(start, zeros, shared)?;
-        crate::info!("cleared a stale backup GPT at the end of the disk");
-        Ok(())
+        match self.write(start, zeros, shared) {
+            Ok(()) => crate::info!("cleared a stale backup GPT at the end of the disk"),
+            // Firmware takes the table at the beginning first, and that will be whole.
+            Err(error) => {
+                crate::warn!("{}; a stale backup GPT stays at the end of the disk", error)
+            }
+        }
     }
 }
 
