@@ -974,8 +974,12 @@ def test_the_cache_of_the_disk_is_flushed_before_done_is_said(folder):
 
 def test_what_an_earlier_run_has_furnished_is_no_damage_and_the_disk_does_not_boot_meanwhile(folder):
     image = make_image(folder)
-    with Sandbox(folder, files=files(pack(image))) as box:
-        box.start(job())
+    box_files = files(pack(image))
+    # So many that the worker is at it for a while.
+    for number in range(20):
+        box_files[f"/tk/cable{number}"] = b"[connection]\nid=cable%d\ntype=ethernet\n" % number
+    with Sandbox(folder, files=box_files) as box:
+        box.start(job("".join(f" --nwmgr-cfg /tk/cable{number}" for number in range(20))))
         box.wait_for("is free", interval=0.0005)
         box.stop_worker_at("placed and read back")
         box.kill_worker()

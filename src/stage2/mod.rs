@@ -201,9 +201,12 @@ mod tests {
     use crate::text::Text;
 
     #[test]
-    fn a_chunk_map_that_changed_is_found_before_the_disk_is_opened() {
+    fn a_chunk_map_or_an_image_that_changed_is_found_before_the_disk_is_opened() {
         let mut plan = crate::plan::tests::sample();
         plan.image.chunks = 2;
+        plan.image.stream.offset = 0;
+        plan.image.stream.length = 10;
+        plan.image.packed_crc = crc32::of_zeros(10);
         let map = ChunkMap::create().unwrap();
         for index in 0..2 {
             map.set(index, Record { crc: index, zero: false }).unwrap();
@@ -220,5 +223,10 @@ mod tests {
         assert!(refusal(&plan).contains("chunk map"));
         plan.image.map_crc ^= 1;
         assert!(refusal(&plan).contains("claiming the disk"));
+        plan.image.packed_crc ^= 1;
+        assert!(refusal(&plan).contains("it is not what was scanned"));
+        plan.image.packed_crc ^= 1;
+        plan.image.stream.length = 11;
+        assert!(refusal(&plan).contains("it is not what was scanned"));
     }
 }
