@@ -32,7 +32,8 @@ import rootfs
 import stacked
 from rootfs import MIB, SECTOR
 
-KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rw console=ttyS0 panic=-1 "
+# rootwait: newer kernels look for their disks while they go on.
+KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rootwait rw console=ttyS0 panic=-1 "
                   "sysrq_always_enabled=1 net.ifnames=0 loglevel=4 "
                   "systemd.show_status=false mitigations=off cryptomgr.notests")
 
