@@ -5,6 +5,7 @@
 use crate::log::Stopwatch;
 use crate::text::{Seconds, Size, Text};
 use crate::{files, memory};
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use ufmt::uwrite;
 
@@ -196,27 +197,26 @@ impl Rate {
     }
 }
 
-/// Whether a disk gets on with what is not written yet, while whoever waits for that cannot say so.
+/// Whether the disks get on with what is not written yet, while whoever waits for that cannot say so. All of them: what
+/// the old OS has written may be on another one than the target.
 ///
-/// By what the disk has completed: the kernel's figure of what is unwritten stands still for up to a minute on a slow
+/// By what they have completed: the kernel's figure of what is unwritten stands still for up to a minute on a slow
 /// card and then falls by tens of MiB, since all pages of a large request leave it together.
-pub struct Writeback<'a> {
-    /// The kernel's name of the disk.
-    disk: &'a str,
+pub struct Writeback {
     looked: Stopwatch,
-    /// What was unwritten at the first look, in KiB, and what the disk had written in its life.
+    /// What was unwritten at the first look, in KiB, and what the disks had written in their lives.
     first: Option<(u64, u64)>,
-    /// What it had written when that counted last.
+    /// What they had written when that counted last.
     counted: u64,
 }
 
-impl<'a> Writeback<'a> {
+impl Writeback {
     /// KiB that must have been written to count.
     const STEP: u64 = 1024;
 
-    /// Of a disk; without a name nothing ever gets on.
-    pub fn of(disk: &'a str) -> Self {
-        Self { disk, looked: Stopwatch::start(), first: None, counted: 0 }
+    /// From now on.
+    pub fn start() -> Self {
+        Self { looked: Stopwatch::start(), first: None, counted: 0 }
     }
 
     /// True when more was written. Looks once a second, at most.
@@ -226,13 +226,13 @@ impl<'a> Writeback<'a> {
             return false;
         }
         self.looked = Stopwatch::start();
-        self.is_more(memory::unwritten_kib(), written_kib(self.disk))
+        self.is_more(memory::unwritten_kib(), written_kib())
     }
 
     /// What is left of what was unwritten at first, in KiB.
     pub fn left(&self) -> u64 {
         let (unwritten, written) = self.first.unwrap_or_default();
-        unwritten.saturating_sub(written_kib(self.disk).saturating_sub(written))
+        unwritten.saturating_sub(written_kib().saturating_sub(written))
     }
 
     /// Only up to twice of what was unwritten at first (a journal may double it): a kernel that writes a little of its
@@ -251,15 +251,24 @@ impl<'a> Writeback<'a> {
     }
 }
 
-/// What a disk has written in its life, in KiB; 0 when that cannot be told. The seventh figure is in sectors of 512
-/// bytes (Documentation/block/stat.rst).
-fn written_kib(disk: &str) -> u64 {
-    let mut buffer = [0; 256];
-    let Ok(path) = crate::path!("/sys/block/{}/stat", disk) else {
-        return 0;
+/// What all disks have written in their lives, in KiB. The seventh figure is in sectors of 512 bytes
+/// (Documentation/block/stat.rst). What is stacked on disks, or in files, has no device of its own, and would be
+/// counted twice.
+fn written_kib() -> u64 {
+    let mut sectors = 0u64;
+    let mut add = |disk: &str| {
+        let is_device =
+            crate::path!("/sys/block/{}/device", disk).is_ok_and(|path| files::exists(&path));
+        if is_device && let Ok(path) = crate::path!("/sys/block/{}/stat", disk) {
+            let mut buffer = [0; 256];
+            let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
+            sectors = sectors.saturating_add(sectors_written(figures));
+        }
+        ControlFlow::Continue(())
     };
-    let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
-    sectors_written(figures) / 2
+    // Without that folder nothing ever gets on.
+    let _ = files::for_each_entry("/sys/block", &mut add);
+    sectors / 2
 }
 
 fn sectors_written(figures: &str) -> u64 {
@@ -288,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_disk_gets_on_as_long_as_it_writes_what_was_unwritten() {
-        let mut writeback = Writeback::of("");
+        let mut writeback = Writeback::start();
         let looks = [70, 70, 1000, 1094, 1500, 9000, 9000, 20_069, 20_071, 90_000];
         let found = looks.map(|written| writeback.is_more(10_000, written));
         // 20,000 KiB at most, in steps of 1024.
@@ -296,7 +305,7 @@ mod tests {
         // And not more than one look a second.
         assert!(!writeback.gets_on());
         // Nothing to write: whatever is written is something else.
-        let mut writeback = Writeback::of("");
+        let mut writeback = Writeback::start();
         assert_eq!([0, 5000, 10_000].map(|written| writeback.is_more(0, written)), [false; 3]);
     }
 

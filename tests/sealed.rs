@@ -165,13 +165,22 @@ fn no_proof(directory: &Path) {
     // It was zeros before: nobody knows whether the disk takes writes.
     let bench = Bench::new(directory, image());
     bench.disk.write_all_at(&[0; CHUNK], 0).unwrap();
-    let error = bench.run(&mut |call| match (call.name(), call.arguments[3]) {
-        (Name::Write, 0) => Answer::Pretends(call.arguments[2] as i64),
-        (Name::Write, _) => Answer::Fails(IO_ERROR),
+    let error = bench.run(&mut |call| match (call.name(), call.arguments[3] < CHUNK as u64) {
+        (Name::Write, true) => Answer::Pretends(call.arguments[2] as i64),
+        (Name::Write, false) => Answer::Fails(IO_ERROR),
         _ => Answer::Real,
     });
     assert!(error.unwrap_err().contains("writing sector"));
     assert!(bench.shared.destroyed.load(SeqCst));
+    // It was zeros before, and does not take even those.
+    let bench = Bench::new(directory, image());
+    bench.disk.write_all_at(&[0; CHUNK], 0).unwrap();
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Write | Name::Zero => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(error.unwrap_err().contains("nothing was changed"));
+    assert!(!bench.shared.destroyed.load(SeqCst));
 }
 
 fn head_is_flushed(directory: &Path) {
@@ -239,7 +248,15 @@ fn furnished_again(directory: &Path) {
         assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
         assert_eq!(bench.shared.repaired.load(SeqCst), repaired, "{spoiled:?}");
         assert!(!bootable, "the disk was bootable while it was repaired");
+        assert!(bench.shared.verified.load(SeqCst));
     }
+    // It goes bad meanwhile: nobody may take the disk for verified.
+    bench.spoil(5);
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Write if call.arguments[3] >= CHUNK as u64 => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(result.is_err() && !bench.shared.verified.load(SeqCst) && !bench.boots());
 }
 
 /// The image ends where the last sectors of a backup GPT begin: those are cleared, and nothing of the image.

@@ -121,13 +121,13 @@ pub fn alone() -> ! {
     restart_on_panic();
     let plan = match Plan::read(&path_of(names::CLAIMED)) {
         Ok(plan) => plan,
-        Err(error) => restart(Some(error), "", &|| ()),
+        Err(error) => restart(Some(error), &|| ()),
     };
     log::set_level(plan.log_level);
     crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
     let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
         Ok(shared) => shared,
-        Err(error) => restart(Some(error), "", &|| ()),
+        Err(error) => restart(Some(error), &|| ()),
     };
     let supervisor = Supervisor { plan: &plan, shared, watchdogs: Default::default() };
     memory::seal();
@@ -248,8 +248,7 @@ impl Supervisor<'_> {
     fn watch(&self, child: Pid) -> Ended {
         let mut seen = self.shared.heartbeat.load(SeqCst);
         let mut since = Stopwatch::start();
-        let disk = self.plan.target.name.as_str();
-        let mut writeback = Writeback::of(disk);
+        let mut writeback = Writeback::start();
         let mut killed = None;
         loop {
             if let Some(ended) = reap(child) {
@@ -257,7 +256,7 @@ impl Supervisor<'_> {
             }
             let beat = self.shared.heartbeat.load(SeqCst);
             if beat != seen {
-                (seen, since, writeback) = (beat, Stopwatch::start(), Writeback::of(disk));
+                (seen, since, writeback) = (beat, Stopwatch::start(), Writeback::start());
             }
             // Unmounting writes back all that the old OS left, perhaps gigabytes to a slow card, in one system call.
             if !self.shared.destroyed.load(SeqCst) && writeback.gets_on() {
@@ -358,7 +357,7 @@ impl Supervisor<'_> {
             }
         }
         self.report(outcome);
-        restart(None, &self.plan.target.name, &|| self.feed_watchdogs())
+        restart(None, &|| self.feed_watchdogs())
     }
 
     fn report(&self, outcome: Outcome) {
@@ -428,16 +427,16 @@ const SYNC: u64 = 20_000;
 /// How long reboot(2) may take to stop every device before the machine is reset all the same.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Restarts the machine, once `disk` has what was unwritten; `feed` keeps the watchdogs quiet until then. In a PID
+/// Restarts the machine, once the disks have what was unwritten; `feed` keeps the watchdogs quiet until then. In a PID
 /// namespace the kernel ends the namespace instead.
-pub fn restart(error: Option<Error>, disk: &str, feed: &dyn Fn()) -> ! {
+pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
     if let Some(error) = error {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
         let line = result_line(Outcome::Untouched, &Shared::default(), &Totals::default());
         log::write_plain(&line);
     }
-    write_back(disk, feed);
+    write_back(feed);
     log::drain();
     // And what is in the port's own buffer.
     std::thread::sleep(Duration::from_millis(100));
@@ -453,13 +452,13 @@ pub fn restart(error: Option<Error>, disk: &str, feed: &dyn Fn()) -> ! {
 }
 
 /// Lets the kernel write back what it has, in a child: sync(2) waits for every file system, and cannot be interrupted.
-fn write_back(disk: &str, feed: &dyn Fn()) {
+fn write_back(feed: &dyn Fn()) {
     let child = process::spawn(|| {
         rustix::fs::sync();
         0
     });
     let mut since = Stopwatch::start();
-    let mut writeback = Writeback::of(disk);
+    let mut writeback = Writeback::start();
     while let Ok(child) = child
         && reap(child).is_none()
         && since.elapsed() < SYNC

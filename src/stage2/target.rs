@@ -137,8 +137,9 @@ impl Target {
         let length = old.len() as u64;
         let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
         self.forget_cache();
-        let can_tell = known.is_ok() && !is_zero(old) && self.read(0, now).is_ok();
-        if !can_tell || now != old {
+        let is_same = known.is_ok() && self.read(0, now).is_ok() && now == old;
+        // Zeros that were there before, and were written, say nothing.
+        if !is_same || (cleared.is_ok() && is_zero(old)) {
             return cleared;
         }
         if let Err(error) = cleared {

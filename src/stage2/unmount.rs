@@ -1,9 +1,9 @@
 //! Unmounting the old root and everything on it.
 //!
 //! In passes, newest first, until a pass changes nothing: the order in the mount table is no guide, and "busy" passes.
-//! Loop devices on the target are detached between the passes, and LVM, dm-crypt and md on it taken down. What remains
-//! is made read-only and detached, as a last resort: the mount is out of sight then, but the file system may live on,
-//! so the mount table proves nothing. The proof is the exclusive claim of the disk.
+//! Loop devices on the target are detached between the passes, and LVM, dm-crypt, md and zram on it taken down. What
+//! remains is made read-only and detached, as a last resort: the mount is out of sight then, but the file system may
+//! live on, so the mount table proves nothing. The proof is the exclusive claim of the disk.
 //!
 //! First of all go the mounts whose server may be out of reach, since the network ended with the processes: no
 //! umount2(2), and no path that leads through them, may hold up the rest.

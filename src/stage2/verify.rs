@@ -55,10 +55,14 @@ impl Job<'_> {
         }
         bad.retain(|index| *index != 0);
         self.take_head(decoder, buffers)?;
+        // Should this run end in the middle, the next one flashes from the beginning.
+        self.shared.verified.store(false, SeqCst);
         self.clear_head_of_disk(buffers)?;
         self.repair_all(decoder, bad, all.end, 0, buffers.scratch())?;
         self.write_head(buffers)?;
-        self.verify(decoder, 0..1, buffers)
+        self.verify(decoder, 0..1, buffers)?;
+        self.shared.verified.store(true, SeqCst);
+        Ok(())
     }
 
     /// Repairs these chunks, and then what is bad from the first of them to `end`, until all are good or some stay bad.
