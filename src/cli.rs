@@ -24,7 +24,7 @@ WHAT AND WHERE
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
       --pretend          do everything up to the proof that the disk is free, then restart the old OS
-      --json             print what will happen as JSON, for programs
+      --json             print what will happen, or what scan finds, as JSON, for programs
 
 WHAT IS CARRIED OVER
       --wifi SSID        only this Wi-Fi; may be given more than once
@@ -64,7 +64,7 @@ ACCEPTED, WITHOUT EFFECT YET
 
 EXIT CODES
   0  done, or handed over: the rest is on the console
-  1  failed, and everything is undone
+  1  failed; what was changed is undone, or named in the log
   2  wrong usage
   3  refused by a check; nothing was changed
   4  takeover flash: failed while writing; the disk is incomplete

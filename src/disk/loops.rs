@@ -92,40 +92,41 @@ fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd))
 /// The loop device, if it lies on the disk and is not the disk itself.
 fn on_disk(nodes: &str, name: &str, disk: Number) -> Result<Option<OwnedFd>, Error> {
     let number = minor_of(name)?;
-    // Made before anybody asks for its backing.
     let device = open_node(nodes, name, FileType::BlockDevice, number)?;
-    let below = number != disk && stack::lies_on(number, disk)?;
-    Ok(below.then_some(device))
+    let mut lies_on = false;
+    for below in backing_of(&device, name).into_iter().flatten() {
+        lies_on |= number != disk && stack::lies_on(below, disk)?;
+    }
+    Ok(lies_on.then_some(device))
 }
 
 /// What a loop device lies on: the device of the file system that its backing file is on, and the backing device if it
 /// is one. Nothing when nobody can tell: it has no node, or is not attached.
 pub fn backing(number: Number) -> [Option<Number>; 2] {
-    let look = || {
-        let path = crate::path!("/dev/loop{}", number.minor).ok()?;
-        let device = files::open(&path, OFlags::RDONLY).ok()?;
-        block::loop_backing(&device).ok()
+    let Ok(name) = device::name_of(number) else {
+        return [None; 2];
     };
-    look().map_or([None; 2], |backing| {
-        let some = |device| Some(device).filter(|device| *device != 0).map(Number::from_stat);
-        [some(backing.file_system).map(on_device), some(backing.block_device)]
-    })
+    let node = crate::path!("/dev/{}", name).ok();
+    let device = node.and_then(|node| files::open(&node, OFlags::RDONLY).ok());
+    device.map_or([None; 2], |device| backing_of(&device, &name))
 }
 
-/// The device that a file system lies on: btrfs and others have numbers of their own, and the mount table tells what
-/// was mounted.
-fn on_device(number: Number) -> Number {
-    let mut device = None;
-    if number.major == 0 {
-        // Without it the number stands for itself, and lies on nothing.
-        let _ = mounts::find(mounts::OWN, &mut |mount| {
-            if mount.device == number && device.is_none() {
-                device = device::number_of_node(mount.source);
-            }
-            false
-        });
-    }
-    device.unwrap_or(number)
+fn backing_of(device: &OwnedFd, name: &str) -> [Option<Number>; 2] {
+    let Ok(backing) = block::loop_backing(device) else {
+        return [None; 2];
+    };
+    let some = |device| Some(device).filter(|device| *device != 0).map(Number::from_stat);
+    let below = some(backing.file_system).filter(|number| number.major != 0);
+    [below.or_else(|| device_of_file(name)), some(backing.block_device)]
+}
+
+/// The device that a loop device's file lies on, by the mount that it lies on: files of btrfs have device numbers that
+/// no mount has. The kernel prints the path as whoever reads it would have to open it.
+fn device_of_file(name: &str) -> Option<Number> {
+    let mut buffer = [0; 1024];
+    let path = crate::path!("/sys/block/{}/loop/backing_file", name).ok()?;
+    let file = files::read_text(&path, &mut buffer).ok()?;
+    mounts::above(file).ok()??.lies_on()
 }
 
 /// The device number of `loopN`, as sysfs has it.

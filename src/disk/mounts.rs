@@ -1,9 +1,9 @@
 //! The mount table of a process: /proc/PID/mountinfo (proc(5)).
 
-use super::device::Number;
+use super::device::{self, Number};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::sys::terminated;
+use crate::sys::{process, terminated};
 use crate::text::{PathText, Text};
 use core::ffi::CStr;
 use core::time::Duration;
@@ -73,6 +73,11 @@ impl Mount<'_> {
         )
     }
 
+    /// The device that it lies on; none for what lies on no device.
+    pub fn lies_on(&self) -> Option<Number> {
+        device_of(self.device, self.source)
+    }
+
     fn found(&self) -> Result<Found, Error> {
         Ok(Found {
             id: self.id,
@@ -97,6 +102,23 @@ pub struct Found {
     pub file_system: Text<16>,
     /// What was mounted, as it was called then.
     pub source: Text<128>,
+}
+
+impl Found {
+    /// The device that it lies on; none for what lies on no device.
+    pub fn lies_on(&self) -> Option<Number> {
+        device_of(self.device, &self.source)
+    }
+}
+
+/// btrfs and others have device numbers of their own; what was mounted is a device all the same, and the mount table
+/// has its path.
+fn device_of(number: Number, source: &str) -> Option<Number> {
+    match number.major {
+        0 if source.starts_with("/dev/") => device::number_of_node(source),
+        0 => None,
+        _ => Some(number),
+    }
 }
 
 /// This process's mount table.
@@ -273,9 +295,13 @@ pub fn detach(point: &str) -> Result<(), Errno> {
 }
 
 /// Takes a mount and all below it out of sight without waiting for its server: what was asked of that is given up. May
-/// hang all the same, after the mount is out of sight. umount2(2), MNT_FORCE.
+/// hang all the same, after the mount is out of sight. umount2(2), MNT_FORCE; not in a container, since that ends the
+/// connection for the host, too, which may have lent the mount.
 #[inline(never)]
 pub fn abandon(point: &str) -> Result<(), Errno> {
+    if !process::in_first_pid_namespace() {
+        return detach(point);
+    }
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
     rustix::mount::unmount(point, flags)
 }

@@ -54,7 +54,18 @@ impl Budget {
     }
 
     /// Refuses, with figures, when there is too little memory.
-    pub fn check(&self, available: u64) -> Result<(), Error> {
+    /// What the control groups of this process leave it must do for the RAMFS; what comes back from swap and what init
+    /// takes is not theirs.
+    pub fn check(&self, available: u64, left: Option<u64>) -> Result<(), Error> {
+        if let Some(left) = left.filter(|left| self.ramfs() > *left) {
+            let why: Text<160> = crate::text!(
+                "{} are needed in memory, and its control group leaves it {}",
+                Size(self.ramfs()),
+                Size(left)
+            );
+            return Err(Error::refused("comparing with the limit of", "this process", &why)
+                .advice("start it outside of that group (MemoryMax=, a container)"));
+        }
         if self.needed() <= available {
             return Ok(());
         }
@@ -68,7 +79,7 @@ impl Budget {
             Size(available)
         );
         Err(Error::refused("comparing with the memory of", "this device", &why)
-            .advice("stop services, or use a better packed image; a control group with a limit counts, too (MemoryMax=)"))
+            .advice("stop services, or use a better packed image"))
     }
 }
 
@@ -80,8 +91,12 @@ mod tests {
     fn too_little_is_refused_with_figures() {
         let budget = Budget { image: 100 << 20, rest: 2 << 20, swapped: 5 << 20 };
         let enough = (116 << 20) + (100 << 20) / 400;
-        budget.check(enough).unwrap();
-        let text: Text<600> = crate::text!("{}", budget.check(enough - 1).unwrap_err());
+        budget.check(enough, None).unwrap();
+        budget.check(enough, Some(budget.ramfs())).unwrap();
+        let text: Text<600> =
+            crate::text!("{}", budget.check(enough, Some(budget.ramfs() - 1)).unwrap_err());
+        assert!(text.contains("its control group leaves it 103.2 MiB"), "{}", &*text);
+        let text: Text<600> = crate::text!("{}", budget.check(enough - 1, None).unwrap_err());
         assert!(text.contains("116.2 MiB are needed (100.0 MiB"), "{}", &*text);
         assert!(text.contains("116.2 MiB are available"), "{}", &*text);
     }

@@ -2,11 +2,11 @@
 //!
 //! Reads only.
 
-use super::{cgroup, origin};
+use super::origin;
 use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::{self, Found};
-use crate::disk::{stack, swaps};
+use crate::disk::{loops, stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text, kib_in};
@@ -58,6 +58,8 @@ pub struct Init {
 pub struct Root {
     /// Its device, as the mount table has it; major 0 for file systems without one of their own.
     pub number: Number,
+    /// What it lies on, if that is a device.
+    pub device: Option<Number>,
     /// Its type.
     pub file_system: Text<16>,
 }
@@ -82,13 +84,20 @@ impl Facts {
     /// Looks at everything.
     pub fn gather(options: &Options) -> Result<Self, Error> {
         let root_mount = root_mount()?;
-        let root = Root { number: root_mount.device, file_system: root_mount.file_system.clone() };
+        let root = Root {
+            number: root_mount.device,
+            device: root_mount.lies_on(),
+            file_system: root_mount.file_system.clone(),
+        };
         let in_namespace = options.has(Flag::InNamespace);
         let number = match options.flash_to.as_deref() {
-            Some(path) => startable(asked_for(path)?, in_namespace)?,
+            Some(path) => asked_for(path)?,
             None => under_root(&root_mount, in_namespace)?,
         };
         let target = free_to_be_written(number)?;
+        if !in_namespace {
+            startable(&target.name)?;
+        }
         let init = init()?;
         let swaps = swaps_on(target.number)?;
         let (available, total) = memory()?;
@@ -123,7 +132,7 @@ fn root_mount() -> Result<Found, Error> {
     Ok(root)
 }
 
-/// The facts about a disk that nothing lies on and that can be written.
+/// The facts about a disk that can be written, and on which nothing lies that stage 2 cannot take down.
 pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
     let disk = device::disk(number)?;
     if disk.read_only {
@@ -157,21 +166,19 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
     }
 }
 
-/// Memory, files and other machines' disks: the program that runs would lose them with the old OS, or no firmware knows
-/// them. In a container's tests the disk is a file.
-fn startable(number: Number, in_namespace: bool) -> Result<Number, Error> {
-    const KINDS: [&str; 5] = ["loop", "ram", "zram", "nbd", "mtdblock"];
-    let name = device::name_of(number)?;
-    match KINDS.into_iter().any(|kind| name.starts_with(kind)) && !in_namespace {
-        true => Err(Error::refused("looking at the target", &name, "no device starts from that")
+/// Memory, files, volumes of a pool and other machines' disks: the program that runs would lose them with the old OS,
+/// or no firmware knows them. (In a container's tests the disk is a file.)
+fn startable(name: &str) -> Result<(), Error> {
+    const KINDS: [&str; 8] = ["loop", "ram", "zram", "nbd", "mtdblock", "zd", "rbd", "drbd"];
+    match KINDS.into_iter().any(|kind| name.starts_with(kind)) {
+        true => Err(Error::refused("looking at the target", name, "no device starts from that")
             .advice("name the disk that this device starts from")),
-        false => Ok(number),
+        false => Ok(()),
     }
 }
 
 /// The disk under `/`. A whole disk without partitions, or a loop device, is not taken for granted.
 fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
-    const LOOP_MAJOR: u32 = 7;
     let refuse = |why: &str| {
         Error::refused("looking for the disk under", "/", why).advice("name the disk with -f DEV")
     };
@@ -193,7 +200,7 @@ fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
         let why: Text<80> = crate::text!("{} is no partition of a disk", name);
         return Err(refuse(&why));
     }
-    if disk.major == LOOP_MAJOR && !in_namespace {
+    if disk.major == loops::MAJOR && !in_namespace {
         return Err(refuse("it lies on a loop device"));
     }
     Ok(disk)
@@ -224,7 +231,7 @@ fn refuse_unknown_stacks(disk: &Disk) -> Result<(), Error> {
     };
     let why: Text<160> = crate::text!("{} lies on it, which cannot be taken down", name);
     Err(Error::refused("looking at the target", &disk.name, &why)
-        .advice("LVM, dm-crypt and md can be; take this one down first"))
+        .advice("LVM, dm-crypt, md and zram can be; take this one down first"))
 }
 
 /// Which init runs, and from which file it will execute itself again.
@@ -289,19 +296,15 @@ fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
         .doing("looking at the swap area", path)
         .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
     let number = match FileType::from_raw_mode(status.st_mode).is_block_device() {
-        true => Number::from_stat(status.st_rdev),
-        false => Number::from_stat(status.st_dev),
-    };
-    let number = match number.major {
-        0 => mounts::find(mounts::OWN, &mut |mount| mount.device == number)?
-            .map_or(Ok(None), |mount| origin::device_of(&mount))?,
-        _ => Some(number),
+        true => Some(Number::from_stat(status.st_rdev)),
+        // By the mount that it lies on: files of btrfs have device numbers that no mount has.
+        false => mounts::above(path)?.and_then(|mount| mount.lies_on()),
     };
     // On no device: not on this disk.
     number.map_or(Ok(false), |number| stack::lies_on(number, disk))
 }
 
-/// What this process may take of MemAvailable, and MemTotal, in bytes: /proc/meminfo, proc(5), and its control groups.
+/// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
 pub fn memory() -> Result<(u64, u64), Error> {
     let path = "/proc/meminfo";
     let mut buffer = [0; 4096];
@@ -312,9 +315,7 @@ pub fn memory() -> Result<(u64, u64), Error> {
         let cached = field("Cached:")?.saturating_sub(field("Shmem:").unwrap_or(0));
         Some(field("MemFree:")? + cached)
     };
-    let left = cgroup::left().unwrap_or(u64::MAX);
-    let available = field("MemAvailable:").or_else(older).map(|free| free.min(left));
-    match (available, field("MemTotal:")) {
+    match (field("MemAvailable:").or_else(older), field("MemTotal:")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
     }
@@ -323,6 +324,16 @@ pub fn memory() -> Result<(u64, u64), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_starts_from_memory_files_and_pools() {
+        for name in ["loop0", "zram0", "ram1", "nbd0", "zd16", "rbd0", "drbd1", "mtdblock3"] {
+            assert!(startable(name).is_err(), "{name}");
+        }
+        for name in ["sda", "mmcblk0", "nvme0n1", "vda", "dm-0", "md126", "xvda"] {
+            startable(name).unwrap();
+        }
+    }
 
     #[test]
     fn boot_areas_of_an_emmc_are_no_disks() {

@@ -3,8 +3,7 @@
 //! A Raspberry Pi with its root on USB and its boot partition on the SD card would go on starting the old kernel, which
 //! looks for a root that is no more. Reads only.
 
-use super::origin;
-use crate::disk::device::{self, Disk};
+use crate::disk::device::{self, Disk, Number};
 use crate::disk::{mounts, stack};
 use crate::error::Error;
 use crate::text::Text;
@@ -13,14 +12,23 @@ use crate::text::Text;
 /// EFI system partition (/boot/efi, /efi, or /boot itself), the boot partition of a balenaOS.
 const PLACES: [&str; 5] = ["/boot", "/boot/firmware", "/boot/efi", "/efi", "/mnt/boot"];
 
-/// Refuses a disk that was found under `/` when the firmware's files lie on another; warns when it was named.
-pub fn starts_from(target: &Disk, named: bool, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+/// Refuses a disk that was found under `/` when the firmware's files lie on another; warns when it was named. `root` is
+/// what `/` lies on.
+pub fn starts_from(
+    target: &Disk,
+    named: bool,
+    root: Option<Number>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    if let Some(root) = root {
+        warn_of_other_halves(target, root, warn)?;
+    }
     for place in PLACES {
         let Some(mount) = mounts::at(place)? else {
             continue;
         };
         // An automount shows its trigger as long as nobody looks; it is no device.
-        let Some(number) = origin::device_of(&mount)? else {
+        let Some(number) = mount.lies_on() else {
             continue;
         };
         if stack::lies_on(number, target.number)? {
@@ -38,6 +46,26 @@ pub fn starts_from(target: &Disk, named: bool, warn: &mut dyn FnMut(&str)) -> Re
                 .advice("name the disk that it will start from with -f DEV"));
         }
         warn(&why);
+    }
+    Ok(())
+}
+
+/// Of a RAID, say: the other disks keep what they have, and each may be one that the firmware starts from.
+fn warn_of_other_halves(
+    target: &Disk,
+    root: Number,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    for disk in stack::disks_below(root)? {
+        if disk != target.number {
+            let name = device::name_of(disk)?;
+            let text: Text<200> = crate::text!(
+                "/ lies on {}, too, which keeps what it has: the firmware may start from there, and not from {}",
+                name,
+                target.name
+            );
+            warn(&text);
+        }
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ fn remove_left_behind() -> Result<(), Error> {
     while let Some(found) = mounts::find(mounts::OWN, &mut is_ramfs)? {
         remove(&found.point, found.device)?;
         crate::warn!(
-            "a takeover was killed and left {}: removed. Swap that it had turned off is still off (swapon -a)",
+            "a takeover was killed, or left it with --no-cleanup: {} is removed. Swap that it had turned off is still off (swapon -a)",
             found.point
         );
     }

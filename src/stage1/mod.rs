@@ -1,6 +1,7 @@
 //! Stage 1: the sequence on the live system, one line a step, and the undoing of each.
 //!
-//! Everything that can fail is made to fail here. Up to the first entry in `undo` nothing is changed at all.
+//! Everything that can fail is made to fail here. Up to the first entry in `undo` nothing is changed, but that what a
+//! killed takeover left is removed: it takes the memory that this one needs.
 
 mod budget;
 mod carry;
@@ -108,11 +109,15 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     identity::check(&identity, &wish, &mut |text| report.warn(text))?;
     let facts = Facts::gather(options)?;
     facts.log();
-    firmware::starts_from(&facts.target, options.flash_to.is_some(), &mut |text| {
+    let is_named = options.flash_to.is_some();
+    firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
     })?;
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
+    if old_log.is_none() && log_device.is_none() {
+        report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
+    }
 
     let mut furnishings = Furnishings::new()?;
     let hostname = configuration::kept_hostname(options, &identity, &mut report);
@@ -129,7 +134,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let budget = Budget::of(&facts, &image.scan, &furnishings)?;
     // Now, not before the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
-    budget.check(available)?;
+    budget.check(available, cgroup::left())?;
     crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
     let preview = Preview {
         options,
@@ -170,7 +175,7 @@ impl Decision {
                 .advice("name the disk with -f DEV"));
         }
         let swapped = now.swaps.iter().map(|swap| swap.used).sum();
-        Budget { swapped, ..self.budget }.check(now.available)?;
+        Budget { swapped, ..self.budget }.check(now.available, cgroup::left())?;
         Ok(now)
     }
 
@@ -197,7 +202,7 @@ impl Decision {
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         undo::interrupted()?;
-        writeback::write_back(&self.plan.target.name)?;
+        writeback::write_back()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&now.init, &ramfs, patience, undo)?;

@@ -4,7 +4,7 @@
 //! Reads only.
 
 use crate::disk::device::{self, Number};
-use crate::disk::mounts::{self, Found, Mount};
+use crate::disk::mounts::{self, Found};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Text};
@@ -18,11 +18,11 @@ const BALENA_DATA: &str = "/mnt/data";
 pub fn device_of_root(root: &Found) -> Result<Option<Number>, Error> {
     if files::exists(BALENA_CONFIG)
         && let Some(data) = mounts::at(BALENA_DATA)?
-        && let Some(number) = device_of(&data)?
+        && let Some(number) = data.lies_on()
     {
         return Ok(Some(number));
     }
-    if let Some(number) = device_of(root)? {
+    if let Some(number) = root.lies_on() {
         return Ok(Some(number));
     }
     if &*root.file_system == "overlay" {
@@ -42,26 +42,6 @@ fn hidden_below_overlay() -> Error {
         .advice("turn the overlay off (raspi-config, performance options), restart and try again")
 }
 
-/// The device of a mount. btrfs and others have numbers of their own; what was mounted is a device all the same.
-pub fn device_of(mount: &Found) -> Result<Option<Number>, Error> {
-    device_from(mount.device, &mount.source)
-}
-
-/// The same, of a line of the mount table.
-pub fn device_of_mount(mount: &Mount) -> Result<Option<Number>, Error> {
-    device_from(mount.device, mount.source)
-}
-
-fn device_from(number: Number, source: &str) -> Result<Option<Number>, Error> {
-    match number.major {
-        0 if source.starts_with("/dev/") && files::exists(source) => {
-            device::number_of(source).map(Some)
-        }
-        0 => Ok(None),
-        _ => Ok(Some(number)),
-    }
-}
-
 /// The device that the first directory below an overlay lies on that is on any: its lower ones, then its upper one.
 fn below_overlay(overlay: &Found) -> Result<Option<Number>, Error> {
     let mut places = heapless::Vec::<PathText, 8>::new();
@@ -74,7 +54,7 @@ fn below_overlay(overlay: &Found) -> Result<Option<Number>, Error> {
     for place in &places {
         let number = match mounts::above(place)? {
             // The overlay itself: the place is hidden behind it.
-            Some(mount) if mount.id != overlay.id => device_of(&mount)?,
+            Some(mount) if mount.id != overlay.id => mount.lies_on(),
             _ => None,
         };
         if number.is_some() {

@@ -4,7 +4,6 @@
 //! Reads only.
 
 use super::facts::Facts;
-use super::origin;
 use crate::disk::device::{self, Number};
 use crate::disk::mounts;
 use crate::disk::stack;
@@ -20,8 +19,7 @@ pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error>
     let disk = facts.target.number;
     mounts::find(mounts::OWN, &mut |mount| {
         let is_ours = || -> Result<bool, Error> {
-            let number = origin::device_of_mount(mount)?;
-            number.map_or(Ok(false), |number| stack::lies_on(number, disk))
+            mount.lies_on().map_or(Ok(false), |number| stack::lies_on(number, disk))
         };
         // A mount that cannot be placed is none of a disk.
         if is_ours().unwrap_or(false) {
@@ -80,9 +78,7 @@ fn is_claimed(node: &str) -> bool {
 
 /// Whether a mount, a stacked device, a swap area or another device of a btrfs claims a partition.
 fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
-    let mounted = mounts::find(mounts::OWN, &mut |mount| {
-        origin::device_of_mount(mount).is_ok_and(|device| device == Some(number))
-    });
+    let mounted = mounts::find(mounts::OWN, &mut |mount| mount.lies_on() == Some(number));
     let has_holder = crate::path!("/sys/class/block/{}/holders", name)
         .is_ok_and(|holders| has_entry(&holders, &mut |_| true));
     let is_btrfs = has_entry("/sys/fs/btrfs", &mut |file_system| {

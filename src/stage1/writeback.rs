@@ -15,18 +15,18 @@ use core::time::Duration;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, WaitOptions};
 
-/// How long there may be no progress, in milliseconds.
-const PATIENCE: u64 = 30_000;
+/// How long there may be no progress, in milliseconds. Cards pause for seconds, to tidy up.
+const PATIENCE: u64 = 60_000;
 /// Milliseconds between two lines of progress.
 const INTERVAL: u64 = 2000;
 
-/// Syncs every file system that lies on a disk, while `disk` gets on. Ends early when a signal wants this program to
-/// end, and goes on when nothing more is written: that is no reason to give up.
-pub fn write_back(disk: &str) -> Result<(), Error> {
+/// Syncs every file system that lies on a disk, while the disks get on. Ends early when a signal wants this program to
+/// end. A disk that takes nothing any more is an error: unmounting it would hang, after every process was ended.
+pub fn write_back() -> Result<(), Error> {
     let watch = Stopwatch::start();
-    // In a child: syncing cannot be interrupted. It touches nothing else, and may be left behind.
+    // In a child: syncing cannot be interrupted. It may be left behind.
     let child = process::spawn(sync_disks).doing("starting", "a process that syncs the disks")?;
-    let mut writeback = Writeback::of(disk);
+    let mut writeback = Writeback::start();
     let (mut since, mut shown) = (watch, watch);
     while !has_ended(child) {
         interrupted()?;
@@ -34,13 +34,14 @@ pub fn write_back(disk: &str) -> Result<(), Error> {
             since = Stopwatch::start();
         }
         if since.elapsed() > PATIENCE {
-            crate::warn!("a disk does not take what the system has for it: going on without");
-            return Ok(());
+            let why = "a disk has taken nothing of it for a minute";
+            return Err(Error::failed("writing to the disks", "what is in memory", why)
+                .advice("look for one that hangs (dmesg), and unmount it or pull it out"));
         }
         if shown.elapsed() > INTERVAL {
             shown = Stopwatch::start();
             let left = Size(writeback.left().saturating_mul(1024));
-            crate::info!("writing to the disk what the system has in memory: {} left", left);
+            crate::info!("writing to the disks what the system has in memory: {} left", left);
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -54,6 +55,8 @@ fn has_ended(child: Pid) -> bool {
 }
 
 fn sync_disks() -> i32 {
+    // Should it be left behind, it must hold neither the lock of a takeover nor anybody's terminal.
+    process::close_from(0);
     let mut sync = |mount: &Mount| {
         if is_on_disk(mount)
             && let Ok(point) = mount.point()
