@@ -211,7 +211,8 @@ def test_a_worker_killed_while_furnishing_is_run_again_without_flashing(folder):
         box.stop_worker_at("verified:")
         box.kill_worker()
         box.wait_exit()
-        assert "killed by signal 9 in phase furnish" in box.console(), box.console()
+        # It may have been stopped just before it said so.
+        assert re.search("killed by signal 9 in phase (verify|furnish)", box.console()), box.console()
         result = check_taken_over(box, image)
         assert result["attempts"] == 2 and box.console().count("flashed (") == 1, box.console()
         assert "the image is on the disk, its files are not: they are placed again" in box.console(), box.console()
@@ -804,7 +805,9 @@ def test_swap_that_comes_up_while_the_question_waits_is_turned_off(folder):
 
 
 def test_a_kernel_that_cannot_mount_the_new_boot_partition_is_refused_with_swap_still_on(folder):
-    """This machine's kernel has no vfat."""
+    """A kernel without vfat. One that has it rehearses the mount, and goes on."""
+    has_vfat = "vfat" in pathlib.Path("/proc/filesystems").read_text() or \
+        shutil.which("modprobe") and subprocess.run(["modprobe", "-q", "vfat"]).returncode == 0
     image = folder / "vfat.raw"
     rootfs.make_file(image, 24 * MIB)
     rootfs.partition(image, f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type=c\n")
@@ -814,7 +817,9 @@ def test_a_kernel_that_cannot_mount_the_new_boot_partition_is_refused_with_swap_
         box.start(f"{SWAP}; /bin/busybox swapon /swap\n{LOOK}\n{COMMAND}\necho EXIT $?\n{LOOK}\n"
                   "cat /proc/swaps\necho OVER\nsleep 60\n")
         with swap_off_at_last(box):
-            box.wait_for("OVER")
+            box.wait_for("rehearsed: vfat can be mounted" if has_vfat else "OVER")
+        if has_vfat:
+            return
         text = box.console()
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
@@ -858,7 +863,7 @@ def test_what_a_killed_takeover_left_is_removed_by_the_next_one(folder):
         text = box.console()
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
-        assert re.search(r"a takeover was killed and left /run/takeover-\w+: removed", text), text
+        assert re.search(r"a takeover was killed, or left it with --no-cleanup: /run/takeover-\w+ is removed", text), text
         assert "which the next one removes" in text, text
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
 

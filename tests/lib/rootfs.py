@@ -29,6 +29,8 @@ P1_START = 1 * MIB
 P1_SIZE = 63 * MIB
 ROOT_START = 64 * MIB
 DEFAULT_DISK_MIB = 2048
+# The identifier in the MBR.
+DISK_ID = "0d150001"
 
 
 # Where a tool asks for the time, it gets this one: the same input gives the same
@@ -278,7 +280,7 @@ def _build_disk(path, kind, size):
     partition(path, _DISK_LAYOUT.format(
         label="gpt" if uefi else "dos",
         identifier="label-id: " + ("3f0c6a4e-5a5b-4d0e-9c5a-0d1500000001"
-                                   if uefi else "0x0d150001"),
+                                   if uefi else f"0x{DISK_ID}"),
         p1=P1_SIZE // SECTOR, root_start=ROOT_START // SECTOR,
         root_size=root_size // SECTOR,
         type1="U" if uefi else "c", type2="L" if uefi else "83",
