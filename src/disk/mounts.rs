@@ -3,7 +3,7 @@
 use super::device::{self, Number};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::sys::{process, terminated};
+use crate::sys::terminated;
 use crate::text::{PathText, Text};
 use core::ffi::CStr;
 use core::time::Duration;
@@ -64,13 +64,15 @@ impl Mount<'_> {
 
     /// True when a server answers for this file system, one elsewhere or a process here: when it has gone, whoever
     /// looks into the file system may wait for ever. The types are those of systemd's fstype_is_network that a kernel
-    /// mounts without a block device, and FUSE.
+    /// mounts without a block device, and FUSE; but not the one that a host of containers lends to all of them, where to
+    /// end one's connection is to end everybody's.
     pub fn has_server(&self) -> bool {
-        let (kind, _) = self.file_system.split_once('.').unwrap_or((self.file_system, ""));
-        matches!(
+        let (kind, name) = self.file_system.split_once('.').unwrap_or((self.file_system, ""));
+        let is_server = matches!(
             kind,
             "nfs" | "nfs4" | "cifs" | "smb3" | "ceph" | "9p" | "afs" | "fuse" | "virtiofs"
-        )
+        );
+        is_server && name != "lxcfs"
     }
 
     /// The device that it lies on; none for what lies on no device.
@@ -295,13 +297,9 @@ pub fn detach(point: &str) -> Result<(), Errno> {
 }
 
 /// Takes a mount and all below it out of sight without waiting for its server: what was asked of that is given up. May
-/// hang all the same, after the mount is out of sight. umount2(2), MNT_FORCE; not in a container, since that ends the
-/// connection for the host, too, which may have lent the mount.
+/// hang all the same, after the mount is out of sight. umount2(2), MNT_FORCE.
 #[inline(never)]
 pub fn abandon(point: &str) -> Result<(), Errno> {
-    if !process::in_first_pid_namespace() {
-        return detach(point);
-    }
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
     rustix::mount::unmount(point, flags)
 }
@@ -348,7 +346,9 @@ mod tests {
             assert!(has_server(kind), "{kind}");
         }
         // A FUSE file system on a block device may lie on the target; "nfsd" is a server's own.
-        for kind in ["ext4", "fuseblk", "fusectl", "nfsd", "tmpfs", "overlay", "autofs"] {
+        for kind in
+            ["ext4", "fuseblk", "fuse.lxcfs", "fusectl", "nfsd", "tmpfs", "overlay", "autofs"]
+        {
             assert!(!has_server(kind), "{kind}");
         }
     }
