@@ -376,7 +376,7 @@ def refusals():
          "disk that will be overwritten"),
         ("not there", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
          "/dev/sdz: no such file"),
-        ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=12M takeover -i /job/image -c /job/config.json "
+        ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=8M takeover -i /job/image -c /job/config.json "
                          "--dry-run", 3, "are needed in memory, and its control group leaves it"),
         ("usage", "takeover --nonsense", 2, "there is no option --nonsense"),
         ("no", "echo no | takeover -i /job/image -c /job/config.json", 3, "the answer was not"),
