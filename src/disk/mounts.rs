@@ -64,8 +64,8 @@ impl Mount<'_> {
 
     /// True when a server answers for this file system, one elsewhere or a process here: when it has gone, whoever
     /// looks into the file system may wait for ever. The types are those of systemd's fstype_is_network that a kernel
-    /// mounts without a block device, and FUSE; but not the one that a host of containers lends to all of them, where to
-    /// end one's connection is to end everybody's.
+    /// mounts without a block device, and FUSE; but not the one that a host of containers lends to all of them, where
+    /// to end one's connection is to end everybody's.
     pub fn has_server(&self) -> bool {
         let (kind, name) = self.file_system.split_once('.').unwrap_or((self.file_system, ""));
         let is_server = matches!(
