@@ -11,7 +11,7 @@ use takeover::error::Error;
 use takeover::stage2::pid1::{self, Arrival};
 use takeover::sys::process;
 use takeover::sys::start::Arguments;
-use takeover::{log, memory, stage1};
+use takeover::{log, memory, stage1, stage2};
 
 takeover::entry!(start);
 
@@ -67,7 +67,7 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
             "\n"
         )),
         Command::Scan => stage1::describe(&options),
-        Command::Flash => return stage1::flash(&options),
+        Command::Flash => return stage1::flash(&options, stage2::flash_here),
         Command::Takeover => stage1::take_over(&options),
     }?;
     Ok(0)

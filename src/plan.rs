@@ -34,6 +34,8 @@ pub mod names {
     pub const MAP: &str = "map";
     /// The log of stage 2.
     pub const LOG: &str = "log";
+    /// The watchdogs of a device, as /dev has them.
+    pub const WATCHDOGS: [&str; 2] = ["watchdog", "watchdog1"];
     /// Device nodes.
     pub const DEV: &str = "dev";
     /// Where the old root goes.
@@ -41,11 +43,11 @@ pub mod names {
     /// Where a new file system is mounted.
     pub const MOUNT: &str = "mnt";
     /// The files for the new OS.
-    pub const FURNISHINGS: &str = "furnish";
+    pub const FILES: &str = "files";
 }
 
 /// The most files that are placed on the new disk.
-pub const MAX_FURNISHINGS: usize = 64;
+pub const MAX_NEW_FILES: usize = 64;
 /// The most bytes that a plan takes as JSON.
 const MAX_JSON: usize = 24 * 1024;
 
@@ -112,7 +114,7 @@ pub enum Place {
 
 /// A file that is placed on the new disk.
 #[derive(Clone, Debug)]
-pub struct Furnishing {
+pub struct NewFile {
     /// Its name below `furnish/` in the RAMFS.
     pub from: heapless::String<32>,
     /// Its path on its partition.
@@ -150,7 +152,7 @@ pub struct Plan {
     /// The data partition, when files are placed on it.
     pub data: Option<PartitionPlan>,
     /// The files.
-    pub furnishings: heapless::Vec<Furnishing, MAX_FURNISHINGS>,
+    pub new_files: heapless::Vec<NewFile, MAX_NEW_FILES>,
     /// Where the log goes on the data partition when all is done (`--fallback-log`).
     pub fallback_log: Option<heapless::String<96>>,
     /// Where the log goes when stage 2 gives up before the first write: the old root.
@@ -204,7 +206,7 @@ impl Plan {
             log_device.major.into(),
             log_device.minor.into(),
             self.fallback_log.is_some().into(),
-            self.furnishings.len() as u64,
+            self.new_files.len() as u64,
             self.places(),
         ]
     }
@@ -241,15 +243,15 @@ impl Plan {
             old_log: next.log()?,
             log_device: next.log()?,
             fallback_log: next.is_set()?.then(heapless::String::new),
-            furnishings: next.furnishings()?,
+            new_files: next.new_files()?,
         })
     }
 
-    /// Which furnishings are placed on the data partition, a bit each; the others go to the boot partition.
+    /// Which files are placed on the data partition, a bit each; the others go to the boot partition.
     fn places(&self) -> u64 {
         let mut bits = 0;
-        for (bit, furnishing) in self.furnishings.iter().enumerate() {
-            bits |= u64::from(furnishing.place == Place::Data) << bit;
+        for (bit, file) in self.new_files.iter().enumerate() {
+            bits |= u64::from(file.place == Place::Data) << bit;
         }
         bits
     }
@@ -267,9 +269,9 @@ impl Plan {
         if let Some(path) = &self.fallback_log {
             visit(path)?;
         }
-        for furnishing in &self.furnishings {
-            visit(&furnishing.from)?;
-            visit(&furnishing.to)?;
+        for file in &self.new_files {
+            visit(&file.from)?;
+            visit(&file.to)?;
         }
         Ok(())
     }
@@ -287,9 +289,9 @@ impl Plan {
         if let Some(path) = &mut self.fallback_log {
             visit(path)?;
         }
-        for furnishing in &mut self.furnishings {
-            visit(&mut furnishing.from)?;
-            visit(&mut furnishing.to)?;
+        for file in &mut self.new_files {
+            visit(&mut file.from)?;
+            visit(&mut file.to)?;
         }
         Ok(())
     }
@@ -344,7 +346,7 @@ fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 4] {
 }
 
 // Each has a bit of one number: see `Plan::places`.
-const _: () = assert!(MAX_FURNISHINGS <= 64);
+const _: () = assert!(MAX_NEW_FILES <= 64);
 
 /// The numbers of a plan, taken one by one in the order of [`Plan::numbers`]; nothing when one is out of range.
 struct Numbers<'a>(core::slice::Iter<'a, u64>);
@@ -384,7 +386,7 @@ impl Numbers<'_> {
         Some(is_there.then_some(LogPlan { number, file_system, path }))
     }
 
-    fn furnishings(&mut self) -> Option<heapless::Vec<Furnishing, MAX_FURNISHINGS>> {
+    fn new_files(&mut self) -> Option<heapless::Vec<NewFile, MAX_NEW_FILES>> {
         let (count, places) = (self.short()?, self.long()?);
         let mut all = heapless::Vec::new();
         for bit in 0..count {
@@ -393,7 +395,7 @@ impl Numbers<'_> {
                 _ => Place::Data,
             };
             let (from, to) = (heapless::String::new(), heapless::String::new());
-            all.push(Furnishing { from, to, place }).ok()?;
+            all.push(NewFile { from, to, place }).ok()?;
         }
         Some(all)
     }
@@ -484,14 +486,14 @@ pub(crate) mod tests {
             file_system: heapless::String::try_from("vfat").unwrap(),
             path: heapless::String::try_from("var/log/x").unwrap(),
         };
-        let mut furnishings = heapless::Vec::new();
-        for index in 0..MAX_FURNISHINGS {
-            let furnishing = Furnishing {
+        let mut new_files = heapless::Vec::new();
+        for index in 0..MAX_NEW_FILES {
+            let file = NewFile {
                 from: heapless::String::try_from(index.to_string().as_str()).unwrap(),
                 to: heapless::String::try_from("a \"quoted\" \\ name é").unwrap(),
                 place: if index % 2 == 0 { Place::Boot } else { Place::Data },
             };
-            furnishings.push(furnishing).unwrap();
+            new_files.push(file).unwrap();
         }
         Plan {
             pretend: true,
@@ -527,7 +529,7 @@ pub(crate) mod tests {
                 length: 1 << 30,
                 file_system: FileSystem::Ext4,
             }),
-            furnishings,
+            new_files,
             fallback_log: Some(heapless::String::try_from("fallback_log/a.log").unwrap()),
             old_log: Some(log.clone()),
             log_device: Some(log),
@@ -555,7 +557,7 @@ pub(crate) mod tests {
         assert!(Plan { pretend: !plan.pretend, ..plan.clone() }.prove(path).is_err());
         assert!(Plan { fallback_log: None, ..plan.clone() }.prove(path).is_err());
         let mut other = plan.clone();
-        other.furnishings[MAX_FURNISHINGS - 1].to.push('x').unwrap();
+        other.new_files[MAX_NEW_FILES - 1].to.push('x').unwrap();
         assert!(other.prove(path).is_err());
         let bytes = std::fs::read(path).unwrap();
         std::fs::write(path, &bytes[..bytes.len() - 10]).unwrap();
@@ -587,7 +589,7 @@ pub(crate) mod tests {
             pretend: false,
             boot: None,
             data: None,
-            furnishings: heapless::Vec::new(),
+            new_files: heapless::Vec::new(),
             fallback_log: None,
             old_log: None,
             ..sample()
@@ -608,13 +610,13 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(6 + 2 * MAX_FURNISHINGS);
+        let texts = ",\"x\"".repeat(6 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
         let long = format!(",\"{}\"{}", "x".repeat(33), &texts[4..]);
         assert!(written(&numbers, &long).is_err(), "a text is too long");
-        // The failure's way, the level, the format, a CRC, the chunks, the file systems, the furnishings.
+        // The failure's way, the level, the format, a CRC, the chunks, the file systems, the files.
         for (place, value) in
             [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (20, 2), (24, 2), (32, 65)]
         {

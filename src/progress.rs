@@ -2,6 +2,7 @@
 //!
 //! The shared page is how PID 1 knows what a worker that died had done. It is made of atomics and nothing else.
 
+use crate::error::Error;
 use crate::log::Stopwatch;
 use crate::text::{Seconds, Size, Text};
 use crate::{files, memory};
@@ -50,7 +51,7 @@ pub struct Shared {
     /// Set before the first destructive byte: the point of no return. Cleared only by the worker that set it, when the
     /// head of the disk reads back as it was: the disk takes no writes.
     pub destroyed: AtomicBool,
-    /// Set when the whole image was read back; what is left then is furnishing.
+    /// Set when the whole image was read back; what is left then is file.
     pub verified: AtomicBool,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
@@ -131,6 +132,14 @@ pub struct Totals {
     pub ramfs: u64,
     /// The most memory this process had resident, in KiB.
     pub own_peak: u64,
+}
+
+/// How flashing from a system that goes on running ended (`takeover flash`).
+pub struct Flashed {
+    /// Whether the disk is complete; a failure in the middle is one of the kind `Incomplete`.
+    pub result: Result<(), Error>,
+    /// The last line of the run: see [`result_line`].
+    pub line: Text<600>,
 }
 
 /// The last line of a run, as JSON: outcome, what was written, seconds per phase, peak memory. Times in seconds, memory

@@ -671,7 +671,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         },
         boot: None,
         data: None,
-        furnishings: heapless::Vec::new(),
+        new_files: heapless::Vec::new(),
         fallback_log: None,
         old_log: None,
         log_device: None,

@@ -178,6 +178,18 @@ pub fn at(point: &str) -> Result<Option<Found>, Error> {
     find(OWN, &mut |mount| mount.is_at(point))
 }
 
+/// What our own memory file systems are called in a mount table.
+pub const RAMFS: &str = "takeover";
+
+/// The mount point of our memory file system that holds `program`: mounted whole, not the bind mount of one file.
+pub fn ramfs_of(program: &str) -> Result<Option<PathText>, Error> {
+    let status = files::status(program).doing("looking at", program)?;
+    let device = Number::from_stat(status.st_dev);
+    let is_ours =
+        |mount: &Mount| mount.device == device && mount.root == "/" && mount.source == RAMFS;
+    Ok(find(OWN, &mut { is_ours })?.map(|mount| mount.point))
+}
+
 /// Options, source and paths have at most a page each.
 const LONGEST_LINE: usize = 20 * 1024;
 

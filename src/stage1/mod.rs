@@ -1,35 +1,15 @@
 //! Stage 1: the sequence on the live system, one line a step, and the undoing of each.
 //!
+//! It has three floors: `look` reads, `decide` checks and plans, `prepare` changes and undoes. Each uses what stands
+//! before it, and none knows stage 2: what that needs is in the plan, and `takeover flash` is given stage 2's flashing
+//! by whoever starts it.
+//!
 //! Everything that can fail is made to fail here. Up to the first entry in `undo` nothing is changed, but that what a
 //! killed takeover left is removed: it takes the memory that this one needs.
 
-mod budget;
-mod carry;
-mod cgroup;
-mod checks;
-mod configuration;
-mod estimate;
-mod examination;
-mod facts;
-mod firmware;
-mod furnishings;
-mod handover;
-mod identity;
-mod instance;
-mod logs;
-#[cfg(feature = "migrate")]
-mod networks;
-mod origin;
-mod page;
-mod planning;
-mod preview;
-mod ramfs;
-mod rehearsal;
-mod report;
-mod staging;
-mod undo;
-mod uses;
-mod writeback;
+mod decide;
+mod look;
+mod prepare;
 
 use crate::balena::config;
 use crate::cli::{Flag, Options};
@@ -37,23 +17,29 @@ use crate::disk::device::Disk;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
+use crate::image::format::Stream;
+use crate::image::map::ChunkMap;
+use crate::image::source::FileSource;
 use crate::log::{self, Stopwatch};
 use crate::plan::{Plan, names};
-use crate::stage2::{self, Flashed};
+use crate::progress::Flashed;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
-use budget::Budget;
 use core::time::Duration;
-use examination::{Examined, examine};
-use facts::Facts;
-use furnishings::Furnishings;
-use page::{Form, Page};
-use preview::Preview;
-use ramfs::Ramfs;
-use report::Report;
+use decide::budget::Budget;
+use decide::new_files::NewFiles;
+use decide::page::{Form, Page};
+use decide::preview::Preview;
+use decide::report::Report;
+use decide::{carry, checks, compatible, configuration, estimate, firmware, planning, target};
+use look::examination::{Examined, examine};
+use look::facts::{self, Facts};
+use look::{cgroup, identity, logs};
+use prepare::ramfs::Ramfs;
+use prepare::undo::{self, Undo};
+use prepare::{handover, instance, rehearsal, staging, writeback};
 use rustix::fs::OFlags;
 use std::os::fd::AsFd;
-use undo::Undo;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
@@ -106,9 +92,11 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let identity = identity::gather("")?;
     identity.log();
     let wish = configuration::wish(options, &device_type);
-    identity::check(&identity, &wish, &mut |text| report.warn(text))?;
-    let facts = Facts::gather(options)?;
+    compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
+    let root = facts::root_mount()?;
+    let facts = Facts::gather(&root, target::choose(options, &root)?)?;
     facts.log();
+    checks::init_and_root(&facts.init, &root)?;
     let is_named = options.flash_to.is_some();
     firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
@@ -119,19 +107,19 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
     }
 
-    let mut furnishings = Furnishings::new()?;
+    let mut new_files = NewFiles::new()?;
     let hostname = configuration::kept_hostname(options, &identity, &mut report);
     let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
-    furnishings.add("config.json", "", new_config)?;
-    carry::networks(options, Some(&identity), buffer, &mut furnishings, &mut report)?;
+    new_files.add("config.json", "", new_config)?;
+    carry::networks(options, Some(&identity), buffer, &mut new_files, &mut report)?;
     let image = examine(options, buffer)?;
-    identity::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
+    compatible::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
     let free = image.data.map_or(u64::MAX, |data| data.free);
-    carry::backup(options, free, buffer, &mut furnishings)?;
-    let plan = planning::plan(options, &facts.target, &image, &furnishings, old_log, log_device)?;
+    carry::backup(options, free, buffer, &mut new_files)?;
+    let plan = planning::plan(options, &facts.target, &image, &new_files, old_log, log_device)?;
 
-    let budget = Budget::of(&facts, &image.scan, &furnishings)?;
+    let budget = Budget::of(&facts, &image.scan, &new_files)?;
     // Now, not before the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
     budget.check(available, cgroup::left())?;
@@ -141,7 +129,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         facts: &facts,
         identity: &identity,
         image: &image,
-        furnishings: &furnishings,
+        new_files: &new_files,
         device_type: wish.effective(),
         hostname,
         budget: &budget,
@@ -150,7 +138,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, plan, furnishings, budget })
+    Ok(Decision { facts, image, plan, new_files, budget })
 }
 
 /// Everything that was decided, ready to be put in place.
@@ -158,7 +146,7 @@ struct Decision {
     facts: Facts,
     image: Examined,
     plan: Plan,
-    furnishings: Furnishings,
+    new_files: NewFiles,
     budget: Budget,
 }
 
@@ -166,7 +154,8 @@ impl Decision {
     /// The facts as they are now: the question may have waited for hours, and services live on meanwhile. Swap that
     /// came up is turned off like the rest, if there is the memory.
     fn look_again(&self, options: &Options) -> Result<Facts, Error> {
-        let now = Facts::gather(options)?;
+        let root = facts::root_mount()?;
+        let now = Facts::gather(&root, target::choose(options, &root)?)?;
         if now.target.number != self.facts.target.number
             || now.target.size != self.facts.target.size
         {
@@ -194,11 +183,12 @@ impl Decision {
         );
         rehearse(&ramfs, &self.plan, buffer)?;
         ramfs.copy_program(buffer)?;
+        rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
         swap_off(&now, undo)?;
         let watch = Stopwatch::start();
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
         staging::stage_map(&ramfs, &image.map, &image.scan, buffer)?;
-        self.furnishings.stage(&ramfs, buffer)?;
+        staging::stage_files(&ramfs, &self.new_files, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         undo::interrupted()?;
@@ -224,38 +214,42 @@ impl Decision {
     }
 }
 
+/// Stage 2's flashing from a system that goes on running: the plan, where the RAMFS is mounted, the image file, where
+/// the image is in it, and what each chunk must be.
+pub type Flashing = fn(&Plan, &str, &FileSource, Stream, &ChunkMap) -> Result<Flashed, Error>;
+
 /// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
 /// Gives the exit code; an error is one that was found before flashing began.
-pub fn flash(options: &Options) -> Result<i32, Error> {
+pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     checks::root()?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
     let _lock = instance::beside_others()?;
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let mut furnishings = Furnishings::new()?;
+    let mut new_files = NewFiles::new()?;
     let mut device_type = Text::new();
     if options.config.is_some() {
         let config = configuration::read(options, buffer)?;
         device_type = config::device_type(config);
-        furnishings.add(
+        new_files.add(
             "config.json",
             "",
             configuration::for_new_os(config, None, options, buffer)?,
         )?;
     }
-    carry::networks(options, None, buffer, &mut furnishings, &mut report)?;
+    carry::networks(options, None, buffer, &mut new_files, &mut report)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
-    let target = facts::free_to_be_written(facts::asked_for(path)?)?;
+    let target = target::free_to_be_written(target::asked_for(path)?)?;
     let image = examine(options, buffer)?;
     if device_type.is_empty() {
         // Without a config.json the image alone says what the device will be.
         device_type = image.layout.device_type.clone();
     }
     let wish = configuration::wish(options, &device_type);
-    identity::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
+    compatible::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &target)?;
-    let plan = planning::plan(options, &target, &image, &furnishings, None, None)?;
+    let plan = planning::plan(options, &target, &image, &new_files, None, None)?;
     if options.has(Flag::DryRun) {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(0);
@@ -263,7 +257,7 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
     ask(options, &target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let ended = flash_here(&plan, &image, &furnishings, buffer, &mut undo);
+    let ended = flash_here(&plan, &image, &new_files, write, buffer, &mut undo);
     // The RAMFS, never the disk: a word about undoing would mislead. What stays of it is in the log.
     undo.run();
     let Flashed { result, line } = ended?;
@@ -282,15 +276,16 @@ pub fn flash(options: &Options) -> Result<i32, Error> {
 fn flash_here(
     plan: &Plan,
     image: &Examined,
-    furnishings: &Furnishings,
+    new_files: &NewFiles,
+    write: Flashing,
     buffer: &mut [u8],
     undo: &mut Undo,
 ) -> Result<Flashed, Error> {
-    let ramfs = Ramfs::mount(furnishings.staged_length() + (2 << 20), undo)?;
+    let ramfs = Ramfs::mount(new_files.staged_length() + (2 << 20), undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
-    furnishings.stage(&ramfs, buffer)?;
-    stage2::flash_here(plan, &ramfs.path, &image.source, image.stream, &image.map)
+    staging::stage_files(&ramfs, new_files, buffer)?;
+    write(plan, &ramfs.path, &image.source, image.stream, &image.map)
 }
 
 /// Says what an image is, on standard output: for people, or with `--json` for programs.

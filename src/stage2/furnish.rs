@@ -1,4 +1,4 @@
-//! Furnishing: the files of the new OS, placed on its boot and data partitions and read back.
+//! NewFile: the files of the new OS, placed on its boot and data partitions and read back.
 //!
 //! A partition is mounted through its node where the kernel has read the new table, else through a loop device.
 
@@ -8,7 +8,7 @@ use crate::disk::loops;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::{Furnishing, PartitionPlan, Place, Plan, names};
+use crate::plan::{NewFile, PartitionPlan, Place, Plan, names};
 use crate::progress::Shared;
 use crate::sys::block;
 use crate::text::PathText;
@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-/// How often furnishing is tried.
+/// How often file is tried.
 const TRIES: u32 = 3;
 
 /// How much is copied at once, in bytes.
@@ -26,7 +26,7 @@ const PIECE: usize = 4096;
 /// How much of a file is written before it is synced, in bytes.
 const SYNC_STEP: usize = 4 << 20;
 
-/// Places every furnishing of the plan; `base` is where the RAMFS is mounted, `disk` the node of the disk.
+/// Places every file of the plan; `base` is where the RAMFS is mounted, `disk` the node of the disk.
 pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(), Error> {
     let mut tries = 1;
     loop {
@@ -62,7 +62,7 @@ fn flush(disk: &str) -> Result<(), Error> {
 fn places(plan: &Plan) -> impl Iterator<Item = (Place, PartitionPlan)> {
     let all = [(Place::Data, plan.data), (Place::Boot, plan.boot)];
     all.into_iter().filter_map(|(place, partition)| {
-        let has_files = plan.furnishings.iter().any(|furnishing| furnishing.place == place);
+        let has_files = plan.new_files.iter().any(|file| file.place == place);
         partition.filter(|_| has_files).map(|partition| (place, partition))
     })
 }
@@ -109,25 +109,25 @@ struct Room<'a> {
 impl Room<'_> {
     fn place_and_compare(&self, shared: &Shared) -> Result<(), Error> {
         self.mounted(MountFlags::NOATIME, &mut |point| {
-            for furnishing in self.furnishings() {
+            for file in self.new_files() {
                 shared.beat();
-                self.put(point, furnishing, shared)?;
+                self.put(point, file, shared)?;
             }
             Ok(())
         })?;
         // Unmounting has written everything back. Mounted anew, so that what is compared comes from the disk.
         self.mounted(MountFlags::RDONLY, &mut |point| {
-            for furnishing in self.furnishings() {
+            for file in self.new_files() {
                 shared.beat();
-                self.compare(point, furnishing, shared)?;
-                crate::info!("placed and read back /{}", furnishing.to.as_str());
+                self.compare(point, file, shared)?;
+                crate::info!("placed and read back /{}", file.to.as_str());
             }
             Ok(())
         })
     }
 
-    fn furnishings(&self) -> impl Iterator<Item = &Furnishing> {
-        self.plan.furnishings.iter().filter(|furnishing| furnishing.place == self.place)
+    fn new_files(&self) -> impl Iterator<Item = &NewFile> {
+        self.plan.new_files.iter().filter(|file| file.place == self.place)
     }
 
     /// Mounts the partition, calls `work` with the mount point, and unmounts it, whatever came out.
@@ -168,11 +168,11 @@ impl Room<'_> {
     }
 
     /// Copies a file beside its place, syncs it, and renames it there: it is whole or not there.
-    fn put(&self, point: &str, furnishing: &Furnishing, shared: &Shared) -> Result<(), Error> {
-        let source = self.source(&furnishing.from)?;
-        let path = crate::path!("{}/{}", point, furnishing.to.as_str())?;
+    fn put(&self, point: &str, file: &NewFile, shared: &Shared) -> Result<(), Error> {
+        let source = self.source(&file.from)?;
+        let path = crate::path!("{}/{}", point, file.to.as_str())?;
         let fresh = crate::path!("{}.new", path.as_str())?;
-        make_parents(point, &furnishing.to)?;
+        make_parents(point, &file.to)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
         let file = files::open(&fresh, flags).doing("making", &fresh)?;
         let mut buffer = [0; PIECE];
@@ -196,9 +196,9 @@ impl Room<'_> {
         files::rename(&fresh, &path).doing("renaming", &fresh)
     }
 
-    fn compare(&self, point: &str, furnishing: &Furnishing, shared: &Shared) -> Result<(), Error> {
-        let source = self.source(&furnishing.from)?;
-        let path = crate::path!("{}/{}", point, furnishing.to.as_str())?;
+    fn compare(&self, point: &str, file: &NewFile, shared: &Shared) -> Result<(), Error> {
+        let source = self.source(&file.from)?;
+        let path = crate::path!("{}/{}", point, file.to.as_str())?;
         let file = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
         let (mut wanted, mut found) = ([0; PIECE], [0; PIECE]);
         loop {
@@ -216,7 +216,7 @@ impl Room<'_> {
     }
 
     fn source(&self, from: &str) -> Result<OwnedFd, Error> {
-        let path = crate::path!("{}/{}/{}", self.base, names::FURNISHINGS, from)?;
+        let path = crate::path!("{}/{}/{}", self.base, names::FILES, from)?;
         files::open(&path, OFlags::RDONLY).doing("opening", &path)
     }
 }
@@ -247,26 +247,26 @@ mod tests {
     fn a_file_that_is_not_what_was_written_is_an_error() {
         let folder = std::env::temp_dir().join(format!("takeover-place-{}", std::process::id()));
         let point = folder.join("new");
-        std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
+        std::fs::create_dir_all(folder.join(names::FILES)).unwrap();
         std::fs::create_dir_all(&point).unwrap();
         let plan = sample();
-        let furnishing = Furnishing {
+        let file = NewFile {
             from: heapless::String::try_from("0").unwrap(),
             to: heapless::String::try_from("a/b/file").unwrap(),
             place: Place::Boot,
         };
         let content = vec![b'x'; PIECE + 10];
-        std::fs::write(folder.join(names::FURNISHINGS).join("0"), &content).unwrap();
+        std::fs::write(folder.join(names::FILES).join("0"), &content).unwrap();
         let (base, partition) = (folder.to_str().unwrap(), plan.boot.unwrap());
         let (place, fresh) = (Place::Boot, false);
         let room = Room { plan: &plan, base, disk: "", place, partition, fresh };
         let shared: &Shared = crate::sys::map::shared().unwrap();
-        let compare = || room.compare(point.to_str().unwrap(), &furnishing, shared);
+        let compare = || room.compare(point.to_str().unwrap(), &file, shared);
 
         // What an earlier try has left is longer.
         std::fs::create_dir_all(point.join("a/b")).unwrap();
         std::fs::write(point.join("a/b/file.new"), vec![b'y'; 3 * PIECE]).unwrap();
-        room.put(point.to_str().unwrap(), &furnishing, shared).unwrap();
+        room.put(point.to_str().unwrap(), &file, shared).unwrap();
         compare().unwrap();
         assert!(!point.join("a/b/file.new").exists());
         let mut flipped = content.clone();
@@ -284,10 +284,10 @@ mod tests {
         let mut plan = sample();
         assert_eq!(places(&plan), [Place::Data, Place::Boot]);
         // A fallback log is asked for, and nothing else for the data partition.
-        plan.furnishings.retain(|furnishing| furnishing.place == Place::Boot);
+        plan.new_files.retain(|file| file.place == Place::Boot);
         assert!(plan.fallback_log.is_some() && plan.data.is_some());
         assert_eq!(places(&plan), [Place::Boot]);
-        plan.furnishings.clear();
+        plan.new_files.clear();
         assert_eq!(places(&plan), []);
     }
 }

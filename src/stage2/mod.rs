@@ -25,10 +25,9 @@ use crate::image::CHUNK;
 use crate::image::decode::Decoder;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
-use crate::image::source::Source;
+use crate::image::source::{FileSource, Source};
 use crate::plan::{Plan, names};
-use crate::progress::{Outcome, Phase, Rate, Shared, Totals, result_line};
-use crate::text::Text;
+use crate::progress::{Flashed, Outcome, Phase, Rate, Shared, Totals, result_line};
 use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
 use job::Job;
@@ -110,7 +109,7 @@ fn prove_packed<S: Source>(
 }
 
 /// Writes the image to an open target and reads it back, the first chunk last of all. A disk that an earlier worker has
-/// verified is only read again, and repaired: what differs is the boot partition that it was furnishing.
+/// verified is only read again, and repaired: what differs is the boot partition that it was file.
 pub fn flash_and_verify<S: Source>(
     plan: &Plan,
     target: &Target,
@@ -142,19 +141,11 @@ pub fn flash_and_verify<S: Source>(
     Ok(())
 }
 
-/// How flashing from a system that goes on running ended.
-pub struct Flashed {
-    /// Whether the disk is complete; a failure in the middle is one of the kind `Incomplete`.
-    pub result: Result<(), Error>,
-    /// The last line of the run: see [`result_line`].
-    pub line: Text<600>,
-}
-
 /// Flashes from a system that goes on running: for rescue images. An error is one before anything was begun.
-pub fn flash_here<S: Source>(
+pub fn flash_here(
     plan: &Plan,
     base: &str,
-    source: S,
+    source: &FileSource,
     stream: Stream,
     map: &ChunkMap,
 ) -> Result<Flashed, Error> {

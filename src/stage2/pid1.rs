@@ -6,8 +6,7 @@
 
 use super::worker::{self, End};
 use super::{keep_log, totals};
-use crate::disk::device::Number;
-use crate::disk::mounts::{self, Mount};
+use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
@@ -51,7 +50,7 @@ pub enum Arrival {
 /// Looks for the RAMFS that this program was started from, and claims the plan in it. The rename is the proof that
 /// stage 1 waits for, and it can succeed on one side only.
 pub fn claim() -> Arrival {
-    let Ok(Some(ramfs)) = find_ramfs("/proc/self/exe") else {
+    let Ok(Some(ramfs)) = mounts::ramfs_of("/proc/self/exe") else {
         return Arrival::NotOurs;
     };
     match claim_plan(&ramfs) {
@@ -69,15 +68,6 @@ fn claim_plan(ramfs: &str) -> Result<(), Error> {
         return Err(Error::failed("claiming", &plan, "stage 1 has gone"));
     }
     files::rename(&plan, &claimed).doing("claiming", &plan)
-}
-
-/// The mount point of the file system that holds `program`: our tmpfs, mounted whole, not the bind mount of one file.
-pub fn find_ramfs(program: &str) -> Result<Option<PathText>, Error> {
-    let status = files::status(program).doing("looking at", program)?;
-    let device = Number::from_stat(status.st_dev);
-    let is_ours =
-        |mount: &Mount| mount.device == device && mount.root == "/" && mount.source == "takeover";
-    Ok(mounts::find(mounts::OWN, &mut { is_ours })?.map(|mount| mount.point))
 }
 
 /// Leaves the old root and starts again from the RAMFS. Returns only when that failed; nothing is harmed then.
@@ -172,14 +162,11 @@ fn open_logs() {
     }
 }
 
-/// The watchdogs of a device, as /dev has them.
-pub const WATCHDOGS: [&str; 2] = ["watchdog", "watchdog1"];
-
 struct Supervisor<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     /// Those that are ours by now.
-    watchdogs: [OnceCell<OwnedFd>; WATCHDOGS.len()],
+    watchdogs: [OnceCell<OwnedFd>; names::WATCHDOGS.len()],
 }
 
 /// How a child ended.
@@ -283,7 +270,7 @@ impl Supervisor<'_> {
     /// Feeds the watchdogs, and takes those that were not to be had before: a daemon that held one ends with the
     /// rest, and what it leaves running would bite in the middle of the flash.
     fn feed_watchdogs(&self) {
-        for (name, watchdog) in WATCHDOGS.iter().zip(&self.watchdogs) {
+        for (name, watchdog) in names::WATCHDOGS.iter().zip(&self.watchdogs) {
             if let Some(watchdog) = watchdog.get() {
                 // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
                 let _ = block::watchdog_feed(watchdog);
@@ -329,11 +316,9 @@ impl Supervisor<'_> {
     fn state(&self) -> (&'static str, &'static str, &'static str) {
         match self.shared.verified.load(SeqCst) {
             false => ("flashing", "the disk is incomplete", "it is flashed again from memory"),
-            true => (
-                "furnishing",
-                "the image is on the disk, its files are not",
-                "they are placed again",
-            ),
+            true => {
+                ("file", "the image is on the disk, its files are not", "they are placed again")
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! The memory budget: what the RAMFS will hold against what is there, before anything changes.
 
-use super::facts::Facts;
-use super::furnishings::Furnishings;
+use super::new_files::NewFiles;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::scan::Scan;
+use crate::stage1::look::facts::Facts;
 use crate::text::{Size, Text};
 
 /// What must stay free for the live system while the RAMFS fills: init writes its whole state down when it executes
@@ -20,7 +20,7 @@ const TREE: u64 = 400;
 pub struct Budget {
     /// The staged image.
     pub image: u64,
-    /// This program, the chunk map and the furnishings.
+    /// This program, the chunk map and the files of the new OS.
     pub rest: u64,
     /// What comes back from swap when it is turned off.
     pub swapped: u64,
@@ -28,12 +28,12 @@ pub struct Budget {
 
 impl Budget {
     /// The budget of a takeover.
-    pub fn of(facts: &Facts, scan: &Scan, furnishings: &Furnishings) -> Result<Self, Error> {
+    pub fn of(facts: &Facts, scan: &Scan, new_files: &NewFiles) -> Result<Self, Error> {
         let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
         let map = u64::from(scan.chunks) * crate::image::map::RECORD;
         Ok(Self {
             image: scan.staged_length,
-            rest: program.st_size.max(0) as u64 + map + furnishings.staged_length(),
+            rest: program.st_size.max(0) as u64 + map + new_files.staged_length(),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
     }

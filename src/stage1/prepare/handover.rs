@@ -4,7 +4,6 @@
 //! proof is the plan, which PID 1 renames as its first act. When the proof does not come the plan is taken back by a
 //! rename too, so exactly one side wins, and all is undone.
 
-use super::facts::{Flavour, Init, control_pipe};
 use super::ramfs::Ramfs;
 use super::undo::{Change, Undo, interrupted, resize};
 use crate::disk::mounts;
@@ -12,7 +11,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::names;
-use crate::stage2::pid1;
+use crate::stage1::look::facts::{Flavour, Init, control_pipe};
 use crate::text::Size;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
@@ -35,7 +34,7 @@ pub fn hand_over(
     patience: Duration,
     undo: &mut Undo,
 ) -> Result<(), Error> {
-    if init.flavour == Flavour::Systemd {
+    if init.flavour == Some(Flavour::Systemd) {
         make_room_in_run(undo)?;
     }
     let program = ramfs.inside(names::PROGRAM)?;
@@ -52,7 +51,7 @@ pub fn hand_over(
 
 /// PID 1 must find the RAMFS by the device that its program lies on; better to learn now that it would not.
 fn check_that_pid1_will_find(ramfs: &Ramfs, program: &str) -> Result<(), Error> {
-    match pid1::find_ramfs(program)? {
+    match mounts::ramfs_of(program)? {
         Some(path) if *path == *ramfs.path => Ok(()),
         _ => Err(Error::failed("looking for", &ramfs.path, "it is not in the mount table")),
     }
@@ -89,9 +88,10 @@ fn take_back(init: &Init, ramfs: &Ramfs, error: Error, undo: &mut Undo) -> Resul
 
 fn ask(init: &Init) -> Result<(), Error> {
     match init.flavour {
-        Flavour::Systemd => rustix::process::kill_process(Pid::INIT, Signal::TERM)
+        Some(Flavour::Systemd) => rustix::process::kill_process(Pid::INIT, Signal::TERM)
             .doing("asking systemd to re-execute", "itself"),
-        Flavour::Sysvinit => ask_sysvinit(),
+        Some(Flavour::Sysvinit) => ask_sysvinit(),
+        None => Err(Error::failed("handing over", "PID 1", "this init is not known")),
     }
 }
 

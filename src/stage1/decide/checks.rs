@@ -3,10 +3,11 @@
 use super::report::Report;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
-use crate::disk::mounts;
+use crate::disk::mounts::{self, Found};
 use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
+use crate::stage1::look::facts::Init;
 use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
 use crate::{disk, files};
@@ -49,6 +50,24 @@ fn elsewhere(object: &str) -> Error {
 /// The number of the mount that a process sees as `/`.
 fn root_mount(table: &str) -> Result<Option<u32>, Error> {
     Ok(mounts::find(table, &mut |mount| mount.is_at("/"))?.map(|mount| mount.id))
+}
+
+/// A root that can be left, and an init that can be replaced.
+pub fn init_and_root(init: &Init, root: &Found) -> Result<(), Error> {
+    if &*root.file_system == "rootfs" {
+        let why = "it is the kernel's initramfs, which cannot be left";
+        return Err(Error::refused("looking at", "/", why)
+            .advice("this system runs from memory already: use takeover flash"));
+    }
+    let refuse = |why| Error::refused("looking at PID 1", &init.path, why);
+    if init.flavour.is_none() {
+        return Err(refuse("this init is not known").advice("systemd and sysvinit can be replaced"));
+    }
+    if init.is_covered {
+        return Err(refuse("something is mounted over it already")
+            .advice("another takeover may be running; restart the device if not"));
+    }
+    Ok(())
 }
 
 /// Root, with what root can do as a rule, on a kernel that is new enough.

@@ -4,21 +4,32 @@
 //! Their bytes are kept in anonymous memory (they hold keys) until the RAMFS is there, and the backup in a file
 //! without a name, in the work directory. Nothing here knows what is in them.
 
-use super::ramfs::Ramfs;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::{self, Furnishing, MAX_FURNISHINGS, Place, names};
+use crate::plan::{self, MAX_NEW_FILES, NewFile, Place};
 use crate::text::Text;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 
 /// The files, in the order in which they were added.
-pub struct Furnishings {
+pub struct NewFiles {
     store: OwnedFd,
     used: u64,
-    files: heapless::Vec<File, MAX_FURNISHINGS>,
+    files: heapless::Vec<File, MAX_NEW_FILES>,
     backup: Option<OwnedFd>,
+}
+
+/// Where the bytes of a file are.
+pub struct Stored<'a> {
+    /// Which file it is.
+    pub index: usize,
+    /// The open file that has its bytes.
+    pub source: BorrowedFd<'a>,
+    /// Where they begin in that.
+    pub start: u64,
+    /// How many there are.
+    pub length: u64,
 }
 
 struct File {
@@ -37,13 +48,13 @@ enum Kept {
     AsBackup,
 }
 
-impl Furnishings {
+impl NewFiles {
     /// None yet.
     pub fn new() -> Result<Self, Error> {
-        let store = rustix::fs::memfd_create("furnishings", MemfdFlags::CLOEXEC)
+        let store = rustix::fs::memfd_create("new_files", MemfdFlags::CLOEXEC)
             // Before Linux 3.17 there is none.
             .or_else(|_| files::unnamed("/run"))
-            .doing("making", "the store of furnishings")?;
+            .doing("making", "the store of new_files")?;
         Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
     }
 
@@ -105,54 +116,33 @@ impl Furnishings {
     }
 
     /// As the plan names them.
-    pub fn plan(&self) -> Result<heapless::Vec<Furnishing, MAX_FURNISHINGS>, Error> {
-        let mut furnishings = heapless::Vec::new();
+    pub fn plan(&self) -> Result<heapless::Vec<NewFile, MAX_NEW_FILES>, Error> {
+        let mut new_files = heapless::Vec::new();
         for (index, file) in self.files.iter().enumerate() {
             let from: Text<8> = crate::text!("{}", index);
             let from = plan::bounded("", &from)?;
-            let furnishing = Furnishing { from, to: file.to.clone(), place: file.place };
+            let file = NewFile { from, to: file.to.clone(), place: file.place };
             // As many places as files.
-            let _ = furnishings.push(furnishing);
+            let _ = new_files.push(file);
         }
-        Ok(furnishings)
+        Ok(new_files)
     }
 
-    /// Copies them into the RAMFS.
-    pub fn stage(&self, ramfs: &Ramfs, buffer: &mut [u8]) -> Result<(), Error> {
+    /// Calls `visit` with the bytes of each file, in their order.
+    pub fn for_each(
+        &self,
+        visit: &mut dyn FnMut(Stored<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         for (index, file) in self.files.iter().enumerate() {
-            let path = crate::path!("{}/{}/{}", ramfs.path.as_str(), names::FURNISHINGS, index)?;
             let (source, start) = match (&file.kept, &self.backup) {
                 (Kept::AsBackup, Some(backup)) => (backup.as_fd(), 0),
                 (Kept::AsBackup, None) => continue,
                 (Kept::InStore(start), _) => (self.store.as_fd(), *start),
             };
-            copy(source, start, file.length, &path, buffer)?;
+            visit(Stored { index, source, start, length: file.length })?;
         }
         Ok(())
     }
-}
-
-fn copy(
-    source: BorrowedFd,
-    start: u64,
-    length: u64,
-    path: &str,
-    buffer: &mut [u8],
-) -> Result<(), Error> {
-    let to = files::create(path, b"")?;
-    let mut done = 0;
-    while done < length {
-        let wanted = (length - done).min(buffer.len() as u64) as usize;
-        let piece = buffer.get_mut(..wanted).unwrap_or_default();
-        let count =
-            rustix::io::pread(source, &mut *piece, start + done).doing("reading for", path)?;
-        let piece = piece.get(..count).filter(|piece| !piece.is_empty()).ok_or_else(|| {
-            Error::failed("reading for", path, "it is shorter than when it was made")
-        })?;
-        files::write_all(&to, piece).doing("writing", path)?;
-        done += count as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -161,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_same_name_twice_is_refused_in_any_case() {
-        let mut files = Furnishings::new().unwrap();
+        let mut files = NewFiles::new().unwrap();
         files.add("system-connections/a", "", b"one").unwrap();
         assert!(files.add("system-connections/A", "", b"two").is_err());
         assert_eq!(files.count(Place::Boot), (1, 3));
@@ -170,30 +160,11 @@ mod tests {
 
     #[test]
     fn more_than_there_is_room_for_is_refused_not_left_out() {
-        let mut files = Furnishings::new().unwrap();
-        for index in 0..MAX_FURNISHINGS {
+        let mut files = NewFiles::new().unwrap();
+        for index in 0..MAX_NEW_FILES {
             files.add(&index.to_string(), "", b"x").unwrap();
         }
         assert!(files.add("one more", "", b"x").is_err());
-        assert_eq!(files.plan().unwrap().len(), MAX_FURNISHINGS);
-    }
-
-    #[test]
-    fn each_file_is_staged_with_its_own_bytes() {
-        let folder = std::env::temp_dir().join(format!("takeover-stage-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join(names::FURNISHINGS)).unwrap();
-        let mut files = Furnishings::new().unwrap();
-        files.add("config.json", "", b"{}").unwrap();
-        files.add("system-connections/a", "", &[7; 10_000]).unwrap();
-        let backup = crate::files::unnamed("/tmp").unwrap();
-        crate::files::write_all(&backup, &[9; 5000]).unwrap();
-        files.add_backup(backup, 5000).unwrap();
-        let ramfs = Ramfs { path: crate::path!("{}", folder.to_str().unwrap()).unwrap() };
-        files.stage(&ramfs, &mut [0; 4096]).unwrap();
-        let read = |name| std::fs::read(folder.join(names::FURNISHINGS).join(name)).unwrap();
-        assert_eq!(read("0"), b"{}");
-        assert_eq!(read("1"), [7; 10_000]);
-        assert_eq!(read("2"), [9; 5000]);
-        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!(files.plan().unwrap().len(), MAX_NEW_FILES);
     }
 }

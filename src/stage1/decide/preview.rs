@@ -1,16 +1,16 @@
 //! The preview: what will happen, on one page, before the question. Decides nothing.
 
 use super::budget::Budget;
-use super::examination::Examined;
-use super::facts::Facts;
-use super::furnishings::Furnishings;
-use super::identity::Identity;
+use super::new_files::NewFiles;
 use super::page::{Form, Page};
 use super::report::Report;
-use super::uses;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::plan::Place;
+use crate::stage1::look::examination::Examined;
+use crate::stage1::look::facts::Facts;
+use crate::stage1::look::identity::Identity;
+use crate::stage1::look::uses;
 use crate::text::Text;
 use std::os::fd::AsFd;
 
@@ -25,7 +25,7 @@ pub struct Preview<'a> {
     /// The image.
     pub image: &'a Examined,
     /// What the new OS gets.
-    pub furnishings: &'a Furnishings,
+    pub new_files: &'a NewFiles,
     /// The device type that the new OS will have.
     pub device_type: &'a str,
     /// The name that it will have; none when config.json decides.
@@ -66,7 +66,7 @@ impl Preview<'_> {
         page.section("os", "Its operating system");
         page.text("name", "name", &identity.system.name);
         page.text("version", "version", &identity.system.version);
-        page.text("init", "init", self.facts.init.flavour.name());
+        page.text("init", "init", self.facts.init.name());
         page.text("hostname", "hostname", &identity.hostname);
     }
 
@@ -98,10 +98,10 @@ impl Preview<'_> {
         page.section("new_os", "What the new OS gets");
         page.text("device_type", "device type", self.device_type);
         page.text("hostname", "hostname", self.hostname.unwrap_or("as config.json has it"));
-        let (files, bytes) = self.furnishings.count(Place::Boot);
+        let (files, bytes) = self.new_files.count(Place::Boot);
         page.number("boot_files", "files for its boot", files as u64, "");
         page.bytes("boot_bytes", "their size", bytes);
-        let (_, backup) = self.furnishings.count(Place::Data);
+        let (_, backup) = self.new_files.count(Place::Data);
         page.text(
             "backup",
             "backup described by",
@@ -110,7 +110,7 @@ impl Preview<'_> {
         page.bytes("backup_bytes", "size of the backup", backup);
         page.section("networks", "Its networks (a cable with DHCP always works)");
         page.list("names");
-        for (label, file) in self.furnishings.labels() {
+        for (label, file) in self.new_files.labels() {
             let text: Text<200> = crate::text!("{} ({})", label, file);
             page.entry(&text);
         }

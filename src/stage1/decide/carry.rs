@@ -1,10 +1,10 @@
 //! What is carried over from the old OS to the new one: networks and data, as far as this program was built to.
 
-use super::furnishings::Furnishings;
-use super::identity::Identity;
+use super::new_files::NewFiles;
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
+use crate::stage1::look::identity::Identity;
 
 /// The network settings of the old OS, as files for the new one's boot partition. Where there is no old OS (`takeover
 /// flash`) only what was given is placed.
@@ -13,7 +13,7 @@ pub fn networks(
     options: &Options,
     identity: Option<&Identity>,
     buffer: &mut [u8],
-    furnishings: &mut Furnishings,
+    new_files: &mut NewFiles,
     report: &mut Report,
 ) -> Result<(), Error> {
     use super::networks::{self, OldOs, Selection};
@@ -31,7 +31,7 @@ pub fn networks(
         },
         no_nwmgr_check: options.has(Flag::NoNetworkCheck),
     };
-    let mut store = |to: &str, label: &str, bytes: &[u8]| furnishings.add(to, label, bytes);
+    let mut store = |to: &str, label: &str, bytes: &[u8]| new_files.add(to, label, bytes);
     let mut note = |note: networks::Note| match note.level {
         Level::Warn => report.warn(&note.text()),
         _ => note.log(),
@@ -45,7 +45,7 @@ pub fn networks(
     options: &Options,
     identity: Option<&Identity>,
     buffer: &mut [u8],
-    furnishings: &mut Furnishings,
+    new_files: &mut NewFiles,
     report: &mut Report,
 ) -> Result<(), Error> {
     use crate::error::Doing;
@@ -58,7 +58,7 @@ pub fn networks(
         let bytes = files::read(path, buffer).doing("reading the keyfile", path)?;
         let zero = if index < 9 { "0" } else { "" };
         let to: Text<40> = crate::text!("system-connections/balena-{}{}", zero, index + 1);
-        furnishings.add(&to, path, bytes)?;
+        new_files.add(&to, path, bytes)?;
     }
     if identity.is_some() {
         report.warn("this program was built without the reading of network settings: a cable with DHCP, config.json and --nwmgr-cfg are all that the new OS has");
@@ -75,7 +75,7 @@ pub fn backup(
     options: &Options,
     free: u64,
     buffer: &mut [u8],
-    furnishings: &mut Furnishings,
+    new_files: &mut NewFiles,
 ) -> Result<(), Error> {
     let Some(path) = options.backup.as_deref() else {
         return Ok(());
@@ -86,7 +86,7 @@ pub fn backup(
     let Some((file, length)) = result? else {
         return Ok(());
     };
-    furnishings.add_backup(file, length)
+    new_files.add_backup(file, length)
 }
 
 #[cfg(feature = "backup")]
@@ -116,7 +116,7 @@ fn write_backup(
 
 /// Not in this build.
 #[cfg(not(feature = "backup"))]
-pub fn backup(options: &Options, _: u64, _: &mut [u8], _: &mut Furnishings) -> Result<(), Error> {
+pub fn backup(options: &Options, _: u64, _: &mut [u8], _: &mut NewFiles) -> Result<(), Error> {
     match options.backup {
         None => Ok(()),
         Some(_) => Err(missing("--backup-cfg")),

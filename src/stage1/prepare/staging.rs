@@ -1,4 +1,4 @@
-//! Copying the image and the chunk map into the RAMFS.
+//! Copying the image, the chunk map and the files of the new OS into the RAMFS.
 //!
 //! What is read for the copy is proven against the scan: a file that changed in between is found out here, while the
 //! old OS is still in place. The copy itself is proven by stage 2, before the first write.
@@ -15,6 +15,8 @@ use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
 use crate::plan::names;
 use crate::progress::Rate;
+use crate::stage1::decide::new_files::NewFiles;
+use rustix::fd::BorrowedFd;
 
 /// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become
 /// holes: they cost no memory.
@@ -91,6 +93,37 @@ pub fn stage_map(
         false => Err(Error::failed("copying", "the chunk map", "the copy differs")),
     }
 }
+/// Copies the files of the new OS to the RAMFS.
+pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, buffer: &mut [u8]) -> Result<(), Error> {
+    new_files.for_each(&mut |file| {
+        let path = crate::path!("{}/{}/{}", ramfs.path.as_str(), names::FILES, file.index)?;
+        copy(file.source, file.start, file.length, &path, buffer)
+    })
+}
+
+fn copy(
+    source: BorrowedFd,
+    start: u64,
+    length: u64,
+    path: &str,
+    buffer: &mut [u8],
+) -> Result<(), Error> {
+    let to = files::create(path, b"")?;
+    let mut done = 0;
+    while done < length {
+        let wanted = (length - done).min(buffer.len() as u64) as usize;
+        let piece = buffer.get_mut(..wanted).unwrap_or_default();
+        let count =
+            rustix::io::pread(source, &mut *piece, start + done).doing("reading for", path)?;
+        let piece = piece.get(..count).filter(|piece| !piece.is_empty()).ok_or_else(|| {
+            Error::failed("reading for", path, "it is shorter than when it was made")
+        })?;
+        files::write_all(&to, piece).doing("writing", path)?;
+        done += count as u64;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +207,24 @@ mod tests {
         assert!(case.stage_image().unwrap() == case.file);
         let status = std::fs::metadata(&*case.ramfs.inside(names::IMAGE).unwrap()).unwrap();
         assert!(std::os::linux::fs::MetadataExt::st_blocks(&status) <= 128);
+    }
+
+    #[test]
+    fn each_file_is_staged_with_its_own_bytes() {
+        let folder = std::env::temp_dir().join(format!("takeover-stage-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join(names::FILES)).unwrap();
+        let mut files = NewFiles::new().unwrap();
+        files.add("config.json", "", b"{}").unwrap();
+        files.add("system-connections/a", "", &[7; 10_000]).unwrap();
+        let backup = crate::files::unnamed("/tmp").unwrap();
+        crate::files::write_all(&backup, &[9; 5000]).unwrap();
+        files.add_backup(backup, 5000).unwrap();
+        let ramfs = Ramfs { path: crate::path!("{}", folder.to_str().unwrap()).unwrap() };
+        stage_files(&ramfs, &files, &mut [0; 4096]).unwrap();
+        let read = |name| std::fs::read(folder.join(names::FILES).join(name)).unwrap();
+        assert_eq!(read("0"), b"{}");
+        assert_eq!(read("1"), [7; 10_000]);
+        assert_eq!(read("2"), [9; 5000]);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,15 +1,13 @@
-//! What the running device is: board, operating system, CPU, firmware, name; and whether the new OS is made for it.
+//! What the running device is: board, operating system, CPU, firmware, name.
 //!
 //! Reads only. What the names mean is in `balena::devices` and `balena::systems`.
 
-use crate::balena::devices::{self, Architecture, Board, Processor};
-use crate::balena::layout::Layout;
+use crate::balena::devices::{self, Board, Processor};
 use crate::balena::{config, systems};
 use crate::error::Error;
 use crate::files;
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
-use ufmt::uWrite;
 
 /// The folder of the EFI variables, each a file of NAME-VENDOR (Documentation/filesystems/efivarfs.rst in Linux).
 const VARIABLES: &str = "sys/firmware/efi/efivars";
@@ -236,203 +234,14 @@ impl Identity {
     }
 }
 
-fn shown(name: &str) -> &str {
+/// A name, or the word for none.
+pub fn shown(name: &str) -> &str {
     if name.is_empty() { "unknown" } else { name }
 }
 
-/// What the user wants, as far as the device has a say in it.
-#[derive(Clone, Copy, Default)]
-pub struct Wish<'a> {
-    /// The device type in config.json.
-    pub device_type: &'a str,
-    /// `--change-dt-to`.
-    pub change_to: Option<&'a str>,
-    /// `--no-os-check`.
-    pub no_os_check: bool,
-    /// `--no-dt-check`.
-    pub no_dt_check: bool,
-}
-
-impl Wish<'_> {
-    /// The device type that counts.
-    pub fn effective(&self) -> &str {
-        self.change_to.unwrap_or(self.device_type)
-    }
-}
-
-/// Checks that this device can be taken over and run an OS of the wanted device type: before anything slow. What is
-/// only doubtful goes to `warn`.
-pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    check_secure_boot(identity, warn)?;
-    check_system(identity, wish, warn)?;
-    check_change(wish)?;
-    check_processor(
-        identity,
-        wish.effective(),
-        "looking at the device type",
-        "use a fleet, and a config.json, of a device type for this device",
-    )?;
-    check_board(identity, wish, warn)
-}
-
-/// A refusal, or with the option that turns the check off, a warning.
-fn refuse_unless(off: bool, error: Error, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    if !off {
-        return Err(error);
-    }
-    let text: Text<500> = crate::text!("{}", error);
-    warn(&text);
-    Ok(())
-}
-
-fn check_secure_boot(identity: &Identity, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    match identity.secure_boot {
-        SecureBoot::Off => Ok(()),
-        SecureBoot::On => Err(Error::refused("looking at", "the firmware", "secure boot is on")
-            .advice("the new OS would not start: turn it off in the setup of the firmware")),
-        SecureBoot::Unknown => {
-            warn("it cannot be told whether secure boot is on: efivarfs is not mounted");
-            Ok(())
-        }
-    }
-}
-
-fn check_system(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    if identity.system.is_known() {
-        return Ok(());
-    }
-    let name = shown(&identity.system.name);
-    let error = Error::refused("looking at the running system,", name, "it is not known to work");
-    match wish.no_os_check {
-        false => Err(error.advice("--no-os-check goes on all the same")),
-        true => refuse_unless(true, error, warn),
-    }
-}
-
-fn check_change(wish: &Wish) -> Result<(), Error> {
-    const DOING: &str = "reading the option --change-dt-to";
-    let Some(slug) = wish.change_to else {
-        return Ok(());
-    };
-    let slug: Text<80> = crate::text::printable(slug.as_bytes());
-    if !devices::is_slug(&slug) {
-        return Err(Error::usage("--change-dt-to", "device types are made of a-z, 0-9 and -"));
-    }
-    match devices::is_known(&slug) || wish.no_dt_check {
-        true => Ok(()),
-        false => Err(Error::refused(DOING, &slug, "no such device type is known")
-            .advice("--no-dt-check takes it as it is")),
-    }
-}
-
-/// What cannot run is refused whatever the options say.
-fn check_processor(
-    identity: &Identity,
-    slug: &str,
-    doing: &'static str,
-    advice: &'static str,
-) -> Result<(), Error> {
-    let Some(architecture) = devices::architecture(slug) else {
-        return Ok(());
-    };
-    let wanted = match architecture {
-        Architecture::Amd64 => Processor::X86,
-        _ => Processor::Arm,
-    };
-    let why = match wanted == identity.processor {
-        false => "it is made for another kind of CPU",
-        true if architecture.is_64_bit() && !identity.runs_64_bit => {
-            "it needs a CPU that runs 64-bit code"
-        }
-        true => return Ok(()),
-    };
-    let board = identity.board.map_or("not in the table", |board| board.name);
-    let why: Text<240> = crate::text!(
-        "{}, and this device is {} ({}, {})",
-        why,
-        shown(&identity.model),
-        board,
-        identity.machine
-    );
-    Err(Error::refused(doing, slug, &why).advice(advice))
-}
-
-fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    let slug: Text<80> = crate::text::printable(wish.effective().as_bytes());
-    let why: Text<240> = match identity.board {
-        Some(board) if board.accepts(wish.effective()) => return Ok(()),
-        Some(board) => {
-            crate::text!("this is {}, which runs {}", board.name, listed(board.slugs))
-        }
-        None => crate::text!("the model of this device is not known: {}", shown(&identity.model)),
-    };
-    let error = Error::refused("looking at the device type", &slug, &why);
-    match wish.no_dt_check {
-        false => Err(error.advice(
-            "use a config.json for this device, or --change-dt-to; --no-dt-check goes on all the same",
-        )),
-        true => refuse_unless(true, error, warn),
-    }
-}
-
-/// Names with commas between them.
-fn listed(names: &[&str]) -> Text<120> {
-    Text::build(&mut |writer| {
-        names.iter().enumerate().try_for_each(|(place, name)| {
-            writer.write_str(if place == 0 { "" } else { ", " })?;
-            writer.write_str(name)
-        })
-    })
-}
-
-/// Checks that the image is one that can be written as it is, and that it is for the wanted device type. With
-/// `identity`, it must run on that device whatever the options say; the disk may be another device's.
-pub fn check_image(
-    image: &Layout,
-    identity: Option<&Identity>,
-    wish: &Wish,
-    warn: &mut dyn FnMut(&str),
-) -> Result<(), Error> {
-    const DOING: &str = "looking at";
-    const IMAGE: &str = "the image";
-    if image.is_flasher {
-        let why =
-            "it is a flasher: it starts from a USB stick to write the image inside it to the disk";
-        return Err(Error::refused(DOING, IMAGE, why).advice(
-            "use the raw image: download it with imageType=raw, or take /opt/*.balenaos-img out of its second partition",
-        ));
-    }
-    if image.device_type.is_empty() {
-        warn("the image does not say which device type it is for");
-        return Ok(());
-    }
-    let wanted = wish.effective();
-    if devices::is_same(&image.device_type, wanted) {
-        return Ok(());
-    }
-    let wanted: Text<80> = crate::text::printable(wanted.as_bytes());
-    let why: Text<200> = crate::text!("it is for {}, not for {}", image.device_type, wanted);
-    let error = Error::refused(DOING, IMAGE, &why);
-    match wish.no_dt_check {
-        false => {
-            Err(error
-                .advice("use an image for this device type; --no-dt-check goes on all the same"))
-        }
-        true => {
-            if let Some(identity) = identity {
-                let doing = "looking at the device type of the image,";
-                let advice = "use an image for this device";
-                check_processor(identity, &image.device_type, doing, advice)?;
-            }
-            refuse_unless(true, error, warn)
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(in crate::stage1) mod tests {
     use super::*;
-    use crate::disk::mounts::FileSystem;
 
     /// A folder with what the device of a fixture has in `/proc`, `/sys` and `/etc`, removed when done.
     struct Tree(std::path::PathBuf);
@@ -483,29 +292,9 @@ mod tests {
         std::fs::read_to_string(format!("{folder}{name}.tree")).unwrap()
     }
 
-    fn device(name: &str, machine: &str) -> Identity {
+    /// The device of a fixture.
+    pub fn device(name: &str, machine: &str) -> Identity {
         Tree::unpack(&fixture(name)).identity(machine)
-    }
-
-    /// What a check says, and the warnings, each behind "warning: ".
-    fn said(result: Result<(), Error>, warnings: &str) -> String {
-        match result {
-            Ok(()) => warnings.to_string(),
-            Err(error) => {
-                let text: Text<600> = crate::text!("{}", error);
-                format!("{warnings}{} ({})", text.as_str(), error.kind().exit_code())
-            }
-        }
-    }
-
-    fn checked(identity: &Identity, wish: &Wish) -> String {
-        let mut warnings = String::new();
-        let result = check(identity, wish, &mut |text| warnings += &format!("warning: {text}\n"));
-        said(result, &warnings)
-    }
-
-    fn wish(device_type: &str) -> Wish<'_> {
-        Wish { device_type, ..Wish::default() }
     }
 
     #[test]
@@ -549,40 +338,7 @@ mod tests {
             assert_eq!(identity.board.map_or("", |board| board.slugs[0]), slug, "{name}");
             assert_eq!(identity.runs_64_bit, wide, "{name}");
             assert_eq!(identity.machine.as_str(), machine);
-            assert_eq!(checked(&identity, &wish(slug)), "", "{name}");
         }
-    }
-
-    #[test]
-    fn a_64_bit_device_type_needs_the_cpu_and_not_the_kernel() {
-        let three = device("pi-3-32-bit", "armv7l");
-        assert_eq!(checked(&three, &wish("raspberrypi3-64")), "");
-        let two = device("pi-2", "armv7l");
-        for no_dt_check in [false, true] {
-            let wish = Wish { no_dt_check, ..wish("raspberrypi3-64") };
-            let text = checked(&two, &wish);
-            assert!(
-                text.contains("raspberrypi3-64: it needs a CPU that runs 64-bit code"),
-                "{text}"
-            );
-            assert!(text.ends_with("(3)"));
-        }
-        let text = checked(&two, &wish("raspberrypi3-64"));
-        assert!(text.contains("and this device is Raspberry Pi 2 Model B"), "{text}");
-        assert!(text.contains("(Raspberry Pi 2, armv7l); "), "{text}");
-        let old = device("pc-32-bit-cpu", "i686");
-        let force = Wish { no_dt_check: true, no_os_check: true, ..wish("genericx86-64-ext") };
-        assert!(checked(&old, &force).contains("64-bit code"));
-        let pc = device("pc-uefi", "x86_64");
-        let force = Wish { no_dt_check: true, ..wish("raspberrypi4-64") };
-        let text = checked(&pc, &force);
-        assert!(
-            text.contains(
-                "raspberrypi4-64: it is made for another kind of CPU, and this device is \
-                 Intel(R) Client Systems NUC8i3BEH (a 64-bit PC, x86_64); "
-            ),
-            "{text}"
-        );
     }
 
     #[test]
@@ -605,59 +361,7 @@ mod tests {
         assert_eq!(with("pc-without-secure-boot").secure_boot, SecureBoot::Off);
         let unknown = with("pc-without-efivarfs");
         assert!(unknown.efi && unknown.secure_boot == SecureBoot::Unknown);
-        assert!(checked(&unknown, &wish("intel-nuc")).starts_with("warning: it cannot be told"));
-        let on = with("pc-secure-boot");
-        assert_eq!(on.secure_boot, SecureBoot::On);
-        let force = Wish { no_dt_check: true, no_os_check: true, ..wish("intel-nuc") };
-        let text = checked(&on, &force);
-        assert!(
-            text.contains("the firmware: secure boot is on") && text.ends_with("(3)"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn another_boards_device_type_is_refused_or_warned_of() {
-        let four = device("pi-4", "aarch64");
-        let text = checked(&four, &wish("raspberrypi3"));
-        assert!(
-            text.contains("raspberrypi3: this is Raspberry Pi 4, which runs raspberrypi4-64; "),
-            "{text}"
-        );
-        let skip = Wish { no_dt_check: true, ..wish("raspberrypi3") };
-        let text = checked(&four, &skip);
-        assert!(text.starts_with("warning: ") && !text.contains("(3)"), "{text}");
-        let unknown = device("unknown-board", "aarch64");
-        let text = checked(&unknown, &wish("iot-gate-imx8"));
-        assert!(text.contains("not known: Example i.MX8 Gateway"), "{text}");
-        let skip = Wish { no_dt_check: true, ..wish("iot-gate-imx8") };
-        assert!(checked(&unknown, &skip).starts_with("warning: "));
-    }
-
-    #[test]
-    fn a_changed_device_type_is_the_one_that_counts() {
-        let four = device("pi-4", "aarch64");
-        let change = |from, to| Wish { device_type: from, change_to: Some(to), ..Wish::default() };
-        assert_eq!(checked(&four, &change("raspberrypi3", "raspberrypi4-64")), "");
-        assert!(checked(&four, &change("raspberrypi4-64", "raspberrypi3")).contains("(3)"));
-        assert!(checked(&four, &change("x", "raspberypi4-64")).contains("no such device type"));
-        let skip = Wish { no_dt_check: true, ..change("x", "some-new-board") };
-        assert!(checked(&four, &skip).starts_with("warning: "));
-        let skip = Wish { no_dt_check: true, ..change("x", "a\"b") };
-        assert!(checked(&four, &skip).ends_with("(2)"));
-    }
-
-    #[test]
-    fn an_unknown_system_is_refused_or_warned_of() {
-        let other = device("pc-bios", "x86_64");
-        let text = checked(&other, &wish("intel-nuc"));
-        assert!(
-            text.contains("Alpine Linux v3.20: it is not known to work; --no-os-check"),
-            "{text}"
-        );
-        let skip = Wish { no_os_check: true, ..wish("intel-nuc") };
-        let text = checked(&other, &skip);
-        assert!(text.starts_with("warning: ") && !text.contains("--no-os-check"), "{text}");
+        assert_eq!(with("pc-secure-boot").secure_boot, SecureBoot::On);
     }
 
     #[test]
@@ -665,7 +369,6 @@ mod tests {
         let empty = Tree::unpack("").identity("riscv64");
         assert!(empty.board.is_none() && empty.model.is_empty() && !empty.efi);
         assert_eq!(empty.hostname.as_str(), "node-name");
-        assert!(checked(&empty, &wish("generic-aarch64")).contains("unknown: it is not known"));
         assert!(gather(&"x".repeat(300)).is_err());
         let here = gather("").unwrap();
         assert!(!here.machine.is_empty());
@@ -694,52 +397,5 @@ mod tests {
         let (kept, warning) = name("my_pi\n", "x");
         assert_eq!(kept, "");
         assert!(warning.contains("'my_pi' is no host name"));
-    }
-
-    fn image(device_type: &str, is_flasher: bool) -> Layout {
-        Layout {
-            boot_start: 0,
-            boot_length: 0,
-            boot_number: 1,
-            file_system: Some(FileSystem::Vfat),
-            boot_free: None,
-            device_type: Text::from(device_type),
-            version: Text::new(),
-            is_flasher,
-        }
-    }
-
-    #[test]
-    fn the_image_must_be_for_the_device_and_no_flasher() {
-        let checked = |image: &Layout, wish: &Wish| {
-            let mut warnings = String::new();
-            let warn = &mut |text: &str| warnings += &format!("warning: {text}\n");
-            let result = check_image(image, None, wish, warn);
-            said(result, &warnings)
-        };
-        assert_eq!(checked(&image("raspberrypi3", false), &wish("raspberrypi3")), "");
-        assert_eq!(checked(&image("intel-nuc", false), &wish("nuc")), "");
-        let changed = Wish { change_to: Some("raspberrypi3"), ..wish("raspberrypi4-64") };
-        assert_eq!(checked(&image("raspberrypi3", false), &changed), "");
-        let text = checked(&image("raspberrypi3", false), &wish("raspberrypi4-64"));
-        assert!(text.contains("it is for raspberrypi3, not for raspberrypi4-64"), "{text}");
-        assert!(text.ends_with("(3)"));
-        let skip = Wish { no_dt_check: true, ..wish("raspberrypi4-64") };
-        let text = checked(&image("raspberrypi3", false), &skip);
-        assert!(text.starts_with("warning: ") && !text.contains("(3)"), "{text}");
-        assert!(checked(&image("", false), &wish("nuc")).starts_with("warning: "));
-        let text = checked(&image("raspberrypi4-64", true), &skip);
-        assert!(text.contains("a flasher") && text.contains("imageType=raw"), "{text}");
-    }
-
-    #[test]
-    fn an_image_for_another_cpu_is_refused_whatever_the_options() {
-        let pc = device("pc-uefi", "x86_64");
-        let force = Wish { no_dt_check: true, ..wish("genericx86-64-ext") };
-        let result = check_image(&image("raspberrypi3", false), Some(&pc), &force, &mut |_| ());
-        let text = said(result, "");
-        assert!(text.contains("of the image, raspberrypi3: it is made for another kind"), "{text}");
-        let result = check_image(&image("intel-nuc", false), Some(&pc), &force, &mut |_| ());
-        assert_eq!(said(result, ""), "");
     }
 }

@@ -3,11 +3,11 @@
 //! An estimate, from what the scan and a short reading of the disk took. Writing is not tried, since nothing may be
 //! changed yet; cards and eMMCs write at about half the rate that they read at.
 
-use super::examination::Examined;
 use crate::disk::device::Disk;
 use crate::files;
 use crate::image::CHUNK;
 use crate::log::Stopwatch;
+use crate::stage1::look::examination::Examined;
 use rustix::fs::OFlags;
 
 /// What is read of the disk at most, in bytes.

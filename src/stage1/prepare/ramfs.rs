@@ -3,7 +3,6 @@
 //! Mode 0700, its size set, under a fresh directory whose name cannot be guessed. It carries executables and device
 //! nodes, so it must be a mount of its own: /run is often noexec and nodev.
 
-use super::rehearsal;
 use super::undo::{Change, Undo};
 use crate::crc32;
 use crate::disk::device::{self, Number};
@@ -11,7 +10,6 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::names;
-use crate::stage2::pid1::WATCHDOGS;
 use crate::text::{PathText, Text};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -37,7 +35,7 @@ impl Ramfs {
         // What is mounted below must not appear in the namespaces of services.
         mounts::make_private(&path, false).doing("making private", &path)?;
         let ramfs = Self { path };
-        for name in [names::DEV, "proc", "sys", names::OLD, names::MOUNT, names::FURNISHINGS] {
+        for name in [names::DEV, "proc", "sys", names::OLD, names::MOUNT, names::FILES] {
             let directory = ramfs.inside(name)?;
             files::make_directory(&directory).doing("making", &directory)?;
         }
@@ -62,7 +60,7 @@ impl Ramfs {
         device::make_node(&disk, number)?;
         let null = crate::path!("{}/null", node)?;
         make_character_node(&null, rustix::fs::makedev(1, 3))?;
-        for name in ["console", "kmsg"].into_iter().chain(WATCHDOGS) {
+        for name in ["console", "kmsg"].into_iter().chain(names::WATCHDOGS) {
             self.adopt_node(name, undo)?;
         }
         Ok(())
@@ -91,7 +89,7 @@ impl Ramfs {
         undo.note(Change::Mounted(new))
     }
 
-    /// Copies this program, mode 0700, reads the copy back and executes it: PID 1 will, and has no way back then.
+    /// Copies this program, mode 0700, and reads the copy back.
     pub fn copy_program(&self, buffer: &mut [u8]) -> Result<(), Error> {
         let own = "/proc/self/exe";
         let from = files::open(own, OFlags::RDONLY).doing("opening", own)?;
@@ -114,7 +112,7 @@ impl Ramfs {
             return Err(Error::failed("reading back", &path, "it differs from this program")
                 .advice("the memory of this device is bad"));
         }
-        rehearsal::execute(&path, rehearsal::PATIENCE)
+        Ok(())
     }
 }
 

@@ -1,13 +1,13 @@
 //! From facts and the examined image to the plan that stage 2 follows.
 
-use super::examination::Examined;
-use super::furnishings::Furnishings;
+use super::new_files::NewFiles;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::format::Stream;
 use crate::plan::{self, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
+use crate::stage1::look::examination::Examined;
 use crate::text::{Size, Text};
 
 /// The cluster of a FAT so small that room on it could be short, in bytes; larger volumes have larger ones.
@@ -20,18 +20,18 @@ pub fn plan(
     options: &Options,
     target: &Disk,
     image: &Examined,
-    furnishings: &Furnishings,
+    new_files: &NewFiles,
     old_log: Option<LogPlan>,
     log_device: Option<LogPlan>,
 ) -> Result<Plan, Error> {
-    let boot = match furnishings.count(Place::Boot) {
+    let boot = match new_files.count(Place::Boot) {
         (0, _) => None,
-        _ => Some(boot_partition(image, furnishings)?),
+        _ => Some(boot_partition(image, new_files)?),
     };
     let fallback_log = fallback_log(options)?;
-    let data = match furnishings.count(Place::Data) {
+    let data = match new_files.count(Place::Data) {
         (0, _) if fallback_log.is_none() => None,
-        _ => Some(data_partition(image, furnishings)?),
+        _ => Some(data_partition(image, new_files)?),
     };
     Ok(Plan {
         pretend: options.has(Flag::Pretend),
@@ -54,7 +54,7 @@ pub fn plan(
         },
         boot,
         data,
-        furnishings: furnishings.plan()?,
+        new_files: new_files.plan()?,
         fallback_log,
         old_log,
         log_device,
@@ -62,7 +62,7 @@ pub fn plan(
 }
 
 /// The new boot partition; files can be placed on it, and there is room for them.
-fn boot_partition(image: &Examined, furnishings: &Furnishings) -> Result<PartitionPlan, Error> {
+fn boot_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPlan, Error> {
     let layout = &image.layout;
     let object: Text<32> = crate::text!("partition {}", layout.boot_number);
     let refuse = |why: &str| Error::refused("looking at the boot partition,", &object, why);
@@ -72,7 +72,7 @@ fn boot_partition(image: &Examined, furnishings: &Furnishings) -> Result<Partiti
         );
     };
     // A cluster for each file and for each directory, and room for the copy that is renamed over an old file.
-    let (count, bytes) = furnishings.count(Place::Boot);
+    let (count, bytes) = new_files.count(Place::Boot);
     let needed = bytes + (count as u64 + 4) * CLUSTER;
     if let Some(free) = layout.boot_free.filter(|free| *free < needed) {
         let why: Text<120> =
@@ -83,13 +83,13 @@ fn boot_partition(image: &Examined, furnishings: &Furnishings) -> Result<Partiti
 }
 
 /// The new data partition; the backup fits on it.
-fn data_partition(image: &Examined, furnishings: &Furnishings) -> Result<PartitionPlan, Error> {
+fn data_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPlan, Error> {
     let refuse = |why: &str| Error::refused("looking for the data partition of", "the image", why);
     let Some(data) = image.data else {
         return Err(refuse("there is no resin-data")
             .advice("a backup or a fallback log can only be left on a balenaOS"));
     };
-    let (_, bytes) = furnishings.count(Place::Data);
+    let (_, bytes) = new_files.count(Place::Data);
     let needed = bytes + bytes / 64 + ROOM_FOR_LOG;
     if needed > data.free {
         let why: Text<160> = crate::text!(
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn files_that_do_not_fit_on_the_new_partitions_are_refused() {
-        let mut files = Furnishings::new().unwrap();
+        let mut files = NewFiles::new().unwrap();
         files.add("config.json", "", &[b'x'; 1000]).unwrap();
         let needed = 1000 + 5 * CLUSTER;
         boot_partition(&image(Some(needed), 0), &files).unwrap();

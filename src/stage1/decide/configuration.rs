@@ -1,12 +1,13 @@
 //! config.json: read, checked, and made the one that the new OS gets.
 
-use super::identity::{Identity, Wish};
-use super::origin::BALENA_CONFIG;
+use super::compatible::Wish;
 use super::report::Report;
 use crate::balena::config::{self, Wishes};
 use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::stage1::look::identity::Identity;
+use crate::stage1::look::origin::BALENA_CONFIG;
 use crate::sys::map;
 
 /// Reads and checks a config.json: the one that was named, or that of a balenaOS.

@@ -1,0 +1,19 @@
+//! Deciding: every check, the memory that is needed, the files of the new OS, the plan, and the page that shows it.
+//!
+//! Changes nothing. Whatever can stop a takeover is found here, before anything is prepared.
+
+pub mod budget;
+pub mod carry;
+pub mod checks;
+pub mod compatible;
+pub mod configuration;
+pub mod estimate;
+pub mod firmware;
+#[cfg(feature = "migrate")]
+pub mod networks;
+pub mod new_files;
+pub mod page;
+pub mod planning;
+pub mod preview;
+pub mod report;
+pub mod target;

@@ -1,0 +1,159 @@
+//! Which disk is written, and whether it can be: the one that was named, else the one under `/`.
+//!
+//! Refuses what no device starts from, what is no whole disk, and what stage 2 could not take down.
+
+use crate::cli::{Flag, Options};
+use crate::disk::device::{self, Disk, Number};
+use crate::disk::mounts::Found;
+use crate::disk::{loops, stack};
+use crate::error::Error;
+use crate::stage1::look::origin;
+use crate::text::Text;
+
+/// The disk that is written: the one that was named, else the one under `/`, which is mounted as `root`.
+pub fn choose(options: &Options, root: &Found) -> Result<Disk, Error> {
+    let in_namespace = options.has(Flag::InNamespace);
+    let number = match options.flash_to.as_deref() {
+        Some(path) => asked_for(path)?,
+        None => under_root(root, in_namespace)?,
+    };
+    let target = free_to_be_written(number)?;
+    if !in_namespace {
+        startable(&target.name)?;
+    }
+    Ok(target)
+}
+
+/// The facts about a disk that can be written, and on which nothing lies that stage 2 cannot take down.
+pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
+    let disk = device::disk(number)?;
+    if disk.read_only {
+        return Err(Error::refused("looking at the target", &disk.name, "it is read-only")
+            .advice("look for a write-protect switch, or at blockdev --getro"));
+    }
+    refuse_firmware_areas(&disk)?;
+    refuse_unknown_stacks(&disk)?;
+    Ok(disk)
+}
+
+/// A disk that was named: there, a block device, not a partition, and nothing that is stacked on disks. A volume of LVM
+/// or an opened LUKS container would be written and verified, and no firmware would ever find it. (Multipath is another
+/// way to the disk itself.)
+pub fn asked_for(path: &str) -> Result<Number, Error> {
+    let number = device::number_of(path)?;
+    let refuse = |what: &str, disk: Number| {
+        let disk = device::name_of(disk)?;
+        let why: Text<120> =
+            crate::text!("it {}; the image replaces a whole disk (/dev/{})", what, disk);
+        Err(Error::refused("looking at the target", path, &why).advice("name the disk"))
+    };
+    if device::is_partition(number)? {
+        return refuse("is a partition", device::whole_disk(number)?);
+    }
+    match stack::disks_below(number)?.first() {
+        Some(disk) if *disk != number && !device::is_multipath(number) => {
+            refuse("lies on a disk", *disk)
+        }
+        _ => Ok(number),
+    }
+}
+
+/// Memory, files, volumes of a pool and other machines' disks: the program that runs would lose them with the old OS,
+/// or no firmware knows them. (In a container's tests the disk is a file.)
+fn startable(name: &str) -> Result<(), Error> {
+    const KINDS: [&str; 8] = ["loop", "ram", "zram", "nbd", "mtdblock", "zd", "rbd", "drbd"];
+    match KINDS.into_iter().any(|kind| name.starts_with(kind)) {
+        true => Err(Error::refused("looking at the target", name, "no device starts from that")
+            .advice("name the disk that this device starts from")),
+        false => Ok(()),
+    }
+}
+
+/// The disk under `/`. A whole disk without partitions, or a loop device, is not taken for granted.
+fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
+    let refuse = |why: &str| {
+        Error::refused("looking for the disk under", "/", why).advice("name the disk with -f DEV")
+    };
+    let number = origin::device_of_root(root)?.ok_or_else(|| {
+        let why: Text<120> = crate::text!("it is {} on no device", root.file_system);
+        refuse(&why)
+    })?;
+    let disk = match *stack::disks_below(number)? {
+        [disk] => disk,
+        [first, second, ..] => {
+            let (first, second) = (device::name_of(first)?, device::name_of(second)?);
+            let why: Text<160> = crate::text!("it lies on several disks: {}, {}, …", first, second);
+            return Err(refuse(&why));
+        }
+        [] => return Err(refuse("it lies on none")),
+    };
+    if disk == number {
+        let name = device::name_of(number)?;
+        let why: Text<80> = crate::text!("{} is no partition of a disk", name);
+        return Err(refuse(&why));
+    }
+    if disk.major == loops::MAJOR && !in_namespace {
+        return Err(refuse("it lies on a loop device"));
+    }
+    Ok(disk)
+}
+
+/// Boot partitions of an eMMC hold the firmware's loader, and are no place for an operating system: mmcblk0boot0 and
+/// its sisters, and the replay-protected block.
+fn refuse_firmware_areas(disk: &Disk) -> Result<(), Error> {
+    let area = disk
+        .name
+        .strip_prefix("mmcblk")
+        .map(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    match area {
+        None | Some("") => Ok(()),
+        Some(_) => Err(Error::refused(
+            "looking at the target",
+            &disk.name,
+            "it is a boot or replay-protected area of an eMMC",
+        )
+        .advice("name the disk itself, as /dev/mmcblk0")),
+    }
+}
+
+/// What is stacked on the disk must be something that stage 2 can take down.
+fn refuse_unknown_stacks(disk: &Disk) -> Result<(), Error> {
+    let Some(name) = stack::unknown_on(disk.number) else {
+        return Ok(());
+    };
+    let why: Text<160> = crate::text!("{} lies on it, which cannot be taken down", name);
+    Err(Error::refused("looking at the target", &disk.name, &why)
+        .advice("LVM, dm-crypt, md and zram can be; take this one down first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_starts_from_memory_files_and_pools() {
+        for name in ["loop0", "zram0", "ram1", "nbd0", "zd16", "rbd0", "drbd1", "mtdblock3"] {
+            assert!(startable(name).is_err(), "{name}");
+        }
+        for name in ["sda", "mmcblk0", "nvme0n1", "vda", "dm-0", "md126", "xvda"] {
+            startable(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn boot_areas_of_an_emmc_are_no_disks() {
+        let disk = |name: &str| Disk {
+            name: Text::from(name),
+            number: Number { major: 179, minor: 0 },
+            size: 4 << 20,
+            logical_block: 512,
+            read_only: false,
+        };
+        for name in ["mmcblk0", "mmcblk12", "sda", "nvme0n1", "vda"] {
+            refuse_firmware_areas(&disk(name)).unwrap();
+        }
+        for name in ["mmcblk0boot0", "mmcblk1boot1", "mmcblk0rpmb", "mmcblk0gp0"] {
+            assert!(refuse_firmware_areas(&disk(name)).is_err(), "{name}");
+        }
+    }
+}

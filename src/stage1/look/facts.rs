@@ -1,0 +1,198 @@
+//! What the running system is: the disk under the root, mounts, swap, memory, the init that must be replaced.
+//!
+//! Reads only.
+
+use crate::disk::device::{Disk, Number};
+use crate::disk::mounts::{self, Found};
+use crate::disk::{stack, swaps};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::text::{PathText, Size, Text, kib_in};
+use rustix::fs::FileType;
+
+/// The most swap areas that are handled; the kernel has room for 29.
+pub const MAX_SWAPS: usize = 29;
+/// Where sysvinit listens.
+const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
+
+/// A swap area that lies on the target.
+pub struct SwapOnTarget {
+    /// The file or device.
+    pub path: PathText,
+    /// Its priority.
+    pub priority: i32,
+    /// What must be read back into memory, in bytes.
+    pub used: u64,
+}
+
+/// Which init runs as PID 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flavour {
+    /// systemd.
+    Systemd,
+    /// sysvinit.
+    Sysvinit,
+}
+
+impl Flavour {
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Flavour::Systemd => "systemd",
+            Flavour::Sysvinit => "sysvinit",
+        }
+    }
+}
+
+/// The init that must be replaced.
+pub struct Init {
+    /// Its kind; none when it is not known.
+    pub flavour: Option<Flavour>,
+    /// The file it executes itself from.
+    pub path: PathText,
+    /// Something is mounted over that file.
+    pub is_covered: bool,
+}
+
+impl Init {
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        self.flavour.map_or("unknown", Flavour::name)
+    }
+}
+
+/// The file system that `/` is.
+pub struct Root {
+    /// Its device, as the mount table has it; major 0 for file systems without one of their own.
+    pub number: Number,
+    /// What it lies on, if that is a device.
+    pub device: Option<Number>,
+    /// Its type.
+    pub file_system: Text<16>,
+}
+
+/// Everything that is known before the first question.
+pub struct Facts {
+    /// The disk that is written.
+    pub target: Disk,
+    /// The file system that `/` is.
+    pub root: Root,
+    /// The init.
+    pub init: Init,
+    /// Swap on the target.
+    pub swaps: heapless::Vec<SwapOnTarget, MAX_SWAPS>,
+    /// MemAvailable, in bytes.
+    pub available: u64,
+    /// MemTotal, in bytes.
+    pub total: u64,
+}
+
+impl Facts {
+    /// Looks at everything; `root` is the mount of `/`, and `target` the disk that is written.
+    pub fn gather(root: &Found, target: Disk) -> Result<Self, Error> {
+        let root = Root {
+            number: root.device,
+            device: root.lies_on(),
+            file_system: root.file_system.clone(),
+        };
+        let init = init()?;
+        let swaps = swaps_on(target.number)?;
+        let (available, total) = memory()?;
+        Ok(Self { target, root, init, swaps, available, total })
+    }
+
+    /// Logs what was found.
+    pub fn log(&self) {
+        crate::info!(
+            "this device: {} available of {}, init is {} ({}), / is {}",
+            Size(self.available),
+            Size(self.total),
+            self.init.name(),
+            self.init.path.as_str(),
+            self.root.file_system
+        );
+        crate::info!("the disk: /dev/{}, {}", self.target.name, Size(self.target.size));
+    }
+}
+
+/// The mount that is seen at `/`.
+pub fn root_mount() -> Result<Found, Error> {
+    mounts::at("/")?
+        .ok_or_else(|| Error::failed("looking for", "/", "it is not in the mount table"))
+}
+
+/// Which init runs, and from which file it will execute itself again.
+fn init() -> Result<Init, Error> {
+    let mut buffer = [0; 256];
+    let link = files::read_link("/proc/1/exe", &mut buffer)?;
+    // After an upgrade of the package the running file is gone, and the new one is at the same place.
+    let link = link.strip_suffix(" (deleted)").unwrap_or(link);
+    let path = crate::path!("{}", link)?;
+    let flavour = match path.rsplit('/').next().unwrap_or_default() {
+        "systemd" => Some(Flavour::Systemd),
+        "init" if control_pipe().is_some() => Some(Flavour::Sysvinit),
+        _ => None,
+    };
+    let is_covered = mounts::at(&path)?.is_some();
+    Ok(Init { flavour, path, is_covered })
+}
+
+/// sysvinit's named pipe for requests, when there is one.
+pub fn control_pipe() -> Option<&'static str> {
+    CONTROL_PIPES.into_iter().find(|path| {
+        let status = files::status(path);
+        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
+    })
+}
+
+/// The swap areas on a disk: its partitions, and files on its file systems.
+fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Error> {
+    let mut buffer = [0; 4096];
+    let mut found = heapless::Vec::new();
+    // A kernel without swap has no such file.
+    let Ok(text) = files::read_text("/proc/swaps", &mut buffer) else {
+        return Ok(found);
+    };
+    for swap in swaps::parse(text) {
+        let path = mounts::unescape(swap.path)?;
+        if !lies_on(&path, target)? {
+            continue;
+        }
+        let entry = SwapOnTarget { path, priority: swap.priority, used: swap.used * 1024 };
+        found
+            .push(entry)
+            .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
+    }
+    Ok(found)
+}
+
+/// True when a device, or the file system that a file lies on, is part of a disk.
+fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
+    let status = files::status(path)
+        .doing("looking at the swap area", path)
+        .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
+    let number = match FileType::from_raw_mode(status.st_mode).is_block_device() {
+        true => Some(Number::from_stat(status.st_rdev)),
+        // By the mount that it lies on: files of btrfs have device numbers that no mount has.
+        false => mounts::above(path)?.and_then(|mount| mount.lies_on()),
+    };
+    // On no device: not on this disk.
+    number.map_or(Ok(false), |number| stack::lies_on(number, disk))
+}
+
+/// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
+pub fn memory() -> Result<(u64, u64), Error> {
+    let path = "/proc/meminfo";
+    let mut buffer = [0; 4096];
+    let text = files::read_text(path, &mut buffer).doing("reading", path)?;
+    let field = |word| kib_in(text, word).map(|kib| kib * 1024);
+    // Before Linux 3.14 there is no MemAvailable.
+    let older = || {
+        let cached = field("Cached:")?.saturating_sub(field("Shmem:").unwrap_or(0));
+        Some(field("MemFree:")? + cached)
+    };
+    match (field("MemAvailable:").or_else(older), field("MemTotal:")) {
+        (Some(available), Some(total)) => Ok((available, total)),
+        _ => Err(Error::failed("reading", path, "it does not tell the memory")),
+    }
+}

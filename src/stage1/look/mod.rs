@@ -1,0 +1,11 @@
+//! Looking, read only: what the device, its system, its disks, its memory and the image are.
+//!
+//! Refuses nothing but what cannot be read, and changes nothing: what follows from the facts is decided in `decide`.
+
+pub mod cgroup;
+pub mod examination;
+pub mod facts;
+pub mod identity;
+pub mod logs;
+pub mod origin;
+pub mod uses;

@@ -1,0 +1,11 @@
+//! Preparing: each step changes the live system, and is undone when a later one fails.
+//!
+//! Decides nothing: what is to be done is in the plan and in the facts.
+
+pub mod handover;
+pub mod instance;
+pub mod ramfs;
+pub mod rehearsal;
+pub mod staging;
+pub mod undo;
+pub mod writeback;
