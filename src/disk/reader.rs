@@ -6,6 +6,12 @@ use crate::error::Error;
 pub trait ReadAt {
     /// Fills `buffer` from `offset`, or fails when the disk ends before.
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// A range of the disk that will be read again and again, as the table of a FAT: whoever can read forward only
+    /// keeps it, instead of the range that was named before.
+    fn keep(&mut self, _start: u64, _length: u64) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

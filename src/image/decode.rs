@@ -6,6 +6,7 @@
 
 use super::format::{Format, Stream};
 use super::gzip::{self, Header};
+use super::patches::Patches;
 use super::source::Source;
 use super::{CHUNK, is_zero};
 use crate::crc32;
@@ -78,6 +79,10 @@ pub struct Decoder<S> {
     member_length: u64,
     member_crc: u32,
     packed_crc: u32,
+    patches: Patches,
+    /// The first patch that no chunk has had yet, and where the next chunk begins.
+    next_patch: u32,
+    produced: u64,
 }
 
 impl<S: Source> Decoder<S> {
@@ -96,9 +101,23 @@ impl<S: Source> Decoder<S> {
             member_length: 0,
             member_crc: 0,
             packed_crc: 0,
+            patches: Patches::none(),
+            next_patch: 0,
+            produced: 0,
         };
         decoder.restart();
         decoder
+    }
+
+    /// From the beginning on, gives the image with these patches in it.
+    pub fn patch(&mut self, patches: Patches) {
+        self.patches = patches;
+        self.restart();
+    }
+
+    /// The patches that are laid over the image.
+    pub fn patches(&self) -> &Patches {
+        &self.patches
     }
 
     /// Goes back to the beginning.
@@ -107,6 +126,8 @@ impl<S: Source> Decoder<S> {
         self.unread = 0..0;
         self.members = 0;
         self.packed_crc = 0;
+        self.next_patch = 0;
+        self.produced = 0;
         match self.stream.format {
             Format::Gzip => self.next = Next::Header,
             Format::Raw | Format::Zip => self.begin_member(),
@@ -133,9 +154,23 @@ impl<S: Source> Decoder<S> {
         self.packed_crc
     }
 
-    /// Decodes the next chunk into `buffer[WINDOW..]`; `buffer` is [`BUFFER`] long. A length of 0 means the end, and
-    /// that everything the format promises has been checked.
+    /// Decodes the next chunk into `buffer[WINDOW..]` and lays the patches over it; `buffer` is [`BUFFER`] long. A
+    /// length of 0 means the end, and that everything the format promises has been checked.
     pub fn fill(&mut self, buffer: &mut [u8]) -> Result<Filled, Error> {
+        let start = self.produced;
+        let mut filled = self.fill_bare(buffer)?;
+        self.produced += filled.length as u64;
+        if self.patches.meets(self.next_patch, start)? {
+            let chunk = buffer.get_mut(WINDOW..WINDOW + filled.length).unwrap_or_default();
+            self.next_patch = self.patches.lay_over(self.next_patch, start, chunk)?;
+            filled = Filled::NONE;
+            filled.add(chunk);
+        }
+        Ok(filled)
+    }
+
+    /// The same without patches.
+    fn fill_bare(&mut self, buffer: &mut [u8]) -> Result<Filled, Error> {
         if self.stream.format == Format::Raw {
             return self.fill_raw(buffer);
         }
@@ -400,6 +435,46 @@ pub(crate) mod tests {
                 start = end;
             }
             assert!(decode(&file, stream(Format::Gzip, &file)).unwrap() == image);
+        }
+    }
+
+    #[test]
+    fn patches_are_part_of_what_is_decoded_and_of_nothing_else() {
+        let mut image = sample(2 * CHUNK + 1024);
+        image[CHUNK..2 * CHUNK].fill(0);
+        let sectors = [0, 2046, 2047, 2048, 4097];
+        let mut wanted = image.clone();
+        for sector in sectors {
+            wanted[sector as usize * 512..][..512].fill(0xa5);
+        }
+        for file in [member(&image), image.clone()] {
+            let mut patches = Patches::create().unwrap();
+            for sector in sectors {
+                patches.push(sector, &[0xa5; 512]).unwrap();
+            }
+            let found = crate::image::format::detect(&file, "x").unwrap();
+            let mut decoder = Decoder::new(&file, found);
+            let (mut buffer, mut packed_crc) = (vec![0; BUFFER], 0);
+            for (round, wanted) in [&image, &wanted, &wanted].into_iter().enumerate() {
+                let mut decoded = Vec::<u8>::new();
+                loop {
+                    let filled = decoder.fill(&mut buffer).unwrap();
+                    let chunk = &buffer[WINDOW..WINDOW + filled.length];
+                    assert_eq!((filled.crc, filled.zero), (crc32::crc32(chunk), is_zero(chunk)));
+                    decoded.extend(chunk);
+                    if filled.length == 0 {
+                        break;
+                    }
+                }
+                assert!(decoded == *wanted, "round {round}");
+                assert!(round == 0 || packed_crc == decoder.packed_crc(), "the file's own CRC");
+                packed_crc = decoder.packed_crc();
+                if round == 0 {
+                    let patches = core::mem::replace(&mut patches, Patches::none());
+                    decoder.patch(patches);
+                }
+                decoder.restart();
+            }
         }
     }
 

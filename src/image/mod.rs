@@ -8,6 +8,7 @@ pub mod decode;
 pub mod format;
 pub mod gzip;
 pub mod map;
+pub mod patches;
 pub mod reader;
 pub mod scan;
 pub mod source;

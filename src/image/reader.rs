@@ -1,14 +1,31 @@
 //! Reading at any place of an image that may be packed.
 //!
 //! A packed image is decoded forward to the place, and from its beginning when the place lies behind: whoever looks at
-//! several places looks at them in their order, and learns here how far it is when that takes long.
+//! several places looks at them in their order, and learns here how far it is when that takes long. One range can be
+//! kept in a file (in memory): to read it again costs no step back.
 
 use super::decode::{Decoder, WINDOW};
 use super::format::Format;
 use super::source::Source;
 use crate::disk::reader::ReadAt;
-use crate::error::Error;
+use crate::error::{Doing, Error};
+use crate::files;
 use crate::progress::Rate;
+use rustix::fd::OwnedFd;
+use rustix::fs::MemfdFlags;
+
+/// The longest range that is kept, in bytes: a table of a FAT and what lies before it.
+const MAX_KEPT: u64 = 9 << 20;
+/// How much of it is read at once, in bytes.
+const PIECE: usize = 4096;
+
+/// A range of the image that was named, and how much of it is in the file.
+struct Kept {
+    file: OwnedFd,
+    start: u64,
+    length: u64,
+    filled: u64,
+}
 
 /// A view of the disk that the image will become.
 pub struct ImageReader<'a, S> {
@@ -18,6 +35,7 @@ pub struct ImageReader<'a, S> {
     start: u64,
     held: usize,
     rate: Rate,
+    kept: Option<Kept>,
 }
 
 impl<'a, S: Source> ImageReader<'a, S> {
@@ -25,7 +43,34 @@ impl<'a, S: Source> ImageReader<'a, S> {
     pub fn new(decoder: &'a mut Decoder<S>, buffer: &'a mut [u8]) -> Self {
         decoder.restart();
         let rate = Rate::start("looking into the image", decoder.stream().length);
-        Self { decoder, buffer, start: 0, held: 0, rate }
+        Self { decoder, buffer, start: 0, held: 0, rate, kept: None }
+    }
+
+    /// What lies in the range that is kept, after that was filled as far as it takes.
+    fn read_kept(&mut self, offset: u64, wanted: &mut [u8]) -> Result<bool, Error> {
+        let end = offset.saturating_add(wanted.len() as u64);
+        let Some(mut kept) =
+            self.kept.take_if(|kept| offset >= kept.start && end <= kept.start + kept.length)
+        else {
+            return Ok(false);
+        };
+        let mut piece = [0; PIECE];
+        while kept.start + kept.filled < end {
+            let left = (kept.length - kept.filled).min(PIECE as u64) as usize;
+            let piece = piece.get_mut(..left).unwrap_or_default();
+            let count = self.read_at(kept.start + kept.filled, piece)?;
+            if count == 0 {
+                // Behind the end of the image: whoever asks is told.
+                return Ok(false);
+            }
+            files::write_all(&kept.file, piece.get(..count).unwrap_or_default())
+                .doing("keeping a part of", "the image")?;
+            kept.filled += count as u64;
+        }
+        let count = rustix::io::pread(&kept.file, &mut *wanted, offset - kept.start)
+            .doing("reading a part of", "the image")?;
+        self.kept = Some(kept);
+        Ok(count == wanted.len())
     }
 
     /// Reads up to `wanted.len()` bytes at `offset` of the image; fewer only at its end.
@@ -72,6 +117,9 @@ impl<'a, S: Source> ImageReader<'a, S> {
 
 impl<S: Source> ReadAt for ImageReader<'_, S> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        if self.read_kept(offset, buffer)? {
+            return Ok(());
+        }
         let wanted = buffer.len();
         match self.read_at(offset, buffer)? == wanted {
             true => Ok(()),
@@ -80,6 +128,21 @@ impl<S: Source> ReadAt for ImageReader<'_, S> {
                     .advice("the image is cut short or damaged"))
             }
         }
+    }
+
+    fn keep(&mut self, start: u64, length: u64) -> Result<(), Error> {
+        let is_kept = |kept: &Kept| (kept.start, kept.length) == (start, length);
+        if self.decoder.stream().format == Format::Raw
+            || length > MAX_KEPT
+            || self.kept.as_ref().is_some_and(is_kept)
+        {
+            return Ok(());
+        }
+        let file = rustix::fs::memfd_create("kept", MemfdFlags::CLOEXEC)
+            .or_else(|_| files::unnamed("/run"))
+            .doing("keeping a part of", "the image")?;
+        self.kept = Some(Kept { file, start, length, filled: 0 });
+        Ok(())
     }
 }
 
@@ -101,6 +164,18 @@ mod tests {
             reader.read_exact_at(offset as u64, &mut bytes).unwrap();
             assert_eq!(bytes, image[offset..offset + 10]);
         }
+        let mut bytes = [0; 20];
+        let consumed = |reader: &ImageReader<_>| reader.decoder.consumed();
+        reader.keep(10, 2 * CHUNK as u64).unwrap();
+        for offset in [10, CHUNK, 2 * CHUNK - 10, CHUNK + 7, 30] {
+            reader.read_exact_at(offset as u64, &mut bytes).unwrap();
+            assert_eq!(bytes, image[offset..offset + 20]);
+        }
+        let before = consumed(&reader);
+        reader.read_exact_at(11, &mut bytes).unwrap();
+        assert_eq!(consumed(&reader), before, "what is kept was decoded again");
+        reader.keep(3 * CHUNK as u64, 100).unwrap();
+        assert!(reader.read_exact_at(3 * CHUNK as u64, &mut bytes).is_err());
         let mut bytes = [0; 20];
         assert_eq!(reader.read_at(3 * CHUNK as u64, &mut bytes).unwrap(), 10);
         assert!(reader.read_exact_at(3 * CHUNK as u64, &mut bytes).is_err());
