@@ -7,7 +7,6 @@
 //! enumerations cost 10 KB of code to write and to read, and nobody reads this but the same program.
 
 use crate::disk::device::Number;
-use crate::disk::mounts::FileSystem;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::{Format, Stream};
@@ -32,6 +31,8 @@ pub mod names {
     pub const IMAGE: &str = "image";
     /// The chunk map.
     pub const MAP: &str = "map";
+    /// The patches of the image.
+    pub const PATCHES: &str = "patches";
     /// The log of stage 2.
     pub const LOG: &str = "log";
     /// The watchdogs of a device, as /dev has them.
@@ -73,10 +74,14 @@ pub struct ImagePlan {
     pub chunks: u32,
     /// How many of them are all zeros.
     pub zero_chunks: u32,
-    /// The CRC-32 of the chunk map.
+    /// The CRC-32 of the chunk map, which has the CRC-32 of each chunk with its patches.
     pub map_crc: u32,
     /// The CRC-32 of the packed bytes, by which they are proven once more before the first write.
     pub packed_crc: u32,
+    /// How many sectors are patched: see [`crate::image::patches`].
+    pub patches: u32,
+    /// The CRC-32 of the patches, by which they are proven likewise.
+    pub patches_crc: u32,
 }
 
 /// The disk that is written.
@@ -92,15 +97,13 @@ pub struct TargetPlan {
     pub logical_block: u32,
 }
 
-/// A partition of the new OS.
+/// A partition of the new OS with an ext4 file system: it is mounted to place files on it.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionPlan {
     /// Where it begins on the disk, in bytes.
     pub start: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// Its file system.
-    pub file_system: FileSystem,
 }
 
 /// Which partition of the new OS a file is placed on.
@@ -112,10 +115,10 @@ pub enum Place {
     Data,
 }
 
-/// A file that is placed on the new disk.
+/// A file that is placed on a partition that is mounted for it; those on a FAT are part of the image.
 #[derive(Clone, Debug)]
 pub struct NewFile {
-    /// Its name below `furnish/` in the RAMFS.
+    /// Its name below `files/` in the RAMFS.
     pub from: heapless::String<32>,
     /// Its path on its partition.
     pub to: heapless::String<128>,
@@ -147,7 +150,7 @@ pub struct Plan {
     pub image: ImagePlan,
     /// The disk.
     pub target: TargetPlan,
-    /// The boot partition, when files are placed on it.
+    /// The boot partition, when it is ext4 and files are placed on it.
     pub boot: Option<PartitionPlan>,
     /// The data partition, when files are placed on it.
     pub data: Option<PartitionPlan>,
@@ -169,8 +172,8 @@ impl Plan {
     /// says whether it is there.
     fn numbers(&self) -> [u64; NUMBERS] {
         let stream = &self.image.stream;
-        let [boot, boot_start, boot_length, boot_file_system] = partition_numbers(&self.boot);
-        let [data, data_start, data_length, data_file_system] = partition_numbers(&self.data);
+        let [boot, boot_start, boot_length] = partition_numbers(&self.boot);
+        let [data, data_start, data_length] = partition_numbers(&self.data);
         let log_number = |log: &Option<LogPlan>| log.as_ref().map_or(NOWHERE, |log| log.number);
         let (old_log, log_device) = (log_number(&self.old_log), log_number(&self.log_device));
         [
@@ -187,6 +190,8 @@ impl Plan {
             self.image.zero_chunks.into(),
             self.image.map_crc.into(),
             self.image.packed_crc.into(),
+            self.image.patches.into(),
+            self.image.patches_crc.into(),
             self.target.number.major.into(),
             self.target.number.minor.into(),
             self.target.size,
@@ -194,11 +199,9 @@ impl Plan {
             boot,
             boot_start,
             boot_length,
-            boot_file_system,
             data,
             data_start,
             data_length,
-            data_file_system,
             self.old_log.is_some().into(),
             old_log.major.into(),
             old_log.minor.into(),
@@ -231,6 +234,8 @@ impl Plan {
                 zero_chunks: next.short()?,
                 map_crc: next.short()?,
                 packed_crc: next.short()?,
+                patches: next.short()?,
+                patches_crc: next.short()?,
             },
             target: TargetPlan {
                 name: heapless::String::new(),
@@ -333,16 +338,12 @@ impl Plan {
 const ON_FAILURE: [OnFailure; 3] = [OnFailure::Retry, OnFailure::Halt, OnFailure::Reboot];
 const LEVELS: [Level; 5] = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
 const FORMATS: [Format; 3] = [Format::Raw, Format::Gzip, Format::Zip];
-const FILE_SYSTEMS: [FileSystem; 2] = [FileSystem::Vfat, FileSystem::Ext4];
 
 /// Stands for the device number of a log that is not there.
 const NOWHERE: Number = Number { major: 0, minor: 0 };
 
-fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 4] {
-    match partition {
-        Some(partition) => [1, partition.start, partition.length, partition.file_system as u64],
-        None => [0; 4],
-    }
+fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 3] {
+    partition.map_or([0; 3], |partition| [1, partition.start, partition.length])
 }
 
 // Each has a bit of one number: see `Plan::places`.
@@ -375,8 +376,7 @@ impl Numbers<'_> {
     fn partition(&mut self) -> Option<Option<PartitionPlan>> {
         let is_there = self.is_set()?;
         let (start, length) = (self.long()?, self.long()?);
-        let file_system = self.choice(&FILE_SYSTEMS)?;
-        Some(is_there.then_some(PartitionPlan { start, length, file_system }))
+        Some(is_there.then_some(PartitionPlan { start, length }))
     }
 
     fn log(&mut self) -> Option<Option<LogPlan>> {
@@ -512,6 +512,8 @@ pub(crate) mod tests {
                 zero_chunks: 5,
                 map_crc: 6,
                 packed_crc: 7,
+                patches: 8,
+                patches_crc: 9,
             },
             target: TargetPlan {
                 name: heapless::String::try_from("mmcblk0").unwrap(),
@@ -519,16 +521,8 @@ pub(crate) mod tests {
                 size: 1 << 41,
                 logical_block: 512,
             },
-            boot: Some(PartitionPlan {
-                start: 1 << 22,
-                length: 1 << 26,
-                file_system: FileSystem::Vfat,
-            }),
-            data: Some(PartitionPlan {
-                start: 1 << 32,
-                length: 1 << 30,
-                file_system: FileSystem::Ext4,
-            }),
+            boot: Some(PartitionPlan { start: 1 << 22, length: 1 << 26 }),
+            data: Some(PartitionPlan { start: 1 << 32, length: 1 << 30 }),
             new_files,
             fallback_log: Some(heapless::String::try_from("fallback_log/a.log").unwrap()),
             old_log: Some(log.clone()),
@@ -576,9 +570,6 @@ pub(crate) mod tests {
         for (number, choice) in FORMATS.iter().enumerate() {
             assert_eq!(*choice as usize, number);
         }
-        for (number, choice) in FILE_SYSTEMS.iter().enumerate() {
-            assert_eq!(*choice as usize, number);
-        }
     }
 
     #[test]
@@ -616,9 +607,9 @@ pub(crate) mod tests {
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
         let long = format!(",\"{}\"{}", "x".repeat(33), &texts[4..]);
         assert!(written(&numbers, &long).is_err(), "a text is too long");
-        // The failure's way, the level, the format, a CRC, the chunks, the file systems, the files.
+        // The failure's way, the level, the format, a CRC, the chunks, the files.
         for (place, value) in
-            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (20, 2), (24, 2), (32, 65)]
+            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (13, 1 << 32), (32, 65)]
         {
             let mut numbers = numbers;
             numbers[place] = value;

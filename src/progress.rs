@@ -18,17 +18,19 @@ pub enum Phase {
     Kill,
     /// Unmounting the old root, and the proof that the disk is free.
     Unmount,
-    /// Writing the image.
+    /// Writing the image, all but its first chunk.
     Flash,
     /// Reading it back, and repairs.
     Verify,
-    /// Placing the files of the new OS.
-    Furnish,
+    /// Placing what lies on ext4: the backup and the fallback log.
+    Data,
+    /// Writing the first chunk and reading it back: from here on the disk boots.
+    Head,
 }
 
 /// Every phase, in order.
-pub const PHASES: [Phase; 5] =
-    [Phase::Kill, Phase::Unmount, Phase::Flash, Phase::Verify, Phase::Furnish];
+pub const PHASES: [Phase; 6] =
+    [Phase::Kill, Phase::Unmount, Phase::Flash, Phase::Verify, Phase::Data, Phase::Head];
 
 impl Phase {
     /// The name in logs and in the result.
@@ -38,7 +40,8 @@ impl Phase {
             Phase::Unmount => "unmount",
             Phase::Flash => "flash",
             Phase::Verify => "verify",
-            Phase::Furnish => "furnish",
+            Phase::Data => "data",
+            Phase::Head => "head",
         }
     }
 }
@@ -51,8 +54,16 @@ pub struct Shared {
     /// Set before the first destructive byte: the point of no return. Cleared only by the worker that set it, when the
     /// head of the disk reads back as it was: the disk takes no writes.
     pub destroyed: AtomicBool,
-    /// Set when the whole image was read back; what is left then is file.
-    pub verified: AtomicBool,
+    /// Set when the first chunk, which is written last, was read back: the new OS is on the disk, whole.
+    pub complete: AtomicBool,
+    /// Set when a range that the disk had promised to make zeros was not: it is not asked again.
+    pub zeroing_lied: AtomicBool,
+    /// How many workers have begun to place files on the data partition.
+    pub data_runs: AtomicU32,
+    /// What has become of the backup, as the number of a [`Kept`].
+    pub backup: AtomicU32,
+    /// What has become of the log on the new data partition, likewise.
+    pub log: AtomicU32,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.
@@ -95,10 +106,33 @@ impl Shared {
     }
 }
 
+/// What has become of something that the new OS can do without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kept {
+    /// Not asked for, or not come to.
+    Not,
+    /// It is on the new disk, and was read back.
+    Yes,
+    /// It is not: the new OS starts without it.
+    Failed,
+}
+
+impl Kept {
+    /// By its number: see [`Shared::backup`].
+    fn name(number: &AtomicU32) -> &'static str {
+        match number.load(SeqCst) {
+            0 => "none",
+            1 => "placed",
+            _ => "failed",
+        }
+    }
+}
+
 /// How a run ended, for programs that read the last line of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Flashed, verified and furnished.
+    /// Flashed and verified, with the files of the new OS.
     Done,
     /// `--pretend`: all but the writing.
     Pretended,
@@ -156,6 +190,8 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
+        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup))?;
+        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -294,12 +330,15 @@ mod tests {
         shared.repaired.store(2, SeqCst);
         shared.phase_time[Phase::Flash as usize].store(61_250, SeqCst);
         shared.worker_peak.store(6000, SeqCst);
+        shared.backup.store(Kept::Failed as u32, SeqCst);
+        shared.log.store(Kept::Yes as u32, SeqCst);
         let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
         let line = result_line(Outcome::Done, &shared, &totals);
         assert_eq!(
             &*line,
-            "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\"attempts\":0,\
-             \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"furnish\":0.000},\
+            "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\
+             \"backup\":\"failed\",\"log\":\"placed\",\"attempts\":0,\
+             \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000},\
              \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
     }

@@ -17,15 +17,16 @@ use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
 use takeover::disk::device::Number;
-use takeover::disk::mounts::FileSystem;
+use takeover::error::Error;
 use takeover::image::decode::{BUFFER, Decoder};
 use takeover::image::map::ChunkMap;
+use takeover::image::patches::Patches;
 use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
 use takeover::log::Level;
-use takeover::plan::{ImagePlan, OnFailure, PartitionPlan, Plan, TargetPlan};
+use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
 use takeover::progress::Shared;
-use takeover::stage2::{Buffers, Origin, Target, flash_and_verify};
+use takeover::stage2::{Buffers, Staged, Target, write_to};
 use takeover::text::Text;
 use takeover::{memory, sys};
 
@@ -39,7 +40,7 @@ const IO_ERROR: i32 = 5;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 16] = [
+const TESTS: [Test; 18] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
@@ -49,7 +50,9 @@ const TESTS: [Test; 16] = [
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
     ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
-    ("furnished_chunks_are_no_damage_and_the_disk_does_not_boot_meanwhile", furnished_again),
+    ("files_are_placed_while_the_disk_does_not_boot_yet", files_before_the_head),
+    ("the_image_is_written_and_read_back_with_its_patches", patched),
+    ("zeros_are_repaired_without_the_image_and_not_asked_for_again", repaired_zeros),
     ("a_medium_that_cannot_be_read_is_written_again", unreadable_medium),
     ("a_medium_that_stays_bad_is_an_error", bad_medium),
     ("a_sector_that_cannot_be_written_is_an_error", bad_sector),
@@ -219,44 +222,70 @@ fn rot(directory: &Path) {
     assert!(!bootable, "the head was written before everything else was read back");
 }
 
-fn furnished_again(directory: &Path) {
-    let image = image();
-    let mut bench = Bench::new(directory, image);
-    let (start, length) = (4 * CHUNK as u64, CHUNK as u64);
-    bench.plan.boot = Some(PartitionPlan { start, length, file_system: FileSystem::Vfat });
-    bench.run(&mut |_| Answer::Real).unwrap();
-    let mut writes = 0;
+fn files_before_the_head(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut seen = false;
+    let result = bench.run_with(&mut |_| Answer::Real, &mut || {
+        // Everything else is on the disk.
+        seen = !bench.boots() && bench.contents()[CHUNK..IMAGE] == image()[CHUNK..];
+        Ok(())
+    });
+    assert!(result.is_ok() && seen && bench.shared.complete.load(SeqCst), "{result:?}");
+
+    let bench = Bench::new(directory, image());
+    let fail = &mut || Err(Error::failed("placing", "a file", "this is a test"));
+    let error = bench.run_with(&mut |_| Answer::Real, fail).unwrap_err();
+    assert!(error.contains("this is a test"), "{error}");
+    assert!(!bench.boots() && !bench.shared.complete.load(SeqCst), "config.json is missing");
+}
+
+fn patched(directory: &Path) {
+    // In the head, in a chunk of zeros, over a border, in the short last one.
+    let sectors = [3, 4100, 10_239, 10_240, 12_289];
+    let bench = Bench::patched(directory, image(), &sectors);
+    let mut flushes = 0;
     let result = bench.run(&mut |call| {
-        writes += u32::from(call.name() == Name::Write);
+        flushes += u32::from(call.name() == Name::Flush);
+        if call.name() == Name::Flush && flushes == 2 {
+            [2, 4, 6].into_iter().for_each(|index| bench.spoil(index));
+        }
         Answer::Real
     });
     assert!(result.is_ok(), "{result:?}");
-    assert_eq!(writes, 0, "nothing had changed");
-
-    for (spoiled, repaired) in [(&[4][..], 0), (&[0, 4], 0), (&[4, 5, 6], 2)] {
-        for index in spoiled {
-            bench.spoil(*index);
-        }
-        bench.shared.repaired.store(0, SeqCst);
-        let mut bootable = false;
-        let result = bench.run(&mut |call| {
-            let writes = call.name() == Name::Write && call.arguments[3] >= CHUNK as u64;
-            bootable |= writes && bench.boots();
-            Answer::Real
-        });
-        assert!(result.is_ok(), "{result:?}");
-        assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
-        assert_eq!(bench.shared.repaired.load(SeqCst), repaired, "{spoiled:?}");
-        assert!(!bootable, "the disk was bootable while it was repaired");
-        assert!(bench.shared.verified.load(SeqCst));
+    let wanted = sys::map::buffer(IMAGE).unwrap();
+    wanted.copy_from_slice(image());
+    for sector in sectors {
+        wanted[sector as usize * 512..][..512].fill(0xc5);
     }
-    // It goes bad meanwhile: nobody may take the disk for verified.
-    bench.spoil(5);
-    let result = bench.run(&mut |call| match call.name() {
-        Name::Write if call.arguments[3] >= CHUNK as u64 => Answer::Fails(IO_ERROR),
-        _ => Answer::Real,
+    assert!(bench.contents()[..IMAGE] == *wanted, "the disk differs from image and patches");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 3);
+}
+
+fn repaired_zeros(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let (mut flushes, mut zeroings) = (0, 0);
+    let result = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        zeroings += u32::from(call.name() == Name::Zero);
+        if call.name() == Name::Flush && flushes == 2 {
+            bench.spoil(3);
+            // Whoever decodes it now fails.
+            let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
+            packed.set_len(100).unwrap();
+        }
+        Answer::Real
     });
-    assert!(result.is_err() && !bench.shared.verified.load(SeqCst) && !bench.boots());
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image(), "the disk differs from the image");
+    assert_eq!((bench.shared.repaired.load(SeqCst), zeroings), (1, 1));
+    // The next worker does not ask either.
+    let again = Bench { shared: bench.shared, ..Bench::new(directory, image()) };
+    let result = again.run(&mut |call| {
+        zeroings += u32::from(call.name() == Name::Zero);
+        Answer::Real
+    });
+    assert!(result.is_ok() && zeroings == 1, "{result:?}");
+    assert!(again.contents()[..IMAGE] == *image(), "the disk differs from the image");
 }
 
 /// The image ends where the last sectors of a backup GPT begin: those are cleared, and nothing of the image.
@@ -447,6 +476,7 @@ fn flash(directory: &Path, image: &[u8], prepare: &dyn Fn(&File)) -> &'static [u
 struct Bench {
     source: FileSource,
     map: ChunkMap,
+    patches: (OwnedFd, u32),
     plan: Plan,
     disk: File,
     shared: &'static Shared,
@@ -454,6 +484,11 @@ struct Bench {
 
 impl Bench {
     fn new(directory: &Path, image: &[u8]) -> Self {
+        Self::patched(directory, image, &[])
+    }
+
+    /// The same with patches over these sectors, of bytes 0xc5.
+    fn patched(directory: &Path, image: &[u8], sectors: &[u64]) -> Self {
         let packed = directory.join("image.gz");
         pack(&packed, image);
         let path = directory.join("disk");
@@ -465,23 +500,46 @@ impl Bench {
         let stream = format::detect(&source, "image.gz").unwrap();
         let map = ChunkMap::create().unwrap();
         let buffer = sys::map::buffer(BUFFER).unwrap();
-        let found = scan::scan(&mut Decoder::new(&source, stream), buffer, &map).unwrap();
-        let plan = plan(stream, &found);
-        Self { source, map, plan, disk, shared: sys::map::shared().unwrap() }
+        let mut patches = Patches::create().unwrap();
+        for sector in sectors {
+            patches.push(*sector, &[0xc5; 512]).unwrap();
+        }
+        let kept = patches.descriptor().unwrap().try_clone().unwrap();
+        let mut decoder = Decoder::new(&source, stream);
+        let patches_crc = patches.crc().unwrap();
+        decoder.patch(patches);
+        let found = scan::scan(&mut decoder, buffer, &map).unwrap();
+        let mut plan = plan(stream, &found);
+        (plan.image.patches, plan.image.patches_crc) = (sectors.len() as u32, patches_crc);
+        let patches = (kept, sectors.len() as u32);
+        Self { source, map, patches, plan, disk, shared: sys::map::shared().unwrap() }
     }
 
     /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
     fn run(&self, answer: &mut dyn FnMut(&Call) -> Answer) -> Result<(), String> {
+        self.run_with(answer, &mut || Ok(()))
+    }
+
+    /// The same, with files that are placed.
+    fn run_with(
+        &self,
+        answer: &mut dyn FnMut(&Call) -> Answer,
+        place: &mut (dyn FnMut() -> Result<(), Error> + Send),
+    ) -> Result<(), String> {
         let size = self.plan.target.size;
         let disk = self.disk.try_clone().unwrap().into();
         let target = Target::new(disk, size, self.plan.target.logical_block);
         let mut buffers = Buffers::map().unwrap();
         let stream = self.plan.image.stream;
-        let origin = Origin { source: &self.source, stream, map: &self.map };
+        let (file, count) = &self.patches;
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        let patches = Patches::open(&path, *count).unwrap();
+        let staged = Staged { source: &self.source, stream, patches, map: &self.map };
         let work = || {
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
-            let result = flash_and_verify(&self.plan, &target, origin, &mut buffers, self.shared);
+            let result =
+                write_to(&target, &self.plan, staged, &mut buffers, self.shared, &mut || place());
             memory::unseal();
             result
         };
@@ -662,6 +720,8 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
             zero_chunks: found.zero_chunks,
             map_crc: found.map_crc,
             packed_crc: found.packed_crc,
+            patches: 0,
+            patches_crc: 0,
         },
         target: TargetPlan {
             name: heapless::String::new(),

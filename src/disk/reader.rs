@@ -14,6 +14,15 @@ pub trait ReadAt {
     }
 }
 
+impl<R: ReadAt + ?Sized> ReadAt for &mut R {
+    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        (**self).read_exact_at(offset, buffer)
+    }
+    fn keep(&mut self, start: u64, length: u64) -> Result<(), Error> {
+        (**self).keep(start, length)
+    }
+}
+
 #[cfg(test)]
 impl ReadAt for Vec<u8> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -109,15 +109,15 @@ impl<S: Source> Decoder<S> {
         decoder
     }
 
-    /// From the beginning on, gives the image with these patches in it.
-    pub fn patch(&mut self, patches: Patches) {
-        self.patches = patches;
+    /// From the beginning on, gives the image with these patches in it, instead of those that are given back.
+    pub fn patch(&mut self, patches: Patches) -> Patches {
         self.restart();
+        core::mem::replace(&mut self.patches, patches)
     }
 
-    /// The patches that are laid over the image.
-    pub fn patches(&self) -> &Patches {
-        &self.patches
+    /// How many patches were laid over what was decoded.
+    pub fn laid(&self) -> u32 {
+        self.next_patch
     }
 
     /// Goes back to the beginning.

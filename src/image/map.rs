@@ -38,6 +38,15 @@ impl ChunkMap {
         Ok(Self { file })
     }
 
+    /// A copy of the first `chunks` records.
+    pub fn copy(&self, chunks: u32) -> Result<Self, Error> {
+        let copy = Self::create()?;
+        for index in 0..chunks {
+            copy.set(index, self.get(index)?)?;
+        }
+        Ok(copy)
+    }
+
     /// Opens a map that was stored.
     pub fn open(path: &str) -> Result<Self, Error> {
         let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
@@ -110,6 +119,10 @@ mod tests {
         let crc = map.crc(1000).unwrap();
         map.set(500, Record { crc: 1, zero: false }).unwrap();
         assert_ne!(map.crc(1000).unwrap(), crc);
+        let copy = map.copy(1000).unwrap();
+        assert_eq!(copy.crc(1000).unwrap(), map.crc(1000).unwrap());
+        copy.set(0, Record { crc: 1, zero: true }).unwrap();
+        assert_eq!(map.get(0).unwrap().crc, 0, "the copy is the map itself");
         assert!(map.get(1000).is_err());
         assert!(map.crc(1001).is_err());
     }

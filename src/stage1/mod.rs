@@ -19,6 +19,7 @@ use crate::files;
 use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
+use crate::image::patches::Patches;
 use crate::image::source::FileSource;
 use crate::log::{self, Stopwatch};
 use crate::plan::{Plan, names};
@@ -28,10 +29,13 @@ use crate::text::{Size, Text};
 use core::time::Duration;
 use decide::budget::Budget;
 use decide::new_files::NewFiles;
+use decide::one_image::OneImage;
 use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::report::Report;
-use decide::{carry, checks, compatible, configuration, estimate, firmware, planning, target};
+use decide::{
+    carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
+};
 use look::examination::{Examined, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs};
@@ -112,14 +116,16 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
     new_files.add("config.json", "", new_config)?;
     carry::networks(options, Some(&identity), buffer, &mut new_files, &mut report)?;
-    let image = examine(options, buffer)?;
+    let (image, patches) = examine_for(options, &new_files, buffer)?;
     compatible::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
     let free = image.data.map_or(u64::MAX, |data| data.free);
     carry::backup(options, free, buffer, &mut new_files)?;
-    let plan = planning::plan(options, &facts.target, &image, &new_files, old_log, log_device)?;
+    let one = OneImage::of(&image, patches, buffer)?;
+    let target = &facts.target;
+    let plan = planning::plan(options, target, &image, &one, &new_files, old_log, log_device)?;
 
-    let budget = Budget::of(&facts, &image.scan, &new_files)?;
+    let budget = Budget::of(&facts, &image.scan, &one, &new_files)?;
     // Now, not before the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
     budget.check(available, cgroup::left())?;
@@ -138,13 +144,14 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, plan, new_files, budget })
+    Ok(Decision { facts, image, one, plan, new_files, budget })
 }
 
 /// Everything that was decided, ready to be put in place.
 struct Decision {
     facts: Facts,
     image: Examined,
+    one: OneImage,
     plan: Plan,
     new_files: NewFiles,
     budget: Budget,
@@ -187,7 +194,8 @@ impl Decision {
         swap_off(&now, undo)?;
         let watch = Stopwatch::start();
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
-        staging::stage_map(&ramfs, &image.map, &image.scan, buffer)?;
+        staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
+        staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
@@ -241,7 +249,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     carry::networks(options, None, buffer, &mut new_files, &mut report)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
-    let image = examine(options, buffer)?;
+    let (image, patches) = examine_for(options, &new_files, buffer)?;
     if device_type.is_empty() {
         // Without a config.json the image alone says what the device will be.
         device_type = image.layout.device_type.clone();
@@ -249,7 +257,8 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let wish = configuration::wish(options, &device_type);
     compatible::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &target)?;
-    let plan = planning::plan(options, &target, &image, &new_files, None, None)?;
+    let one = OneImage::of(&image, patches, buffer)?;
+    let plan = planning::plan(options, &target, &image, &one, &new_files, None, None)?;
     if options.has(Flag::DryRun) {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(0);
@@ -257,7 +266,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     ask(options, &target)?;
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
-    let ended = flash_here(&plan, &image, &new_files, write, buffer, &mut undo);
+    let ended = flash_here(&plan, &image, &one, &new_files, write, buffer, &mut undo);
     // The RAMFS, never the disk: a word about undoing would mislead. What stays of it is in the log.
     undo.run();
     let Flashed { result, line } = ended?;
@@ -273,25 +282,43 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     Ok(code)
 }
 
+/// Decodes the image to its end and looks into it, and works out the patches that put the files of the new OS onto its
+/// boot partition.
+fn examine_for(
+    options: &Options,
+    new_files: &NewFiles,
+    buffer: &mut [u8],
+) -> Result<(Examined, Patches), Error> {
+    let mut patches = Patches::none();
+    let image = examine(options, buffer, &mut |disk, layout, length| {
+        patches = one_image::plan(disk, layout, length, new_files)?;
+        Ok(())
+    })?;
+    Ok((image, patches))
+}
+
 fn flash_here(
     plan: &Plan,
     image: &Examined,
+    one: &OneImage,
     new_files: &NewFiles,
     write: Flashing,
     buffer: &mut [u8],
     undo: &mut Undo,
 ) -> Result<Flashed, Error> {
-    let ramfs = Ramfs::mount(new_files.staged_length() + (2 << 20), undo)?;
+    let size = new_files.staged_length() + one.patches.length() + (2 << 20);
+    let ramfs = Ramfs::mount(size, undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
+    staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, buffer)?;
-    write(plan, &ramfs.path, &image.source, image.stream, &image.map)
+    write(plan, &ramfs.path, &image.source, image.stream, &one.map)
 }
 
 /// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    let image = examine(options, buffer)?;
+    let image = examine(options, buffer, &mut |_, _, _| Ok(()))?;
     let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
     let output = rustix::stdio::stdout();
     let mut page = Page::new(form, output.as_fd());

@@ -2,8 +2,8 @@
 //!
 //! A ring of buffers goes round between the two. Chunks of zeros are not written but made zeros by the kernel, in runs.
 //! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared and
-//! flushed before anything else is written, and written last, when everything else has been read back: a disk that was
-//! left half-written does not boot.
+//! flushed before anything else is written, and written last, when all else is in its place: a disk that was left
+//! half-written does not boot.
 
 use super::job::Job;
 use crate::error::{Doing, Error};
@@ -48,6 +48,11 @@ impl Buffers {
     pub fn scratch(&mut self) -> &mut [u8] {
         let [first, ..] = &mut self.slots;
         first
+    }
+
+    /// Zeros, as many as are written at once. Never written to.
+    pub fn zeros(&self) -> &'static [u8] {
+        self.zeros
     }
 }
 
@@ -200,25 +205,6 @@ impl Job<'_> {
         let old = old.get_mut(..length).unwrap_or_default();
         let now = now.get_mut(..length).unwrap_or_default();
         self.target.clear_head(old, now, zeros, self.shared)
-    }
-
-    /// The same, with buffers that nobody else uses.
-    pub fn clear_head_of_disk(&self, buffers: &mut Buffers) -> Result<(), Error> {
-        let Buffers { slots: [old, now, _], zeros, .. } = buffers;
-        self.clear_head(old, now, zeros)
-    }
-
-    /// Decodes the first chunk into `buffers`, as [`Job::flash`] leaves it there.
-    pub fn take_head<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        buffers: &mut Buffers,
-    ) -> Result<(), Error> {
-        decoder.restart();
-        let filled = decoder.fill(buffers.head)?;
-        self.compare(0, filled)?;
-        self.pad(buffers.head, filled.length);
-        Ok(())
     }
 
     /// Writes the first chunk, which is in `buffers`: from here on the disk boots.

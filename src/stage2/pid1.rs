@@ -4,7 +4,7 @@
 //! share: a worker that ends badly before the first write means a restart of the old OS, which is whole; after it,
 //! the flash is run again from the staged image.
 
-use super::worker::{self, End};
+use super::sequence::{self, End};
 use super::{keep_log, totals};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
@@ -33,6 +33,8 @@ const RETRIES: u32 = 3;
 const PAUSE: u64 = 30;
 /// Without any progress for this long a worker is killed, in milliseconds. A slow card that is flushed takes minutes.
 const STALL: u64 = 300_000;
+/// What the disk is like when flashing has failed.
+const INCOMPLETE: &str = "the disk is incomplete";
 /// How long a killed worker may take to end, in milliseconds.
 const DEATH: u64 = 30_000;
 
@@ -186,6 +188,8 @@ impl Supervisor<'_> {
             match end {
                 Some(End::Done) => self.finish(Outcome::Done),
                 Some(End::Pretended) => self.finish(Outcome::Pretended),
+                // It was whole before the worker died.
+                _ if self.shared.complete.load(SeqCst) => self.finish(Outcome::Done),
                 _ if !self.shared.destroyed.load(SeqCst) => self.finish(Outcome::Untouched),
                 end => self.after_failure(end.is_none()),
             }
@@ -198,7 +202,7 @@ impl Supervisor<'_> {
         if attempt > 1 {
             crate::info!("starting the worker again (run {})", attempt);
         }
-        let child = || worker::run(self.plan, self.shared);
+        let child = || sequence::work(self.plan, self.shared);
         let id = match process::spawn(child).doing("starting", "the worker") {
             Ok(id) => id,
             Err(error) => {
@@ -290,34 +294,23 @@ impl Supervisor<'_> {
     /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
     fn after_failure(&self, died: bool) {
         let attempts = self.shared.attempts.load(SeqCst);
-        let (step, state, remedy) = self.state();
         if attempts <= RETRIES {
-            crate::warn!("{}: {}", state, remedy);
+            crate::warn!("{}: it is flashed again from memory", INCOMPLETE);
             self.pause(pause_before_retry(attempts, died));
             return;
         }
         match self.plan.on_failure {
             OnFailure::Retry => {
-                crate::error!("{} failed {} times; next try in {} s", step, attempts, PAUSE);
+                crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
                 self.pause(PAUSE);
             }
             OnFailure::Reboot => self.finish(Outcome::Failed),
             OnFailure::Halt => {
-                crate::error!("{} failed {} times; halted. {}", step, attempts, state);
+                crate::error!("flashing failed {} times; halted. {}", attempts, INCOMPLETE);
                 self.report(Outcome::Failed);
                 loop {
                     self.pause(PAUSE);
                 }
-            }
-        }
-    }
-
-    /// Which step fails, what the disk is like, and what is done about it.
-    fn state(&self) -> (&'static str, &'static str, &'static str) {
-        match self.shared.verified.load(SeqCst) {
-            false => ("flashing", "the disk is incomplete", "it is flashed again from memory"),
-            true => {
-                ("file", "the image is on the disk, its files are not", "they are placed again")
             }
         }
     }
@@ -338,7 +331,7 @@ impl Supervisor<'_> {
                 crate::error!("given up before the first write: restarting into the old OS");
             }
             Outcome::Failed => {
-                crate::error!("given up; {}: restarting all the same", self.state().1)
+                crate::error!("given up; {}: restarting all the same", INCOMPLETE)
             }
         }
         self.report(outcome);

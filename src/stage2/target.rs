@@ -85,7 +85,8 @@ impl Target {
             .advice("the medium is going bad, or its connection is flaky"))
     }
 
-    /// Makes a range zeros by the cheapest means that the kernel guarantees; `zeros` is a block-aligned piece of
+    /// Makes a range zeros by the cheapest means that the kernel guarantees, unless that has proved to be worth
+    /// nothing here; `zeros` is a block-aligned piece of
     /// zeros for where there is none.
     pub fn zero(
         &self,
@@ -95,13 +96,15 @@ impl Target {
         shared: &Shared,
     ) -> Result<(), Error> {
         shared.destroyed.store(true, SeqCst);
-        if block::zero_out(&self.disk, offset, length).is_ok() {
+        let is_trusted = !shared.zeroing_lied.load(SeqCst);
+        if is_trusted && block::zero_out(&self.disk, offset, length).is_ok() {
             return Ok(());
         }
         self.write_zeros(offset, length, zeros, shared)
     }
 
-    fn write_zeros(
+    /// Writes zeros over a range; for `zeros` see [`Target::zero`].
+    pub fn write_zeros(
         &self,
         offset: u64,
         length: u64,

@@ -1,6 +1,7 @@
 //! The memory budget: what the RAMFS will hold against what is there, before anything changes.
 
 use super::new_files::NewFiles;
+use super::one_image::OneImage;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::scan::Scan;
@@ -20,7 +21,7 @@ const TREE: u64 = 400;
 pub struct Budget {
     /// The staged image.
     pub image: u64,
-    /// This program, the chunk map and the files of the new OS.
+    /// This program, the chunk map, the patches and the files of the new OS.
     pub rest: u64,
     /// What comes back from swap when it is turned off.
     pub swapped: u64,
@@ -28,12 +29,20 @@ pub struct Budget {
 
 impl Budget {
     /// The budget of a takeover.
-    pub fn of(facts: &Facts, scan: &Scan, new_files: &NewFiles) -> Result<Self, Error> {
+    pub fn of(
+        facts: &Facts,
+        scan: &Scan,
+        one: &OneImage,
+        new_files: &NewFiles,
+    ) -> Result<Self, Error> {
         let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
         let map = u64::from(scan.chunks) * crate::image::map::RECORD;
         Ok(Self {
             image: scan.staged_length,
-            rest: program.st_size.max(0) as u64 + map + new_files.staged_length(),
+            rest: program.st_size.max(0) as u64
+                + map
+                + one.patches.length()
+                + new_files.staged_length(),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
     }

@@ -12,6 +12,7 @@ pub mod firmware;
 #[cfg(feature = "migrate")]
 pub mod networks;
 pub mod new_files;
+pub mod one_image;
 pub mod page;
 pub mod planning;
 pub mod preview;

@@ -20,6 +20,14 @@ pub struct NewFiles {
     backup: Option<OwnedFd>,
 }
 
+/// A file for the new boot partition.
+pub struct ForBoot<'a> {
+    /// Its path there.
+    pub to: &'a str,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
 /// Where the bytes of a file are.
 pub struct Stored<'a> {
     /// Which file it is.
@@ -103,6 +111,34 @@ impl NewFiles {
         (of_place().count(), of_place().map(|file| file.length).sum())
     }
 
+    /// Those for the boot partition, in their order.
+    pub fn for_boot(&self) -> impl Iterator<Item = ForBoot<'_>> {
+        self.of_boot().map(|file| ForBoot { to: &file.to, length: file.length })
+    }
+
+    /// Reads from byte `offset` of number `index` of those for the boot partition; what lies behind its end stays as it
+    /// is in `bytes`.
+    pub fn read_for_boot(&self, index: usize, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let Some(file) = self.of_boot().nth(index) else {
+            return Ok(());
+        };
+        let Kept::InStore(start) = file.kept else {
+            return Ok(());
+        };
+        let left = file.length.saturating_sub(offset).min(bytes.len() as u64) as usize;
+        let place = bytes.get_mut(..left).unwrap_or_default();
+        let count = rustix::io::pread(&self.store, place, start + offset)
+            .doing("reading what is kept of", &file.to)?;
+        if count == left {
+            return Ok(());
+        }
+        Err(Error::failed("reading what is kept of", &file.to, "it is shorter than it was"))
+    }
+
+    fn of_boot(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(|file| file.place == Place::Boot)
+    }
+
     /// What people call the files that have a name for them.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let named = self.files.iter().filter(|file| !file.label.is_empty());
@@ -115,10 +151,16 @@ impl NewFiles {
         self.files.iter().map(|file| file.length.next_multiple_of(page)).sum()
     }
 
-    /// As the plan names them.
-    pub fn plan(&self) -> Result<heapless::Vec<NewFile, MAX_NEW_FILES>, Error> {
+    /// As the plan names them; those for the boot partition only when that is mounted for them.
+    pub fn plan(
+        &self,
+        is_boot_mounted: bool,
+    ) -> Result<heapless::Vec<NewFile, MAX_NEW_FILES>, Error> {
         let mut new_files = heapless::Vec::new();
         for (index, file) in self.files.iter().enumerate() {
+            if file.place == Place::Boot && !is_boot_mounted {
+                continue;
+            }
             let from: Text<8> = crate::text!("{}", index);
             let from = plan::bounded("", &from)?;
             let file = NewFile { from, to: file.to.clone(), place: file.place };
@@ -165,6 +207,6 @@ mod tests {
             files.add(&index.to_string(), "", b"x").unwrap();
         }
         assert!(files.add("one more", "", b"x").is_err());
-        assert_eq!(files.plan().unwrap().len(), MAX_NEW_FILES);
+        assert_eq!(files.plan(true).unwrap().len(), MAX_NEW_FILES);
     }
 }

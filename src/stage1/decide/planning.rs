@@ -1,17 +1,19 @@
 //! From facts and the examined image to the plan that stage 2 follows.
 
 use super::new_files::NewFiles;
+use super::one_image::OneImage;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::mounts::FileSystem;
 use crate::error::Error;
+use crate::image::CHUNK;
 use crate::image::format::Stream;
 use crate::plan::{self, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
 use crate::stage1::look::examination::Examined;
 use crate::text::{Size, Text};
 
-/// The cluster of a FAT so small that room on it could be short, in bytes; larger volumes have larger ones.
-const CLUSTER: u64 = 8 * 1024;
+/// What a small file or a directory may take of an ext4 file system, in bytes: a block, and its share of the books.
+const BLOCK: u64 = 8 * 1024;
 /// What a fallback log and the file system's own books may need beside a backup, in bytes.
 const ROOM_FOR_LOG: u64 = 1 << 20;
 
@@ -20,14 +22,12 @@ pub fn plan(
     options: &Options,
     target: &Disk,
     image: &Examined,
+    one: &OneImage,
     new_files: &NewFiles,
     old_log: Option<LogPlan>,
     log_device: Option<LogPlan>,
 ) -> Result<Plan, Error> {
-    let boot = match new_files.count(Place::Boot) {
-        (0, _) => None,
-        _ => Some(boot_partition(image, new_files)?),
-    };
+    let boot = boot_partition(image, new_files)?;
     let fallback_log = fallback_log(options)?;
     let data = match new_files.count(Place::Data) {
         (0, _) if fallback_log.is_none() => None,
@@ -42,9 +42,11 @@ pub fn plan(
             stream: Stream { offset: 0, ..image.stream },
             length: image.scan.length,
             chunks: image.scan.chunks,
-            zero_chunks: image.scan.zero_chunks,
-            map_crc: image.scan.map_crc,
+            zero_chunks: one.zero_chunks,
+            map_crc: one.map_crc,
             packed_crc: image.scan.packed_crc,
+            patches: one.patches.count(),
+            patches_crc: one.patches.crc()?,
         },
         target: TargetPlan {
             name: plan::bounded("use a disk with a shorter name", &target.name)?,
@@ -54,32 +56,46 @@ pub fn plan(
         },
         boot,
         data,
-        new_files: new_files.plan()?,
+        new_files: new_files.plan(boot.is_some())?,
         fallback_log,
         old_log,
         log_device,
     })
 }
 
-/// The new boot partition; files can be placed on it, and there is room for them.
-fn boot_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPlan, Error> {
+/// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those
+/// on a FAT are part of the image.
+fn boot_partition(image: &Examined, new_files: &NewFiles) -> Result<Option<PartitionPlan>, Error> {
+    let (count, bytes) = new_files.count(Place::Boot);
     let layout = &image.layout;
+    if count == 0 || layout.file_system == Some(FileSystem::Vfat) {
+        return Ok(None);
+    }
     let object: Text<32> = crate::text!("partition {}", layout.boot_number);
     let refuse = |why: &str| Error::refused("looking at the boot partition,", &object, why);
-    let Some(file_system) = layout.file_system else {
+    if layout.file_system.is_none() {
         return Err(
             refuse("it is neither FAT nor ext4").advice("config.json cannot be placed on it")
         );
-    };
-    // A cluster for each file and for each directory, and room for the copy that is renamed over an old file.
-    let (count, bytes) = new_files.count(Place::Boot);
-    let needed = bytes + (count as u64 + 4) * CLUSTER;
+    }
+    // A block for each file and for each directory, and room for the copy that is renamed over an old file.
+    let needed = bytes + (count as u64 + 4) * BLOCK;
     if let Some(free) = layout.boot_free.filter(|free| *free < needed) {
         let why: Text<120> =
             crate::text!("{} are free on it, and {} may be needed", Size(free), Size(needed));
         return Err(refuse(&why).advice("use an image with a larger boot partition"));
     }
-    Ok(PartitionPlan { start: layout.boot_start, length: layout.boot_length, file_system })
+    mountable(layout.boot_start, &refuse)?;
+    Ok(Some(PartitionPlan { start: layout.boot_start, length: layout.boot_length }))
+}
+
+/// A partition that is mounted before the first chunk is written must not begin in that.
+fn mountable(start: u64, refuse: &dyn Fn(&str) -> Error) -> Result<(), Error> {
+    if start >= CHUNK as u64 {
+        return Ok(());
+    }
+    Err(refuse("it begins in the first MiB, which is written after files are placed on it")
+        .advice("use an image whose partitions begin behind the first MiB"))
 }
 
 /// The new data partition; the backup fits on it.
@@ -99,7 +115,8 @@ fn data_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPla
         );
         return Err(refuse(&why).advice("keep less: see --backup-cfg"));
     }
-    Ok(PartitionPlan { start: data.start, length: data.length, file_system: FileSystem::Ext4 })
+    mountable(data.start, &refuse)?;
+    Ok(PartitionPlan { start: data.start, length: data.length })
 }
 
 fn fallback_log(options: &Options) -> Result<Option<heapless::String<96>>, Error> {
@@ -178,10 +195,19 @@ mod tests {
     fn files_that_do_not_fit_on_the_new_partitions_are_refused() {
         let mut files = NewFiles::new().unwrap();
         files.add("config.json", "", &[b'x'; 1000]).unwrap();
-        let needed = 1000 + 5 * CLUSTER;
-        boot_partition(&image(Some(needed), 0), &files).unwrap();
-        boot_partition(&image(None, 0), &files).unwrap();
-        assert!(boot_partition(&image(Some(needed - 1), 0), &files).is_err());
+        let needed = 1000 + 5 * BLOCK;
+        let ext4 = |free| {
+            let mut image = image(free, 0);
+            image.layout.file_system = Some(FileSystem::Ext4);
+            image
+        };
+        assert!(boot_partition(&ext4(Some(needed)), &files).unwrap().is_some());
+        assert!(boot_partition(&ext4(None), &files).unwrap().is_some());
+        assert!(boot_partition(&ext4(Some(needed - 1)), &files).is_err());
+        assert!(boot_partition(&image(Some(0), 0), &files).unwrap().is_none(), "FAT is patched");
+        let mut early = ext4(None);
+        early.layout.boot_start = CHUNK as u64 - 512;
+        assert!(boot_partition(&early, &files).is_err());
         let mut odd = image(None, 0);
         odd.layout.file_system = None;
         assert!(boot_partition(&odd, &files).is_err());

@@ -33,8 +33,16 @@ pub struct Examined {
     pub scan_time: u64,
 }
 
+/// What is done where the boot partition of an image of so many bytes was found, before the rest is looked at: nobody
+/// steps back for it.
+pub type AtBoot<'a> = &'a mut dyn FnMut(&mut dyn ReadAt, &Layout, u64) -> Result<(), Error>;
+
 /// Decodes the image to its end and looks into it. `buffer` is [`crate::image::decode::BUFFER`] long.
-pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> {
+pub fn examine(
+    options: &Options,
+    buffer: &mut [u8],
+    at_boot: AtBoot<'_>,
+) -> Result<Examined, Error> {
     let watch = Stopwatch::start();
     let path = options.image.as_deref().unwrap_or_default();
     let source = FileSource::open(path).map_err(Error::as_refusal)?;
@@ -45,7 +53,7 @@ pub fn examine(options: &Options, buffer: &mut [u8]) -> Result<Examined, Error> 
     let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer);
     let is_data_used = options.backup.is_some() || options.has(Flag::FallbackLog);
-    let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used)
+    let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
         .map_err(|error| error.about("the image"))?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
@@ -58,9 +66,11 @@ fn look_into(
     image: &mut impl ReadAt,
     length: u64,
     is_data_used: bool,
+    at_boot: AtBoot<'_>,
 ) -> Result<(Table, Layout, Option<DataPartition>), Error> {
     let mut table = table::begin(image, length)?;
     let layout = layout::find_boot(image, &mut table)?;
+    at_boot(image, &layout, length)?;
     let data = match is_data_used {
         true => layout::find_data(image, &mut table, &layout)?,
         false => None,
@@ -159,7 +169,8 @@ mod tests {
         let mut buffer = vec![0; BUFFER];
         let mut reader = ImageReader::new(&mut decoder, &mut buffer);
         let length = image.len() as u64;
-        let (table, layout, data) = look_into(&mut reader, length, is_data_used).unwrap();
+        let (table, layout, data) =
+            look_into(&mut reader, length, is_data_used, &mut |_, _, _| Ok(())).unwrap();
         let numbers: Vec<_> = table.partitions.iter().map(|p| p.number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
         assert_eq!((layout.boot_number, &*layout.device_type), (1, "x"));

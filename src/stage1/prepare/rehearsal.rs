@@ -42,7 +42,7 @@ pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
         // ext3, too.
         _ => FileSystem::Ext4,
     });
-    let of = |partition: &Option<PartitionPlan>| partition.map(|partition| partition.file_system);
+    let of = |partition: &Option<PartitionPlan>| partition.map(|_| FileSystem::Ext4);
     let mut needs = heapless::Vec::new();
     for (file_system, advice) in [(of(&plan.boot), BOOT), (of(&plan.data), DATA), (log, LOG)] {
         if let Some(file_system) = file_system
@@ -208,13 +208,18 @@ mod tests {
         };
         let about = |advice: &str, word| assert!(advice.contains(word), "{advice}");
         let plan = crate::plan::tests::sample();
-        let [(FileSystem::Vfat, boot), (FileSystem::Ext4, data)] = kinds(&plan)[..] else {
-            panic!("boot is vfat and so is the log, data is ext4: {:?}", kinds(&plan));
+        let [(FileSystem::Ext4, boot), (FileSystem::Vfat, log)] = kinds(&plan)[..] else {
+            panic!("boot and data are ext4, the log is vfat: {:?}", kinds(&plan));
         };
         about(boot, "boot partition");
-        about(data, "data partition");
+        about(log, "log device");
 
-        let mut plan = Plan { boot: None, data: None, ..plan };
+        let plan = Plan { boot: None, ..plan };
+        let [(FileSystem::Ext4, data), (FileSystem::Vfat, _)] = kinds(&plan)[..] else {
+            panic!("{:?}", kinds(&plan));
+        };
+        about(data, "data partition");
+        let mut plan = Plan { data: None, ..plan };
         let [(FileSystem::Vfat, log)] = kinds(&plan)[..] else {
             panic!("{:?}", kinds(&plan));
         };

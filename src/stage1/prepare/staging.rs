@@ -10,13 +10,14 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::Format;
 use crate::image::map::{ChunkMap, RECORD};
+use crate::image::patches::Patches;
 use crate::image::scan::Scan;
 use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
-use crate::plan::names;
+use crate::plan::{ImagePlan, names};
 use crate::progress::Rate;
 use crate::stage1::decide::new_files::NewFiles;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become
 /// holes: they cost no memory.
@@ -74,25 +75,30 @@ fn changed() -> Error {
 pub fn stage_map(
     ramfs: &Ramfs,
     map: &ChunkMap,
-    scan: &Scan,
+    image: &ImagePlan,
     buffer: &mut [u8],
 ) -> Result<(), Error> {
     let path = ramfs.inside(names::MAP)?;
-    let file = files::create(&path, b"")?;
-    let length = u64::from(scan.chunks) * RECORD;
-    let mut done = 0;
-    while done < length {
-        let count = rustix::io::pread(map.descriptor(), &mut *buffer, done)
-            .doing("reading", "the chunk map")?;
-        let piece = buffer.get(..count).filter(|piece| !piece.is_empty()).ok_or_else(changed)?;
-        files::write_all(&file, piece).doing("writing", &path)?;
-        done += count as u64;
+    copy(map.descriptor().as_fd(), 0, u64::from(image.chunks) * RECORD, &path, buffer)?;
+    if ChunkMap::open(&path)?.crc(image.chunks)? == image.map_crc {
+        return Ok(());
     }
-    match ChunkMap::open(&path)?.crc(scan.chunks)? == scan.map_crc {
-        true => Ok(()),
-        false => Err(Error::failed("copying", "the chunk map", "the copy differs")),
-    }
+    Err(Error::failed("copying", "the chunk map", "the copy differs"))
 }
+
+/// Copies the patches of the image to the RAMFS, and proves the copy.
+pub fn stage_patches(ramfs: &Ramfs, patches: &Patches, buffer: &mut [u8]) -> Result<(), Error> {
+    let Some(file) = patches.descriptor() else {
+        return Ok(());
+    };
+    let path = ramfs.inside(names::PATCHES)?;
+    copy(file.as_fd(), 0, patches.length(), &path, buffer)?;
+    if Patches::open(&path, patches.count())?.crc()? == patches.crc()? {
+        return Ok(());
+    }
+    Err(Error::failed("copying", "the patches of the image", "the copy differs"))
+}
+
 /// Copies the files of the new OS to the RAMFS.
 pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, buffer: &mut [u8]) -> Result<(), Error> {
     new_files.for_each(&mut |file| {
@@ -164,7 +170,12 @@ mod tests {
 
         fn stage_map(&mut self) -> Result<(), Error> {
             let _ = std::fs::remove_file(&*self.ramfs.inside(names::MAP)?);
-            stage_map(&self.ramfs, &self.map, &self.scan, &mut self.buffer)
+            let plan = ImagePlan {
+                chunks: self.scan.chunks,
+                map_crc: self.scan.map_crc,
+                ..crate::plan::tests::sample().image
+            };
+            stage_map(&self.ramfs, &self.map, &plan, &mut self.buffer)
         }
     }
 

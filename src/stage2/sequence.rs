@@ -1,0 +1,148 @@
+//! The sequence of stage 2, as a page of steps: everything between the hand-over and the restart.
+//!
+//! The worker is a child of PID 1, runs from the RAMFS, and may die at any time: PID 1 starts another, which begins at
+//! the top. `takeover flash` comes in where the disk is free.
+
+use super::data;
+use super::flash::Buffers;
+use super::job::Job;
+use super::staged::Staged;
+use super::target::Target;
+use super::{kill, unmount};
+use crate::disk::loops;
+use crate::error::Error;
+use crate::files;
+use crate::image::decode::Decoder;
+use crate::image::map::ChunkMap;
+use crate::image::patches::Patches;
+use crate::image::source::{FileSource, Source};
+use crate::memory;
+use crate::plan::{Plan, names};
+use crate::progress::{Phase, Shared};
+use crate::text::PathText;
+use core::sync::atomic::Ordering::SeqCst;
+use rustix::fs::OFlags;
+
+/// How a worker ended, as its exit code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum End {
+    /// The new OS is on the disk, whole.
+    Done = 0,
+    /// The disk is free, and `--pretend` wanted no more.
+    Pretended = 10,
+    /// It gave up, and has logged why.
+    Failed = 20,
+}
+
+/// Does the worker's work, and gives the exit code.
+pub fn work(plan: &Plan, shared: &Shared) -> i32 {
+    // Without it only the chance grows that the kernel picks this process when memory is short.
+    let _ = spare_from_oom();
+    let end = take_over(plan, shared).unwrap_or_else(|error| {
+        crate::error!("{}", error);
+        End::Failed
+    });
+    shared.worker_peak.fetch_max(memory::peak_resident_kib(), SeqCst);
+    shared.worker_heap.fetch_max(memory::heap_high_water() as u64, SeqCst);
+    end as i32
+}
+
+/// From the hand-over to the new OS.
+fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
+    let mut buffers = Buffers::map()?;
+    let watch = shared.enter(Phase::Kill);
+    let all_ended = kill::everyone(shared);
+    shared.leave(Phase::Kill, watch);
+    if all_ended {
+        crate::info!("every process has ended ({} s)", watch.shown());
+    } else {
+        crate::warn!("some processes do not end: going on ({} s)", watch.shown());
+    }
+
+    let watch = shared.enter(Phase::Unmount);
+    unmount::old_root(plan, buffers.scratch(), shared)?;
+    unmount::prove_free(plan, shared)?;
+    shared.leave(Phase::Unmount, watch);
+    crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
+
+    let source = FileSource::open(&crate::path!("/{}", names::IMAGE)?)?;
+    let map = ChunkMap::open(&crate::path!("/{}", names::MAP)?)?;
+    let patches = Patches::open(&crate::path!("/{}", names::PATCHES)?, plan.image.patches)?;
+    let staged = Staged { source: &source, stream: plan.image.stream, patches, map: &map };
+    write(plan, "", staged, &mut buffers, shared)
+}
+
+/// Writes the image, with the files of the new OS in it, to a disk that is free; `base` is where the RAMFS is mounted.
+/// With `--pretend` it ends when the disk is ours. Nothing here may allocate once the first byte is written.
+pub fn write<S: Source>(
+    plan: &Plan,
+    base: &str,
+    staged: Staged<'_, S>,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<End, Error> {
+    staged.prove(plan, buffers.scratch(), shared)?;
+    let (target, path) = claim(plan, base)?;
+    if plan.pretend {
+        crate::info!("pretended: {} is free, and nothing was written", path.as_str());
+        return Ok(End::Pretended);
+    }
+    let place = &mut || data::place(plan, base, &path, shared);
+    write_to(&target, plan, staged, buffers, shared, place)?;
+    Ok(End::Done)
+}
+
+/// The disk, ours alone, and its node.
+fn claim(plan: &Plan, base: &str) -> Result<(Target, PathText), Error> {
+    let nodes = crate::path!("{}/{}", base, names::DEV)?;
+    let path = crate::path!("{}/{}", nodes, plan.target.name.as_str())?;
+    let target = Target::open(&path, plan)?;
+    loops::none_on(&nodes, plan.target.number)?;
+    Ok((target, path))
+}
+
+/// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is
+/// cleared before anything else and written last of all, after `place` has placed what lies on ext4: at any moment
+/// there is the old OS on the disk, or none, or the whole new one.
+pub fn write_to<S: Source>(
+    target: &Target,
+    plan: &Plan,
+    staged: Staged<'_, S>,
+    buffers: &mut Buffers,
+    shared: &Shared,
+    place: &mut dyn FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut decoder = Decoder::new(staged.source, staged.stream);
+    decoder.patch(staged.patches);
+    let job = Job { plan, target, map: staged.map, shared };
+
+    let watch = shared.enter(Phase::Flash);
+    job.flash(&mut decoder, buffers)?;
+    shared.leave(Phase::Flash, watch);
+    crate::info!("flashed ({} s); reading back", watch.shown());
+
+    let watch = shared.enter(Phase::Verify);
+    job.verify(&mut decoder, 1..plan.image.chunks, buffers)?;
+    shared.leave(Phase::Verify, watch);
+    crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());
+
+    let watch = shared.enter(Phase::Data);
+    place()?;
+    shared.leave(Phase::Data, watch);
+
+    let watch = shared.enter(Phase::Head);
+    job.write_head(buffers)?;
+    job.verify(&mut decoder, 0..1, buffers)?;
+    shared.leave(Phase::Head, watch);
+    shared.complete.store(true, SeqCst);
+    crate::info!("the head is written and read back: the disk boots ({} s)", watch.shown());
+    Ok(())
+}
+
+/// Makes the kernel's out-of-memory killer look elsewhere (proc(5), oom_score_adj).
+fn spare_from_oom() -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::WRONLY;
+    let file = files::open("/proc/self/oom_score_adj", flags)?;
+    files::write_all(&file, b"-1000")
+}
