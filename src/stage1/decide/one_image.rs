@@ -62,7 +62,11 @@ pub fn plan(
     check_bounds(&volume, layout, length).map_err(about)?;
     let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     patch::plan(disk, &volume, &wanted, stamp(seconds_now()), &mut memory).map_err(about)?;
-    collect(&volume, &memory, new_files)
+    let patches = collect(&volume, &memory, new_files)?;
+    for file in &wanted {
+        crate::info!("put into the image: /{}", file.path);
+    }
+    Ok(patches)
 }
 
 /// The file system ends where its partition does, or before, and so does the image.
