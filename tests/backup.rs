@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
-use takeover::{backup, memory};
+use takeover::{backup, files, memory};
 
 fn main() {
     // As the program does: under the cap a panic with a backtrace does not end.
@@ -36,7 +36,7 @@ fn pack(description: &str) -> u64 {
 }
 
 fn temporary() -> OwnedFd {
-    backup::temporary(std::env::temp_dir().to_str().unwrap()).ok().unwrap()
+    files::unnamed(std::env::temp_dir().to_str().unwrap()).unwrap()
 }
 
 fn pack_to(output: &OwnedFd, description: &str) -> u64 {

@@ -230,10 +230,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     // What is prepared was decided: it is in the plan, in the facts or in the files of the new OS.
     (
         "src/stage1/prepare/",
-        &[
-            "crate::{backup,balena,cli,network}",
-            "crate::stage1::decide::{checks,compatible,planning}",
-        ],
+        &["crate::{balena,cli,network}", "crate::stage1::decide::{checks,compatible,planning}"],
     ),
     ("src/stage2/", &["crate::{backup,balena,cli,network,stage1}"]),
     (

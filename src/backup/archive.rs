@@ -629,7 +629,8 @@ fn append(path: &mut Vec<u8>, name: &[u8]) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::{parse, temporary};
+    use crate::backup::parse;
+    use crate::files::unnamed as temporary;
     use std::collections::BTreeMap;
     use std::ffi::OsStr;
     use std::fs;

@@ -21,10 +21,10 @@ pub use filter::Filter;
 
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::text::Text;
+use crate::log::Stopwatch;
+use crate::text::{Size, Text};
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 /// How many bytes of scratch [`check`] needs: the largest description, and one byte to see that it is not larger.
 pub const SCRATCH: usize = description::LARGEST + 1;
@@ -43,6 +43,31 @@ pub fn check(path: &str, scratch: &mut [u8]) -> Result<Description, Error> {
     Ok(description)
 }
 
+/// Makes the archive that a description asks for, of at most `limit` bytes, and gives its length; nothing when the
+/// description asks for nothing. `scratch` needs [`SCRATCH`] bytes. The heap must not be sealed.
+pub fn make(
+    path: &str,
+    file: &OwnedFd,
+    limit: u64,
+    scratch: &mut [u8],
+) -> Result<Option<u64>, Error> {
+    let watch = Stopwatch::start();
+    let description = check(path, scratch)?;
+    if description.volumes.is_empty() {
+        return Ok(None);
+    }
+    let summary = write(&description, "/", file, limit, &mut |_| Ok(()))?;
+    crate::info!(
+        "the backup: {} files of {} volumes, {} packed to {} ({} s)",
+        summary.files,
+        summary.volumes,
+        Size(summary.content),
+        Size(summary.bytes),
+        watch.shown()
+    );
+    Ok(Some(summary.bytes))
+}
+
 /// The supervisor cannot say that a volume is unknown: it fails, and tries again for ever.
 fn warn_about_name(name: &str) {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -56,46 +81,9 @@ fn warn_about_name(name: &str) {
     }
 }
 
-/// A file without a name in `work_dir`, for the archive: mode 0600, gone when it is closed.
-pub fn temporary(work_dir: &str) -> Result<OwnedFd, Error> {
-    match files::open(work_dir, OFlags::RDWR | OFlags::TMPFILE) {
-        Ok(file) => Ok(file),
-        // What kernels and file systems without O_TMPFILE say (open(2)).
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => unlinked(work_dir),
-        Err(errno) => Err(Error::os("making a file in", work_dir, errno)),
-    }
-}
-
-/// The same in two steps. The name is random: a file that is there already is never opened.
-fn unlinked(work_dir: &str) -> Result<OwnedFd, Error> {
-    let mut random = [0; 8];
-    files::read("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
-    let name = u64::from_ne_bytes(random);
-    let path = crate::path!("{}/takeover-backup-{:016x}", work_dir, name)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let file = files::open(&path, flags).doing("making", &path)?;
-    files::remove(&path).doing("removing", &path)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_temporary_file_is_private_and_has_no_name() {
-        let path = std::env::temp_dir().join(format!("takeover-temporary-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        for make in [temporary, unlinked] {
-            let file = make(path.to_str().unwrap()).unwrap();
-            let status = rustix::fs::fstat(&file).unwrap();
-            assert_eq!((status.st_nlink, status.st_mode & 0o777), (0, 0o600));
-            files::write_all(&file, b"x").unwrap();
-        }
-        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
-        std::fs::remove_dir(&path).unwrap();
-        assert!(temporary(path.to_str().unwrap()).is_err());
-    }
 
     #[test]
     fn a_description_is_read_from_its_file_and_must_not_be_larger_than_the_limit() {

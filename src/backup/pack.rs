@@ -100,7 +100,7 @@ impl<'a> Packer<'a> {
                 .advice("back up less: name smaller directories, or use filters"));
         }
         files::write_all(self.file, bytes).doing("writing", "the backup").map_err(|error| {
-            error.advice("the working directory (-w) must have room for all of it")
+            error.advice("it has grown since it was counted, or there is too little memory")
         })
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     fn pack(limit: u64, pieces: &[&[u8]]) -> Result<Vec<u8>, Error> {
-        let file = super::super::temporary(std::env::temp_dir().to_str().unwrap()).unwrap();
+        let file = files::unnamed(std::env::temp_dir().to_str().unwrap()).unwrap();
         let mut packer = Packer::start(&file, limit)?;
         for piece in pieces {
             packer.put(piece)?;

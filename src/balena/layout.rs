@@ -38,8 +38,17 @@ pub struct Layout {
     pub device_type: Text<64>,
     /// The version of balenaOS that the image names, empty when it names none.
     pub version: Text<32>,
+    /// True when the boot partition is called as balenaOS calls it.
+    pub is_named: bool,
     /// True for an image that boots from one medium to write another image to the disk.
     pub is_flasher: bool,
+}
+
+impl Layout {
+    /// True for an image of balenaOS: a config.json makes it somebody's.
+    pub fn is_balena_os(&self) -> bool {
+        self.is_named || self.is_flasher || !self.device_type.is_empty()
+    }
 }
 
 /// The partition that holds the containers and volumes, and a backup.
@@ -58,7 +67,6 @@ pub struct DataPartition {
 /// Finds the boot partition: by name or label, else as the holder of device-type.json, else the first. The table may
 /// be one that was begun: it is read on only when the primary partitions have no such name or label.
 pub fn find_boot(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
-    let is_boot = |name: &str| BOOT_NAMES.iter().any(|boot| boot.eq_ignore_ascii_case(name));
     if let Some(partition) = table.partitions.iter().find(|p| is_boot(&p.name)) {
         return look(disk, partition).map(|(layout, _)| layout);
     }
@@ -122,6 +130,7 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
         boot_free: None,
         device_type: Text::new(),
         version: Text::new(),
+        is_named: is_boot(&partition.name),
         is_flasher: is_of_flasher(&partition.name),
     };
     // Too small for a superblock, or an extended partition: nothing that could be mounted.
@@ -139,8 +148,14 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
             None => Text::new(),
         },
     };
+    layout.is_named |= is_boot(&label);
     layout.is_flasher |= is_of_flasher(&label);
     Ok((layout, label))
+}
+
+/// Called as a boot partition of balenaOS.
+fn is_boot(name: &str) -> bool {
+    BOOT_NAMES.iter().any(|boot| boot.eq_ignore_ascii_case(name))
 }
 
 fn is_of_flasher(name: &str) -> bool {
@@ -151,6 +166,8 @@ fn is_of_flasher(name: &str) -> bool {
 /// a packed image is read forward, but for one step back to the table.
 fn look_into(disk: &mut impl ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Text<16>, Error> {
     layout.file_system = Some(FileSystem::Vfat);
+    let (start, length) = fat.first_table();
+    disk.keep(start, length)?;
     layout.boot_free = fat.free(disk)?.map(|free| free.min(layout.boot_length));
     let mut found = [None; FILES.len()];
     let label = fat.find_all(disk, &FILES, &mut found)?;

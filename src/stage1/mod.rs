@@ -12,8 +12,10 @@ mod look;
 mod prepare;
 
 use crate::balena::config;
+use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::reader::ReadAt;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
@@ -36,9 +38,11 @@ use decide::report::Report;
 use decide::{
     carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
 };
-use look::examination::{Examined, examine};
+use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs};
+#[cfg(feature = "backup")]
+use prepare::backup;
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
 use prepare::{handover, instance, rehearsal, staging, writeback};
@@ -59,7 +63,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
         true => instance::look()?,
         false => Some(instance::alone()?),
     };
-    let decision = decide(options, buffer)?;
+    let mut decision = decide(options, buffer)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
         return Ok(());
@@ -91,8 +95,12 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
 fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let config = configuration::read(options, buffer)?;
-    let device_type = config::device_type(config);
+    let file = ImageFile::open(options)?;
+    let config = configuration::read(options, true, buffer)?;
+    if config.is_none() {
+        configuration::can_be_missing(options, &file.peek(buffer)?)?;
+    }
+    let device_type = config.map(config::device_type).unwrap_or_default();
     let identity = identity::gather("")?;
     identity.log();
     let wish = configuration::wish(options, &device_type);
@@ -110,21 +118,18 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     if old_log.is_none() && log_device.is_none() {
         report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
     }
+    checks::mountable(is_data_used(options), log_device.as_ref())?;
+    checks::known_length_fits(file.length(), &facts.target)?;
+    let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
+    carry::count_backup(options, facts.available, buffer, &mut new_files)?;
 
-    let mut new_files = NewFiles::new()?;
-    let hostname = configuration::kept_hostname(options, &identity, &mut report);
-    let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
-    new_files.add("config.json", "", new_config)?;
-    carry::networks(options, Some(&identity), buffer, &mut new_files, &mut report)?;
-    let (image, patches) = examine_for(options, &new_files, buffer)?;
+    let (image, patches) = examine_for(file, options, &new_files, buffer)?;
     compatible::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
-    let free = image.data.map_or(u64::MAX, |data| data.free);
-    carry::backup(options, free, buffer, &mut new_files)?;
     let one = OneImage::of(&image, patches, buffer)?;
-    let target = &facts.target;
-    let plan = planning::plan(options, target, &image, &one, &new_files, old_log, log_device)?;
-
+    let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
+    let plan = Plan { old_log, log_device, ..plan };
+    checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
     let budget = Budget::of(&facts, &image.scan, &one, &new_files)?;
     // Now, not before the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
@@ -137,14 +142,19 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         image: &image,
         new_files: &new_files,
         device_type: wish.effective(),
-        hostname,
+        hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
         budget: &budget,
         available,
         seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, one, plan, new_files, budget })
+    Ok(Decision { facts, image, one, plan, new_files, budget, config, report })
+}
+
+/// Something will be placed on the data partition of the new OS.
+fn is_data_used(options: &Options) -> bool {
+    options.backup.is_some() || options.has(Flag::FallbackLog)
 }
 
 /// Everything that was decided, ready to be put in place.
@@ -155,6 +165,8 @@ struct Decision {
     plan: Plan,
     new_files: NewFiles,
     budget: Budget,
+    config: Option<&'static [u8]>,
+    report: Report,
 }
 
 impl Decision {
@@ -175,9 +187,47 @@ impl Decision {
         Ok(now)
     }
 
+    /// The files of the new OS as they are now, for the same reason, and what follows from them: says what has changed,
+    /// and refuses what does not fit any more.
+    fn gather_again(&mut self, options: &Options, buffer: &mut [u8]) -> Result<(), Error> {
+        let identity = identity::gather("")?;
+        let mut report = Report::quiet();
+        checks::without_effect(options, &mut report);
+        let mut now = carry::files(options, self.config, Some(&identity), buffer, &mut report)?;
+        report.log_new(&self.report);
+        let mut has_changed = false;
+        let mut tell = |word: &str, path: &str| {
+            has_changed = true;
+            crate::warn!("/{} has {} since the question", path, word);
+        };
+        now.for_each_unlike(&self.new_files, &mut |path| tell("come up or changed", path))?;
+        self.new_files.for_each_unlike(&now, &mut |path| tell("gone or changed", path))?;
+        if !has_changed {
+            return Ok(());
+        }
+        if let Some((_, length)) = self.new_files.backup() {
+            now.add_backup(length)?;
+        }
+        let mut patches = Patches::none();
+        self.image.again_at_boot(buffer, &mut |disk, layout, length| {
+            patches = one_image::plan(disk, layout, length, &now)?;
+            Ok(())
+        })?;
+        self.one = OneImage::of(&self.image, patches, buffer)?;
+        let plan = planning::plan(options, &self.facts.target, &self.image, &self.one, &now)?;
+        let (old_log, log_device) = (self.plan.old_log.take(), self.plan.log_device.take());
+        self.plan = Plan { old_log, log_device, ..plan };
+        self.new_files = now;
+        Ok(())
+    }
+
     /// Changes the live system step by step, each noted in `undo`, the hand-over last.
-    fn prepare(&self, options: &Options, buffer: &mut [u8], undo: &mut Undo) -> Result<(), Error> {
-        let image = &self.image;
+    fn prepare(
+        &mut self,
+        options: &Options,
+        buffer: &mut [u8],
+        undo: &mut Undo,
+    ) -> Result<(), Error> {
         let now = self.look_again(options)?;
         let watch = Stopwatch::start();
         let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
@@ -193,14 +243,19 @@ impl Decision {
         rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
         swap_off(&now, undo)?;
         let watch = Stopwatch::start();
+        let image = &self.image;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
+        crate::info!("the image is in memory ({} s)", watch.shown());
+        undo::interrupted()?;
+        writeback::write_back()?;
+
+        // Now, when nothing slow is left: what the services have written until here is in them.
+        self.gather_again(options, buffer)?;
+        self.make_backup(options, &ramfs, buffer)?;
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, buffer)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
-        crate::info!("the image is in memory ({} s)", watch.shown());
-        undo::interrupted()?;
-        writeback::write_back()?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&now.init, &ramfs, patience, undo)?;
@@ -208,15 +263,31 @@ impl Decision {
         Ok(())
     }
 
+    /// The archive, in the RAMFS, if there is to be one.
+    #[cfg(feature = "backup")]
+    fn make_backup(
+        &self,
+        options: &Options,
+        ramfs: &Ramfs,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
+        let limit = planning::largest_backup(&self.image);
+        match (self.new_files.backup(), options.backup.as_deref()) {
+            (Some(counted), Some(path)) => backup::make(ramfs, counted, path, limit, buffer),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "backup"))]
+    fn make_backup(&self, _: &Options, _: &Ramfs, _: &mut [u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
         for need in rehearsal::needs(&self.plan) {
             let name = need.file_system.name();
-            let how = match kernel_knows(name) {
-                true => "the kernel has it loaded",
-                false => "the kernel will load a module for it",
-            };
-            crate::info!("mounting {}: {}; rehearsed before a takeover, not now", name, how);
+            crate::info!("mounting {}: rehearsed before a takeover, not now", name);
         }
         crate::info!("dry run: every check passed, nothing was changed");
     }
@@ -235,30 +306,23 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let _lock = instance::beside_others()?;
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let mut new_files = NewFiles::new()?;
-    let mut device_type = Text::new();
-    if options.config.is_some() {
-        let config = configuration::read(options, buffer)?;
-        device_type = config::device_type(config);
-        new_files.add(
-            "config.json",
-            "",
-            configuration::for_new_os(config, None, options, buffer)?,
-        )?;
-    }
-    carry::networks(options, None, buffer, &mut new_files, &mut report)?;
+    let file = ImageFile::open(options)?;
+    let config = configuration::read(options, false, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
-    let (image, patches) = examine_for(options, &new_files, buffer)?;
-    if device_type.is_empty() {
-        // Without a config.json the image alone says what the device will be.
-        device_type = image.layout.device_type.clone();
-    }
+    target::claimable(&target)?;
+    checks::known_length_fits(file.length(), &target)?;
+    let new_files = carry::files(options, config, None, buffer, &mut report)?;
+    let (image, patches) = examine_for(file, options, &new_files, buffer)?;
+    // Without a config.json the image alone says what the device will be.
+    let named = || image.layout.device_type.clone();
+    let device_type = config.map_or_else(named, config::device_type);
     let wish = configuration::wish(options, &device_type);
     compatible::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
     checks::fits(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
-    let plan = planning::plan(options, &target, &image, &one, &new_files, None, None)?;
+    let plan = planning::plan(options, &target, &image, &one, &new_files)?;
+    checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
     if options.has(Flag::DryRun) {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(0);
@@ -285,15 +349,17 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
 /// Decodes the image to its end and looks into it, and works out the patches that put the files of the new OS onto its
 /// boot partition.
 fn examine_for(
+    file: ImageFile,
     options: &Options,
     new_files: &NewFiles,
     buffer: &mut [u8],
 ) -> Result<(Examined, Patches), Error> {
     let mut patches = Patches::none();
-    let image = examine(options, buffer, &mut |disk, layout, length| {
+    let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
         patches = one_image::plan(disk, layout, length, new_files)?;
         Ok(())
-    })?;
+    };
+    let image = examine(file, is_data_used(options), buffer, at_boot)?;
     Ok((image, patches))
 }
 
@@ -318,7 +384,7 @@ fn flash_here(
 /// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    let image = examine(options, buffer, &mut |_, _, _| Ok(()))?;
+    let image = examine(ImageFile::open(options)?, false, buffer, &mut |_, _, _| Ok(()))?;
     let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
     let output = rustix::stdio::stdout();
     let mut page = Page::new(form, output.as_fd());
@@ -389,10 +455,4 @@ fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> 
         crate::info!("rehearsed: {} can be mounted ({} s)", need.file_system.name(), watch.shown());
     }
     Ok(())
-}
-
-fn kernel_knows(file_system: &str) -> bool {
-    let mut buffer = [0; 4096];
-    let list = files::read_text("/proc/filesystems", &mut buffer).unwrap_or_default();
-    list.lines().any(|line| line.strip_prefix("nodev").unwrap_or(line).trim_ascii() == file_system)
 }

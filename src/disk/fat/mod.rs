@@ -178,6 +178,12 @@ impl Fat {
         self.length
     }
 
+    /// From the beginning of the volume to the end of its first table: where it begins and how long it is, in bytes. It
+    /// is read again and again.
+    pub fn first_table(&self) -> (u64, u64) {
+        (self.start, self.table + self.table_length - self.start)
+    }
+
     /// Looks for files in the root directory, in one go: what is found under `names[i]`, long or short, is put into
     /// `found[i]`. The case of ASCII letters does not matter. Gives the volume label; empty when there is none.
     pub fn find_all(

@@ -1,15 +1,37 @@
 //! What is carried over from the old OS to the new one: networks and data, as far as this program was built to.
 
+use super::configuration;
 use super::new_files::NewFiles;
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
 use crate::stage1::look::identity::Identity;
 
+/// The files that the new OS gets on its boot partition: config.json, with the name that is kept, and its networks. An
+/// image that is no balenaOS gets none. Where there is no old OS (`takeover flash`) there is no identity.
+pub fn files(
+    options: &Options,
+    config: Option<&[u8]>,
+    identity: Option<&Identity>,
+    buffer: &mut [u8],
+    report: &mut Report,
+) -> Result<NewFiles, Error> {
+    let mut new_files = NewFiles::new()?;
+    if let Some(config) = config {
+        let hostname = identity.and_then(|it| configuration::kept_hostname(options, it, report));
+        let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
+        new_files.add("config.json", "", new_config)?;
+    }
+    if config.is_some() || identity.is_none() {
+        networks(options, identity, buffer, &mut new_files, report)?;
+    }
+    Ok(new_files)
+}
+
 /// The network settings of the old OS, as files for the new one's boot partition. Where there is no old OS (`takeover
 /// flash`) only what was given is placed.
 #[cfg(feature = "migrate")]
-pub fn networks(
+fn networks(
     options: &Options,
     identity: Option<&Identity>,
     buffer: &mut [u8],
@@ -41,7 +63,7 @@ pub fn networks(
 
 /// Without the reading of network settings only what was given is placed.
 #[cfg(not(feature = "migrate"))]
-pub fn networks(
+fn networks(
     options: &Options,
     identity: Option<&Identity>,
     buffer: &mut [u8],
@@ -66,57 +88,41 @@ pub fn networks(
     Ok(())
 }
 
-/// The data that the user wants to keep, as an archive for the new data partition, on which `free` bytes are left.
+/// What the data that the user wants to keep takes as an archive: it is packed, and thrown away. The archive itself is
+/// made after the question, by `prepare::backup`. One of more than `limit` bytes is refused.
 ///
-/// The one place where the heap is used after the command line is read: the crates for YAML and regular expressions
-/// need it. Nothing was changed yet, so an allocation that cannot be had ends the program and no more.
+/// This is where the heap is used after the command line is read: the crates for YAML and regular expressions need it.
+/// Nothing was changed yet, so an allocation that cannot be had ends the program and no more.
 #[cfg(feature = "backup")]
-pub fn backup(
+pub fn count_backup(
     options: &Options,
-    free: u64,
+    limit: u64,
     buffer: &mut [u8],
     new_files: &mut NewFiles,
 ) -> Result<(), Error> {
+    use crate::error::Doing;
     let Some(path) = options.backup.as_deref() else {
         return Ok(());
     };
+    let nowhere = crate::files::open("/dev/null", rustix::fs::OFlags::WRONLY)
+        .doing("opening", "/dev/null")?;
     crate::memory::unseal();
-    let result = write_backup(path, &options.work_dir, free, buffer);
+    let length = crate::backup::make(path, &nowhere, limit, buffer);
     crate::memory::seal();
-    let Some((file, length)) = result? else {
-        return Ok(());
-    };
-    new_files.add_backup(file, length)
-}
-
-#[cfg(feature = "backup")]
-fn write_backup(
-    path: &str,
-    work_dir: &str,
-    free: u64,
-    buffer: &mut [u8],
-) -> Result<Option<(rustix::fd::OwnedFd, u64)>, Error> {
-    let watch = crate::log::Stopwatch::start();
-    let description = crate::backup::check(path, buffer)?;
-    if description.volumes.is_empty() {
-        return Ok(None);
+    match length? {
+        Some(length) => new_files.add_backup(length),
+        None => Ok(()),
     }
-    let file = crate::backup::temporary(work_dir)?;
-    let summary = crate::backup::write(&description, "/", &file, free, &mut |_| Ok(()))?;
-    crate::info!(
-        "the backup: {} files of {} volumes, {} packed to {} ({} s)",
-        summary.files,
-        summary.volumes,
-        crate::text::Size(summary.content),
-        crate::text::Size(summary.bytes),
-        watch.shown()
-    );
-    Ok(Some((file, summary.bytes)))
 }
 
 /// Not in this build.
 #[cfg(not(feature = "backup"))]
-pub fn backup(options: &Options, _: u64, _: &mut [u8], _: &mut NewFiles) -> Result<(), Error> {
+pub fn count_backup(
+    options: &Options,
+    _: u64,
+    _: &mut [u8],
+    _: &mut NewFiles,
+) -> Result<(), Error> {
     match options.backup {
         None => Ok(()),
         Some(_) => Err(missing("--backup-cfg")),

@@ -7,7 +7,9 @@ use crate::disk::mounts::{self, Found};
 use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
+use crate::plan::LogPlan;
 use crate::stage1::look::facts::Init;
+use crate::stage1::look::modules;
 use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
 use crate::{disk, files};
@@ -204,19 +206,54 @@ pub fn no_selinux() -> Result<(), Error> {
     }
 }
 
+/// An image whose length is known before it is decoded.
+pub fn known_length_fits(length: Option<u64>, target: &Disk) -> Result<(), Error> {
+    match length {
+        Some(length) if length > target.size => Err(too_large(length, target)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(needed: u64, target: &Disk) -> Error {
+    let why: Text<200> = crate::text!(
+        "the image needs {} bytes ({}), the disk has {} ({})",
+        needed,
+        Size(needed),
+        target.size,
+        Size(target.size)
+    );
+    Error::refused("comparing the image with", &target.name, &why)
+        .advice("use a larger disk or a smaller image")
+}
+
+/// What stage 2 will mount: ext4 through a loop device for the files of the new OS, and the log device.
+pub fn mountable(needs_ext4: bool, log_device: Option<&LogPlan>) -> Result<(), Error> {
+    let cannot = |what: &str, advice| {
+        Error::refused("looking for the module of the kernel for", what, "there is none")
+            .advice(advice)
+    };
+    let on_ext4 = "files are placed on an ext4 partition of the new OS: install the kernel's modules, or leave out \
+                   --backup-cfg and --fallback-log";
+    if needs_ext4 && !modules::can_mount("ext4")? {
+        return Err(cannot("ext4", on_ext4));
+    }
+    if needs_ext4 && !modules::can_loop()? {
+        return Err(cannot("loop devices", on_ext4));
+    }
+    match log_device {
+        Some(log) if !modules::can_mount(&log.file_system)? => Err(cannot(
+            &log.file_system,
+            "the kernel must be able to mount the log device (--log-to)",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The image and the partitions in it fit on the disk.
 pub fn fits(scan: &Scan, table: &Table, target: &Disk) -> Result<(), Error> {
     let needed = scan.length.max(table.end());
     if needed > target.size {
-        let why: Text<200> = crate::text!(
-            "the image needs {} bytes ({}), the disk has {} ({})",
-            needed,
-            Size(needed),
-            target.size,
-            Size(target.size)
-        );
-        return Err(Error::refused("comparing the image with", &target.name, &why)
-            .advice("use a larger disk or a smaller image"));
+        return Err(too_large(needed, target));
     }
     if table.usable_end > target.size {
         let why: Text<200> = crate::text!(

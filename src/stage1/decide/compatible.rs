@@ -34,6 +34,10 @@ impl Wish<'_> {
 pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     check_secure_boot(identity, warn)?;
     check_system(identity, wish, warn)?;
+    if wish.effective().is_empty() {
+        // No config.json: the image is no balenaOS, and its own affair.
+        return Ok(());
+    }
     check_change(wish)?;
     check_processor(
         identity,
@@ -170,6 +174,9 @@ pub fn check_image(
         return Err(Error::refused(DOING, IMAGE, why).advice(
             "use the raw image: download it with imageType=raw, or take /opt/*.balenaos-img out of its second partition",
         ));
+    }
+    if wish.effective().is_empty() {
+        return Ok(());
     }
     if image.device_type.is_empty() {
         warn("the image does not say which device type it is for");
@@ -345,6 +352,7 @@ mod tests {
             boot_free: None,
             device_type: Text::from(device_type),
             version: Text::new(),
+            is_named: false,
             is_flasher,
         }
     }

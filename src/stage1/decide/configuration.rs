@@ -3,6 +3,7 @@
 use super::compatible::Wish;
 use super::report::Report;
 use crate::balena::config::{self, Wishes};
+use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
 use crate::files;
@@ -10,15 +11,17 @@ use crate::stage1::look::identity::Identity;
 use crate::stage1::look::origin::BALENA_CONFIG;
 use crate::sys::map;
 
-/// Reads and checks a config.json: the one that was named, or that of a balenaOS.
-pub fn read(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error> {
+/// Reads and checks a config.json: the one that was named, or that of a balenaOS that is replaced. None is enough for
+/// an image that is no balenaOS: see [`can_be_missing`].
+pub fn read(
+    options: &Options,
+    is_old_os_asked: bool,
+    buffer: &mut [u8],
+) -> Result<Option<&'static [u8]>, Error> {
     let path = match options.config.as_deref() {
         Some(path) => path,
-        None if files::exists(BALENA_CONFIG) => BALENA_CONFIG,
-        None => {
-            return Err(Error::usage("", "no config.json was given (-c FILE)")
-                .advice("download one for this fleet"));
-        }
+        None if is_old_os_asked && files::exists(BALENA_CONFIG) => BALENA_CONFIG,
+        None => return Ok(None),
     };
     let bytes = files::read(path, buffer)
         .doing("reading the configuration", path)
@@ -26,7 +29,27 @@ pub fn read(options: &Options, buffer: &mut [u8]) -> Result<&'static [u8], Error
     config::check(bytes, path)?;
     let kept = map::buffer(bytes.len()).doing("reserving memory for", path)?;
     kept.copy_from_slice(bytes);
-    Ok(kept)
+    Ok(Some(kept))
+}
+
+/// A balenaOS without a config.json would be nobody's; any other image takes no files at all.
+pub fn can_be_missing(options: &Options, layout: &Layout) -> Result<(), Error> {
+    if layout.is_balena_os() {
+        return Err(Error::usage("", "no config.json was given (-c FILE)")
+            .advice("download one for this fleet"));
+    }
+    let given = [
+        (!options.keyfiles.is_empty(), "--nwmgr-cfg"),
+        (!options.wifis.is_empty(), "--wifi"),
+        (options.device_type.is_some(), "--change-dt-to"),
+    ];
+    match given.into_iter().find(|(is_given, _)| *is_given) {
+        None => Ok(()),
+        Some((_, option)) => {
+            Err(Error::usage(option, "the image is no balenaOS, and is written as it is")
+                .advice("leave it out; for a balenaOS give its config.json, too (-c FILE)"))
+        }
+    }
 }
 
 /// The configuration that the new OS gets: with this host name, and with another device type if one is asked for.
@@ -50,6 +73,11 @@ pub fn wish<'a>(options: &'a Options, device_type: &'a str) -> Wish<'a> {
         no_os_check: options.has(Flag::NoOsCheck),
         no_dt_check: options.has(Flag::NoDeviceCheck),
     }
+}
+
+/// The same without a word about a name that cannot be kept.
+pub fn name_to_keep<'a>(options: &Options, identity: &'a Identity) -> Option<&'a str> {
+    kept_hostname(options, identity, &mut Report::quiet())
 }
 
 /// The name that the new OS keeps. A balenaOS has in its config.json what name it was given, and the one that it goes

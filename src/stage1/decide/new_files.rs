@@ -1,8 +1,8 @@
 //! The files that the new OS gets, gathered while the old one can still be asked: config.json, network settings, the
 //! backup.
 //!
-//! Their bytes are kept in anonymous memory (they hold keys) until the RAMFS is there, and the backup in a file
-//! without a name, in the work directory. Nothing here knows what is in them.
+//! Their bytes are kept in anonymous memory (they hold keys) until the RAMFS is there; of the backup only its length is
+//! known by then. Nothing here knows what is in them.
 
 use crate::error::{Doing, Error};
 use crate::files;
@@ -17,7 +17,6 @@ pub struct NewFiles {
     store: OwnedFd,
     used: u64,
     files: heapless::Vec<File, MAX_NEW_FILES>,
-    backup: Option<OwnedFd>,
 }
 
 /// A file for the new boot partition.
@@ -51,9 +50,9 @@ struct File {
 enum Kept {
     /// In the store, from here on.
     InStore(u64),
-    /// In the file that holds the backup.
+    /// Not yet: the backup is made when all else is prepared.
     #[cfg_attr(not(feature = "backup"), allow(dead_code))]
-    AsBackup,
+    Nowhere,
 }
 
 impl NewFiles {
@@ -63,7 +62,7 @@ impl NewFiles {
             // Before Linux 3.17 there is none.
             .or_else(|_| files::unnamed("/run"))
             .doing("making", "the store of new_files")?;
-        Ok(Self { store, used: 0, files: heapless::Vec::new(), backup: None })
+        Ok(Self { store, used: 0, files: heapless::Vec::new() })
     }
 
     /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second
@@ -79,11 +78,56 @@ impl NewFiles {
         self.push(to, label, Place::Boot, Kept::InStore(start), bytes.len() as u64)
     }
 
-    /// Adds the backup, for the new data partition.
+    /// Adds the backup, of so many bytes when it was counted, for the new data partition.
     #[cfg_attr(not(feature = "backup"), allow(dead_code))]
-    pub fn add_backup(&mut self, file: OwnedFd, length: u64) -> Result<(), Error> {
-        self.backup = Some(file);
-        self.push("backup.tgz", "", Place::Data, Kept::AsBackup, length)
+    pub fn add_backup(&mut self, length: u64) -> Result<(), Error> {
+        self.push("backup.tgz", "", Place::Data, Kept::Nowhere, length)
+    }
+
+    /// The number and the counted length of the backup, if there is one.
+    pub fn backup(&self) -> Option<(usize, u64)> {
+        let is_backup = |(_, file): &(usize, &File)| matches!(file.kept, Kept::Nowhere);
+        self.files.iter().enumerate().find(is_backup).map(|(index, file)| (index, file.length))
+    }
+
+    /// Calls `visit` with the path of each file for the boot partition that is here and not there, or is another one
+    /// there.
+    pub fn for_each_unlike(&self, there: &Self, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
+        for (index, file) in self.of_boot().enumerate() {
+            let other = there.of_boot().position(|other| other.to == file.to);
+            let same = match other {
+                Some(other) => self.has_same_bytes(index, there, other, file.length)?,
+                None => false,
+            };
+            if !same {
+                visit(&file.to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Number `index` of those for the boot partition has the bytes of number `other` there.
+    fn has_same_bytes(
+        &self,
+        index: usize,
+        there: &Self,
+        other: usize,
+        length: u64,
+    ) -> Result<bool, Error> {
+        if there.of_boot().nth(other).is_none_or(|file| file.length != length) {
+            return Ok(false);
+        }
+        let mut done = 0;
+        while done < length {
+            let (mut ours, mut theirs) = ([0; 512], [0; 512]);
+            self.read_for_boot(index, done, &mut ours)?;
+            there.read_for_boot(other, done, &mut theirs)?;
+            if ours != theirs {
+                return Ok(false);
+            }
+            done += ours.len() as u64;
+        }
+        Ok(true)
     }
 
     fn push(
@@ -170,18 +214,15 @@ impl NewFiles {
         Ok(new_files)
     }
 
-    /// Calls `visit` with the bytes of each file, in their order.
+    /// Calls `visit` with the bytes of each file that is kept here, in their order.
     pub fn for_each(
         &self,
         visit: &mut dyn FnMut(Stored<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for (index, file) in self.files.iter().enumerate() {
-            let (source, start) = match (&file.kept, &self.backup) {
-                (Kept::AsBackup, Some(backup)) => (backup.as_fd(), 0),
-                (Kept::AsBackup, None) => continue,
-                (Kept::InStore(start), _) => (self.store.as_fd(), *start),
-            };
-            visit(Stored { index, source, start, length: file.length })?;
+            if let Kept::InStore(start) = file.kept {
+                visit(Stored { index, source: self.store.as_fd(), start, length: file.length })?;
+            }
         }
         Ok(())
     }
@@ -198,6 +239,35 @@ mod tests {
         assert!(files.add("system-connections/A", "", b"two").is_err());
         assert_eq!(files.count(Place::Boot), (1, 3));
         assert_eq!(files.count(Place::Data), (0, 0));
+    }
+
+    #[test]
+    fn what_has_changed_since_is_told() {
+        let set = |files: &[(&str, &[u8])]| {
+            let mut set = NewFiles::new().unwrap();
+            for (name, bytes) in files {
+                set.add(name, "", bytes).unwrap();
+            }
+            set
+        };
+        let unlike = |a: &NewFiles, b: &NewFiles| {
+            let mut names = Vec::new();
+            a.for_each_unlike(b, &mut |name| names.push(name.to_string())).unwrap();
+            names
+        };
+        let long = [7; 1200];
+        let mut changed = long;
+        changed[1100] = 8;
+        let before = set(&[("a", b"1"), ("b", &long), ("c", b"")]);
+        assert!(unlike(&before, &set(&[("c", b""), ("b", &long), ("a", b"1")])).is_empty());
+        let after = set(&[("a", b"12"), ("b", &changed), ("d", b"")]);
+        assert_eq!(unlike(&before, &after), ["a", "b", "c"]);
+        assert_eq!(unlike(&after, &before), ["a", "b", "d"]);
+        assert_eq!(before.backup(), None);
+        let mut with_backup = set(&[("a", b"1")]);
+        with_backup.add_backup(900).unwrap();
+        assert_eq!(with_backup.backup(), Some((1, 900)));
+        assert!(unlike(&with_backup, &before).is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::CHUNK;
 use crate::image::format::Stream;
-use crate::plan::{self, ImagePlan, LogPlan, PartitionPlan, Place, Plan, TargetPlan};
+use crate::plan::{self, ImagePlan, PartitionPlan, Place, Plan, TargetPlan};
 use crate::stage1::look::examination::Examined;
 use crate::text::{Size, Text};
 
@@ -17,15 +17,13 @@ const BLOCK: u64 = 8 * 1024;
 /// What a fallback log and the file system's own books may need beside a backup, in bytes.
 const ROOM_FOR_LOG: u64 = 1 << 20;
 
-/// Puts the plan together. Fails when files are to be placed on a partition that none can be placed on.
+/// Puts the plan together, but for the places of the log. Fails when files are to be placed on a partition that none can be placed on.
 pub fn plan(
     options: &Options,
     target: &Disk,
     image: &Examined,
     one: &OneImage,
     new_files: &NewFiles,
-    old_log: Option<LogPlan>,
-    log_device: Option<LogPlan>,
 ) -> Result<Plan, Error> {
     let boot = boot_partition(image, new_files)?;
     let fallback_log = fallback_log(options)?;
@@ -58,8 +56,8 @@ pub fn plan(
         data,
         new_files: new_files.plan(boot.is_some())?,
         fallback_log,
-        old_log,
-        log_device,
+        old_log: None,
+        log_device: None,
     })
 }
 
@@ -98,6 +96,18 @@ fn mountable(start: u64, refuse: &dyn Fn(&str) -> Error) -> Result<(), Error> {
         .advice("use an image whose partitions begin behind the first MiB"))
 }
 
+/// What a backup of so many bytes takes on the new data partition.
+fn room_for(backup: u64) -> u64 {
+    backup + backup / 64 + ROOM_FOR_LOG
+}
+
+/// The largest backup that fits on the new data partition, in bytes, when there is one.
+#[cfg_attr(not(feature = "backup"), allow(dead_code))]
+pub fn largest_backup(image: &Examined) -> u64 {
+    let free = image.data.map_or(0, |data| data.free);
+    free.saturating_sub(ROOM_FOR_LOG) / 65 * 64
+}
+
 /// The new data partition; the backup fits on it.
 fn data_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPlan, Error> {
     let refuse = |why: &str| Error::refused("looking for the data partition of", "the image", why);
@@ -106,7 +116,7 @@ fn data_partition(image: &Examined, new_files: &NewFiles) -> Result<PartitionPla
             .advice("a backup or a fallback log can only be left on a balenaOS"));
     };
     let (_, bytes) = new_files.count(Place::Data);
-    let needed = bytes + bytes / 64 + ROOM_FOR_LOG;
+    let needed = room_for(bytes);
     if needed > data.free {
         let why: Text<160> = crate::text!(
             "{} are free on it, and the backup needs {}: it grows only after the first boot",
@@ -179,6 +189,7 @@ mod tests {
                 boot_free,
                 device_type: Text::new(),
                 version: Text::new(),
+                is_named: false,
                 is_flasher: false,
             },
             data: Some(DataPartition {
@@ -212,9 +223,12 @@ mod tests {
         odd.layout.file_system = None;
         assert!(boot_partition(&odd, &files).is_err());
 
-        files.add_backup(crate::files::unnamed("/tmp").unwrap(), 64_000).unwrap();
+        files.add_backup(64_000).unwrap();
         let needed = 65_000 + ROOM_FOR_LOG;
         data_partition(&image(None, needed), &files).unwrap();
+        let most = largest_backup(&image(None, needed));
+        assert!((63_900..=64_000).contains(&most) && room_for(most) <= needed, "{most}");
+        assert_eq!(largest_backup(&image(None, 5)), 0);
         assert!(data_partition(&image(None, needed - 1), &files).is_err());
         let without = Examined { data: None, ..image(None, 0) };
         assert!(data_partition(&without, &files).is_err());

@@ -6,9 +6,12 @@ use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::Found;
 use crate::disk::{loops, stack};
-use crate::error::Error;
+use crate::error::{Doing, Error};
+use crate::files;
 use crate::stage1::look::origin;
 use crate::text::Text;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// The disk that is written: the one that was named, else the one under `/`, which is mounted as `root`.
 pub fn choose(options: &Options, root: &Found) -> Result<Disk, Error> {
@@ -55,6 +58,18 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
             refuse("lies on a disk", *disk)
         }
         _ => Ok(number),
+    }
+}
+
+/// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
+/// what was opened for writing is looked at anew by udev when it is closed.
+pub fn claimable(disk: &Disk) -> Result<(), Error> {
+    let path = crate::path!("/dev/{}", disk.name)?;
+    match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
+        Err(Errno::BUSY) => Err(Error::refused("claiming the disk", &path, "it is in use").advice(
+            "unmount it, swap it off, and take down what lies on it: lsblk, dmsetup, mdadm",
+        )),
+        result => result.doing("claiming the disk", &path).map_err(Error::as_refusal).map(drop),
     }
 }
 

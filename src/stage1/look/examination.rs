@@ -1,12 +1,12 @@
 //! The image, decoded once from end to end and looked into, before anything else is decided.
 
 use crate::balena::layout::{self, DataPartition, Layout};
-use crate::cli::{Flag, Options};
+use crate::cli::Options;
 use crate::disk::reader::ReadAt;
 use crate::disk::table::{self, Table};
 use crate::error::Error;
 use crate::image::decode::Decoder;
-use crate::image::format::{self, Stream};
+use crate::image::format::{self, Format, Stream};
 use crate::image::map::ChunkMap;
 use crate::image::reader::ImageReader;
 use crate::image::scan::{self, Scan};
@@ -37,22 +37,58 @@ pub struct Examined {
 /// steps back for it.
 pub type AtBoot<'a> = &'a mut dyn FnMut(&mut dyn ReadAt, &Layout, u64) -> Result<(), Error>;
 
-/// Decodes the image to its end and looks into it. `buffer` is [`crate::image::decode::BUFFER`] long.
+/// An image file of a known format, before anything slow.
+pub struct ImageFile {
+    source: FileSource,
+    stream: Stream,
+}
+
+impl ImageFile {
+    /// Opens the image that was named, and tells its format.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let path = options.image.as_deref().unwrap_or_default();
+        let source = FileSource::open(path).map_err(Error::as_refusal)?;
+        let stream = format::detect(&source, path)?;
+        Ok(Self { source, stream })
+    }
+
+    /// The length of the image in bytes, where it is known before the scan: gzip tells it only modulo 4 GiB.
+    pub fn length(&self) -> Option<u64> {
+        match self.stream.format {
+            Format::Raw => Some(self.stream.length),
+            Format::Zip => Some(self.stream.promised_length),
+            Format::Gzip => None,
+        }
+    }
+
+    /// What the boot partition says, decoded no further than that takes. Where the length is not known, tables that
+    /// reach too far are found by the scan.
+    pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
+        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut reader = ImageReader::new(&mut decoder, buffer);
+        let length = self.length().unwrap_or(u64::MAX);
+        let mut look = || {
+            let mut table = table::begin(&mut reader, length)?;
+            layout::find_boot(&mut reader, &mut table)
+        };
+        look().map_err(|error| error.about("the image"))
+    }
+}
+
+/// Decodes the image to its end and looks into it; for the data partition only when that is used. `buffer` is [`crate::image::decode::BUFFER`] long.
 pub fn examine(
-    options: &Options,
+    file: ImageFile,
+    is_data_used: bool,
     buffer: &mut [u8],
     at_boot: AtBoot<'_>,
 ) -> Result<Examined, Error> {
     let watch = Stopwatch::start();
-    let path = options.image.as_deref().unwrap_or_default();
-    let source = FileSource::open(path).map_err(Error::as_refusal)?;
-    let stream = format::detect(&source, path)?;
+    let ImageFile { source, stream } = file;
     let map = ChunkMap::create()?;
     let mut decoder = Decoder::new(&source, stream);
     let scan = scan::scan(&mut decoder, buffer, &map)?;
     let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer);
-    let is_data_used = options.backup.is_some() || options.has(Flag::FallbackLog);
     let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
         .map_err(|error| error.about("the image"))?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
@@ -80,6 +116,13 @@ fn look_into(
 }
 
 impl Examined {
+    /// Does once more what is done at the boot partition.
+    pub fn again_at_boot(&self, buffer: &mut [u8], at_boot: AtBoot<'_>) -> Result<(), Error> {
+        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut reader = ImageReader::new(&mut decoder, buffer);
+        at_boot(&mut reader, &self.layout, self.scan.length)
+    }
+
     /// The share of its chunks that are zeros, in per cent.
     pub fn zero_share(&self) -> u64 {
         u64::from(self.scan.zero_chunks) * 100 / u64::from(self.scan.chunks.max(1))

@@ -7,5 +7,6 @@ pub mod examination;
 pub mod facts;
 pub mod identity;
 pub mod logs;
+pub mod modules;
 pub mod origin;
 pub mod uses;

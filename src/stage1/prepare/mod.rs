@@ -2,6 +2,8 @@
 //!
 //! Decides nothing: what is to be done is in the plan and in the facts.
 
+#[cfg(feature = "backup")]
+pub mod backup;
 pub mod handover;
 pub mod instance;
 pub mod ramfs;

@@ -1,0 +1,141 @@
+//! Whether the kernel has a driver, or can load one: what is built in or loaded, else what is in its folder of modules.
+//!
+//! Reads only: what loads a module is to use it, and that is the rehearsal's business.
+
+use crate::error::Error;
+use crate::files;
+use crate::text::{PathText, Text};
+use rustix::fs::OFlags;
+
+/// The longest line of `modules.dep` that is read whole: a module and all that it needs, each with its path.
+const LONGEST_LINE: usize = 4096;
+
+/// True when the kernel can mount this type: it is registered, or there is a module of its name.
+pub fn can_mount(file_system: &str) -> Result<bool, Error> {
+    Ok(has_line("/proc/filesystems", &mut |line| is_last_word(line, file_system))?
+        || has_module(file_system)?)
+}
+
+/// True when the kernel has loop devices: registered (block 7), or there is the module.
+pub fn can_loop() -> Result<bool, Error> {
+    Ok(files::exists("/sys/module/loop")
+        || has_line("/proc/devices", &mut |line| line.trim_ascii() == b"7 loop")?
+        || has_module("loop")?)
+}
+
+/// True when a module of this name is built into the running kernel or lies in its folder: `modules.builtin` and
+/// `modules.dep` have one a line, by its path (modules.dep(5)).
+fn has_module(name: &str) -> Result<bool, Error> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap_or_default();
+    let file: Text<40> = crate::text!("/{}.ko", name);
+    let folder = crate::path!("/lib/modules/{}", release)?;
+    let builtin = crate::path!("{}/modules.builtin", folder)?;
+    if has_line(&builtin, &mut |line| line.ends_with(file.as_bytes()))? {
+        return Ok(true);
+    }
+    let list = crate::path!("{}/modules.dep", folder)?;
+    has_line(&list, &mut |line| {
+        let path = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        is_called(path, &file) && lies_in(&folder, path)
+    })
+}
+
+/// A module's path ends in its name, and in `.xz`, `.gz` or `.zst` when it is packed.
+fn is_called(path: &[u8], file: &str) -> bool {
+    [".xz", ".gz", ".zst", ""].into_iter().any(|packed| {
+        path.strip_suffix(packed.as_bytes()).is_some_and(|path| path.ends_with(file.as_bytes()))
+    })
+}
+
+/// What is listed can have been removed: by an upgrade of the kernel's package, say.
+fn lies_in(folder: &str, path: &[u8]) -> bool {
+    let Ok(path) = core::str::from_utf8(path) else {
+        return false;
+    };
+    let whole: Result<PathText, Error> = if path.starts_with('/') {
+        crate::path!("{}", path)
+    } else {
+        crate::path!("{}/{}", folder, path)
+    };
+    whole.is_ok_and(|path| files::exists(&path))
+}
+
+fn is_last_word(line: &[u8], word: &str) -> bool {
+    line.rsplit(|byte| byte.is_ascii_whitespace()).next() == Some(word.as_bytes())
+}
+
+/// True when `wanted` says so of a line of a file; the beginning stands for a line that is longer than 4 KiB. A file
+/// that is not there has no lines.
+fn has_line(path: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Error> {
+    let Ok(file) = files::open(path, OFlags::RDONLY) else {
+        return Ok(false);
+    };
+    let mut buffer = [0; LONGEST_LINE];
+    let mut filled = 0;
+    loop {
+        let space = buffer.get_mut(filled..).unwrap_or_default();
+        let count =
+            files::read_to_end(&file, space).map_err(|errno| Error::os("reading", path, errno))?;
+        filled += count;
+        let held = buffer.get(..filled).unwrap_or_default();
+        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end = if whole == 0 { filled } else { whole };
+        let lines = held.get(..end).unwrap_or_default().split(|byte| *byte == b'\n');
+        for line in lines {
+            if wanted(line) {
+                return Ok(true);
+            }
+        }
+        if count == 0 {
+            return Ok(false);
+        }
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_has_is_found_and_nothing_else() {
+        assert!(can_mount("proc").unwrap() && can_mount("tmpfs").unwrap());
+        assert!(!can_mount("pro").unwrap() && !can_mount("no-such-thing").unwrap());
+    }
+
+    #[test]
+    fn modules_are_known_by_their_names_however_packed() {
+        for path in
+            ["kernel/fs/ext4/ext4.ko", "kernel/fs/ext4/ext4.ko.xz", "x/ext4.ko.zst", "/ext4.ko.gz"]
+        {
+            assert!(is_called(path.as_bytes(), "/ext4.ko"), "{path}");
+        }
+        for path in ["kernel/fs/ext4/next4.ko", "kernel/fs/ext4.ko/x.ko", "ext4.ko", "x/ext4.ko.lz"]
+        {
+            assert!(!is_called(path.as_bytes(), "/ext4.ko"), "{path}");
+        }
+        assert!(lies_in("/proc", b"self/status") && lies_in("/x", b"/proc/version"));
+        assert!(!lies_in("/proc", b"no/such") && !lies_in("/proc", b"\xff"));
+    }
+
+    #[test]
+    fn lines_are_found_in_a_file_of_any_length() {
+        let path = std::env::temp_dir().join(format!("takeover-lines-{}", std::process::id()));
+        let mut text = String::new();
+        for number in 0..2000 {
+            text += &format!("line {number}\n");
+        }
+        text += &"long ".repeat(3000);
+        text += "\nthe last one";
+        std::fs::write(&path, text).unwrap();
+        let has = |wanted: &str| {
+            has_line(path.to_str().unwrap(), &mut |line| line == wanted.as_bytes()).unwrap()
+        };
+        assert!(has("line 0") && has("line 1999") && has("the last one"));
+        assert!(!has("line 2000") && !has("line"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!has_line("/nowhere", &mut |_| true).unwrap());
+    }
+}
