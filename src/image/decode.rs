@@ -4,9 +4,9 @@
 //! is copied twice. Every length and CRC that the format promises is checked where it stands. The CRC of each chunk
 //! falls out of the same pass.
 
-use super::format::{Format, Stream};
 use super::gzip::{self, Header};
 use super::source::Source;
+use super::stream::{Format, Stream};
 use super::{CHUNK, is_zero};
 use crate::crc32;
 use crate::error::Error;

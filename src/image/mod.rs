@@ -11,6 +11,7 @@ pub mod map;
 pub mod reader;
 pub mod scan;
 pub mod source;
+pub mod stream;
 pub mod zip;
 
 /// The unit of writing, verification and repair, in bytes. The first chunk holds every partition table and is

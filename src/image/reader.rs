@@ -4,8 +4,8 @@
 //! several places looks at them in their order, and learns here how far it is when that takes long.
 
 use super::decode::{Decoder, WINDOW};
-use super::format::Format;
 use super::source::Source;
+use super::stream::Format;
 use crate::disk::reader::ReadAt;
 use crate::error::Error;
 use crate::progress::Rate;

@@ -3,8 +3,8 @@
 //! The central directory at the end decides, as it does for every unpacker. More than one file, encryption and other
 //! methods are refused.
 
-use super::format::{Format, Stream};
 use super::source::Source;
+use super::stream::{Format, Stream};
 use crate::error::Error;
 
 const END_OF_DIRECTORY: &[u8] = b"PK\x05\x06";
