@@ -11,6 +11,7 @@ pub mod gpt;
 pub mod loops;
 pub mod mbr;
 pub mod mounts;
+pub mod partition;
 pub mod reader;
 pub mod stack;
 pub mod swaps;

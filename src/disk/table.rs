@@ -1,53 +1,12 @@
 //! The partition table of a disk, whichever kind it is.
 
+use super::partition::READING;
+pub use super::partition::{Kind, MAX_PARTITIONS, Partition, SECTOR, Table};
 use super::reader::ReadAt;
 use super::{gpt, mbr};
 use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
-
-/// The sector that partition tables are taken to count in, in bytes.
-pub const SECTOR: u64 = 512;
-
-/// The most partitions that are looked at. Images of vendors with many have fewer than 50.
-pub const MAX_PARTITIONS: usize = 64;
-
-/// What is being done when something fails: of what, the caller says.
-const READING: &str = "reading the partition table of";
-
-/// What kind of table it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// The PC's master boot record, with extended partitions.
-    Mbr,
-    /// The GUID partition table (UEFI specification, chapter 5).
-    Gpt,
-}
-
-/// A partition.
-#[derive(Clone, Debug)]
-pub struct Partition {
-    /// Its number as the kernel counts: from 1, logical ones of an MBR from 5.
-    pub number: u32,
-    /// Where it begins, in bytes.
-    pub start: u64,
-    /// Its length in bytes. Of an extended partition that of its first record only.
-    pub length: u64,
-    /// Its name in a GPT; empty in an MBR.
-    pub name: Text<36>,
-}
-
-/// A partition table.
-pub struct Table {
-    /// MBR or GPT.
-    pub kind: Kind,
-    /// The partitions that were read so far, in the order of the table.
-    pub partitions: heapless::Vec<Partition, MAX_PARTITIONS>,
-    /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
-    /// before, wherever the partitions are.
-    pub usable_end: u64,
-    pub(super) chain: mbr::Chain,
-}
 
 /// Reads the partition table of a disk of `length` bytes.
 pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
@@ -84,16 +43,6 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
 }
 
 impl Table {
-    /// An MBR without partitions.
-    pub(crate) fn empty() -> Self {
-        Self {
-            kind: Kind::Mbr,
-            partitions: heapless::Vec::new(),
-            usable_end: 0,
-            chain: mbr::Chain::default(),
-        }
-    }
-
     /// The partition at `index`, counted from 0 in the order of the table; nothing behind the last.
     pub fn nth(
         &mut self,
@@ -108,18 +57,6 @@ impl Table {
     pub fn finish(&mut self, disk: &mut impl ReadAt, length: u64) -> Result<(), Error> {
         while mbr::read_on(disk, self)? {}
         self.lies_within(length)
-    }
-
-    /// Adds a partition; more than [`MAX_PARTITIONS`] are refused, not left out.
-    pub(super) fn add(&mut self, partition: Partition) -> Result<(), Error> {
-        self.partitions
-            .push(partition)
-            .map_err(|_| Error::refused(READING, "", "more than 64 partitions"))
-    }
-
-    /// Where the last partition ends, in bytes.
-    pub fn end(&self) -> u64 {
-        self.partitions.iter().map(Partition::end).max().unwrap_or(0)
     }
 
     /// Of `length` bytes there are, every partition ends among them: what a broken copy of a disk has lost would be
@@ -143,20 +80,8 @@ impl Table {
     }
 }
 
-impl Partition {
-    /// Where it ends, in bytes; all ones when that is beyond all numbers.
-    pub fn end(&self) -> u64 {
-        self.start.saturating_add(self.length)
-    }
-}
-
 fn missing() -> Error {
     Error::refused(READING, "", "there is none").advice("it is not a whole disk")
-}
-
-/// A table that is there but makes no sense.
-pub(super) fn broken(why: &str) -> Error {
-    Error::refused(READING, "", why).advice("it is damaged")
 }
 
 #[cfg(test)]
