@@ -5,6 +5,7 @@
 //! it says in its errors what that is ([`Error::about`](crate::error::Error::about)).
 
 pub mod backing;
+mod content;
 pub mod device;
 pub mod ext4;
 pub mod fat;

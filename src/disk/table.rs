@@ -3,7 +3,7 @@
 use super::partition::READING;
 pub use super::partition::{Kind, MAX_PARTITIONS, Partition, SECTOR, Table};
 use super::reader::ReadAt;
-use super::{gpt, mbr};
+use super::{content, gpt, mbr};
 use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
@@ -24,21 +24,36 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
         return Err(missing());
     }
     disk.read_exact_at(0, &mut sector)?;
-    if little_endian::<2>(&sector, 510) != 0xaa55 {
+    let table = read_front(disk, &sector);
+    // Of a disk, something lies behind its first sector, be there a volume's boot code in it.
+    let is_disk = match &table {
+        Ok(table) => table.partitions.iter().any(|partition| partition.start > 0),
+        Err(_) => mbr::is_protective(&sector),
+    };
+    if !is_disk && let Some(what) = content::of(disk, length, table.is_ok())? {
+        let why: Text<80> = crate::text!("it is {}, not a disk image", what);
+        return Err(Error::refused(READING, "", &why)
+            .advice("give the image of a whole disk, with its partition table"));
+    }
+    let table = table?;
+    table.lies_within(length)?;
+    Ok(table)
+}
+
+fn read_front(disk: &mut impl ReadAt, sector: &[u8]) -> Result<Table, Error> {
+    let mut table = Table::empty();
+    if little_endian::<2>(sector, 510) != 0xaa55 {
         return Err(missing());
     }
-    let mut table = Table::empty();
-    match mbr::is_protective(&sector) {
-        true => {
-            table.kind = Kind::Gpt;
-            gpt::read(disk, &mut table)?;
-        }
-        false => mbr::read(&sector, &mut table)?,
+    if mbr::is_protective(sector) {
+        table.kind = Kind::Gpt;
+        gpt::read(disk, &mut table)?;
+    } else {
+        mbr::read(sector, &mut table)?;
     }
     if table.partitions.is_empty() {
         return Err(missing());
     }
-    table.lies_within(length)?;
     Ok(table)
 }
 
@@ -87,6 +102,7 @@ fn missing() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{ext4, fat};
 
     #[test]
     fn no_table_is_refused() {
@@ -95,6 +111,60 @@ mod tests {
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         assert!(read(&mut disk, 4096).is_err(), "a signature without a partition");
         assert!(read(&mut Vec::new(), 0).is_err());
+    }
+
+    fn refusal(disk: &mut Vec<u8>) -> String {
+        let length = disk.len() as u64;
+        let text: Text<600> = crate::text!("{}", read(disk, length).err().unwrap());
+        text.to_string()
+    }
+
+    #[test]
+    fn a_file_system_is_no_disk() {
+        let mut volume = fat::tests::volume_of("resin-boot", &[]);
+        volume[510..512].copy_from_slice(&[0x55, 0xaa]);
+        // As mkfs.fat makes it of a whole disk, without a table and with one.
+        assert!(refusal(&mut volume).contains("a file system (FAT), not a disk image"));
+        mbr::tests::put(&mut volume, 0, 0, (0x01, 0, 100));
+        assert!(refusal(&mut volume).contains("a file system (FAT), not a disk image"));
+        // A real table, with boot code that looks like that of a volume.
+        mbr::tests::put(&mut volume, 0, 1, (0x83, 8, 8));
+        let length = volume.len() as u64;
+        assert_eq!(read(&mut volume, length).unwrap().partitions.len(), 2);
+
+        let mut ext = vec![0; 8192];
+        ext4::tests::format(&mut ext, 0, "");
+        assert!(refusal(&mut ext).contains("a file system (ext4), not a disk image"));
+        mbr::tests::put(&mut ext, 0, 0, (0x83, 8, 8));
+        assert!(read(&mut ext, 8192).is_ok(), "what is left of an older file system");
+
+        for (name, what) in [(b"NTFS    ", "(NTFS)"), (b"EXFAT   ", "(exFAT)")] {
+            // Text where the table would be.
+            let mut volume = vec![b'x'; 512];
+            volume[3..11].copy_from_slice(name);
+            volume[510..].copy_from_slice(&[0x55, 0xaa]);
+            assert!(refusal(&mut volume).contains(what), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_else_is_no_disk_is_named() {
+        for (at, magic, what) in content::OTHERS {
+            let mut bytes = vec![0; at as usize + magic.len()];
+            bytes[at as usize..].copy_from_slice(magic);
+            bytes.resize(bytes.len().max(512), 0);
+            let why = refusal(&mut bytes);
+            assert!(why.contains(what) && why.contains("not a disk image"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_hybrid_image_of_a_cd_is_a_disk() {
+        let mut disk = mbr::tests::disk(&[(0x17, 0, 100)], 100);
+        disk[32_769..32_774].copy_from_slice(b"CD001");
+        assert_eq!(read(&mut disk, 100 * SECTOR).unwrap().partitions.len(), 1);
+        disk[450] = 0;
+        assert!(refusal(&mut disk).contains("ISO 9660"));
     }
 
     #[test]
