@@ -335,7 +335,7 @@ def test_refused_a_wrong_crc(folder):
 
 
 def test_refused_trailing_garbage(folder):
-    refused(folder, image=pack(make_image(folder)) + b"garbage", code=3, message="trailing garbage")
+    refused(folder, image=pack(make_image(folder)) + b"garbage", code=3, message="gunzip")
 
 
 def test_refused_a_broken_second_member(folder):

@@ -281,6 +281,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_journal_of_another_file_system_is_none_that_files_can_be_placed_on() {
+        let mut disk = mbr::tests::disk(&[(0x83, 8, 16), (0x83, 24, 16)], 64);
+        for start in [8, 24] {
+            ext4(&mut disk, start * 512, "resin-data");
+            disk[start * 512 + 1024 + 0x60] = 8;
+        }
+        let mut table = table::read(&mut disk, 64 * 512).unwrap();
+        let boot = find_boot(&mut disk, &mut table).unwrap();
+        assert_eq!((boot.boot_number, boot.file_system, boot.boot_free), (1, None, None));
+        assert_eq!(find_data(&mut disk, &mut table, &boot).unwrap(), None);
+    }
+
+    #[test]
     fn the_data_partition_by_name_or_label_with_what_is_free() {
         // 75 KiB: a partition of 76 KiB holds them, one of 4 KiB does not.
         let counts = |disk: &mut [u8], start: usize| {

@@ -41,20 +41,13 @@ pub fn detect(source: &impl Source, name: &str) -> Result<Stream, Error> {
     }
     refuse(&PACKED, first, name, "unpack it, and give what was in it or pack that with gzip")?;
     refuse(&VIRTUAL, first, name, "make a raw image of it (qemu-img convert -O raw FILE IMAGE)")?;
-    if first.starts_with(b"PK") {
+    // What has no signature of a disk would be refused as a disk anyway.
+    let is_gzip = first.starts_with(&[0x1f, 0x8b]);
+    let is_disk = first.ends_with(&[0x55, 0xaa]);
+    if first.starts_with(b"PK") || !is_gzip && !is_disk && zip::has_directory(source) {
         return zip::find_entry(source, name);
     }
-    let format = match first {
-        [0x1f, 0x8b, ..] => Format::Gzip,
-        _ => Format::Raw,
-    };
-    // An archive that unpacks itself begins with a program: as a disk, which it is not, it would be refused anyway.
-    if format == Format::Raw
-        && !first.ends_with(&[0x55, 0xaa])
-        && let Ok(stream) = zip::find_entry(source, name)
-    {
-        return Ok(stream);
-    }
+    let format = if is_gzip { Format::Gzip } else { Format::Raw };
     Ok(Stream { format, offset: 0, length: source.length(), promised_crc: 0, promised_length: 0 })
 }
 

@@ -3,7 +3,7 @@
 /// A kind of image file that can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// The disk's bytes as they are.
+    /// The disk's bytes as they are: the file itself, or the stored entry of a zip archive.
     Raw,
     /// One or more gzip members (RFC 1952).
     Gzip,
@@ -31,8 +31,8 @@ pub struct Stream {
     pub offset: u64,
     /// How many packed bytes there are.
     pub length: u64,
-    /// For zip, the CRC-32 that the archive's directory promises for the image.
+    /// For what is in a zip archive, the CRC-32 that its directory promises for the image; else 0.
     pub promised_crc: u32,
-    /// For zip, the length that the archive's directory promises for the image.
+    /// For what is in a zip archive, the length that its directory promises for the image; else 0.
     pub promised_length: u64,
 }

@@ -43,6 +43,15 @@ pub fn find_entry(source: &impl Source, name: &str) -> Result<Stream, Error> {
     locate(source).map_err(|error| error.about(name))
 }
 
+/// True when a file, whatever it begins with, ends in the directory of a zip archive: one that unpacks itself begins with
+/// a program.
+pub fn has_directory(source: &impl Source) -> bool {
+    let mut first = [0; 4];
+    find_directory(source).is_ok_and(|directory| {
+        read(source, directory.start, &mut first).unwrap_or(false) && first == *DIRECTORY_ENTRY
+    })
+}
+
 fn locate(source: &impl Source) -> Result<Stream, Error> {
     let directory = find_directory(source)?;
     let entry = find_image(source, &directory)?;
@@ -448,6 +457,16 @@ pub(crate) mod tests {
             let found = find_entry(&whole, "x").unwrap();
             assert_eq!(found, Stream { offset: expected.offset + 16, ..expected });
             assert_eq!(crate::image::format::detect(&whole, "x").unwrap(), found);
+            let two = [b"MZ and a program", &archive(b"packed", 99, 7, 2, 8, wide)[..]].concat();
+            let why: Text<500> =
+                crate::text!("{}", crate::image::format::detect(&two, "x").unwrap_err());
+            assert!(why.contains("2 files"), "{}", &*why);
+            // A disk is no archive, whatever lies at its end.
+            let mut disk = vec![0; 512];
+            disk[510..].copy_from_slice(&[0x55, 0xaa]);
+            disk.extend(&file);
+            let found = crate::image::format::detect(&disk, "x").unwrap();
+            assert_eq!((found.format, found.length), (Format::Raw, disk.len() as u64));
             let why = refusal(file[10..].to_vec());
             assert!(why.contains("bytes are missing") || why.contains("damaged"), "{why}");
         }
