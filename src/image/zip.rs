@@ -43,8 +43,8 @@ pub fn find_entry(source: &impl Source, name: &str) -> Result<Stream, Error> {
     locate(source).map_err(|error| error.about(name))
 }
 
-/// True when a file, whatever it begins with, ends in the directory of a zip archive: one that unpacks itself begins with
-/// a program.
+/// True when a file, whatever it begins with, ends in the directory of a zip archive: one that unpacks itself begins
+/// with a program.
 pub fn has_directory(source: &impl Source) -> bool {
     let mut first = [0; 4];
     find_directory(source).is_ok_and(|directory| {
