@@ -17,6 +17,8 @@ pub type Next<'a> = dyn FnMut() -> Result<Option<u8>, Error> + 'a;
 
 /// Reads a member header from its first byte to its last; the deflate stream follows. Refuses what gzip(1) refuses: a
 /// method that is not deflate, flags that nobody knows, a wrong CRC of the header, a header that the file ends in.
+// Inlined, its closures are there once a byte: 300 bytes.
+#[inline(never)]
 pub fn read_header(next: &mut Next) -> Result<(), Error> {
     let mut crc = 0;
     let mut byte = || -> Result<u8, Error> {
