@@ -360,7 +360,7 @@ def refusals():
         ("crc", "cp /job/image /tmp/t.gz; printf xxxx | dd of=/tmp/t.gz bs=1 seek=$(($(stat -c %s /tmp/t.gz) - 8)) "
                 "conv=notrunc status=none; takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "CRC of member 1"),
         ("garbage", "(cat /job/image; echo garbage) > /tmp/t.gz; takeover -i /tmp/t.gz -c /job/config.json --no-ack",
-         3, "trailing garbage"),
+         3, "gunzip"),
         ("second member", "(cat /job/image; head -c 100000 /job/image) > /tmp/t.gz; "
                           "takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "cut short"),
         ("too large", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n2", 3, "the disk has"),

@@ -360,7 +360,7 @@ def test_refused_a_wrong_crc(folder):
 
 
 def test_refused_trailing_garbage(folder):
-    refused(folder, image=pack(make_image(folder)) + b"garbage", code=3, message="trailing garbage")
+    refused(folder, image=pack(make_image(folder)) + b"garbage", code=3, message="gunzip")
 
 
 def test_refused_a_broken_second_member(folder):
@@ -640,9 +640,7 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         box.wait_for("UP")
         done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", box.loop, "--no-ack"],
                               capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1, done.stderr
-        assert "something still uses it" in done.stderr, done.stderr
-        assert json.loads(done.stderr.splitlines()[-1])["outcome"] == "untouched", done.stderr
+        assert done.returncode == 3 and f"claiming the disk {box.loop}: it is in use" in done.stderr, done.stderr
         assert box.disk_bytes(0, 4096) == box.before
 
 

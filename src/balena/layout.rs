@@ -1,7 +1,7 @@
 //! Which partition of an image the new OS boots from, where its data goes, and which device the image says it is for.
 
 use super::{json, systems};
-use crate::disk::ext4;
+use crate::disk::ext4::{self, Superblock};
 use crate::disk::fat::{self, Fat, File, Place};
 use crate::disk::mounts::FileSystem;
 use crate::disk::reader::ReadAt;
@@ -108,7 +108,7 @@ pub fn find_data(
         if is_fat || is_named && !named(&partition) || partition.length < 4096 {
             continue;
         }
-        let Some(superblock) = ext4::open(disk, partition.start)? else {
+        let Some(superblock) = open_ext4(disk, &partition)? else {
             continue;
         };
         if is_named || superblock.label.eq_ignore_ascii_case(DATA_NAME) {
@@ -139,7 +139,7 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
     }
     let label = match fat::open(disk, partition.start)? {
         Some(fat) => look_into(disk, &fat, &mut layout)?,
-        None => match ext4::open(disk, partition.start)? {
+        None => match open_ext4(disk, partition)? {
             Some(superblock) => {
                 layout.file_system = Some(FileSystem::Ext4);
                 layout.boot_free = Some(superblock.free.min(partition.length));
@@ -156,6 +156,12 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
 /// Called as a boot partition of balenaOS.
 fn is_boot(name: &str) -> bool {
     BOOT_NAMES.iter().any(|boot| boot.eq_ignore_ascii_case(name))
+}
+
+/// The ext4 file system of a partition. One that is longer than the partition is not mounted by any kernel.
+fn open_ext4(disk: &mut impl ReadAt, partition: &Partition) -> Result<Option<Superblock>, Error> {
+    let superblock = ext4::open(disk, partition.start)?;
+    Ok(superblock.filter(|superblock| superblock.length <= partition.length))
 }
 
 fn is_of_flasher(name: &str) -> bool {
@@ -226,11 +232,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::disk::{gpt, mbr, table};
 
-    /// Makes an ext4 file system of what lies at a place, with this label.
-    pub fn ext4(disk: &mut [u8], start: usize, label: &str) {
-        disk[start + 1024 + 56..start + 1024 + 58].copy_from_slice(&[0x53, 0xef]);
-        disk[start + 1144..start + 1144 + label.len()].copy_from_slice(label.as_bytes());
-    }
+    // Makes an ext4 file system of what lies at a place, with this label.
+    pub use crate::disk::ext4::tests::format as ext4;
 
     #[test]
     fn by_name_in_a_gpt_wherever_it_stands() {
@@ -295,9 +298,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_journal_of_another_file_system_is_none_that_files_can_be_placed_on() {
+        let mut disk = mbr::tests::disk(&[(0x83, 8, 16), (0x83, 24, 16)], 64);
+        for start in [8, 24] {
+            ext4(&mut disk, start * 512, "resin-data");
+            disk[start * 512 + 1024 + 0x60] = 8;
+        }
+        let mut table = table::read(&mut disk, 64 * 512).unwrap();
+        let boot = find_boot(&mut disk, &mut table).unwrap();
+        assert_eq!((boot.boot_number, boot.file_system, boot.boot_free), (1, None, None));
+        assert_eq!(find_data(&mut disk, &mut table, &boot).unwrap(), None);
+    }
+
+    #[test]
     fn the_data_partition_by_name_or_label_with_what_is_free() {
+        // 75 KiB: a partition of 76 KiB holds them, one of 4 KiB does not.
         let counts = |disk: &mut [u8], start: usize| {
-            for (at, value) in [(0x4, 1000u32), (0x8, 10), (0xc, 100), (0x18, 0)] {
+            for (at, value) in [(0x4, 75u32), (0x8, 10), (0xc, 60), (0x18, 0)] {
                 disk[start + 1024 + at..start + 1028 + at].copy_from_slice(&value.to_le_bytes());
             }
         };
@@ -310,15 +327,17 @@ pub(crate) mod tests {
         counts(&mut disk, 48 * 512);
         let data = find_data(&mut disk, &mut table, &boot).unwrap().unwrap();
         assert_eq!((data.number, data.start, data.length), (2, 48 * 512, 152 * 512));
-        assert_eq!(data.free, (100 - 10 - 20) * 1024);
+        assert_eq!(data.free, (60 - 10 - 1) * 1024);
 
         let mut disk = mbr::tests::disk(&[(0x83, 8, 8), (0x83, 16, 8), (0x83, 24, 8)], 64);
         let mut table = table::read(&mut disk, 64 * 512).unwrap();
         ext4(&mut disk, 8 * 512, "resin-state");
         ext4(&mut disk, 16 * 512, "resin-data");
-        counts(&mut disk, 16 * 512);
         let boot = find_boot(&mut disk, &mut table).unwrap();
         let data = find_data(&mut disk, &mut table, &boot).unwrap().unwrap();
-        assert_eq!((data.number, data.free), (2, 8 * 512), "not more than there is");
+        assert_eq!((data.number, data.free), (2, 0));
+        counts(&mut disk, 16 * 512);
+        let data = find_data(&mut disk, &mut table, &boot).unwrap();
+        assert_eq!(data, None, "it is longer than its partition");
     }
 }

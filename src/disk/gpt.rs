@@ -3,8 +3,8 @@
 //! The primary header must be one that Linux takes (is_gpt_valid() in block/partitions/efi.c): the image is about to be
 //! written as it is, and there will be no other, since the one at the end of the disk is cleared.
 
+use super::partition::{Partition, SECTOR, Table, broken};
 use super::reader::ReadAt;
-use super::table::{Partition, SECTOR, Table, broken};
 use crate::bytes::little_endian;
 use crate::crc32;
 use crate::error::Error;

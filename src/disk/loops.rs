@@ -1,7 +1,9 @@
 //! Loop devices: attached for our own mounts, and those of others that keep the target busy.
 
+pub use super::backing::MAJOR;
+use super::backing::backing_of;
 use super::device::{self, Number};
-use super::{mounts, stack};
+use super::stack;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
@@ -13,9 +15,6 @@ use rustix::io::Errno;
 
 /// The character device that hands out loop devices: misc 237 (Documentation/admin-guide/devices.txt).
 const CONTROL: Number = Number { major: 10, minor: 237 };
-/// The major number of loop devices.
-pub const MAJOR: u32 = 7;
-
 /// A loop device that goes away with its last user: a mount, or this value.
 pub struct Loop {
     /// Its node, in the directory that was named.
@@ -98,35 +97,6 @@ fn on_disk(nodes: &str, name: &str, disk: Number) -> Result<Option<OwnedFd>, Err
         lies_on |= number != disk && stack::lies_on(below, disk)?;
     }
     Ok(lies_on.then_some(device))
-}
-
-/// What a loop device lies on: the device of the file system that its backing file is on, and the backing device if it
-/// is one. Nothing when nobody can tell: it has no node, or is not attached.
-pub fn backing(number: Number) -> [Option<Number>; 2] {
-    let Ok(name) = device::name_of(number) else {
-        return [None; 2];
-    };
-    let node = crate::path!("/dev/{}", name).ok();
-    let device = node.and_then(|node| files::open(&node, OFlags::RDONLY).ok());
-    device.map_or([None; 2], |device| backing_of(&device, &name))
-}
-
-fn backing_of(device: &OwnedFd, name: &str) -> [Option<Number>; 2] {
-    let Ok(backing) = block::loop_backing(device) else {
-        return [None; 2];
-    };
-    let some = |device| Some(device).filter(|device| *device != 0).map(Number::from_stat);
-    let below = some(backing.file_system).filter(|number| number.major != 0);
-    [below.or_else(|| device_of_file(name)), some(backing.block_device)]
-}
-
-/// The device that a loop device's file lies on, by the mount that it lies on: files of btrfs have device numbers that
-/// no mount has. The kernel prints the path as whoever reads it would have to open it.
-fn device_of_file(name: &str) -> Option<Number> {
-    let mut buffer = [0; 1024];
-    let path = crate::path!("/sys/block/{}/loop/backing_file", name).ok()?;
-    let file = files::read_text(&path, &mut buffer).ok()?;
-    mounts::above(file).ok()??.lies_on()
 }
 
 /// The device number of `loopN`, as sysfs has it.

@@ -2,8 +2,8 @@
 //!
 //! Layout: four entries of 16 bytes at byte 446, the signature at 510 (block/partitions/msdos.c in Linux).
 
+use super::partition::{Area, Partition, SECTOR, Table, broken};
 use super::reader::ReadAt;
-use super::table::{Partition, SECTOR, Table, broken};
 use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
@@ -86,34 +86,6 @@ pub fn read(sector: &[u8], table: &mut Table) -> Result<(), Error> {
         *place = Some(entry.area(0));
     }
     Ok(())
-}
-
-/// Sectors.
-#[derive(Clone, Copy)]
-struct Area {
-    start: u64,
-    sectors: u64,
-}
-
-impl Area {
-    fn end(self) -> u64 {
-        self.start + self.sectors
-    }
-}
-
-/// How far the extended boot records of a disk have been read.
-#[derive(Default)]
-pub(super) struct Chain {
-    /// The extended partitions that are still to be read, in the order of the table.
-    extended: [Option<Area>; 4],
-    /// The one that is being read.
-    current: Option<Area>,
-    /// The next record in it, with the length that the link to it gives.
-    link: Option<Area>,
-    /// How many logical partitions there were.
-    found: u32,
-    /// How many records came one after the other without a partition.
-    without: u32,
 }
 
 /// As many records without a partition Linux follows, too.

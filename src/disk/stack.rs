@@ -5,8 +5,8 @@
 //! any number of layers up to a bound. A loop device has neither, and lies on what its backing file lies on;
 //! [`super::loops`] detaches them.
 
+use super::backing;
 use super::device::{self, Number};
-use super::loops;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
@@ -68,8 +68,8 @@ fn lies_within(number: Number, disk: Number, layers: u32) -> Result<bool, Error>
         matches!(result, Ok(false))
     };
     match whole.major {
-        loops::MAJOR => {
-            loops::backing(whole).into_iter().flatten().all(look);
+        backing::MAJOR => {
+            backing::of(whole).into_iter().flatten().all(look);
         }
         _ => match zram_backing(whole) {
             Some(below) => {
@@ -134,7 +134,7 @@ pub fn for_each_on(disk: Number, visit: &mut dyn FnMut(&str, Number)) {
         let number = device::number_named(name);
         // A device that goes away while it is looked at lies on nothing any more.
         if let Some(number) =
-            number.filter(|number| *number != disk && number.major != loops::MAJOR)
+            number.filter(|number| *number != disk && number.major != backing::MAJOR)
             && lies_on(number, disk).unwrap_or(false)
         {
             visit(name, number);

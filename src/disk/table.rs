@@ -1,53 +1,12 @@
 //! The partition table of a disk, whichever kind it is.
 
+use super::partition::READING;
+pub use super::partition::{Kind, MAX_PARTITIONS, Partition, SECTOR, Table};
 use super::reader::ReadAt;
-use super::{gpt, mbr};
+use super::{content, gpt, mbr};
 use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
-
-/// The sector that partition tables are taken to count in, in bytes.
-pub const SECTOR: u64 = 512;
-
-/// The most partitions that are looked at. Images of vendors with many have fewer than 50.
-pub const MAX_PARTITIONS: usize = 64;
-
-/// What is being done when something fails: of what, the caller says.
-const READING: &str = "reading the partition table of";
-
-/// What kind of table it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// The PC's master boot record, with extended partitions.
-    Mbr,
-    /// The GUID partition table (UEFI specification, chapter 5).
-    Gpt,
-}
-
-/// A partition.
-#[derive(Clone, Debug)]
-pub struct Partition {
-    /// Its number as the kernel counts: from 1, logical ones of an MBR from 5.
-    pub number: u32,
-    /// Where it begins, in bytes.
-    pub start: u64,
-    /// Its length in bytes. Of an extended partition that of its first record only.
-    pub length: u64,
-    /// Its name in a GPT; empty in an MBR.
-    pub name: Text<36>,
-}
-
-/// A partition table.
-pub struct Table {
-    /// MBR or GPT.
-    pub kind: Kind,
-    /// The partitions that were read so far, in the order of the table.
-    pub partitions: heapless::Vec<Partition, MAX_PARTITIONS>,
-    /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
-    /// before, wherever the partitions are.
-    pub usable_end: u64,
-    pub(super) chain: mbr::Chain,
-}
 
 /// Reads the partition table of a disk of `length` bytes.
 pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
@@ -65,35 +24,40 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
         return Err(missing());
     }
     disk.read_exact_at(0, &mut sector)?;
-    if little_endian::<2>(&sector, 510) != 0xaa55 {
-        return Err(missing());
+    let table = read_front(disk, &sector);
+    // Of a disk, something lies behind its first sector, be there a volume's boot code in it.
+    let is_disk = match &table {
+        Ok(table) => table.partitions.iter().any(|partition| partition.start > 0),
+        Err(_) => mbr::is_protective(&sector),
+    };
+    if !is_disk && let Some(what) = content::of(disk, length, table.is_ok())? {
+        let why: Text<80> = crate::text!("it is {}, not a disk image", what);
+        return Err(Error::refused(READING, "", &why)
+            .advice("give the image of a whole disk, with its partition table"));
     }
-    let mut table = Table::empty();
-    match mbr::is_protective(&sector) {
-        true => {
-            table.kind = Kind::Gpt;
-            gpt::read(disk, &mut table)?;
-        }
-        false => mbr::read(&sector, &mut table)?,
-    }
-    if table.partitions.is_empty() {
-        return Err(missing());
-    }
+    let table = table?;
     table.lies_within(length)?;
     Ok(table)
 }
 
-impl Table {
-    /// An MBR without partitions.
-    pub(crate) fn empty() -> Self {
-        Self {
-            kind: Kind::Mbr,
-            partitions: heapless::Vec::new(),
-            usable_end: 0,
-            chain: mbr::Chain::default(),
-        }
+fn read_front(disk: &mut impl ReadAt, sector: &[u8]) -> Result<Table, Error> {
+    let mut table = Table::empty();
+    if little_endian::<2>(sector, 510) != 0xaa55 {
+        return Err(missing());
     }
+    if mbr::is_protective(sector) {
+        table.kind = Kind::Gpt;
+        gpt::read(disk, &mut table)?;
+    } else {
+        mbr::read(sector, &mut table)?;
+    }
+    if table.partitions.is_empty() {
+        return Err(missing());
+    }
+    Ok(table)
+}
 
+impl Table {
     /// The partition at `index`, counted from 0 in the order of the table; nothing behind the last.
     pub fn nth(
         &mut self,
@@ -108,18 +72,6 @@ impl Table {
     pub fn finish(&mut self, disk: &mut impl ReadAt, length: u64) -> Result<(), Error> {
         while mbr::read_on(disk, self)? {}
         self.lies_within(length)
-    }
-
-    /// Adds a partition; more than [`MAX_PARTITIONS`] are refused, not left out.
-    pub(super) fn add(&mut self, partition: Partition) -> Result<(), Error> {
-        self.partitions
-            .push(partition)
-            .map_err(|_| Error::refused(READING, "", "more than 64 partitions"))
-    }
-
-    /// Where the last partition ends, in bytes.
-    pub fn end(&self) -> u64 {
-        self.partitions.iter().map(Partition::end).max().unwrap_or(0)
     }
 
     /// Of `length` bytes there are, every partition ends among them: what a broken copy of a disk has lost would be
@@ -143,25 +95,14 @@ impl Table {
     }
 }
 
-impl Partition {
-    /// Where it ends, in bytes; all ones when that is beyond all numbers.
-    pub fn end(&self) -> u64 {
-        self.start.saturating_add(self.length)
-    }
-}
-
 fn missing() -> Error {
     Error::refused(READING, "", "there is none").advice("it is not a whole disk")
-}
-
-/// A table that is there but makes no sense.
-pub(super) fn broken(why: &str) -> Error {
-    Error::refused(READING, "", why).advice("it is damaged")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{ext4, fat};
 
     #[test]
     fn no_table_is_refused() {
@@ -170,6 +111,60 @@ mod tests {
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         assert!(read(&mut disk, 4096).is_err(), "a signature without a partition");
         assert!(read(&mut Vec::new(), 0).is_err());
+    }
+
+    fn refusal(disk: &mut Vec<u8>) -> String {
+        let length = disk.len() as u64;
+        let text: Text<600> = crate::text!("{}", read(disk, length).err().unwrap());
+        text.to_string()
+    }
+
+    #[test]
+    fn a_file_system_is_no_disk() {
+        let mut volume = fat::tests::volume_of("resin-boot", &[]);
+        volume[510..512].copy_from_slice(&[0x55, 0xaa]);
+        // As mkfs.fat makes it of a whole disk, without a table and with one.
+        assert!(refusal(&mut volume).contains("a file system (FAT), not a disk image"));
+        mbr::tests::put(&mut volume, 0, 0, (0x01, 0, 100));
+        assert!(refusal(&mut volume).contains("a file system (FAT), not a disk image"));
+        // A real table, with boot code that looks like that of a volume.
+        mbr::tests::put(&mut volume, 0, 1, (0x83, 8, 8));
+        let length = volume.len() as u64;
+        assert_eq!(read(&mut volume, length).unwrap().partitions.len(), 2);
+
+        let mut ext = vec![0; 8192];
+        ext4::tests::format(&mut ext, 0, "");
+        assert!(refusal(&mut ext).contains("a file system (ext4), not a disk image"));
+        mbr::tests::put(&mut ext, 0, 0, (0x83, 8, 8));
+        assert!(read(&mut ext, 8192).is_ok(), "what is left of an older file system");
+
+        for (name, what) in [(b"NTFS    ", "(NTFS)"), (b"EXFAT   ", "(exFAT)")] {
+            // Text where the table would be.
+            let mut volume = vec![b'x'; 512];
+            volume[3..11].copy_from_slice(name);
+            volume[510..].copy_from_slice(&[0x55, 0xaa]);
+            assert!(refusal(&mut volume).contains(what), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_else_is_no_disk_is_named() {
+        for (at, magic, what) in content::OTHERS {
+            let mut bytes = vec![0; at as usize + magic.len()];
+            bytes[at as usize..].copy_from_slice(magic);
+            bytes.resize(bytes.len().max(512), 0);
+            let why = refusal(&mut bytes);
+            assert!(why.contains(what) && why.contains("not a disk image"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_hybrid_image_of_a_cd_is_a_disk() {
+        let mut disk = mbr::tests::disk(&[(0x17, 0, 100)], 100);
+        disk[32_769..32_774].copy_from_slice(b"CD001");
+        assert_eq!(read(&mut disk, 100 * SECTOR).unwrap().partitions.len(), 1);
+        disk[450] = 0;
+        assert!(refusal(&mut disk).contains("ISO 9660"));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! is copied twice. Every length and CRC that the format promises is checked where it stands. The CRC of each chunk
 //! falls out of the same pass.
 
-use super::format::{Format, Stream};
-use super::gzip::{self, Header};
+use super::gzip::{self, damaged};
 use super::patches::Patches;
 use super::source::Source;
+use super::stream::{Format, Stream};
 use super::{CHUNK, is_zero};
 use crate::crc32;
 use crate::error::Error;
@@ -180,7 +180,10 @@ impl<S: Source> Decoder<S> {
         let mut filled = Filled::NONE;
         while filled.length < CHUNK && self.next != Next::End {
             match self.next {
-                Next::Header => self.read_header()?,
+                Next::Header => {
+                    gzip::read_header(&mut || self.next_byte())?;
+                    self.begin_member();
+                }
                 Next::Body => self.inflate_piece(buffer, &mut filled)?,
                 Next::Trailer => self.check_trailer()?,
                 Next::End => {}
@@ -204,6 +207,11 @@ impl<S: Source> Decoder<S> {
         let mut filled = Filled::NONE;
         let crc = filled.add(chunk);
         self.packed_crc = crc32::combine(self.packed_crc, crc, count as u64);
+        // The stored entry of a zip archive.
+        let is_promised = self.stream.promised_length != 0 && self.taken == self.stream.length;
+        if is_promised && self.packed_crc != self.stream.promised_crc {
+            return Err(self.mismatch("CRC"));
+        }
         Ok(filled)
     }
 
@@ -239,31 +247,13 @@ impl<S: Source> Decoder<S> {
         self.next = Next::Body;
     }
 
-    fn read_header(&mut self) -> Result<(), Error> {
-        loop {
-            let problem = match gzip::header(self.pending()) {
-                Header::Length(length) => {
-                    self.unread.start += length;
-                    self.begin_member();
-                    return Ok(());
-                }
-                Header::Incomplete => {
-                    "it ends in the middle of a gzip header: the file is cut short"
-                }
-                Header::Invalid(_) if self.members > 0 => {
-                    return Err(damaged(
-                        "after a whole gzip member there is something that is no further member: trailing garbage",
-                    ));
-                }
-                Header::Invalid(problem) => return Err(damaged(problem)),
-            };
-            if self.unread.len() >= gzip::MAX_HEADER {
-                return Err(damaged("a gzip header is longer than 8 KiB"));
-            }
-            if !self.read_more()? {
-                return Err(damaged(problem));
-            }
+    fn next_byte(&mut self) -> Result<Option<u8>, Error> {
+        if self.unread.is_empty() && !self.read_more()? {
+            return Ok(None);
         }
+        let byte = self.pending().first().copied();
+        self.unread.start += 1;
+        Ok(byte)
     }
 
     fn inflate_piece(&mut self, buffer: &mut [u8], filled: &mut Filled) -> Result<(), Error> {
@@ -332,21 +322,44 @@ impl<S: Source> Decoder<S> {
         if u32::from_le_bytes([e, f, g, h]) != self.member_length as u32 {
             return Err(self.mismatch("length"));
         }
-        self.next = match self.unread.is_empty() && !self.read_more()? {
-            true => Next::End,
-            false => Next::Header,
-        };
+        self.look_behind_member()
+    }
+
+    /// Behind a member lies a further one, or the end of the file, or zeros up to there: whoever writes to tapes and
+    /// disks fills their blocks. All else gzip(1) leaves out with a warning, even members behind zeros: whether it
+    /// belongs to the image nobody can tell here.
+    fn look_behind_member(&mut self) -> Result<(), Error> {
+        while self.unread.len() < 2 && self.read_more()? {}
+        match self.pending() {
+            [0x1f, 0x8b, ..] => self.next = Next::Header,
+            [] => self.next = Next::End,
+            // One byte only, which gzip(1) takes for the first one of a header, too.
+            [byte] if *byte != 0 => return Err(gzip::cut()),
+            _ => {
+                while is_zero(self.pending()) {
+                    self.unread = 0..0;
+                    if !self.read_more()? {
+                        self.next = Next::End;
+                        return Ok(());
+                    }
+                }
+                return Err(trailing());
+            }
+        }
         Ok(())
     }
 
     fn check_zip_end(&mut self) -> Result<(), Error> {
-        if self.consumed() != self.stream.length {
-            return Err(damaged("its entry is longer than the packed data in it"));
+        // As unzip does, without a word on what follows the end of the deflate stream in the entry.
+        self.unread = 0..0;
+        while self.read_more()? {
+            self.unread = 0..0;
         }
         if self.member_crc != self.stream.promised_crc {
             return Err(self.mismatch("CRC"));
         }
-        if self.member_length != self.stream.promised_length {
+        // There are archivers that write the length of what is longer than 4 GiB modulo 2^32.
+        if self.member_length as u32 != self.stream.promised_length as u32 {
             return Err(self.mismatch("length"));
         }
         self.next = Next::End;
@@ -364,11 +377,15 @@ impl<S: Source> Decoder<S> {
 }
 
 fn shortened() -> Error {
-    damaged("the file became shorter while it was read")
+    Error::refused("decoding", "the image", "the file became shorter while it was read")
+        .advice("nothing may write to it meanwhile")
 }
 
-fn damaged(why: &str) -> Error {
-    Error::refused("decoding", "the image", why).advice("fetch it again and compare its checksum")
+/// Bytes behind the last member, which some publish on purpose: to fetch the file again would not help.
+fn trailing() -> Error {
+    let why = "after a whole gzip member there are bytes that are no further member";
+    Error::refused("decoding", "the image", why)
+        .advice("unpack it with gunzip, which leaves them out, and give the raw file")
 }
 
 #[cfg(test)]
@@ -686,9 +703,6 @@ pub(crate) mod tests {
         let at = wrong_length.len() - 1;
         wrong_length[at] ^= 1;
         assert!(refusal(&wrong_length).contains("length of member 1"));
-        let mut garbage = good.clone();
-        garbage.extend(b"garbage");
-        assert!(refusal(&garbage).contains("trailing garbage"));
         let mut second = good.clone();
         second.extend(member(&sample(100_000)));
         let middle = good.len() + 1000;
@@ -708,13 +722,61 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_end_of_a_zip_entry_are_refused() {
+    fn zeros_behind_the_last_member_are_taken() {
+        let image = sample(5000);
+        for zeros in [1, 2, 7, 511, INPUT - 1, INPUT, 3 * INPUT + 1] {
+            let mut file = member(&image);
+            file.resize(file.len() + zeros, 0);
+            let mut decoder = Decoder::new(&file, stream(Format::Gzip, &file));
+            let mut buffer = vec![0; BUFFER];
+            assert_eq!(decoder.fill(&mut buffer).unwrap().length, image.len());
+            assert_eq!(decoder.fill(&mut buffer).unwrap().length, 0);
+            assert_eq!(
+                (decoder.consumed(), decoder.packed_crc()),
+                (file.len() as u64, crc32::crc32(&file))
+            );
+            let source = Sparing { bytes: &file, most: 3 };
+            assert!(decode(source, stream(Format::Gzip, &file)).unwrap() == image);
+        }
+    }
+
+    #[test]
+    fn other_bytes_behind_the_last_member_are_refused_with_what_helps() {
+        let zeros = vec![0; 2 * INPUT];
+        for behind in [&b"garbage"[..], b"\x1f\x00", b"PK", b"\x00\x1f\x8b\x08", b"\x00\x00x"] {
+            let file = [&member(b"content"), behind].concat();
+            assert!(refusal(&file).contains("gunzip"), "{behind:?}");
+            let file = [&member(b"content"), &zeros[..], behind].concat();
+            assert!(refusal(&file).contains("gunzip"), "zeros and {behind:?}");
+        }
+        // Gzip(1) says of these that they are cut short.
+        for behind in [&b"x"[..], b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08"] {
+            let file = [&member(b"content"), behind].concat();
+            assert!(refusal(&file).contains("cut short"), "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_entry_of_a_zip_is_checked_by_its_crc() {
+        let image = sample(CHUNK + 512);
+        let crc = crc32::crc32(&image);
+        let file = crate::image::zip::tests::archive(&image, image.len() as u64, crc, 1, 0, false);
+        let found = crate::image::zip::find_entry(&file, "x").unwrap();
+        assert!(decode(&file, found).unwrap() == image);
+        let mut damaged = file.clone();
+        damaged[found.offset as usize + CHUNK + 7] ^= 1;
+        let text: Text<500> = crate::text!("{}", decode(&damaged, found).unwrap_err());
+        assert!(text.contains("CRC"), "{}", &*text);
+    }
+
+    #[test]
+    fn bytes_behind_the_end_in_a_zip_entry_are_left_out() {
         let image = sample(5000);
         let mut packed = compress_to_vec(&image, 6);
-        packed.push(0);
+        packed.resize(packed.len() + 2 * INPUT, 7);
         let crc = crc32::crc32(&image);
         let file = crate::image::zip::tests::archive(&packed, image.len() as u64, crc, 1, 8, false);
         let found = crate::image::zip::find_entry(&file, "x").unwrap();
-        assert!(decode(&file, found).is_err());
+        assert!(decode(&file, found).unwrap() == image);
     }
 }

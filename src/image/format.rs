@@ -1,48 +1,12 @@
 //! What kind of file an image is, told by its first bytes.
 
 use super::source::Source;
+pub use super::stream::{Format, Stream};
 use super::zip;
 use crate::error::Error;
 
-/// A kind of image file that can be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Format {
-    /// The disk's bytes as they are.
-    Raw,
-    /// One or more gzip members (RFC 1952).
-    Gzip,
-    /// The one deflated entry of a zip archive.
-    Zip,
-}
-
-impl Format {
-    /// The name that users know.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::Raw => "raw",
-            Format::Gzip => "gzip",
-            Format::Zip => "zip",
-        }
-    }
-}
-
-/// An image file's format, and the part of the file that holds the image.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stream {
-    /// How the bytes are packed.
-    pub format: Format,
-    /// Where the packed bytes begin in the file.
-    pub offset: u64,
-    /// How many packed bytes there are.
-    pub length: u64,
-    /// For zip, the CRC-32 that the archive's directory promises for the image.
-    pub promised_crc: u32,
-    /// For zip, the length that the archive's directory promises for the image.
-    pub promised_length: u64,
-}
-
-/// Packed formats that are refused by name, with the bytes they begin with.
-const REFUSED: [(&[u8], &str); 10] = [
+/// What is refused by name, with the bytes it begins with.
+const PACKED: [(&[u8], &str); 13] = [
     (b"\xfd7zXZ\0", "an xz file"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
     (b"BZh", "a bzip2 file"),
@@ -50,34 +14,54 @@ const REFUSED: [(&[u8], &str); 10] = [
     (b"\x04\x22\x4d\x18", "an LZ4 file"),
     (b"LZIP", "an lzip file"),
     (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x5d\0\0\x80\0", "an LZMA file"),
+    (b"\x3a\xff\x26\xed", "an Android sparse image"),
+    // What gzip(1) unpacks, too.
+    (b"\x1f\x9d", "a file of compress"),
+    (b"\x1f\x9e", "a file of gzip 0.5"),
+    (b"\x1f\x1e", "a file of pack"),
+    (b"\x1f\xa0", "a file of SCO compress"),
+];
+/// Disks of virtual machines: no unpacker helps there.
+const VIRTUAL: [(&[u8], &str); 5] = [
     (b"QFI\xfb", "a qcow2 disk"),
     (b"KDMV", "a VMDK disk"),
-    (b"\x5d\0\0\x80\0", "an LZMA file"),
+    (b"vhdxfile", "a VHDX disk"),
+    (b"conectix", "a VHD disk"),
+    (b"<<< ", "a VirtualBox disk"),
 ];
 
 /// Tells the format of an image file, and refuses what cannot be written.
 pub fn detect(source: &impl Source, name: &str) -> Result<Stream, Error> {
-    let mut first = [0; 16];
+    let mut first = [0; 512];
     let count = source.read_at(0, &mut first)?;
     let first = first.get(..count).unwrap_or_default();
     if first.is_empty() {
         return Err(Error::refused("looking at the image", name, "it is empty"));
     }
-    for (magic, what) in REFUSED {
-        if first.starts_with(magic) {
-            let why: crate::text::Text<80> = crate::text!("it is {}, which is not supported", what);
-            return Err(Error::refused("looking at the image", name, &why)
-                .advice("unpack it first, or pack it with gzip"));
-        }
-    }
-    if first.starts_with(b"PK") {
+    refuse(&PACKED, first, name, "unpack it, and give what was in it or pack that with gzip")?;
+    refuse(&VIRTUAL, first, name, "make a raw image of it (qemu-img convert -O raw FILE IMAGE)")?;
+    // What has no signature of a disk would be refused as a disk anyway.
+    let is_gzip = first.starts_with(&[0x1f, 0x8b]);
+    let is_disk = first.ends_with(&[0x55, 0xaa]);
+    if first.starts_with(b"PK") || !is_gzip && !is_disk && zip::has_directory(source) {
         return zip::find_entry(source, name);
     }
-    let format = match first {
-        [0x1f, 0x8b, ..] => Format::Gzip,
-        _ => Format::Raw,
-    };
+    let format = if is_gzip { Format::Gzip } else { Format::Raw };
     Ok(Stream { format, offset: 0, length: source.length(), promised_crc: 0, promised_length: 0 })
+}
+
+fn refuse(
+    kinds: &[(&[u8], &str)],
+    first: &[u8],
+    name: &str,
+    advice: &'static str,
+) -> Result<(), Error> {
+    let Some((_, what)) = kinds.iter().find(|(magic, _)| first.starts_with(magic)) else {
+        return Ok(());
+    };
+    let why: crate::text::Text<80> = crate::text!("it is {}, which is not supported", what);
+    Err(Error::refused("looking at the image", name, &why).advice(advice))
 }
 
 #[cfg(test)]
@@ -93,11 +77,15 @@ mod tests {
     }
 
     #[test]
-    fn other_packers_are_refused_by_name() {
-        for (magic, what) in REFUSED {
+    fn other_formats_are_refused_by_name_with_what_helps() {
+        for (magic, what, advice) in PACKED
+            .map(|(magic, what)| (magic, what, "unpack it"))
+            .into_iter()
+            .chain(VIRTUAL.map(|(magic, what)| (magic, what, "qemu-img convert")))
+        {
             let error = detect(&magic.to_vec(), "x").unwrap_err();
             let shown: Text<400> = crate::text!("{}", error);
-            assert!(shown.contains(what), "{}", &*shown);
+            assert!(shown.contains(what) && shown.contains(advice), "{}", &*shown);
             assert_eq!(error.kind(), crate::error::Kind::Refused);
         }
     }

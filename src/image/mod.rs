@@ -12,6 +12,7 @@ pub mod patches;
 pub mod reader;
 pub mod scan;
 pub mod source;
+pub mod stream;
 pub mod zip;
 
 /// The unit of writing, verification and repair, in bytes. The first chunk holds every partition table and is

@@ -5,8 +5,8 @@
 //! kept in a file (in memory): to read it again costs no step back.
 
 use super::decode::{Decoder, WINDOW};
-use super::format::Format;
 use super::source::Source;
+use super::stream::Format;
 use crate::disk::reader::ReadAt;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -77,7 +77,9 @@ impl<'a, S: Source> ImageReader<'a, S> {
     pub fn read_at(&mut self, offset: u64, wanted: &mut [u8]) -> Result<usize, Error> {
         let stream = self.decoder.stream();
         if stream.format == Format::Raw {
-            return self.decoder.source().read_at(offset, wanted);
+            let left = stream.length.saturating_sub(offset).min(wanted.len() as u64) as usize;
+            let wanted = wanted.get_mut(..left).unwrap_or_default();
+            return self.decoder.source().read_at(stream.offset.saturating_add(offset), wanted);
         }
         let mut copied = 0;
         while copied < wanted.len() {
@@ -179,5 +181,21 @@ mod tests {
         let mut bytes = [0; 20];
         assert_eq!(reader.read_at(3 * CHUNK as u64, &mut bytes).unwrap(), 10);
         assert!(reader.read_exact_at(3 * CHUNK as u64, &mut bytes).is_err());
+    }
+
+    #[test]
+    fn a_stored_image_begins_and_ends_in_its_archive() {
+        let image = fixtures::sample(3000);
+        let crc = crate::crc32::crc32(&image);
+        let file = crate::image::zip::tests::archive(&image, 3000, crc, 1, 0, false);
+        let mut decoder = Decoder::new(&file, format::detect(&file, "x").unwrap());
+        let mut buffer = vec![0; BUFFER];
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        let mut bytes = [0; 20];
+        for (offset, count) in [(0, 20), (2980, 20), (2990, 10), (3000, 0), (u64::MAX, 0)] {
+            assert_eq!(reader.read_at(offset, &mut bytes).unwrap(), count);
+            let start = image.len().min(offset as usize);
+            assert_eq!(bytes[..count], image[start..start + count]);
+        }
     }
 }

@@ -4,10 +4,10 @@
 //! chunk. What is in the image is looked at afterwards, through [`super::reader`].
 
 use super::decode::{Decoder, WINDOW};
-use super::format::Format;
 use super::is_zero;
 use super::map::{ChunkMap, Record};
 use super::source::Source;
+use super::stream::Format;
 use crate::error::Error;
 use crate::progress::Rate;
 

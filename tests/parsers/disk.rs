@@ -221,8 +221,13 @@ fn fat_once(bytes: &[u8]) -> bool {
 pub fn ext4(bytes: &[u8]) -> bool {
     let taken = ext4_once(bytes);
     let mut mended = bytes.to_vec();
-    if mended.len() >= 1024 + 58 {
+    if mended.len() >= 1024 + 0x100 {
         put(&mut mended, 1024 + 56, &[0x53, 0xef]);
+        // Revision 1, inodes of 128 bytes, none of the features that are never mounted.
+        put(&mut mended, 1024 + 0x4c, &[1, 0, 0, 0]);
+        put(&mut mended, 1024 + 0x58, &[128, 0]);
+        mended[1024 + 0x60] &= !0x89;
+        mended[1024 + 0xe0] |= 8;
         ext4_once(&mended);
     }
     taken
@@ -232,6 +237,8 @@ fn ext4_once(bytes: &[u8]) -> bool {
     let Ok(Some(superblock)) = ext4::open(&mut disk(bytes), 0) else {
         return false;
     };
+    assert!(superblock.free <= superblock.length);
+    assert!(superblock.inode_size <= superblock.block_size);
     let label = superblock.label;
     super::assert_printable(&label);
     let name = &bytes[1024 + 120..1024 + 136];

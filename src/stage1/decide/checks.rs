@@ -243,7 +243,7 @@ pub fn mountable(needs_ext4: bool, log_device: Option<&LogPlan>) -> Result<(), E
     match log_device {
         Some(log) if !modules::can_mount(&log.file_system)? => Err(cannot(
             &log.file_system,
-            "the kernel must be able to mount the log device (--log-to)",
+            "the kernel must be able to mount the log device: is the module there? --log-to needs it",
         )),
         _ => Ok(()),
     }
