@@ -322,3 +322,6 @@ fn in_the_way(name: &str, why: &str) -> Error {
     let why: Text<160> = crate::text!("{}: {}", why, name);
     refuse(&why).advice("give the file another name, or take another image")
 }
+
+#[cfg(test)]
+mod tests;
