@@ -208,9 +208,6 @@ impl<'a> Planner<'a> {
     }
 
     fn add_directory(&mut self, name: &'a str, directory: Directory) -> Result<(), Error> {
-        if self.directories.iter().any(|other| other.overlaps(&directory)) {
-            return Err(damaged("two directories lie in the same cluster"));
-        }
         let is_added = self.directories.push(directory).is_ok() && self.names.push(name).is_ok();
         if is_added {
             return Ok(());

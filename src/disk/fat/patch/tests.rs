@@ -515,6 +515,16 @@ fn more_than_the_memory_holds_is_refused() {
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
     let why = disk().refusal(&wanted);
     assert!(why.contains("would change in over 128 sectors; give"), "{why}");
+    // A directory of 512 clusters, and one more.
+    for (last, is_taken) in [(512 + 99, true), (512 + 100, false)] {
+        let mut disk = disk();
+        disk.add_directory(0, b"D          ", 100);
+        disk.chain(&(100..=last).collect::<Vec<_>>());
+        let why = disk.place_files(&[("d/a", 1)]);
+        assert_eq!(why.is_ok(), is_taken);
+        let text = "its directories take more than 512 clusters; take";
+        assert!(is_taken || why.as_ref().is_err_and(|why| why.contains(text)), "{why:?}");
+    }
     let mut disk = disk();
     (2..6002).step_by(2).for_each(|cluster| disk.set(cluster, 0xfff7));
     disk.place_files(&[("a", 250 * 512)]).unwrap();
@@ -533,8 +543,8 @@ fn a_damaged_volume_is_refused() {
         (|disk| disk.set(7, 1), "or is not there"),
         (|disk| disk.set(6, 20), "two chains lead to the same cluster"),
         (|disk| disk.put_byte(32 + 26, 1), "a chain leads to a cluster that there is not"),
-        (|disk| disk.set(20, 20), "a directory does not end within 128 clusters"),
-        (|disk| disk.set(20, 2), "two directories lie in the same cluster"),
+        (|disk| disk.set(20, 20), "the chain of a directory loops or meets"),
+        (|disk| disk.set(20, 2), "the chain of a directory loops or meets"),
         (|disk| disk.put_byte(96 + 26, 0), "a directory has no cluster"),
         (|disk| disk.put_byte(32 * 7, b'X'), "a directory goes on behind its end mark"),
     ];
