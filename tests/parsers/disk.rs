@@ -2,8 +2,11 @@
 //!
 //! Where a checksum or a signature would stop the fuzzer, the input is tried twice: as it is, and with those put right.
 
+use std::sync::Mutex;
 use takeover::balena::layout;
 use takeover::crc32;
+
+use takeover::disk::fat::patch::{self, Content, Memory, Wanted};
 use takeover::disk::reader::ReadAt;
 use takeover::disk::table::{Kind, Partition, Table};
 use takeover::disk::{ext4, fat, table};
@@ -215,6 +218,69 @@ fn fat_once(bytes: &[u8]) -> bool {
     let shorter = fat.read(disk, &place, &mut part).unwrap();
     assert_eq!(part[..shorter], whole[..shorter]);
     true
+}
+
+/// Files placed on a FAT: what is planned lies in the volume, in order, and once it is there another plan for the same
+/// files changes nothing.
+pub fn fat_patch(bytes: &[u8]) -> bool {
+    let taken = fat_patch_once(bytes);
+    let mut mended = bytes.to_vec();
+    if mended.len() >= SECTOR {
+        mend_boot_sector(&mut mended);
+        // As long as the input.
+        put(&mut mended, 19, &((bytes.len() / SECTOR) as u16).to_le_bytes());
+        fat_patch_once(&mended);
+    }
+    taken
+}
+
+fn fat_patch_once(bytes: &[u8]) -> bool {
+    let mut once = bytes.to_vec();
+    let Some(is_whole) = apply_plan(&mut once) else {
+        return false;
+    };
+    assert_eq!(once[..SECTOR], bytes[..SECTOR], "the boot sector changes");
+    if is_whole {
+        let mut twice = once.clone();
+        assert!(apply_plan(&mut twice).is_some(), "it is refused the second time");
+        assert!(once == twice, "the second time something changes");
+    }
+    true
+}
+
+/// All zeros, so none of the heap.
+static MEMORY: Mutex<Memory> = Mutex::new(Memory::new());
+
+/// Plans for three files and puts that on the disk. Nothing when it is refused, true when the volume lies in the input.
+fn apply_plan(bytes: &mut [u8]) -> Option<bool> {
+    let files: [(&str, &[u8]); 3] =
+        [("config.json", &[b'{'; 600]), ("grüße/😀 of a long name", &[7; 10]), ("grüße/b", &[])];
+    let wanted = files.map(|(path, file)| Wanted { path, length: file.len() as u32 });
+    let memory = &mut *MEMORY.lock().unwrap();
+    let disk = &mut disk(bytes);
+    let fat = fat::open(disk, 0).ok()??;
+    patch::plan(disk, &fat, &wanted, 0x0021_0000, memory).ok()?;
+    let mut end = SECTOR;
+    patch::for_each(&fat, memory, &mut |number, content| {
+        let at = number as usize * SECTOR;
+        assert!(at >= end && at + SECTOR <= fat.length() as usize, "sector {number}");
+        end = at + SECTOR;
+        let Some(place) = bytes.get_mut(at..end) else {
+            return Ok(());
+        };
+        place.fill(0);
+        match content {
+            Content::Bytes(bytes) => place.copy_from_slice(bytes),
+            Content::Zeros => {}
+            Content::File { index, offset } => {
+                let rest = &files[usize::from(index)].1[offset as usize..];
+                put(place, 0, &rest[..rest.len().min(SECTOR)]);
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    Some(fat.length() <= bytes.len() as u64)
 }
 
 /// ext2, ext3, ext4: the label is that of the superblock.

@@ -32,6 +32,7 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },
     Parser { name: "fat", longest: 8192, check: disk::fat },
+    Parser { name: "fat-patch", longest: 12 * 1024, check: disk::fat_patch },
     Parser { name: "ext4", longest: 2048, check: disk::ext4 },
     Parser { name: "layout", longest: 12 * 1024, check: disk::layout },
     Parser { name: "format", longest: 1024, check: image::format },

@@ -46,7 +46,7 @@ fn part(disk: &mut [u8], at: usize, order: u8, text: &str) {
 }
 
 /// That of a short name, as the specification has it.
-fn checksum(name: &[u8; 11]) -> u8 {
+pub(crate) fn checksum(name: &[u8; 11]) -> u8 {
     let mut sum: u8 = 0;
     for byte in name {
         sum = (if sum & 1 == 1 { 0x80 } else { 0 } + (sum >> 1)).wrapping_add(*byte);
@@ -293,5 +293,94 @@ fn no_flipped_byte_panics_or_hangs() {
                 let _ = fat.read(&mut disk, &place, &mut [0; 1024]);
             }
         }
+    }
+}
+
+#[test]
+fn a_long_name_is_one_by_its_ordinals_and_its_checksum() {
+    let root = 5 * 512;
+    // Its parts begin at 32 and 64: ordinals, then checksums.
+    for (at, byte) in [(32, 0x43), (32, 2), (64, 2), (64, 0x41), (45, 0), (77, 0), (96, b'X')] {
+        let mut disk = volume(true, &[1; 700]);
+        disk[root + at] = byte;
+        let fat = open(&mut disk, 0).unwrap().unwrap();
+        let mut found = [None; 2];
+        let short = if at == 96 { "XEVICE~1.JSO" } else { "device~1.jso" };
+        fat.find_all(&mut disk, &["device-type.json", short], &mut found).unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{at}: {found:?}");
+    }
+    // Another entry between: the parts are those of no file.
+    let mut disk = volume(true, &[1; 700]);
+    disk.copy_within(root + 64..root + 160, root + 96);
+    disk[root + 64] = 0xe5;
+    let fat = open(&mut disk, 0).unwrap().unwrap();
+    let mut found = [None];
+    fat.find_all(&mut disk, &["device-type.json"], &mut found).unwrap();
+    assert!(found[0].is_none());
+}
+
+#[test]
+fn what_is_left_of_a_longer_name_is_no_part_of_the_next() {
+    // A name of 26 units has no end mark; the shorter one behind it must not show what is left of it.
+    let mut names = Names::new();
+    let mut entry = [b' '; 32];
+    entry[11] = 0x20;
+    let sum = entry::checksum(&entry);
+    let mut take = |order, text| {
+        let mut bytes = [0; 32];
+        part(&mut bytes, 0, order, text);
+        bytes[13] = sum;
+        assert!(!names.take(&bytes));
+        order & 0x3f != 1 || names.take(&entry) && names.are("abcdefghijklm")
+    };
+    assert!(take(0x42, "nopqrstuvwxyz"));
+    assert!(!take(1, "abcdefghijklm"));
+    assert!(take(0x41, "abcdefghijklm"));
+    // The next entry has none, whatever its checksum is.
+    assert!(names.take(&entry) && !names.are("abcdefghijklm"));
+}
+
+#[test]
+fn letters_that_are_not_ascii_are_compared_as_they_are() {
+    let mut names = Names::new();
+    let mut entry = [b' '; 32];
+    entry[11] = 0x20;
+    let mut bytes = [0; 32];
+    part(&mut bytes, 0, 0x41, "Grüße😀");
+    bytes[13] = entry::checksum(&entry);
+    assert!(!names.take(&bytes) && names.take(&entry));
+    assert!(names.are("gRüßE😀") && !names.are("GRÜßE😀") && !names.are("gr"));
+}
+
+#[test]
+fn the_upper_half_of_a_first_cluster_is_none_of_fat12() {
+    for wide in [false, true] {
+        let mut disk = volume(wide, &[1; 700]);
+        disk[5 * 512 + 96 + 20] = 1;
+        let fat = open(&mut disk, 0).unwrap().unwrap();
+        let mut found = [None];
+        fat.find_all(&mut disk, &["device-type.json"], &mut found).unwrap();
+        assert_eq!(fat.locate(&mut disk, found[0].unwrap(), 1024).is_ok(), !wide);
+    }
+}
+
+#[test]
+fn a_volume_has_the_clusters_that_its_table_has_entries_for() {
+    let mut disk = volume(true, &[]);
+    let fat = open(&mut disk, 0).unwrap().unwrap();
+    assert_eq!((fat.clusters, fat.length()), (195, 200 * 512));
+    // One sector of table: 128 entries.
+    disk[36] = 1;
+    assert_eq!(open(&mut disk, 0).unwrap().unwrap().clusters, 126);
+    disk[36] = 0;
+    assert!(open(&mut disk, 0).unwrap().is_none());
+    // 70,000 clusters of FAT16: the table has entries, but they cannot be numbered.
+    let mut disk = volume(false, &[]);
+    disk[19..21].fill(0);
+    disk[22..24].copy_from_slice(&300u16.to_le_bytes());
+    for (total, is_one) in [(65_524, true), (65_525, false)] {
+        let total: u32 = total + 1 + 600 + 1;
+        disk[32..36].copy_from_slice(&total.to_le_bytes());
+        assert_eq!(open(&mut disk, 0).unwrap().is_some(), is_one, "{total}");
     }
 }

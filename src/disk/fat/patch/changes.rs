@@ -3,9 +3,10 @@
 //! All numbers are those of sectors of 512 bytes, counted from the disk's start.
 
 use super::super::Fat;
-use super::refusal::refuse;
+use super::refusal::{damaged, refuse};
 use crate::disk::reader::ReadAt;
 use crate::error::Error;
+use crate::text::Text;
 
 /// What a sector is here, in bytes, whatever the volume takes for one.
 pub const SECTOR: usize = super::super::SECTOR as usize;
@@ -14,6 +15,8 @@ pub const SECTOR: usize = super::super::SECTOR as usize;
 const SECTORS: usize = 128;
 /// The most pieces that contents may lie in. The same volumes: 79, and 66.
 const RUNS: usize = 256;
+/// The most clusters of all directories that files are wanted in: those of 512 bytes have 16 entries each.
+pub const DIRECTORY_CLUSTERS: usize = 512;
 
 /// What a sector of the disk becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +72,8 @@ pub struct Changes {
     sectors: heapless::Vec<Sector, SECTORS>,
     /// Contents; changed sectors lie over them.
     runs: heapless::Vec<Run, RUNS>,
+    /// The clusters of directories that files are wanted in.
+    directories: heapless::Vec<u32, DIRECTORY_CLUSTERS>,
     /// The sector that was only passed by last. It is none of `sectors`.
     passed: Sector,
 }
@@ -76,13 +81,19 @@ pub struct Changes {
 impl Changes {
     /// None.
     pub const fn new() -> Self {
-        Self { sectors: heapless::Vec::new(), runs: heapless::Vec::new(), passed: Sector::NONE }
+        Self {
+            sectors: heapless::Vec::new(),
+            runs: heapless::Vec::new(),
+            directories: heapless::Vec::new(),
+            passed: Sector::NONE,
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.sectors.clear();
         self.runs.clear();
+        self.directories.clear();
         self.passed.number = 0;
     }
 
@@ -131,7 +142,7 @@ impl Changes {
             self.passed.number = 0;
         }
         self.sectors.push(sector).map_err(|_| {
-            let why: crate::text::Text<120> =
+            let why: Text<120> =
                 crate::text!("its directories and tables would change in over {} sectors", SECTORS);
             refuse(&why).advice("give fewer files, or shorter names")
         })?;
@@ -143,10 +154,26 @@ impl Changes {
         self.run_of(number).is_some_and(|run| run.source == Source::Zeros)
     }
 
-    /// True for a sector that something was laid over, or that is part of a directory.
+    /// Notes a cluster as a directory's. An error for one that is one already: a chain that loops, or meets another's.
+    pub fn add_to_directory(&mut self, cluster: u32) -> Result<(), Error> {
+        if self.is_of_directory(cluster) {
+            return Err(damaged("the chain of a directory loops or meets another one's"));
+        }
+        self.directories.push(cluster).map_err(|_| {
+            let why: Text<120> =
+                crate::text!("its directories take more than {} clusters", DIRECTORY_CLUSTERS);
+            refuse(&why).advice("take an image with fewer files in these directories")
+        })
+    }
+
+    /// True for a cluster of a directory that files are wanted in.
+    pub fn is_of_directory(&self, cluster: u32) -> bool {
+        self.directories.contains(&cluster)
+    }
+
+    /// True for a sector that something was laid over.
     pub fn is_taken(&self, number: u32) -> bool {
-        let is_kept = self.sectors.iter().any(|sector| sector.number == number);
-        is_kept || self.run_of(number).is_some()
+        self.run_of(number).is_some()
     }
 
     fn run_of(&self, number: u32) -> Option<&Run> {
@@ -168,8 +195,7 @@ impl Changes {
             }
         }
         self.runs.push(Run { first, count, source }).map_err(|_| {
-            let why: crate::text::Text<120> =
-                crate::text!("the files would lie in over {} pieces on it", RUNS);
+            let why: Text<120> = crate::text!("the files would lie in over {} pieces on it", RUNS);
             refuse(&why).advice("give fewer or shorter files")
         })
     }

@@ -1,7 +1,7 @@
 //! A directory as it will be: entries are found, changed and added.
 
 use super::super::entry::{self, ATTRIBUTES, DIRECTORY, Entry, LABEL, Names};
-use super::changes::{SECTOR, Source};
+use super::changes::{DIRECTORY_CLUSTERS, SECTOR, Source};
 use super::name;
 use super::refusal::{damaged, refuse};
 use super::volume::{Volume, sector_at};
@@ -9,13 +9,11 @@ use crate::error::Error;
 use crate::text::Text;
 
 const PER_SECTOR: usize = SECTOR / entry::LENGTH;
-/// The most clusters that a directory may have: 2048 entries where clusters are smallest.
-const CLUSTERS: usize = 128;
 
 /// A directory that something is placed in.
 pub struct Directory {
     /// None for the fixed root directory of FAT12 and FAT16, and for one that is not there yet.
-    clusters: heapless::Vec<u32, CLUSTERS>,
+    clusters: heapless::Vec<u32, DIRECTORY_CLUSTERS>,
     is_fixed: bool,
     /// How many entries lie in front of its end mark.
     used: usize,
@@ -48,12 +46,10 @@ impl Directory {
         Ok(directory)
     }
 
-    fn add_cluster(&mut self, volume: &Volume, cluster: u32) -> Result<(), Error> {
-        self.clusters.push(cluster).map_err(|_| {
-            let why: Text<120> =
-                crate::text!("a directory does not end within {} clusters", CLUSTERS);
-            damaged(&why)
-        })?;
+    fn add_cluster(&mut self, volume: &mut Volume, cluster: u32) -> Result<(), Error> {
+        volume.changes.add_to_directory(cluster)?;
+        // There is room for as many as all directories may have.
+        let _ = self.clusters.push(cluster);
         self.room += volume.per_cluster() as usize * PER_SECTOR;
         Ok(())
     }
@@ -66,11 +62,6 @@ impl Directory {
     /// True when it is not there yet.
     pub fn is_missing(&self) -> bool {
         self.room == 0 && !self.is_fixed
-    }
-
-    /// True when one of its clusters is another one's, too.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.clusters.iter().any(|cluster| other.clusters.contains(cluster))
     }
 
     /// The sector that has entry `at`.

@@ -152,7 +152,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Ends a chain behind a cluster.
-    pub fn end_at(&mut self, cluster: u32) -> Result<(), Error> {
+    fn end_at(&mut self, cluster: u32) -> Result<(), Error> {
         self.link(cluster, END)
     }
 
@@ -193,7 +193,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Gives back a chain from a cluster on; none for 0.
-    pub fn release(&mut self, mut cluster: u32) -> Result<(), Error> {
+    fn release(&mut self, mut cluster: u32) -> Result<(), Error> {
         while cluster != 0 {
             let following = self.following(cluster)?;
             self.check_owner(cluster)?;
@@ -204,9 +204,9 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Fails for a cluster that holds something of this plan already, too.
-    pub fn check_owner(&self, cluster: u32) -> Result<(), Error> {
-        if self.changes.is_taken(self.sector(cluster)) {
+    /// Fails for a cluster of a file that is a directory's, too, or that holds something of this plan already.
+    fn check_owner(&self, cluster: u32) -> Result<(), Error> {
+        if self.changes.is_of_directory(cluster) || self.changes.is_taken(self.sector(cluster)) {
             return Err(damaged("two chains lead to the same cluster"));
         }
         Ok(())
