@@ -4,6 +4,7 @@
 import contextlib
 import fcntl
 import gzip
+import io
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
@@ -30,25 +32,34 @@ CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceT
 NEW_CONFIG = CONFIG.replace(b'"as it is"]', b'"as it is"],"hostname":  "sandbox"')
 BOOT_START = 4 * MIB
 BOOT_LENGTH = 8 * MIB
+DATA_LENGTH = 8 * MIB
 IMAGE_FILE = bytes(range(256)) * 50
 
 
-def make_image(folder, size_mib=24, content_mib=6, boot="vfat"):
-    """An image whose boot partition is FAT, or ext4: then it is mounted to place files, as this kernel can."""
+def make_image(folder, size_mib=24, content_mib=6, boot="vfat", label="resin-boot", data=False):
+    """An image whose boot partition is FAT, or ext4: then it is mounted to place files, as this kernel can. With a data
+    partition, behind the boot partition, if one is wanted."""
     path = folder / "image.raw"
     rootfs.make_file(path, size_mib * MIB)
     kind = {"vfat": "c", "ext4": "83"}[boot]
-    rootfs.partition(path, f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type={kind}\n"
-                           f"start={(BOOT_START + BOOT_LENGTH) // 512}, type=83\n")
+    rest = BOOT_START + BOOT_LENGTH
+    table = f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type={kind}\n"
+    if data:
+        table += f"start={rest // 512}, size={DATA_LENGTH // 512}, type=83\n"
+        rest += DATA_LENGTH
+    rootfs.partition(path, f"{table}start={rest // 512}, type=83\n")
     blocks = f"{BOOT_LENGTH // 1024}"
     if boot == "ext4":
-        rootfs.run("mkfs.ext4", "-q", "-F", "-L", "resin-boot", "-E", f"offset={BOOT_START},nodiscard", path, f"{blocks}k")
+        rootfs.run("mkfs.ext4", "-q", "-F", "-L", label, "-E", f"offset={BOOT_START},nodiscard", path, f"{blocks}k")
     else:
-        rootfs.run("mkfs.vfat", "-n", "resin-boot", "--offset", BOOT_START // 512, path, blocks)
+        rootfs.run("mkfs.vfat", "-n", label, "--offset", BOOT_START // 512, path, blocks)
         (folder / "a file of the image").write_bytes(IMAGE_FILE)
         rootfs.run("mcopy", "-i", f"{path}@@{BOOT_START}", folder / "a file of the image", "::/")
+    if data:
+        rootfs.run("mkfs.ext4", "-q", "-F", "-L", "resin-data", "-E", f"offset={BOOT_START + BOOT_LENGTH},nodiscard",
+                   path, f"{DATA_LENGTH // 1024}k")
     with open(path, "r+b") as file:
-        file.seek(BOOT_START + BOOT_LENGTH)
+        file.seek(rest)
         file.write(random.Random(7).randbytes(content_mib * MIB))
     return path
 
@@ -78,14 +89,16 @@ def check_taken_over(box, image):
     return check_result_line(box.console().strip().splitlines()[-1], "done")
 
 
-def check_new_os(disk, image):
-    different = compare_disk(disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
+def check_new_os(disk, image, data=False, config=NEW_CONFIG):
+    """The image is there, with config.json in its boot partition; its data partition may have something, too."""
+    length = BOOT_LENGTH + (DATA_LENGTH if data else 0)
+    different = compare_disk(disk, image, exclude=[(BOOT_START, length)])
     assert not different, different
     with open(image, "rb") as file:
         file.seek(BOOT_START + 510)
         is_fat = file.read(2) == b"\x55\xaa"
     if is_fat:
-        assert read_fat(disk, "config.json") == NEW_CONFIG
+        assert read_fat(disk, "config.json") == config
         assert read_fat(disk, "a file of the image") == IMAGE_FILE
         volume = disk.parent / "boot.fat"
         with open(disk, "rb") as file:
@@ -96,7 +109,7 @@ def check_new_os(disk, image):
     else:
         found = subprocess.run(["debugfs", "-R", "cat /config.json", f"{disk}?offset={BOOT_START}"],
                                capture_output=True, check=True).stdout
-        assert found == NEW_CONFIG, found
+        assert found == config, found
 
 
 def read_fat(disk, path):
@@ -242,6 +255,152 @@ def test_a_boot_partition_of_ext4_is_mounted_for_its_files(folder):
         box.wait_exit()
         check_taken_over(box, image)
         assert "placed and read back /config.json" in box.console(), box.console()
+
+
+def data_file(box, path):
+    """A file of the new data partition."""
+    return box.read_ext4(BOOT_START + BOOT_LENGTH, path)
+
+
+BACKUP = b"- volume: kept\n  items:\n    - source: /tk/data\n"
+
+
+def test_the_backup_and_the_log_are_on_the_data_partition_before_the_disk_boots(folder):
+    image = make_image(folder, size_mib=32, data=True)
+    box_files = {**files(pack(image)), "/tk/backup.yml": BACKUP, "/tk/data/a": b"sEcReT-1"}
+    with Sandbox(folder, files=box_files) as box:
+        box.start(job("--backup-cfg /tk/backup.yml --fallback-log"))
+        box.wait_for("placed and read back /backup.tgz")
+        box.wait_exit()
+        check_new_os(box.disk, image, data=True)
+        text = box.console()
+        result = check_result_line(text.strip().splitlines()[-1], "done")
+        assert (result["backup"], result["log"]) == ("placed", "placed") and result["seconds"]["data"] > 0, result
+        with tarfile.open(fileobj=io.BytesIO(data_file(box, "/backup.tgz"))) as archive:
+            assert archive.extractfile("kept/a").read() == b"sEcReT-1", archive.getnames()
+        assert b"verified: every chunk" in data_file(box, "/fallback_log/fallback.log")
+        assert text.index("placed and read back /backup.tgz") < text.index("the head is written"), text
+        check_secrets(box)
+
+
+def test_a_data_partition_that_cannot_be_mounted_costs_the_backup_and_not_the_device(folder):
+    """Its file system is damaged where stage 1 does not look: the kernel refuses it."""
+    image = make_image(folder, size_mib=32, data=True)
+    with open(image, "r+b") as file:
+        # The descriptors of the groups, behind the superblock.
+        file.seek(BOOT_START + BOOT_LENGTH + 2048)
+        file.write(b"\xff" * 1024)
+    box_files = {**files(pack(image)), "/tk/backup.yml": BACKUP, "/tk/data/a": b"x"}
+    with Sandbox(folder, files=box_files) as box:
+        box.start(job("--backup-cfg /tk/backup.yml --fallback-log"))
+        box.wait_exit()
+        check_new_os(box.disk, image, data=True)
+        result = check_result_line(box.console().strip().splitlines()[-1], "done")
+        assert (result["backup"], result["log"]) == ("failed", "failed") and result["attempts"] == 1, result
+        assert "the new OS starts without it" in box.console(), box.console()
+
+
+def test_what_changed_while_the_question_waited_is_carried_over_as_it_is_now(folder):
+    image = make_image(folder, size_mib=32, data=True)
+    keyfile = "[connection]\nid=%s\ntype=ethernet\n"
+    box_files = {**files(pack(image)), "/tk/backup.yml": BACKUP, "/tk/data/a": b"before",
+                 "/tk/first": (keyfile % "one").encode(), "/tk/answer.sh": (
+                     "while ! grep -q 'Type .yes.' /tk/log; do sleep 0.05; done\n"
+                     "echo -n afterwards >/tk/data/a\necho renamed >/etc/hostname\n"
+                     "/bin/busybox sed -i s/=one/=two/ /tk/first\necho yes\n").encode()}
+    command = COMMAND.replace("--no-ack", "--backup-cfg /tk/backup.yml --nwmgr-cfg /tk/first")
+    with Sandbox(folder, files=box_files) as box:
+        # What asks goes to a file, where the other can see it.
+        box.start(f"sh /tk/answer.sh | {command} 2>&1 | /bin/busybox tee /tk/log\necho EXIT $?\nsleep 60\n")
+        box.wait_exit()
+        text = box.console()
+        assert read_fat(box.disk, "config.json") == NEW_CONFIG.replace(b'"sandbox"', b'"renamed"')
+        assert b"id=two" in read_fat(box.disk, "system-connections/balena-01"), text
+        with tarfile.open(fileobj=io.BytesIO(data_file(box, "/backup.tgz"))) as archive:
+            assert archive.extractfile("kept/a").read() == b"afterwards"
+        for changed in ("/config.json", "/system-connections/balena-01"):
+            assert text.count(f"{changed} has changed since the question") == 1, text
+        assert "the backup has changed" in text, text
+
+
+def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
+    image = make_image(folder, label="other-boot")
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(f"{COMMAND.replace('-c /tk/config.json', '')}\nsleep 60\n")
+        box.wait_exit()
+        different = compare_disk(box.disk, image)
+        assert not different, different
+        assert "put into the image" not in box.console(), box.console()
+        check_result_line(box.console().strip().splitlines()[-1], "done")
+
+
+def test_a_dry_run_passes_what_a_run_passes_and_refuses_what_it_refuses(folder):
+    """One table of set-ups: the same exit code and the same error, and nothing changed by either."""
+    image = make_image(folder, size_mib=32, data=True)
+    packed, other = pack(image), folder / "other"
+    other.mkdir()
+    full = make_image(folder / "other")
+    rootfs.run("mcopy", "-i", f"{full}@@{BOOT_START}", "-", "::/full", input=random.Random(1).randbytes(8 * MIB - 300_000))
+    large = folder / "large.raw"
+    rootfs.make_file(large, 300 * MIB)
+    box_files = {**files(packed), "/tk/backup.yml": BACKUP, "/tk/data/a": b"x",
+                 "/tk/bad.yml": b"- nonsense", "/tk/greedy.yml": BACKUP.replace(b"/tk/data", b"/tk/greedy"),
+                 "/tk/greedy/a": random.Random(2).randbytes(9 * MIB), "/tk/cut": packed[:-9], "/tk/large": large,
+                 "/tk/full": gzip.compress(full.read_bytes(), 1), "/tk/other": pack(make_image(other, label="x")),
+                 "/tk/key": b"[connection]\nid=a\ntype=ethernet\n", "/tk/big": random.Random(3).randbytes(400_000)}
+    table = {
+        2: ["-i /tk/image -c /tk/config.json --no-such-option", "-i /tk/image", "-i /tk/other --nwmgr-cfg /tk/key"],
+        3: ["-i /tk/nothing -c /tk/config.json", "-i /tk/cut -c /tk/config.json", "-i /tk/large -c /tk/config.json",
+            "-i /tk/image -c /tk/nothing", "-i /tk/image -c /tk/bad.yml", "-i /tk/full -c /tk/config.json --nwmgr-cfg /tk/big",
+            "-i /tk/image -c /tk/config.json --nwmgr-cfg /tk/nothing", "-i /tk/image -c /tk/config.json -w /tk/nothing",
+            "-i /tk/image -c /tk/config.json --backup-cfg /tk/nothing",
+            "-i /tk/image -c /tk/config.json --backup-cfg /tk/bad.yml",
+            "-i /tk/image -c /tk/config.json --backup-cfg /tk/greedy.yml", "-i /tk/other --fallback-log",
+            "-i /tk/image -c /tk/config.json --log-to /dev/nothing", "-i /tk/image -c /tk/config.json -f /dev/nothing"],
+    }
+    with Sandbox(folder, files=box_files) as box:
+        runs = [options for all_of in table.values() for options in all_of]
+        script = "".join(f"echo BEGIN\n/tk/takeover {options} --no-ack --in-namespace --dry-run\necho EXIT $?\n"
+                         f"/tk/takeover {options} --no-ack --in-namespace\necho EXIT $?\n" for options in runs)
+        box.start(f"{LOOK}\n{script}{LOOK}\necho ALL REFUSED\n{COMMAND} --dry-run\necho EXIT $?\n"
+                  f"{COMMAND} --backup-cfg /tk/backup.yml --dry-run\necho EXIT $?\n"
+                  f"{COMMAND} --backup-cfg /tk/backup.yml\nsleep 60\n")
+        box.wait_for("ALL REFUSED")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        blocks = text.split("BEGIN\n")[1:]
+        for options, block in zip(runs, blocks, strict=True):
+            code = next(code for code, all_of in table.items() if options in all_of)
+            said = [re.search(r"error: (.*)", part)[1] for part in re.split(r"EXIT \d+\n", block)[:2]]
+            assert re.findall(r"EXIT (\d+)", block)[:2] == [str(code)] * 2, (options, block)
+            assert said[0] == said[1], (options, block)
+        box.wait_exit()
+        text = box.console().split("ALL REFUSED")[1]
+        assert text.count("dry run: every check passed") == 2 and text.count("EXIT 0") == 2, text
+        check_new_os(box.disk, image, data=True)
+
+
+def test_flash_agrees_with_its_dry_run(folder):
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    (folder / "config.json").write_bytes(CONFIG)
+    large = folder / "large"
+    rootfs.make_file(large, 300 * MIB)
+    with Sandbox(folder, files={}) as box:
+        box.attach()
+        point = folder / "point"
+        point.mkdir()
+        used = ["-i", image, "-c", folder / "config.json"]
+        for options, code in [(["-i", large], 3), (["-i", folder / "nothing"], 3), ([*used, "--nwmgr-cfg", "/nothing"], 3),
+                              (used, 0)]:
+            both = [subprocess.run([TAKEOVER, "flash", "-f", box.loop, "--no-ack", *options, *dry], capture_output=True,
+                                   text=True, timeout=60) for dry in (["--dry-run"], [])]
+            assert [run.returncode for run in both] == [code, code], [run.stderr for run in both]
+            if code:
+                said = [re.search(r"error: .*", run.stderr)[0] for run in both]
+                assert said[0] == said[1], said
+        check_new_os(box.disk, folder / "image.raw", config=CONFIG)
 
 
 def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):

@@ -6,6 +6,7 @@
 
 import pathlib
 import re
+import shutil
 import sys
 import time
 
@@ -15,7 +16,7 @@ import runner  # noqa: E402
 from namespace import MIB, Sandbox  # noqa: E402
 from result import check_result_line  # noqa: E402
 from stuck_fuse import StuckFuse  # noqa: E402
-from test_namespace import check_taken_over, files, job, make_image, pack  # noqa: E402
+from test_namespace import BACKUP, check_new_os, check_taken_over, files, job, make_image, pack  # noqa: E402
 
 
 def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
@@ -33,6 +34,67 @@ def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
         assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()
         assert "some processes do not end: going on (" in box.console()
         assert "every process has ended" not in box.console()
+
+
+def stage2_lines(text):
+    """The lines of stage 2 as patterns: figures differ from run to run."""
+    lines = text.split("takeover is PID 1", 1)[1].splitlines()[1:-1]
+    words = [re.sub(r"^\[[\d.]+\] ", "", line) for line in lines]
+    patterns = [re.sub(r"\d+(\\\.\d+)?", r"\\d+(\\.\\d+)?", re.escape(word)) for word in words]
+    return list(dict.fromkeys(["takeover is PID 1", *patterns]))
+
+
+def state_of_disk(box, image):
+    """The old OS, nothing that boots, or the whole new OS: there is nothing else."""
+    if box.disk_bytes(0, 4096) == box.before:
+        return "old"
+    if box.disk_bytes(0, MIB) == bytes(MIB):
+        return "cleared"
+    check_new_os(box.disk, image, data=True)
+    return "new"
+
+
+def test_whoever_is_killed_at_any_line_of_stage2_leaves_the_old_os_none_or_the_whole_new_one(folder):
+    """PID 1, as by a power cut, and the worker, which is run again or leaves the old OS."""
+    image = make_image(folder, size_mib=32, data=True)
+    box_files = {**files(pack(image)), "/tk/backup.yml": BACKUP, "/tk/data/a": b"x"}
+    command = job("--backup-cfg /tk/backup.yml --fallback-log --s2-log-level trace")
+    places = [folder / "first"]
+    places[0].mkdir()
+    with Sandbox(places[0], files=box_files) as box:
+        box.start(command)
+        box.wait_exit()
+        assert state_of_disk(box, image) == "new", box.console()
+        patterns = stage2_lines(box.console())
+    assert len(patterns) > 12, patterns
+    states = {"power": [], "worker": []}
+    for number, pattern in enumerate(patterns):
+        for victim in states:
+            place = folder / f"{victim}-{number}"
+            place.mkdir()
+            with Sandbox(place, files=box_files) as box:
+                box.start(command)
+                box.wait_for("takeover is PID 1", interval=0.0005)
+                try:
+                    box.stop_worker_at(pattern)
+                except (AssertionError, ProcessLookupError):
+                    # It has not begun yet, or came to its end in one of the small steps.
+                    pass
+                if victim == "power":
+                    box.process.kill()
+                    box.process.wait()
+                else:
+                    try:
+                        box.kill_worker()
+                    except (AssertionError, ProcessLookupError):
+                        pass
+                    box.wait_exit()
+                state = state_of_disk(box, image)
+                states[victim].append(state)
+                assert victim == "power" or state != "cleared", (pattern, box.console())
+            shutil.rmtree(place)
+    assert set(states["power"]) == {"old", "cleared", "new"}, list(zip(patterns, states["power"]))
+    assert set(states["worker"]) == {"old", "new"}, list(zip(patterns, states["worker"]))
 
 
 def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):

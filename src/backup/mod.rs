@@ -34,8 +34,12 @@ pub const SCRATCH: usize = description::LARGEST + 1;
 pub fn check(path: &str, scratch: &mut [u8]) -> Result<Description, Error> {
     // A pipe without a writer would wait for ever.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let file = files::open(path, flags).doing("opening the backup description", path)?;
-    let count = files::read_to_end(&file, scratch).doing("reading the backup description", path)?;
+    let file = files::open(path, flags)
+        .doing("opening the backup description", path)
+        .map_err(Error::as_refusal)?;
+    let count = files::read_to_end(&file, scratch)
+        .doing("reading the backup description", path)
+        .map_err(Error::as_refusal)?;
     let description = parse(scratch.get(..count).unwrap_or_default())?;
     for volume in &description.volumes {
         warn_about_name(&volume.name);

@@ -196,12 +196,17 @@ impl Decision {
         let mut now = carry::files(options, self.config, Some(&identity), buffer, &mut report)?;
         report.log_new(&self.report);
         let mut has_changed = false;
-        let mut tell = |word: &str, path: &str| {
+        now.for_each_unlike(&self.new_files, &mut |path, was_there| {
             has_changed = true;
+            let word = if was_there { "changed" } else { "come up" };
             crate::warn!("/{} has {} since the question", path, word);
-        };
-        now.for_each_unlike(&self.new_files, &mut |path| tell("come up or changed", path))?;
-        self.new_files.for_each_unlike(&now, &mut |path| tell("gone or changed", path))?;
+        })?;
+        self.new_files.for_each_unlike(&now, &mut |path, is_there| {
+            has_changed = true;
+            if !is_there {
+                crate::warn!("/{} has gone since the question", path);
+            }
+        })?;
         if !has_changed {
             return Ok(());
         }

@@ -90,9 +90,13 @@ impl NewFiles {
         self.files.iter().enumerate().find(is_backup).map(|(index, file)| (index, file.length))
     }
 
-    /// Calls `visit` with the path of each file for the boot partition that is here and not there, or is another one
-    /// there.
-    pub fn for_each_unlike(&self, there: &Self, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    /// Calls `visit` with the path of each file for the boot partition that is not there as it is here, and with whether
+    /// another one of that path is.
+    pub fn for_each_unlike(
+        &self,
+        there: &Self,
+        visit: &mut dyn FnMut(&str, bool),
+    ) -> Result<(), Error> {
         for (index, file) in self.of_boot().enumerate() {
             let other = there.of_boot().position(|other| other.to == file.to);
             let same = match other {
@@ -100,7 +104,7 @@ impl NewFiles {
                 None => false,
             };
             if !same {
-                visit(&file.to);
+                visit(&file.to, other.is_some());
             }
         }
         Ok(())
@@ -252,7 +256,7 @@ mod tests {
         };
         let unlike = |a: &NewFiles, b: &NewFiles| {
             let mut names = Vec::new();
-            a.for_each_unlike(b, &mut |name| names.push(name.to_string())).unwrap();
+            a.for_each_unlike(b, &mut |name, other| names.push(format!("{name} {other}"))).unwrap();
             names
         };
         let long = [7; 1200];
@@ -261,8 +265,8 @@ mod tests {
         let before = set(&[("a", b"1"), ("b", &long), ("c", b"")]);
         assert!(unlike(&before, &set(&[("c", b""), ("b", &long), ("a", b"1")])).is_empty());
         let after = set(&[("a", b"12"), ("b", &changed), ("d", b"")]);
-        assert_eq!(unlike(&before, &after), ["a", "b", "c"]);
-        assert_eq!(unlike(&after, &before), ["a", "b", "d"]);
+        assert_eq!(unlike(&before, &after), ["a true", "b true", "c false"]);
+        assert_eq!(unlike(&after, &before), ["a true", "b true", "d false"]);
         assert_eq!(before.backup(), None);
         let mut with_backup = set(&[("a", b"1")]);
         with_backup.add_backup(900).unwrap();
