@@ -37,7 +37,7 @@ pub fn furnish(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(
             Err(error) => crate::warn!("{} (try {} of {})", error, tries, TRIES),
         }
         tries += 1;
-        std::thread::sleep(Duration::from_secs(1));
+        crate::sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
@@ -87,7 +87,7 @@ fn reread_table(disk: &str) -> Result<bool, Error> {
     let file = files::open(disk, OFlags::RDWR).doing("opening", disk)?;
     for _ in 0..20 {
         match block::reread_partitions(&file) {
-            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
+            Err(Errno::BUSY) => crate::sys::clock::sleep(Duration::from_millis(100)),
             result => return Ok(result.is_ok()),
         }
     }

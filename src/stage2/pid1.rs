@@ -263,7 +263,7 @@ impl Supervisor<'_> {
                 Some(watch) if watch.elapsed() > DEATH => return Ended::Stuck,
                 _ => {}
             }
-            std::thread::sleep(Duration::from_millis(20));
+            crate::sys::clock::sleep(Duration::from_millis(20));
         }
     }
 
@@ -325,7 +325,7 @@ impl Supervisor<'_> {
     fn pause(&self, seconds: u64) {
         for _ in 0..seconds {
             self.feed_watchdogs();
-            std::thread::sleep(Duration::from_secs(1));
+            crate::sys::clock::sleep(Duration::from_secs(1));
         }
     }
 
@@ -424,7 +424,7 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
     write_back(feed);
     log::drain();
     // And what is in the port's own buffer.
-    std::thread::sleep(Duration::from_millis(100));
+    crate::sys::clock::sleep(Duration::from_millis(100));
     reset_later();
     let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
     if let Err(error) = result {
@@ -432,7 +432,7 @@ pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
     }
     // Nobody feeds the watchdogs any more: now they are of use.
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        crate::sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
@@ -452,7 +452,7 @@ fn write_back(feed: &dyn Fn()) {
             since = Stopwatch::start();
         }
         feed();
-        std::thread::sleep(Duration::from_millis(20));
+        crate::sys::clock::sleep(Duration::from_millis(20));
     }
 }
 
@@ -461,7 +461,7 @@ fn write_back(feed: &dyn Fn()) {
 fn reset_later() {
     // Without that child there is nothing else to be done.
     let _ = process::spawn(|| {
-        std::thread::sleep(REBOOT_PATIENCE);
+        crate::sys::clock::sleep(REBOOT_PATIENCE);
         tell_kernel("/proc/sysrq-trigger", b"b");
         0
     });

@@ -48,7 +48,7 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
             break;
         }
         if gone == 0 {
-            std::thread::sleep(Duration::from_millis(100));
+            crate::sys::clock::sleep(Duration::from_millis(100));
         }
     }
     last_resort(plan.target.number, scratch)
@@ -100,7 +100,7 @@ fn ends_in_time(child: Pid, shared: &Shared) -> bool {
         if !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None)) {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        crate::sys::clock::sleep(Duration::from_millis(5));
     }
     false
 }
@@ -185,7 +185,7 @@ pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
         match proof {
             Ok(()) => return Ok(()),
             Err(error) if claims == CLAIMS => return Err(error),
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) => crate::sys::clock::sleep(Duration::from_millis(100)),
         }
         // What was detached as a last resort may have let go of it by now.
         release(plan.target.number);

@@ -8,10 +8,13 @@ use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
 use crate::stage1::look::facts::Init;
+use crate::sys::clock;
 use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
 use crate::{disk, files};
+use core::time::Duration;
 use rustix::fs::Stat;
+use rustix::io::Errno;
 
 /// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
@@ -77,6 +80,7 @@ pub fn root() -> Result<(), Error> {
     }
     let uname = rustix::system::uname();
     kernel(uname.release().to_str().unwrap_or_default())?;
+    clock(&mut clock::since_boot)?;
     capabilities("/proc/self/status", "CapEff:", &[ADMIN, NODES])
 }
 
@@ -100,6 +104,22 @@ fn kernel(release: &str) -> Result<(), Error> {
                 .advice("flash the disk from a newer rescue system: takeover flash"))
         }
         _ => Ok(()),
+    }
+}
+
+/// A clock that can be read and goes on: each time-out of both stages is measured by it.
+fn clock(read: &mut dyn FnMut() -> Result<u64, Errno>) -> Result<(), Error> {
+    /// Longer than the ticks of any kernel that counts time in ticks.
+    const WAIT: Duration = Duration::from_millis(11);
+    let refuse = |error: Error| {
+        error.as_refusal().advice("no time-out would ever end: use a kernel whose clock runs")
+    };
+    let object = "the clock since the start of the machine";
+    let before = read().doing("reading", object).map_err(refuse)?;
+    clock::sleep(WAIT);
+    match read().doing("reading", object).map_err(refuse)? {
+        after if after > before => Ok(()),
+        _ => Err(refuse(Error::failed("reading", object, "it stands still"))),
     }
 }
 
@@ -291,6 +311,19 @@ mod tests {
         {
             assert!(kernel(release).is_ok(), "{release}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_fails_or_stands_still_is_refused() {
+        clock(&mut clock::since_boot).unwrap();
+        let refusal = |read: &mut dyn FnMut() -> Result<u64, Errno>| {
+            let error = clock(read).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Refused);
+            let text: Text<300> = crate::text!("{}", error);
+            text.to_string()
+        };
+        assert!(refusal(&mut || Err(Errno::NOSYS)).contains("system call not in this kernel"));
+        assert!(refusal(&mut || Ok(7)).contains("it stands still"));
     }
 
     #[test]
