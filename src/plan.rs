@@ -90,6 +90,9 @@ pub struct TargetPlan {
     pub size: u64,
     /// Its logical block in bytes.
     pub logical_block: u32,
+    /// What it is, whatever its number; empty when it does not say, or another one says the same. See
+    /// [`crate::disk::identity`].
+    pub identity: heapless::String<{ crate::disk::identity::LONGEST }>,
 }
 
 /// A partition of the new OS.
@@ -237,6 +240,7 @@ impl Plan {
                 number: next.device()?,
                 size: next.long()?,
                 logical_block: next.short()?,
+                identity: heapless::String::new(),
             },
             boot: next.partition()?,
             data: next.partition()?,
@@ -262,6 +266,7 @@ impl Plan {
         visit: &mut dyn FnMut(&StringView) -> Result<(), E>,
     ) -> Result<(), E> {
         visit(&self.target.name)?;
+        visit(&self.target.identity)?;
         for log in [&self.old_log, &self.log_device].into_iter().flatten() {
             visit(&log.file_system)?;
             visit(&log.path)?;
@@ -282,6 +287,7 @@ impl Plan {
         visit: &mut dyn FnMut(&mut StringView) -> Result<(), E>,
     ) -> Result<(), E> {
         visit(&mut self.target.name)?;
+        visit(&mut self.target.identity)?;
         for log in [&mut self.old_log, &mut self.log_device].into_iter().flatten() {
             visit(&mut log.file_system)?;
             visit(&mut log.path)?;
@@ -518,6 +524,7 @@ pub(crate) mod tests {
                 number: Number { major: 179, minor: 0 },
                 size: 1 << 41,
                 logical_block: 512,
+                identity: heapless::String::try_from("wwid=eui.0025 \"x\"").unwrap(),
             },
             boot: Some(PartitionPlan {
                 start: 1 << 22,
@@ -610,7 +617,7 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(6 + 2 * MAX_NEW_FILES);
+        let texts = ",\"x\"".repeat(7 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");

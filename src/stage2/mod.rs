@@ -58,8 +58,9 @@ pub fn write_all<S: Source>(
             .advice("the memory of this device is bad"));
     }
     prove_packed(plan, &origin, buffers.scratch(), shared)?;
-    let target = Target::open(&path, plan)?;
-    loops::none_on(&crate::path!("{}/{}", base, names::DEV)?, plan.target.number)?;
+    let target = Target::open(&path, plan, shared)
+        .map_err(|error| target::name_holders(error, &path, plan))?;
+    loops::none_on(&crate::path!("{}/{}", base, names::DEV)?, target.number)?;
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(());

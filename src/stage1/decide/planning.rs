@@ -3,6 +3,7 @@
 use super::new_files::NewFiles;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::identity;
 use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::format::Stream;
@@ -51,6 +52,7 @@ pub fn plan(
             number: target.number,
             size: target.size,
             logical_block: target.logical_block,
+            identity: identity_of(target)?,
         },
         boot,
         data,
@@ -59,6 +61,16 @@ pub fn plan(
         old_log,
         log_device,
     })
+}
+
+/// By what stage 2 knows the disk again. None when another disk says that it is the same one.
+fn identity_of(target: &Disk) -> Result<heapless::String<{ identity::LONGEST }>, Error> {
+    let told = match identity::is_unique(identity::SYSFS, &target.name) {
+        true => identity::of_name(identity::SYSFS, &target.name),
+        false => identity::Identity::new(),
+    };
+    crate::debug!("the disk says of itself: {}", told);
+    plan::bounded("use another disk", &told)
 }
 
 /// The new boot partition; files can be placed on it, and there is room for them.
