@@ -616,7 +616,7 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", box.loop, "--no-ack"],
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 1, done.stderr
-        assert "something still uses it" in done.stderr, done.stderr
+        assert re.search(r"something still uses it: \S+ \(\d+\) has it mounted at /; end", done.stderr), done.stderr
         assert json.loads(done.stderr.splitlines()[-1])["outcome"] == "untouched", done.stderr
         assert box.disk_bytes(0, 4096) == box.before
 
@@ -686,7 +686,7 @@ def test_flash_refuses_a_disk_that_a_loop_device_lies_on(folder):
                                   capture_output=True, text=True, timeout=60)
         finally:
             subprocess.run(["losetup", "--detach", above], check=True)
-        assert done.returncode == 1 and "a loop device lies on it" in done.stderr, done.stderr
+        assert done.returncode == 1 and re.search(r"loop\d+ lies on it", done.stderr), done.stderr
         assert box.disk_bytes(0, 4096) == before
 
 
@@ -929,6 +929,39 @@ def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folde
         box.wait_exit()
         assert "checking the image: it is not what was scanned; the memory" in box.console(), box.console()
         check_old_os_is_whole(box)
+
+
+def test_who_holds_a_disk_stands_in_the_error(folder):
+    """A mount of its partition, a loop device on it, and this program."""
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+
+        def refusal():
+            done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                                  capture_output=True, text=True, timeout=60)
+            assert done.returncode in (1, 3), done.stderr
+            return done.stderr
+        held = os.open(loop, os.O_RDWR | os.O_EXCL)
+        try:
+            assert f"something still uses it: python3 ({os.getpid()}) has {loop} open" in refusal()
+        finally:
+            os.close(held)
+        point = folder / "point"
+        point.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", "-F", loop], check=True, capture_output=True)
+        subprocess.run(["mount", loop, point], check=True)
+        try:
+            assert f"something still uses it: it is mounted at {point} (ext4)" in refusal()
+        finally:
+            subprocess.run(["umount", point], check=True)
+        above = subprocess.run(["losetup", "--show", "--find", loop], check=True, capture_output=True,
+                               text=True).stdout.strip()
+        try:
+            assert f"{os.path.basename(above)} lies on it" in refusal()
+        finally:
+            subprocess.run(["losetup", "--detach", above], check=True)
 
 
 def test_flash_pretends_too(folder):

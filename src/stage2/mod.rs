@@ -3,6 +3,8 @@
 //! Executes nothing and loads nothing: the old root is gone. Between the first and the last destructive byte it
 //! allocates nothing: buffers are mapped, faulted in and locked before, and the heap is sealed.
 
+mod exports;
+mod faults;
 mod flash;
 mod furnish;
 mod job;
@@ -64,6 +66,10 @@ pub fn write_all<S: Source>(
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(());
+    }
+    if base.is_empty() {
+        // Not in a rescue system, which keeps the image and lives on.
+        faults::outlive();
     }
     flash_and_verify(plan, &target, origin, buffers, shared)?;
     // The exclusive claim of the whole disk would keep its partitions from being mounted.

@@ -331,8 +331,9 @@ pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
     }
     let (nodes, _) = path.rsplit_once('/').unwrap_or_default();
     let number = device::number_of(path).unwrap_or(plan.target.number);
+    let object: Text<40> = crate::text!("/dev/{}", plan.target.name.as_str());
     let why: Text<240> = crate::text!("something still uses it: {}", holders::of(nodes, number));
-    Error::failed("claiming the disk", path, &why).advice("end that first")
+    Error::failed("claiming", &object, &why).advice("end that first")
 }
 
 /// The number of the disk of the plan, whose node has the number `node`. After the first write it may have another

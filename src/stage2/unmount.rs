@@ -82,7 +82,7 @@ fn abandon(point: &str, shared: &Shared) {
         }
     };
     match process::spawn(child) {
-        Ok(id) if ends_in_time(id, shared) => crate::debug!("let go of {}", point),
+        Ok(id) if ends_in_time(id, SERVER_PATIENCE, shared) => crate::debug!("let go of {}", point),
         Ok(id) => {
             crate::warn!("{} waits for its server: left behind", point);
             // It listens as soon as the kernel lets it.
@@ -92,9 +92,10 @@ fn abandon(point: &str, shared: &Shared) {
     }
 }
 
-fn ends_in_time(child: Pid, shared: &Shared) -> bool {
+/// True when a child ends within so many milliseconds.
+pub fn ends_in_time(child: Pid, patience: u64, shared: &Shared) -> bool {
     let watch = Stopwatch::start();
-    while watch.elapsed() < SERVER_PATIENCE {
+    while watch.elapsed() < patience {
         shared.beat();
         // An error: there is no such child, so nothing to wait for.
         if !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None)) {

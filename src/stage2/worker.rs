@@ -3,7 +3,7 @@
 //! Runs as a child of PID 1, from the RAMFS, and may die at any time: PID 1 starts another, which begins at the top.
 
 use super::flash::Buffers;
-use super::{Origin, kill, unmount, write_all};
+use super::{Origin, exports, kill, unmount, write_all};
 use crate::error::Error;
 use crate::files;
 use crate::image::map::ChunkMap;
@@ -53,6 +53,7 @@ fn steps(plan: &Plan, shared: &Shared) -> Result<End, Error> {
     }
 
     let watch = shared.enter(Phase::Unmount);
+    exports::withdraw(shared);
     unmount::old_root(plan, buffers.scratch(), shared)?;
     unmount::prove_free(plan, shared)?;
     shared.leave(Phase::Unmount, watch);
