@@ -34,8 +34,8 @@ pub mod names {
     pub const MAP: &str = "map";
     /// The log of stage 2.
     pub const LOG: &str = "log";
-    /// The watchdogs of a device, as /dev has them.
-    pub const WATCHDOGS: [&str; 2] = ["watchdog", "watchdog1"];
+    /// What the names of watchdogs in /dev begin with.
+    pub const WATCHDOG: &str = "watchdog";
     /// Device nodes.
     pub const DEV: &str = "dev";
     /// Where the old root goes.
@@ -146,6 +146,8 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// How much stage 2 logs.
     pub log_level: Level,
+    /// With which time a watchdog is started when none runs, in seconds; 0: none is (`--watchdog`).
+    pub watchdog: u32,
     /// The image.
     pub image: ImagePlan,
     /// The disk.
@@ -165,7 +167,7 @@ pub struct Plan {
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 34;
+const NUMBERS: usize = 35;
 
 impl Plan {
     /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
@@ -211,6 +213,7 @@ impl Plan {
             self.fallback_log.is_some().into(),
             self.new_files.len() as u64,
             self.places(),
+            self.watchdog.into(),
         ]
     }
 
@@ -248,6 +251,7 @@ impl Plan {
             log_device: next.log()?,
             fallback_log: next.is_set()?.then(heapless::String::new),
             new_files: next.new_files()?,
+            watchdog: next.short()?,
         })
     }
 
@@ -505,6 +509,7 @@ pub(crate) mod tests {
             pretend: true,
             on_failure: OnFailure::Halt,
             log_level: Level::Debug,
+            watchdog: 3600,
             image: ImagePlan {
                 stream: Stream {
                     format: Format::Zip,
@@ -624,9 +629,17 @@ pub(crate) mod tests {
         let long = format!(",\"{}\"{}", "x".repeat(33), &texts[4..]);
         assert!(written(&numbers, &long).is_err(), "a text is too long");
         // The failure's way, the level, the format, a CRC, the chunks, the file systems, the files.
-        for (place, value) in
-            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (20, 2), (24, 2), (32, 65)]
-        {
+        for (place, value) in [
+            (1, 3),
+            (2, 5),
+            (3, 3),
+            (6, 1 << 32),
+            (9, 1 << 32),
+            (20, 2),
+            (24, 2),
+            (32, 65),
+            (34, 1 << 32),
+        ] {
             let mut numbers = numbers;
             numbers[place] = value;
             assert!(written(&numbers, &texts).is_err(), "number {place}");

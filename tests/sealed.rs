@@ -795,6 +795,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         pretend: false,
         on_failure: OnFailure::Halt,
         log_level: Level::Info,
+        watchdog: 0,
         image: ImagePlan {
             stream,
             length: found.length,

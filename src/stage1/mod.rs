@@ -34,7 +34,7 @@ use decide::report::Report;
 use decide::{carry, checks, compatible, configuration, estimate, firmware, planning, target};
 use look::examination::{Examined, examine};
 use look::facts::{self, Facts};
-use look::{cgroup, identity, logs};
+use look::{cgroup, identity, logs, watchdogs};
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
 use prepare::{handover, instance, rehearsal, staging, writeback};
@@ -101,6 +101,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
     })?;
+    checks::watchdog(options.watchdog, &mut watchdogs::all().iter())?;
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
     if old_log.is_none() && log_device.is_none() {
@@ -175,6 +176,7 @@ impl Decision {
         let watch = Stopwatch::start();
         let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
         ramfs.make_nodes(&self.facts.target.name, self.facts.target.number, undo)?;
+        ramfs.adopt_watchdogs(options.watchdog > 0, undo)?;
         crate::info!(
             "RAMFS of {} at {} ({} s)",
             Size(self.budget.ramfs()),

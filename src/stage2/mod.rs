@@ -14,6 +14,7 @@ pub mod pid1;
 mod target;
 mod unmount;
 mod verify;
+mod watchdog;
 mod worker;
 
 pub use flash::Buffers;

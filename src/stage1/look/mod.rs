@@ -9,3 +9,4 @@ pub mod identity;
 pub mod logs;
 pub mod origin;
 pub mod uses;
+pub mod watchdogs;
