@@ -27,7 +27,7 @@ const USB_LEVELS: u32 = 6;
 
 /// All that a disk tells of itself, with the slot of a reader that has several: two disks that differ in any of it are
 /// two disks. `folder` is the disk's own in sysfs.
-pub fn of(folder: &str) -> Identity {
+fn of(folder: &str) -> Identity {
     let mut all = Identity::new();
     for place in PLACES {
         add(&mut all, place, &told(folder, place));
@@ -41,15 +41,9 @@ pub fn of(folder: &str) -> Identity {
     all
 }
 
-/// The same for the disk that bears this number now.
+/// What the disk tells that bears this number now; `sysfs` is where that is mounted.
 pub fn of_number(sysfs: &str, number: Number) -> Identity {
     let folder = crate::path!("{}/dev/block/{}:{}", sysfs, number.major, number.minor);
-    folder.map_or(Identity::new(), |folder| of(&folder))
-}
-
-/// The same for the disk of this name.
-pub fn of_name(sysfs: &str, name: &str) -> Identity {
-    let folder = crate::path!("{}/block/{}", sysfs, name);
     folder.map_or(Identity::new(), |folder| of(&folder))
 }
 
@@ -100,26 +94,13 @@ pub fn find(sysfs: &str, identity: &str, size: u64) -> Option<Number> {
     let folder = crate::path!("{}/block", sysfs).ok().filter(|_| !identity.is_empty())?;
     let visited = files::for_each_entry(&folder, &mut |name| {
         if let Some((number, _)) = number_and_size(sysfs, name).filter(|(_, found)| *found == size)
-            && *of_name(sysfs, name) == *identity
+            && *of_number(sysfs, number) == *identity
         {
             (found, count) = (Some(number), count + 1);
         }
         ControlFlow::Continue(())
     });
     visited.ok().and(found).filter(|_| count == 1)
-}
-
-/// True when no other disk says that it is the one called `name`.
-pub fn is_unique(sysfs: &str, name: &str) -> bool {
-    let identity = of_name(sysfs, name);
-    let mut others = 0;
-    let visited = crate::path!("{}/block", sysfs).map(|folder| {
-        files::for_each_entry(&folder, &mut |other| {
-            others += u32::from(other != name && of_name(sysfs, other) == identity);
-            ControlFlow::Continue(())
-        })
-    });
-    !identity.is_empty() && others == 0 && matches!(visited, Ok(Ok(())))
 }
 
 /// The number and the size in bytes of a whole disk.
@@ -211,7 +192,7 @@ pub(crate) mod tests {
         sysfs.plug("sdb", "8:16", 64, &[("device/wwid", "00000000"), ("serial", "")]);
         sysfs.plug_usb("sdc", "8:32", "DD56419", 1);
         sysfs.plug_usb("sdd", "8:48", "", 0);
-        let told = |name: &str| of_name(sysfs.path(), name).to_string();
+        let told = |name: &str| of(&format!("{}/block/{name}", sysfs.path())).to_string();
         assert_eq!(told("nvme0n1"), "wwid=eui.0025385b device/serial=S4EV");
         assert_eq!(told("sda"), "device/wwid=t10.ATA     disk  77?");
         assert_eq!(told("vda"), "serial=disk-1");
@@ -228,10 +209,9 @@ pub(crate) mod tests {
         sysfs.plug_usb("sda", "8:0", "DD56419", 0);
         sysfs.plug_usb("sdb", "8:16", "DD56419", 1);
         sysfs.plug("sdc", "8:32", 64, &[("serial", "other")]);
-        let identity = of_name(sysfs.path(), "sda");
         let number = Number { major: 8, minor: 0 };
-        assert_eq!(of_number(sysfs.path(), number), identity);
-        assert!(is_unique(sysfs.path(), "sda") && is_unique(sysfs.path(), "sdb"));
+        let identity = of_number(sysfs.path(), number);
+        assert_eq!(&*identity, "usb=DD56419 unit=0");
         assert_eq!(sysfs.find(&identity).unwrap(), "8:0");
         sysfs.unplug("sda");
         assert_eq!(&*of_number(sysfs.path(), number), "");
@@ -242,9 +222,6 @@ pub(crate) mod tests {
         // Two that say they are it: neither is.
         sysfs.plug_usb("sde", "8:64", "DD56419", 0);
         assert_eq!(sysfs.find(&identity), None);
-        assert!(!is_unique(sysfs.path(), "sdd"));
         assert_eq!(sysfs.find(""), None, "a disk without an identity is not looked for");
-        sysfs.plug("sdf", "8:80", 64, &[]);
-        assert!(!is_unique(sysfs.path(), "sdf"), "it has no identity");
     }
 }

@@ -101,7 +101,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
     })?;
-    checks::watchdog(options.watchdog, &mut watchdogs::all().iter())?;
+    checks::watchdog(options, &watchdogs::all())?;
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
     if old_log.is_none() && log_device.is_none() {

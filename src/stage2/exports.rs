@@ -76,11 +76,9 @@ fn mount_controls() {
     for (kind, sign, point) in CONTROLS {
         // Asked for by name, a file system that is not there would be loaded.
         let is_known = known.split_ascii_whitespace().any(|name| name == kind);
-        if is_known
-            && !files::exists(sign)
-            && let Err(errno) = mounts::mount_at(kind, point, kind, flags, "")
-        {
-            crate::warn!("{}", Error::os("mounting", point, errno));
+        if is_known && !files::exists(sign) {
+            // Without it nothing can be told to those; whether the disk is free is proven later.
+            let _ = mounts::mount_at(kind, point, kind, flags, "");
         }
     }
 }
@@ -107,13 +105,11 @@ fn give_to(folder: &str, name: &str, rest: &str, order: &str) {
     if !rest.is_empty() {
         return give(&path, rest, order);
     }
-    let Ok(file) = files::open(&path, OFlags::WRONLY) else {
-        return;
-    };
-    match files::write_all(&file, order.as_bytes()) {
-        Ok(()) => crate::debug!("{} is told to let go", path),
-        // Often it had nothing to let go of. Whether the disk is free is proven later.
-        Err(errno) => crate::debug!("{}", Error::os("writing to", &path, errno)),
+    if let Ok(file) = files::open(&path, OFlags::WRONLY)
+        // What had nothing to let go of says so by an error.
+        && files::write_all(&file, order.as_bytes()).is_ok()
+    {
+        crate::debug!("{} is told to let go", path);
     }
 }
 

@@ -5,25 +5,30 @@ use crate::files;
 use crate::sys::process;
 use rustix::fs::OFlags;
 
-/// Every such switch, below `/`; 0 is off in each. Documentation/admin-guide/sysctl/kernel.rst and vm.rst, and
+/// Every such switch; 0 is off in each. Documentation/admin-guide/sysctl/kernel.rst and vm.rst, and
 /// drivers/edac/edac_mc.c. `oops_limit` and `warn_limit` count: 0 is no limit. A counter such as
 /// `max_rcu_stall_to_panic` and what is printed (`panic_print`) are nothing without the switch.
-const SWITCHES: [&str; 15] = [
-    "proc/sys/kernel/panic_on_oops",
-    "proc/sys/kernel/oops_limit",
-    "proc/sys/kernel/panic_on_warn",
-    "proc/sys/kernel/warn_limit",
-    "proc/sys/kernel/softlockup_panic",
-    "proc/sys/kernel/hardlockup_panic",
-    "proc/sys/kernel/hung_task_panic",
-    "proc/sys/kernel/panic_on_rcu_stall",
-    "proc/sys/kernel/panic_on_stackoverflow",
-    "proc/sys/kernel/panic_on_io_nmi",
-    "proc/sys/kernel/panic_on_unrecovered_nmi",
-    "proc/sys/kernel/unknown_nmi_panic",
-    "proc/sys/kernel/pause_on_oops",
-    "proc/sys/vm/panic_on_oom",
-    "sys/module/edac_core/parameters/edac_mc_panic_on_ue",
+const SWITCHES: [(&str, &[&str]); 3] = [
+    (
+        "proc/sys/kernel",
+        &[
+            "panic_on_oops",
+            "oops_limit",
+            "panic_on_warn",
+            "warn_limit",
+            "softlockup_panic",
+            "hardlockup_panic",
+            "hung_task_panic",
+            "panic_on_rcu_stall",
+            "panic_on_stackoverflow",
+            "panic_on_io_nmi",
+            "panic_on_unrecovered_nmi",
+            "unknown_nmi_panic",
+            "pause_on_oops",
+        ],
+    ),
+    ("proc/sys/vm", &["panic_on_oom"]),
+    ("sys/module/edac_core/parameters", &["edac_mc_panic_on_ue"]),
 ];
 
 /// From here on the kernel lives with its faults as well as it can. In a PID namespace it is another machine's.
@@ -34,15 +39,13 @@ pub fn outlive() {
 }
 
 fn outlive_below(root: &str) {
-    for switch in SWITCHES {
-        let path = crate::path!("{}/{}", root, switch).ok();
-        // Which there are depends on the kernel and the machine.
-        let file = path.and_then(|path| files::open(&path, OFlags::WRONLY).ok());
-        if let Some(file) = file
-            && let Err(errno) = files::write_all(&file, b"0\n")
-        {
-            let error = crate::error::Error::os("turning off", switch, errno);
-            crate::warn!("{}", error);
+    for (folder, switches) in SWITCHES {
+        for switch in switches {
+            let path = crate::path!("{}/{}/{}", root, folder, *switch).ok();
+            // Which there are depends on the kernel and the machine; each makes things better, no more.
+            let _ = path
+                .and_then(|path| files::open(&path, OFlags::WRONLY).ok())
+                .map(|file| files::write_all(&file, b"0\n"));
         }
     }
 }
@@ -79,8 +82,7 @@ mod tests {
     /// The list is whole, as far as this kernel knows.
     #[test]
     fn what_this_kernel_has_of_them_is_in_the_list() {
-        let known = |path: &str| SWITCHES.contains(&path);
-        for folder in ["proc/sys/kernel", "proc/sys/vm"] {
+        for (folder, switches) in &SWITCHES[..2] {
             for entry in std::fs::read_dir(format!("/{folder}")).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let is_other = matches!(
@@ -89,7 +91,7 @@ mod tests {
                 );
                 let is_switch = name.contains("panic") || name == "oops_limit";
                 assert!(
-                    is_other || !is_switch || known(&format!("{folder}/{name}")),
+                    is_other || !is_switch || switches.contains(&name.as_str()),
                     "{folder}/{name}"
                 );
             }

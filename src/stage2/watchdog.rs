@@ -1,8 +1,8 @@
 //! The watchdogs of the machine: those that run are taken over and fed, so that none bites in the middle of the flash.
 //!
-//! Opening one and feeding it are calls into a driver, which may wait for a slow bus or for ever, so a thread of its own
+//! Opening one and feeding it are calls into a driver, which may wait for a slow bus or for ever. A thread of its own
 //! makes them, and PID 1 only says how long it may. The thread takes no lock: PID 1 forks while it runs, and a lock
-//! that it held would be held in the child for good. So it makes no [`Error`](crate::error::Error).
+//! that the thread held would be held in the child for good. So it makes no [`Error`](crate::error::Error).
 
 use crate::files;
 use crate::log;

@@ -8,7 +8,7 @@ use crate::disk::table::Table;
 use crate::error::{Doing, Error};
 use crate::image::scan::Scan;
 use crate::stage1::look::facts::Init;
-use crate::stage1::look::watchdogs::{self, Watchdog};
+use crate::stage1::look::watchdogs::Watchdog;
 use crate::sys::clock;
 use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
@@ -124,28 +124,13 @@ fn clock(read: &mut dyn FnMut() -> Result<u64, Errno>) -> Result<(), Error> {
     }
 }
 
-/// There is a watchdog to start, when that is asked for, and one that takes the time.
-pub fn watchdog(seconds: u32, all: &mut dyn Iterator<Item = &Watchdog>) -> Result<(), Error> {
-    let mut longest = 0;
-    let mut count = 0;
-    for watchdog in all.filter(|_| seconds > 0) {
-        if watchdog.runs {
-            crate::info!("{} runs already: it keeps its time", watchdog.name);
-            return Ok(());
-        }
-        count += 1;
-        longest = longest.max(watchdogs::longest_time(&watchdog.name).unwrap_or(u64::MAX));
+/// There is a watchdog to start, when that is asked for.
+pub fn watchdog(options: &Options, all: &[Watchdog]) -> Result<(), Error> {
+    if options.watchdog == 0 || !all.is_empty() {
+        return Ok(());
     }
-    let refuse = |why: &str| Error::refused("starting", "a watchdog (--watchdog)", why);
-    if seconds > 0 && count == 0 {
-        return Err(refuse("there is no /dev/watchdog")
-            .advice("load its driver, or softdog (modprobe softdog); or leave the option out"));
-    }
-    if u64::from(seconds) > longest && count > 0 {
-        let why: Text<80> = crate::text!("the longest time that it takes are {} s", longest);
-        return Err(refuse(&why).advice("give a shorter one"));
-    }
-    Ok(())
+    Err(Error::refused("starting", "a watchdog (--watchdog)", "there is no /dev/watchdog")
+        .advice("load its driver, or softdog (modprobe softdog); or leave the option out"))
 }
 
 /// A capability: its number in include/uapi/linux/capability.h, and what is said when it is missing.
@@ -349,18 +334,6 @@ mod tests {
         };
         assert!(refusal(&mut || Err(Errno::NOSYS)).contains("system call not in this kernel"));
         assert!(refusal(&mut || Ok(7)).contains("it stands still"));
-    }
-
-    #[test]
-    fn a_watchdog_that_is_not_there_cannot_be_started() {
-        let dog = |runs| Watchdog { name: Text::from("watchdog9"), runs, is_told: true };
-        watchdog(0, &mut [].iter()).unwrap();
-        watchdog(30, &mut [dog(false)].iter()).unwrap();
-        watchdog(30, &mut [dog(true)].iter()).unwrap();
-        let error = watchdog(30, &mut [].iter()).unwrap_err();
-        assert_eq!(error.kind(), crate::error::Kind::Refused);
-        let text: Text<300> = crate::text!("{}", error);
-        assert!(text.contains("there is no /dev/watchdog"), "{}", &*text);
     }
 
     #[test]

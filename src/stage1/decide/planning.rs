@@ -66,12 +66,9 @@ pub fn plan(
 
 /// By what stage 2 knows the disk again. None when another disk says that it is the same one.
 fn identity_of(target: &Disk) -> Result<heapless::String<{ identity::LONGEST }>, Error> {
-    let told = match identity::is_unique(identity::SYSFS, &target.name) {
-        true => identity::of_name(identity::SYSFS, &target.name),
-        false => identity::Identity::new(),
-    };
-    crate::debug!("the disk says of itself: {}", told);
-    plan::bounded("use another disk", &told)
+    let told = identity::of_number(identity::SYSFS, target.number);
+    let is_alone = identity::find(identity::SYSFS, &told, target.size) == Some(target.number);
+    plan::bounded("use another disk", if is_alone { &told } else { "" })
 }
 
 /// The new boot partition; files can be placed on it, and there is room for them.

@@ -51,29 +51,14 @@ fn look_at(name: &str) -> Watchdog {
 /// True when a process has the watchdog open. The first one has two names.
 fn is_held(name: &str) -> bool {
     let mut held = false;
-    let is_it = |path: &str| {
-        let open = path.strip_prefix("/dev/");
-        open == Some(name) || (name == "watchdog0" && open == Some(names::WATCHDOG))
-    };
-    // A process that ends meanwhile holds nothing.
-    let _ = files::for_each_entry("/proc", &mut |id| {
-        let folder = crate::path!("/proc/{}/fd", id);
-        let _ = folder.map(|folder| {
-            files::for_each_entry(&folder, &mut |number| {
-                let mut buffer = [0; 256];
-                let link = crate::path!("{}/{}", folder, number);
-                held |=
-                    link.is_ok_and(|link| files::read_link(&link, &mut buffer).is_ok_and(is_it));
-                ControlFlow::Continue(())
-            })
+    files::for_each_process(&mut |id| {
+        // A process that ends meanwhile holds nothing.
+        let _ = files::for_each_open(id, &mut |_, path| {
+            let open = path.strip_prefix("/dev/");
+            held |= open == Some(name) || (name == "watchdog0" && open == Some(names::WATCHDOG));
+            ControlFlow::Continue(())
         });
         if held { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     held
-}
-
-/// The longest time that a watchdog takes, in seconds; none where its driver does not say, or sees to any.
-pub fn longest_time(name: &str) -> Option<u64> {
-    let path = crate::path!("/sys/class/watchdog/{}/max_timeout", name).ok()?;
-    files::read_number(&path).filter(|seconds| *seconds > 0)
 }
