@@ -50,6 +50,7 @@ LOGS AND FAILURES
       --s2-log-level LEVEL  the same for stage 2; default: as --log-level
       --no-cleanup       after a failure leave mounts and files as they are, to look at them
       --on-failure WHAT  when flashing has failed for good: retry (default), halt or reboot
+      --watchdog SEC     start a watchdog with this time (10 to 3600) if none runs; one that runs is taken over anyway
       --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
       --in-namespace     take over the PID namespace this runs in: a container with an init of its own
 
@@ -164,6 +165,8 @@ pub struct Options {
     pub version: Option<String>,
     /// `--hand-over-timeout`, in seconds.
     pub hand_over_timeout: u64,
+    /// `--watchdog`, in seconds; 0 without it.
+    pub watchdog: u32,
     /// `--on-failure`.
     pub on_failure: OnFailure,
     /// `--log-level`.
@@ -191,6 +194,7 @@ impl Options {
             device_type: None,
             version: None,
             hand_over_timeout: 60,
+            watchdog: 0,
             on_failure: OnFailure::Retry,
             log_level: Level::Info,
             stage2_log_level: None,
@@ -223,11 +227,12 @@ use Effect::{Ask, Keep, Read, Set};
 
 const LEVELS: &str = "it is none of error, warn, info, debug and trace";
 const SECONDS: &str = "it is not a number from 1 to 3600";
+const WATCHDOG: &str = "it is not a number from 10 to 3600";
 const WAYS: &str = "it is none of retry, halt and reboot";
 
 /// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
 /// and README.md against it.
-static OPTIONS: [(&str, Option<char>, Effect); 38] = [
+static OPTIONS: [(&str, Option<char>, Effect); 39] = [
     ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
     ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
     ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
@@ -261,6 +266,7 @@ static OPTIONS: [(&str, Option<char>, Effect); 38] = [
     ("download-only", Some('d'), Set(Flag::DownloadOnly)),
     ("check-timeout", None, Read(check_timeout, SECONDS)),
     ("hand-over-timeout", None, Read(hand_over_timeout, SECONDS)),
+    ("watchdog", None, Read(watchdog, WATCHDOG)),
     ("on-failure", None, Read(on_failure, WAYS)),
     ("log-level", None, Read(log_level, LEVELS)),
     ("s2-log-level", None, Read(stage2_log_level, LEVELS)),
@@ -342,6 +348,12 @@ fn seconds(value: &str) -> Option<u64> {
     crate::text::decimal(value).filter(|seconds| (1..=3600).contains(seconds))
 }
 
+/// Fed once a second, a watchdog with less than ten would bite when the machine is busy.
+fn watchdog(options: &mut Options, value: &str) -> Option<()> {
+    options.watchdog = seconds(value).filter(|seconds| *seconds >= 10)? as u32;
+    Some(())
+}
+
 fn on_failure(options: &mut Options, value: &str) -> Option<()> {
     options.on_failure = match value {
         "retry" => OnFailure::Retry,
@@ -372,7 +384,7 @@ fn check(options: &Options) -> Result<(), Error> {
         _ if options.image.is_none() => "no image was given (-i FILE)",
         Command::Flash if options.flash_to.is_none() => "no disk was given (-f DEV)",
         Command::Flash if carries_over(options) => {
-            "flash knows no old OS: --wifi, --backup-cfg, --json and the keeping of logs belong to a takeover"
+            "flash knows no old OS: --wifi, --backup-cfg, --json, --watchdog and the keeping of logs belong to a takeover"
         }
         _ if options.has(Flag::DryRun) && options.has(Flag::Pretend) => {
             "--dry-run and --pretend exclude each other"
@@ -395,6 +407,7 @@ fn carries_over(options: &Options) -> bool {
         || options.log_to.is_some()
         || options.has(Flag::FallbackLog)
         || options.has(Flag::Json)
+        || options.watchdog > 0
 }
 
 /// True for a path that might lead out of the folder it is for, or does not fit into the plan.

@@ -158,6 +158,32 @@ pub fn for_each_entry(
     Ok(())
 }
 
+/// Calls `visit` with the number of each process, as a text, until it breaks.
+pub fn for_each_process(visit: &mut dyn FnMut(&str) -> ControlFlow<()>) {
+    // Without /proc there is nobody to be seen.
+    let _ = for_each_entry("/proc", &mut |name| match name.parse::<u32>() {
+        Ok(_) => visit(name),
+        Err(_) => ControlFlow::Continue(()),
+    });
+}
+
+/// Calls `visit` with the link of each open file of a process and where that leads, until it breaks. What is not UTF-8
+/// leads nowhere.
+pub fn for_each_open(
+    id: &str,
+    visit: &mut dyn FnMut(&str, &str) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let folder = crate::path!("/proc/{}/fd", id)?;
+    let visited = for_each_entry(&folder, &mut |number| {
+        let mut buffer = [0; 256];
+        let Ok(link) = crate::path!("{}/{}", folder, number) else {
+            return ControlFlow::Continue(());
+        };
+        visit(&link, read_link(&link, &mut buffer).unwrap_or_default())
+    });
+    visited.doing("listing", &folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

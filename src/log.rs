@@ -4,6 +4,7 @@
 //! a line of fixed length, so it works while the heap is sealed. Secrets never reach it: callers pass names, not
 //! values.
 
+use crate::sys::clock;
 use crate::text::{Format, Seconds, Text};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
@@ -73,9 +74,10 @@ pub fn to_file(file: OwnedFd) {
     let _ = FILE.set(file);
 }
 
-/// Milliseconds since the machine was started, time asleep included (clock_gettime(2), CLOCK_BOOTTIME).
+/// Milliseconds since the machine was started, time asleep included. 0 where the kernel has no clock: stage 1 refuses
+/// to go on there.
 pub fn now() -> u64 {
-    crate::sys::milliseconds_since_boot()
+    clock::since_boot().unwrap_or(0)
 }
 
 /// Writes a line. Use the macros [`info!`](crate::info) and its sisters.
@@ -116,7 +118,7 @@ pub fn drain() {
         // What is no terminal has no queue.
         match crate::sys::block::output_pending(rustix::stdio::stderr()) {
             Ok(0) | Err(_) => return,
-            Ok(_) => std::thread::sleep(Duration::from_millis(10)),
+            Ok(_) => clock::sleep(Duration::from_millis(10)),
         }
     }
 }
@@ -132,7 +134,7 @@ fn persist(sink: impl AsFd, mut bytes: &[u8]) {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 patience -= 1;
-                std::thread::sleep(Duration::from_millis(10));
+                clock::sleep(Duration::from_millis(10));
             }
             // Nobody to tell: this is the logger.
             Err(_) => return,

@@ -45,7 +45,7 @@ fn run_as_pid1(mut arguments: Arguments) {
         }
         Arrival::Claimed(ramfs) => pid1::leave_old_root(&ramfs),
     };
-    pid1::restart(Some(error), &|| ());
+    pid1::restart(Some(error), None);
 }
 
 /// Gives the exit code; that of an error is in it.

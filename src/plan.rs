@@ -35,8 +35,8 @@ pub mod names {
     pub const PATCHES: &str = "patches";
     /// The log of stage 2.
     pub const LOG: &str = "log";
-    /// The watchdogs of a device, as /dev has them.
-    pub const WATCHDOGS: [&str; 2] = ["watchdog", "watchdog1"];
+    /// What the names of watchdogs in /dev begin with.
+    pub const WATCHDOG: &str = "watchdog";
     /// Device nodes.
     pub const DEV: &str = "dev";
     /// Where the old root goes.
@@ -95,6 +95,9 @@ pub struct TargetPlan {
     pub size: u64,
     /// Its logical block in bytes.
     pub logical_block: u32,
+    /// What it is, whatever its number; empty when it does not say, or another one says the same. See
+    /// [`crate::disk::identity`].
+    pub identity: heapless::String<{ crate::disk::identity::LONGEST }>,
 }
 
 /// A partition of the new OS with an ext4 file system: it is mounted to place files on it.
@@ -146,6 +149,8 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// How much stage 2 logs.
     pub log_level: Level,
+    /// With which time a watchdog is started when none runs, in seconds; 0: none is (`--watchdog`).
+    pub watchdog: u32,
     /// The image.
     pub image: ImagePlan,
     /// The disk.
@@ -165,7 +170,7 @@ pub struct Plan {
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 34;
+const NUMBERS: usize = 35;
 
 impl Plan {
     /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
@@ -211,6 +216,7 @@ impl Plan {
             self.fallback_log.is_some().into(),
             self.new_files.len() as u64,
             self.places(),
+            self.watchdog.into(),
         ]
     }
 
@@ -242,6 +248,7 @@ impl Plan {
                 number: next.device()?,
                 size: next.long()?,
                 logical_block: next.short()?,
+                identity: heapless::String::new(),
             },
             boot: next.partition()?,
             data: next.partition()?,
@@ -249,6 +256,7 @@ impl Plan {
             log_device: next.log()?,
             fallback_log: next.is_set()?.then(heapless::String::new),
             new_files: next.new_files()?,
+            watchdog: next.short()?,
         })
     }
 
@@ -267,6 +275,7 @@ impl Plan {
         visit: &mut dyn FnMut(&StringView) -> Result<(), E>,
     ) -> Result<(), E> {
         visit(&self.target.name)?;
+        visit(&self.target.identity)?;
         for log in [&self.old_log, &self.log_device].into_iter().flatten() {
             visit(&log.file_system)?;
             visit(&log.path)?;
@@ -287,6 +296,7 @@ impl Plan {
         visit: &mut dyn FnMut(&mut StringView) -> Result<(), E>,
     ) -> Result<(), E> {
         visit(&mut self.target.name)?;
+        visit(&mut self.target.identity)?;
         for log in [&mut self.old_log, &mut self.log_device].into_iter().flatten() {
             visit(&mut log.file_system)?;
             visit(&mut log.path)?;
@@ -499,6 +509,7 @@ pub(crate) mod tests {
             pretend: true,
             on_failure: OnFailure::Halt,
             log_level: Level::Debug,
+            watchdog: 3600,
             image: ImagePlan {
                 stream: Stream {
                     format: Format::Zip,
@@ -520,6 +531,7 @@ pub(crate) mod tests {
                 number: Number { major: 179, minor: 0 },
                 size: 1 << 41,
                 logical_block: 512,
+                identity: heapless::String::try_from("wwid=eui.0025 \"x\"").unwrap(),
             },
             boot: Some(PartitionPlan { start: 1 << 22, length: 1 << 26 }),
             data: Some(PartitionPlan { start: 1 << 32, length: 1 << 30 }),
@@ -601,16 +613,23 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(6 + 2 * MAX_NEW_FILES);
+        let texts = ",\"x\"".repeat(7 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
         let long = format!(",\"{}\"{}", "x".repeat(33), &texts[4..]);
         assert!(written(&numbers, &long).is_err(), "a text is too long");
         // The failure's way, the level, the format, a CRC, the chunks, the files.
-        for (place, value) in
-            [(1, 3), (2, 5), (3, 3), (6, 1 << 32), (9, 1 << 32), (13, 1 << 32), (32, 65)]
-        {
+        for (place, value) in [
+            (1, 3),
+            (2, 5),
+            (3, 3),
+            (6, 1 << 32),
+            (9, 1 << 32),
+            (13, 1 << 32),
+            (32, 65),
+            (34, 1 << 32),
+        ] {
             let mut numbers = numbers;
             numbers[place] = value;
             assert!(written(&numbers, &texts).is_err(), "number {place}");

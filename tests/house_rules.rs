@@ -155,6 +155,16 @@ fn stage2_neither_panics_nor_allocates() {
     }
 }
 
+/// A 32-bit kernel may have none of the calls that these ask for, and std panics at that: `sys::clock` says why.
+#[test]
+fn nobody_waits_by_the_calls_with_32_bits() {
+    for (path, number, line) in lines("src") {
+        for word in ["thread::sleep", "wait_timeout", "park_timeout", "Instant", "SystemTime"] {
+            assert!(!is_word_at(&line, word), "{}:{number}: {word}", path.display());
+        }
+    }
+}
+
 /// Everything that follows in PID 1, and every worker, which inherits it, runs with the heap sealed.
 #[test]
 fn the_heap_is_sealed_before_pid1_supervises() {

@@ -9,7 +9,7 @@
 use linux_raw_sys::general;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,7 +40,7 @@ const IO_ERROR: i32 = 5;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 18] = [
+const TESTS: [Test; 22] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
@@ -48,6 +48,10 @@ const TESTS: [Test; 18] = [
     ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
     ("zeros_that_were_only_promised_are_written", promised_zeros),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
+    ("a_bad_sector_in_the_head_leaves_the_old_os_whole", bad_sector_in_head),
+    ("a_sector_of_the_head_that_went_bad_is_the_end_of_the_old_os", lost_sector_in_head),
+    ("what_could_not_be_read_of_the_head_before_is_no_loss", unread_sector_in_head),
+    ("a_head_that_cannot_be_read_is_not_written", unreadable_head),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
     ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
     ("files_are_placed_while_the_disk_does_not_boot_yet", files_before_the_head),
@@ -186,17 +190,141 @@ fn no_proof(directory: &Path) {
     assert!(!bench.shared.destroyed.load(SeqCst));
 }
 
+/// A sector of the head, and whether a read or a write of the disk touches it.
+const BAD: u64 = 20 * 4096 + 5 * 512;
+
+fn touches_bad(call: &Call) -> bool {
+    let [_, _, length, offset, ..] = call.arguments;
+    offset <= BAD && BAD < offset + length
+}
+
+fn bad_sector_in_head(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    bench.disk.write_all_at(b"the old system", BAD - 512).unwrap();
+    let before = bench.contents();
+    let mut zeros = false;
+    let error = bench.run(&mut |call| {
+        zeros |= !bench.boots();
+        match call.name() {
+            Name::Write if touches_bad(call) => Answer::Fails(IO_ERROR),
+            _ => Answer::Real,
+        }
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("writing sector") && error.contains("nothing was changed"), "{error}");
+    assert!(!bench.shared.destroyed.load(SeqCst));
+    assert!(bench.contents() == before, "the head was not put back");
+
+    // One that the drive accepts and loses its cache over, for a moment.
+    let bench = Bench::new(directory, image());
+    let mut flushes = 0;
+    let error = bench.run(&mut |call| {
+        flushes += u32::from(call.name() == Name::Flush);
+        zeros |= !bench.boots();
+        if call.name() == Name::Flush && flushes == 1 {
+            return Answer::Fails(IO_ERROR);
+        }
+        Answer::Real
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("flushing") && error.contains("nothing was changed"), "{error}");
+    assert!(!bench.shared.destroyed.load(SeqCst));
+    assert!(bench.contents().iter().all(|byte| *byte == 0xee) && flushes == 2);
+    assert!(zeros, "nothing had to be put back");
+
+    // In a later run the disk is half-written, and what was there is not put back: it could boot.
+    let bench = Bench::new(directory, image());
+    bench.shared.destroyed.store(true, SeqCst);
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Write if touches_bad(call) => Answer::Fails(IO_ERROR),
+        _ => Answer::Real,
+    });
+    assert!(!error.unwrap_err().contains("nothing was changed"));
+    assert!(bench.shared.destroyed.load(SeqCst));
+}
+
+fn lost_sector_in_head(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut is_lost = false;
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Write if touches_bad(call) => {
+            is_lost = true;
+            Answer::Fails(IO_ERROR)
+        }
+        Name::Read if is_lost && bench.is_of_disk(call) && touches_bad(call) => {
+            Answer::Fails(IO_ERROR)
+        }
+        _ => Answer::Real,
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("writing sector") && !error.contains("nothing was changed"), "{error}");
+    assert!(bench.shared.destroyed.load(SeqCst));
+    // What can be put back is, all the same.
+    assert!(bench.contents().iter().all(|byte| *byte == 0xee));
+}
+
+fn unread_sector_in_head(directory: &Path) {
+    for writes_end_at in [3 * 4096, CHUNK as u64 / 2] {
+        let bench = Bench::new(directory, image());
+        let error = bench.run(&mut |call| match call.name() {
+            Name::Read if bench.is_of_disk(call) && touches_bad(call) => Answer::Fails(IO_ERROR),
+            Name::Write if call.arguments[3] + call.arguments[2] > writes_end_at => {
+                Answer::Fails(IO_ERROR)
+            }
+            _ => Answer::Real,
+        });
+        assert!(error.unwrap_err().contains("nothing was changed"));
+        assert!(!bench.shared.destroyed.load(SeqCst));
+        let disk = bench.contents();
+        let bad = BAD as usize..BAD as usize + 512;
+        assert!(disk[..bad.start].iter().chain(&disk[bad.end..]).all(|byte| *byte == 0xee));
+    }
+    // A write heals it.
+    let bench = Bench::new(directory, image());
+    let mut is_written = false;
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Read if bench.is_of_disk(call) && touches_bad(call) && !is_written => {
+            Answer::Fails(IO_ERROR)
+        }
+        Name::Write => {
+            is_written = true;
+            Answer::Real
+        }
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
+fn unreadable_head(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut writes = 0;
+    let error = bench.run(&mut |call| match call.name() {
+        Name::Read if bench.is_of_disk(call) => Answer::Fails(IO_ERROR),
+        Name::Write | Name::Zero => {
+            writes += 1;
+            Answer::Real
+        }
+        _ => Answer::Real,
+    });
+    let error = error.unwrap_err();
+    assert!(error.contains("cannot be read; nothing was changed"), "{error}");
+    assert!(writes == 0 && !bench.shared.destroyed.load(SeqCst));
+}
+
 fn head_is_flushed(directory: &Path) {
     let bench = Bench::new(directory, image());
     let error = bench.run(&mut |call| match call.name() {
-        Name::Flush => Answer::Fails(IO_ERROR),
+        Name::Flush => {
+            let disk = bench.contents();
+            let rest = &disk[CHUNK..];
+            assert!(rest.iter().all(|byte| *byte == 0xee), "written before the head was flushed");
+            Answer::Fails(IO_ERROR)
+        }
         _ => Answer::Real,
     });
     assert!(error.unwrap_err().contains("flushing"));
-    assert!(bench.shared.destroyed.load(SeqCst));
-    let disk = bench.contents();
-    assert!(disk[..CHUNK].iter().all(|byte| *byte == 0), "the head is still there");
-    assert!(disk[CHUNK..].iter().all(|byte| *byte == 0xee), "written before the head was flushed");
+    assert!(!bench.shared.destroyed.load(SeqCst));
+    assert!(bench.contents().iter().all(|byte| *byte == 0xee), "the head was not put back");
 }
 
 fn rot(directory: &Path) {
@@ -480,6 +608,8 @@ struct Bench {
     plan: Plan,
     disk: File,
     shared: &'static Shared,
+    /// The descriptor that the disk is written and read by.
+    descriptor: AtomicIsize,
 }
 
 impl Bench {
@@ -512,7 +642,8 @@ impl Bench {
         let mut plan = plan(stream, &found);
         (plan.image.patches, plan.image.patches_crc) = (sectors.len() as u32, patches_crc);
         let patches = (kept, sectors.len() as u32);
-        Self { source, map, patches, plan, disk, shared: sys::map::shared().unwrap() }
+        let (shared, descriptor) = (sys::map::shared().unwrap(), AtomicIsize::new(-1));
+        Self { source, map, patches, plan, disk, shared, descriptor }
     }
 
     /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
@@ -527,7 +658,8 @@ impl Bench {
         place: &mut (dyn FnMut() -> Result<(), Error> + Send),
     ) -> Result<(), String> {
         let size = self.plan.target.size;
-        let disk = self.disk.try_clone().unwrap().into();
+        let disk: OwnedFd = self.disk.try_clone().unwrap().into();
+        self.descriptor.store(disk.as_raw_fd() as isize, SeqCst);
         let target = Target::new(disk, size, self.plan.target.logical_block);
         let mut buffers = Buffers::map().unwrap();
         let stream = self.plan.image.stream;
@@ -547,6 +679,11 @@ impl Bench {
         let result = watched(work, answer);
         assert_eq!(memory::heap_refused(), before, "something was allocated while sealed");
         result.map_err(|error| (takeover::text!("{}", error) as Text<300>).to_string())
+    }
+
+    /// True when a call is about the disk, not about the image.
+    fn is_of_disk(&self, call: &Call) -> bool {
+        call.arguments[0] as isize == self.descriptor.load(SeqCst)
     }
 
     /// Changes a byte of a chunk on the disk.
@@ -575,6 +712,7 @@ impl Bench {
 /// What a system call of the flashing threads does to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Name {
+    Read,
     Write,
     Zero,
     Flush,
@@ -597,6 +735,7 @@ struct Call {
 impl Call {
     fn name(&self) -> Name {
         match self.number as u32 {
+            general::__NR_pread64 => Name::Read,
             general::__NR_pwrite64 => Name::Write,
             general::__NR_ioctl if self.arguments[1] == BLKZEROOUT => Name::Zero,
             general::__NR_fdatasync => Name::Flush,
@@ -619,7 +758,7 @@ unsafe extern "C" {
     fn syscall(number: isize, ...) -> isize;
 }
 
-/// Runs `work` in a thread whose writes, flushes and ioctls, and those of its threads, are asked about first:
+/// Runs `work` in a thread whose reads, writes, flushes and ioctls, and those of its threads, are asked about first:
 /// seccomp(2), SECCOMP_RET_USER_NOTIF; seccomp_unotify(2).
 fn watched<R: Send>(work: impl FnOnce() -> R + Send, answer: &mut dyn FnMut(&Call) -> Answer) -> R {
     let listener = AtomicIsize::new(-1);
@@ -674,6 +813,7 @@ fn listen() -> isize {
     let is = |number: u32, to_the_end| Step(0x15, to_the_end, 0, number);
     let filter = [
         Step(0x20, 0, 0, 0),
+        is(general::__NR_pread64, 4),
         is(general::__NR_pwrite64, 3),
         is(general::__NR_ioctl, 2),
         is(general::__NR_fdatasync, 1),
@@ -713,6 +853,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         pretend: false,
         on_failure: OnFailure::Halt,
         log_level: Level::Info,
+        watchdog: 0,
         image: ImagePlan {
             stream,
             length: found.length,
@@ -728,6 +869,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
             number: Number { major: 0, minor: 0 },
             size: DISK as u64,
             logical_block: 512,
+            identity: heapless::String::new(),
         },
         boot: None,
         data: None,

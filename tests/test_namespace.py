@@ -799,7 +799,8 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
         box.wait_for("UP")
         done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", box.loop, "--no-ack"],
                               capture_output=True, text=True, timeout=60)
-        assert done.returncode == 3 and f"claiming the disk {box.loop}: it is in use" in done.stderr, done.stderr
+        assert done.returncode == 3, done.stderr
+        assert re.search(r"it is in use: mounted at / \(ext4\) for \S+ \(\d+\); end", done.stderr), done.stderr
         assert box.disk_bytes(0, 4096) == box.before
 
 
@@ -868,7 +869,7 @@ def test_flash_refuses_a_disk_that_a_loop_device_lies_on(folder):
                                   capture_output=True, text=True, timeout=60)
         finally:
             subprocess.run(["losetup", "--detach", above], check=True)
-        assert done.returncode == 1 and "a loop device lies on it" in done.stderr, done.stderr
+        assert done.returncode == 1 and re.search(r"loop\d+ lies on it", done.stderr), done.stderr
         assert box.disk_bytes(0, 4096) == before
 
 
@@ -1115,6 +1116,77 @@ def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folde
         box.wait_exit()
         assert "checking the image: it is not what was scanned; the memory" in box.console(), box.console()
         check_old_os_is_whole(box)
+
+
+# Ends two seconds after it was asked to.
+SLOW = "sh -c 'trap \"sleep 2; exit\" TERM; while :; do sleep 1; done' &"
+
+
+def test_watchdogs_that_are_in_use_are_taken_and_no_other_and_none_stalls_pid1(folder):
+    """Files and a named pipe in their place: where the kernel does not tell whether one runs, a process has it open.
+    The pipe has no other end once that process is gone: whoever opens it then waits for ever."""
+    image = make_image(folder)
+    before = """
+    touch /dev/watchdog /dev/watchdog2; /bin/busybox mkfifo /dev/watchdog3
+    sh -c 'exec 3>/dev/watchdog; sleep 1000' &
+    sh -c 'exec 3<>/dev/watchdog3; sleep 1000' &
+    """
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=before + SLOW))
+        box.wait_for("takeover is PID 1")
+        tasks = pathlib.Path(f"/proc/{box.pid1()}/task")
+        box.wait_for("watchdog is ours")
+        assert len(list(tasks.iterdir())) == 2, "the watchdogs are fed by PID 1 itself"
+        box.wait_exit()
+        assert "watchdog2 is ours" not in box.console(), box.console()
+        check_taken_over(box, image)
+
+
+def test_a_watchdog_is_started_only_when_asked_for(folder):
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job("--pretend --watchdog 30", before=f"touch /dev/watchdog1\n{SLOW}"))
+        box.wait_exit()
+        assert "watchdog1 is ours" in box.console(), box.console()
+        assert "it was started, but does not take 30 s" in box.console(), box.console()
+
+
+def test_refused_a_watchdog_that_is_not_there(folder):
+    refused(folder, "--dry-run --watchdog 30", code=3, message=r"\(--watchdog\): there is no /dev/watchdog; load its driver")
+    shutil.rmtree(folder / "mnt")
+    refused(folder, "--dry-run --watchdog 9", code=2, message="--watchdog: it is not a number from 10 to 3600")
+
+
+def test_who_holds_a_disk_stands_in_the_error(folder):
+    """A mount of its partition, a loop device on it, and this program."""
+    image = folder / "image.gz"
+    image.write_bytes(pack(make_image(folder)))
+    with Sandbox(folder) as box:
+        loop = box.attach()
+
+        def refusal():
+            done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
+                                  capture_output=True, text=True, timeout=60)
+            assert done.returncode in (1, 3), done.stderr
+            return done.stderr
+        held = os.open(loop, os.O_RDWR | os.O_EXCL)
+        try:
+            assert f"something still uses it: python3 ({os.getpid()}) has it open" in refusal()
+        finally:
+            os.close(held)
+        point = folder / "point"
+        point.mkdir()
+        subprocess.run(["mkfs.ext4", "-q", "-F", loop], check=True, capture_output=True)
+        subprocess.run(["mount", loop, point], check=True)
+        try:
+            assert f"something still uses it: mounted at {point} (ext4)" in refusal()
+        finally:
+            subprocess.run(["umount", point], check=True)
+        above = subprocess.run(["losetup", "--show", "--find", loop], check=True, capture_output=True,
+                               text=True).stdout.strip()
+        try:
+            assert f"{os.path.basename(above)} lies on it" in refusal()
+        finally:
+            subprocess.run(["losetup", "--detach", above], check=True)
 
 
 def test_flash_pretends_too(folder):

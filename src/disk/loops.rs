@@ -7,7 +7,7 @@ use super::stack;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::sys::block;
-use crate::text::PathText;
+use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
@@ -30,7 +30,7 @@ pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Resul
     // Another program may take the free device between the two calls: ask again.
     for _ in 0..10 {
         let number = block::loop_get_free(&control).doing("asking for", "a free loop device")?;
-        let name: crate::text::Text<16> = crate::text!("loop{}", number);
+        let name: Text<16> = crate::text!("loop{}", number);
         let node = minor_of(&name)?;
         let path = crate::path!("{}/{}", nodes, name)?;
         let descriptor = open_node(nodes, &name, FileType::BlockDevice, node)?;
@@ -61,9 +61,9 @@ pub fn detach_all(nodes: &str, disk: Number) -> u32 {
 pub fn none_on(nodes: &str, disk: Number) -> Result<(), Error> {
     let mut result = Ok(());
     for_each_on(nodes, disk, &mut |name, _| {
-        result = Err(Error::failed("claiming", "the disk", "a loop device lies on it")
+        let why: Text<60> = crate::text!("{} lies on it", name);
+        result = Err(Error::failed("claiming", "the disk", &why)
             .advice("something still has that loop device mounted or open"));
-        crate::debug!("{} lies on the disk", name);
     });
     result
 }
@@ -72,8 +72,9 @@ fn is_attached(name: &str) -> bool {
     crate::path!("/sys/block/{}/loop/backing_file", name).is_ok_and(|path| files::exists(&path))
 }
 
-/// Calls `visit` with each attached loop device that lies on a disk.
-fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd)) {
+/// Calls `visit` with each attached loop device that lies on a disk. Nodes are looked for in `nodes`, and made there
+/// when missing.
+pub fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &OwnedFd)) {
     let mut look = |name: &str| {
         if name.starts_with("loop") && is_attached(name) {
             match on_disk(nodes, name, disk) {

@@ -10,6 +10,8 @@ pub mod device;
 pub mod ext4;
 pub mod fat;
 pub mod gpt;
+pub mod holders;
+pub mod identity;
 pub mod loops;
 pub mod mbr;
 pub mod mounts;

@@ -320,7 +320,7 @@ pub fn abandon(point: &str) -> Result<(), Errno> {
 pub fn unmount_patiently(point: &str) -> Result<(), Errno> {
     for _ in 0..20 {
         match unmount(point) {
-            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
+            Err(Errno::BUSY) => crate::sys::clock::sleep(Duration::from_millis(100)),
             result => return result,
         }
     }

@@ -160,9 +160,9 @@ pub fn unknown_on(disk: Number) -> Option<Text<32>> {
 pub fn none_on(disk: Number) -> Result<(), Error> {
     let mut result = Ok(());
     for_each_on(disk, &mut |name, _| {
-        result = Err(Error::failed("claiming", "the disk", "LVM, dm-crypt, md or zram lies on it")
+        let why: Text<80> = crate::text!("{} lies on it (LVM, dm-crypt, md or zram)", name);
+        result = Err(Error::failed("claiming", "the disk", &why)
             .advice("something still has that device open"));
-        crate::debug!("{} lies on the disk", name);
     });
     result
 }

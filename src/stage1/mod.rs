@@ -40,7 +40,7 @@ use decide::{
 };
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
-use look::{cgroup, identity, logs};
+use look::{cgroup, identity, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
 use prepare::ramfs::Ramfs;
@@ -113,6 +113,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
     })?;
+    checks::watchdog(options, &watchdogs::all())?;
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
     if old_log.is_none() && log_device.is_none() {
@@ -237,6 +238,7 @@ impl Decision {
         let watch = Stopwatch::start();
         let ramfs = Ramfs::mount(self.budget.ramfs(), undo)?;
         ramfs.make_nodes(&self.facts.target.name, self.facts.target.number, undo)?;
+        ramfs.adopt_watchdogs(options.watchdog > 0, undo)?;
         crate::info!(
             "RAMFS of {} at {} ({} s)",
             Size(self.budget.ramfs()),

@@ -83,7 +83,7 @@ impl Volume<'_> {
                 Err(error) => crate::warn!("{} (try {} of {})", error, tries, TRIES),
             }
             tries += 1;
-            std::thread::sleep(Duration::from_secs(1));
+            crate::sys::clock::sleep(Duration::from_secs(1));
         }
         crate::info!("placed the files of a partition ({} s)", watch.shown());
         Ok(())

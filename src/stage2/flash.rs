@@ -40,7 +40,7 @@ impl Buffers {
     pub fn map() -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
-        let stack = sys::map::buffer(STACK).doing("reserving", "a stack")?;
+        let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
         Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros, stack })
     }
 

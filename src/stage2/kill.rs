@@ -130,7 +130,7 @@ fn wait(steps: u32, shared: &Shared) -> bool {
         if !anyone {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        crate::sys::clock::sleep(Duration::from_millis(50));
     }
     false
 }

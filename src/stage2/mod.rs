@@ -5,6 +5,8 @@
 //! to begin with.
 
 mod data;
+mod exports;
+mod faults;
 mod flash;
 mod job;
 mod keep_log;
@@ -15,6 +17,7 @@ mod staged;
 mod target;
 mod unmount;
 mod verify;
+mod watchdog;
 
 pub use flash::Buffers;
 pub use sequence::write_to;

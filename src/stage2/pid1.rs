@@ -5,20 +5,19 @@
 //! the flash is run again from the staged image.
 
 use super::sequence::{self, End};
+use super::watchdog::{self, Feeder};
 use super::{keep_log, totals};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
 use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
-use crate::sys::{block, map, process};
+use crate::sys::{map, process, thread};
 use crate::text::PathText;
 use crate::{files, log, memory};
-use core::cell::OnceCell;
 use core::convert::Infallible;
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
-use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -113,15 +112,15 @@ pub fn alone() -> ! {
     restart_on_panic();
     let plan = match Plan::read(&path_of(names::CLAIMED)) {
         Ok(plan) => plan,
-        Err(error) => restart(Some(error), &|| ()),
+        Err(error) => restart(Some(error), None),
     };
     log::set_level(plan.log_level);
     crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
     let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
         Ok(shared) => shared,
-        Err(error) => restart(Some(error), &|| ()),
+        Err(error) => restart(Some(error), None),
     };
-    let supervisor = Supervisor { plan: &plan, shared, watchdogs: Default::default() };
+    let supervisor = Supervisor { plan: &plan, shared, feeder: Feeder::new(plan.watchdog) };
     memory::seal();
     supervisor.run()
 }
@@ -167,8 +166,8 @@ fn open_logs() {
 struct Supervisor<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
-    /// Those that are ours by now.
-    watchdogs: [OnceCell<OwnedFd>; names::WATCHDOGS.len()],
+    /// Feeds the watchdogs, beside all this.
+    feeder: Feeder,
 }
 
 /// How a child ended.
@@ -183,6 +182,19 @@ enum Ended {
 
 impl Supervisor<'_> {
     fn run(&self) -> ! {
+        let supervise = || -> Infallible { self.supervise() };
+        let ended = map::stack(watchdog::STACK)
+            .and_then(|stack| thread::alongside(stack, &|| self.feeder.run(), supervise));
+        match ended {
+            Ok(never) => match never {},
+            Err(errno) => {
+                crate::warn!("{}: none is fed", Error::os("starting", "the watchdogs", errno));
+                self.supervise()
+            }
+        }
+    }
+
+    fn supervise(&self) -> ! {
         loop {
             let end = self.run_worker();
             match end {
@@ -255,7 +267,7 @@ impl Supervisor<'_> {
             }
             // A worker that hangs before the first write may be ended by the watchdog: that brings the old OS back.
             if killed.is_none() || self.shared.destroyed.load(SeqCst) {
-                self.feed_watchdogs();
+                self.feeder.allow(self.shared.destroyed.load(SeqCst));
             }
             match killed {
                 None if since.elapsed() > STALL => {
@@ -267,27 +279,7 @@ impl Supervisor<'_> {
                 Some(watch) if watch.elapsed() > DEATH => return Ended::Stuck,
                 _ => {}
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Feeds the watchdogs, and takes those that were not to be had before: a daemon that held one ends with the
-    /// rest, and what it leaves running would bite in the middle of the flash.
-    fn feed_watchdogs(&self) {
-        for (name, watchdog) in names::WATCHDOGS.iter().zip(&self.watchdogs) {
-            if let Some(watchdog) = watchdog.get() {
-                // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
-                let _ = block::watchdog_feed(watchdog);
-                continue;
-            }
-            let opened = crate::path!("/{}/{}", names::DEV, *name)
-                .ok()
-                .and_then(|path| files::open(&path, OFlags::WRONLY).ok());
-            if let Some(opened) = opened {
-                // The cell was empty.
-                let _ = watchdog.set(opened);
-                crate::info!("{} is ours", *name);
-            }
+            crate::sys::clock::sleep(Duration::from_millis(20));
         }
     }
 
@@ -317,8 +309,8 @@ impl Supervisor<'_> {
 
     fn pause(&self, seconds: u64) {
         for _ in 0..seconds {
-            self.feed_watchdogs();
-            std::thread::sleep(Duration::from_secs(1));
+            self.feeder.allow(self.shared.destroyed.load(SeqCst));
+            crate::sys::clock::sleep(Duration::from_secs(1));
         }
     }
 
@@ -335,7 +327,7 @@ impl Supervisor<'_> {
             }
         }
         self.report(outcome);
-        restart(None, &|| self.feed_watchdogs())
+        restart(None, Some(&self.feeder))
     }
 
     fn report(&self, outcome: Outcome) {
@@ -405,32 +397,35 @@ const SYNC: u64 = 20_000;
 /// How long reboot(2) may take to stop every device before the machine is reset all the same.
 const REBOOT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Restarts the machine, once the disks have what was unwritten; `feed` keeps the watchdogs quiet until then. In a PID
-/// namespace the kernel ends the namespace instead.
-pub fn restart(error: Option<Error>, feed: &dyn Fn()) -> ! {
+/// Restarts the machine, once the disks have what was unwritten; the watchdogs are quiet until then. In a PID namespace
+/// the kernel ends the namespace instead.
+pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
     if let Some(error) = error {
         crate::error!("{}", error);
         crate::error!("nothing was written: restarting into the old OS");
         let line = result_line(Outcome::Untouched, &Shared::default(), &Totals::default());
         log::write_plain(&line);
     }
-    write_back(feed);
+    write_back(feeder);
     log::drain();
     // And what is in the port's own buffer.
-    std::thread::sleep(Duration::from_millis(100));
+    crate::sys::clock::sleep(Duration::from_millis(100));
     reset_later();
+    if let Some(feeder) = feeder {
+        feeder.stop();
+    }
     let result = rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine");
     if let Err(error) = result {
         crate::error!("{}", error);
     }
     // Nobody feeds the watchdogs any more: now they are of use.
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        crate::sys::clock::sleep(Duration::from_secs(1));
     }
 }
 
 /// Lets the kernel write back what it has, in a child: sync(2) waits for every file system, and cannot be interrupted.
-fn write_back(feed: &dyn Fn()) {
+fn write_back(feeder: Option<&Feeder>) {
     let child = process::spawn(|| {
         rustix::fs::sync();
         0
@@ -444,8 +439,10 @@ fn write_back(feed: &dyn Fn()) {
         if writeback.gets_on() {
             since = Stopwatch::start();
         }
-        feed();
-        std::thread::sleep(Duration::from_millis(20));
+        if let Some(feeder) = feeder {
+            feeder.allow(false);
+        }
+        crate::sys::clock::sleep(Duration::from_millis(20));
     }
 }
 
@@ -454,7 +451,7 @@ fn write_back(feed: &dyn Fn()) {
 fn reset_later() {
     // Without that child there is nothing else to be done.
     let _ = process::spawn(|| {
-        std::thread::sleep(REBOOT_PATIENCE);
+        crate::sys::clock::sleep(REBOOT_PATIENCE);
         tell_kernel("/proc/sysrq-trigger", b"b");
         0
     });

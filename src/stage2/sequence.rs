@@ -8,7 +8,7 @@ use super::flash::Buffers;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
-use super::{kill, unmount};
+use super::{exports, faults, kill, target, unmount};
 use crate::disk::loops;
 use crate::error::Error;
 use crate::files;
@@ -61,6 +61,7 @@ fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
     }
 
     let watch = shared.enter(Phase::Unmount);
+    exports::withdraw(shared);
     unmount::old_root(plan, buffers.scratch(), shared)?;
     unmount::prove_free(plan, shared)?;
     shared.leave(Phase::Unmount, watch);
@@ -83,10 +84,14 @@ pub fn write<S: Source>(
     shared: &Shared,
 ) -> Result<End, Error> {
     staged.prove(plan, buffers.scratch(), shared)?;
-    let (target, path) = claim(plan, base)?;
+    let (target, path) = claim(plan, base, shared)?;
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(End::Pretended);
+    }
+    if base.is_empty() {
+        // Not in a rescue system, which keeps the image and lives on.
+        faults::outlive();
     }
     let place = &mut || data::place(plan, base, &path, shared);
     write_to(&target, plan, staged, buffers, shared, place)?;
@@ -94,11 +99,12 @@ pub fn write<S: Source>(
 }
 
 /// The disk, ours alone, and its node.
-fn claim(plan: &Plan, base: &str) -> Result<(Target, PathText), Error> {
+fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
     let nodes = crate::path!("{}/{}", base, names::DEV)?;
     let path = crate::path!("{}/{}", nodes, plan.target.name.as_str())?;
-    let target = Target::open(&path, plan)?;
-    loops::none_on(&nodes, plan.target.number)?;
+    let target = Target::open(&path, plan, shared)
+        .map_err(|error| target::name_holders(error, &path, plan))?;
+    loops::none_on(&nodes, target.number)?;
     Ok((target, path))
 }
 

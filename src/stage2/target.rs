@@ -1,11 +1,16 @@
-//! The disk that is written: opened only when it is free, past the cache, with errors named by sector.
+//! The disk that is written: opened only when it is free and the one that was checked, past the cache, with errors
+//! named by sector.
+//!
+//! A disk that went away after the first write is looked for by what it says of itself, and gets its node anew: its
+//! image is in memory alone. Before the first write a disk that is not where it was is a failure.
 
-use crate::disk::gpt;
+use crate::disk::device::{self, Number};
 use crate::disk::table::SECTOR;
+use crate::disk::{gpt, holders, identity};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::is_zero;
-use crate::plan::Plan;
+use crate::plan::{Plan, TargetPlan};
 use crate::progress::Shared;
 use crate::sys::block;
 use crate::text::Text;
@@ -22,10 +27,19 @@ const TRIES: u32 = 3;
 /// that place them oddly.
 const BACKUP_GPT: u64 = 34 * SECTOR;
 
+/// The most blocks of the first MiB that may be unreadable before anything is written; with more of them nothing could
+/// be put back.
+const MAX_UNREAD: usize = 64;
+
+/// The places of blocks that cannot be read, in bytes.
+type Unread = heapless::Vec<u64, MAX_UNREAD>;
+
 /// An open target.
 pub struct Target {
     disk: OwnedFd,
     size: u64,
+    /// The number that it has now.
+    pub number: Number,
     /// The logical block, in bytes.
     pub block: usize,
 }
@@ -33,24 +47,29 @@ pub struct Target {
 impl Target {
     /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
-    pub fn open(path: &str, plan: &Plan) -> Result<Self, Error> {
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL;
-        let disk = files::open(path, flags).doing("claiming the disk", path).map_err(|error| {
-            error.advice(
-                "something still uses it: a mount, swap, LVM, md, or a program that has claimed it",
-            )
-        })?;
+    pub fn open(path: &str, plan: &Plan, shared: &Shared) -> Result<Self, Error> {
+        let status = files::status(path).doing("claiming the disk", path)?;
+        let node = Number::from_stat(status.st_rdev);
+        let is_written = shared.destroyed.load(SeqCst);
+        let number = locate(identity::SYSFS, &plan.target, node, is_written)?;
+        if number != node {
+            files::remove(path).doing("removing", path)?;
+            device::make_node(path, number)?;
+            crate::info!("the disk came back as {}:{}", number.major, number.minor);
+        }
+        let disk = claim(path).doing("claiming the disk", path)?;
         let size = block::size(&disk).doing("asking the size of", path)?;
         if size != plan.target.size {
             return Err(Error::failed("looking at the disk", path, "its size has changed")
                 .advice("it is not the disk that was checked"));
         }
-        Ok(Self::new(disk, size, plan.target.logical_block))
+        Ok(Self { number, ..Self::new(disk, size, plan.target.logical_block) })
     }
 
     /// A target of `size` bytes behind an open descriptor.
     pub fn new(disk: OwnedFd, size: u64, logical_block: u32) -> Self {
-        Self { disk, size, block: logical_block as usize }
+        let number = Number { major: 0, minor: 0 };
+        Self { disk, size, number, block: logical_block as usize }
     }
 
     /// Writes bytes (whole blocks, aligned). What fails is tried again in small pieces, and named.
@@ -126,7 +145,8 @@ impl Target {
     /// the rest be written, so that a half-written disk never boots.
     ///
     /// It is also the proof that the disk takes writes. A worn card may refuse them, or accept them and keep nothing,
-    /// without the kernel knowing: what was there is whole then, and this was not the point of no return.
+    /// without the kernel knowing; one bad sector may end it in the middle. As long as nothing else was written, what
+    /// was there is put back, and when it reads as before, this was not the point of no return.
     pub fn clear_head(
         &self,
         old: &mut [u8],
@@ -135,25 +155,106 @@ impl Target {
         shared: &Shared,
     ) -> Result<(), Error> {
         let was_destroyed = shared.destroyed.load(SeqCst);
-        let known = self.read(0, old);
+        let known = self.read_blocks(old, shared);
+        if known.is_none() && !was_destroyed {
+            let why = "more than 64 of its blocks cannot be read";
+            return Err(Error::failed("reading", "the first MiB of the disk", why)
+                .advice("nothing was changed; the medium or its connection is going bad"));
+        }
         // Written, not asked for: drives that promise zeros and do nothing do take writes.
         let length = old.len() as u64;
         let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
-        self.forget_cache();
-        let is_same = known.is_ok() && self.read(0, now).is_ok() && now == old;
+        let is_old = |now: &mut [u8]| {
+            known.as_ref().is_some_and(|unread| self.reads_as(old, now, unread, shared))
+        };
+        let has_old = is_old(now);
         // Zeros that were there before, and were written, say nothing.
-        if !is_same || (cleared.is_ok() && is_zero(old)) {
-            return cleared;
+        if cleared.is_ok() && (!has_old || is_zero(old)) {
+            return Ok(());
         }
-        if let Err(error) = cleared {
-            crate::warn!("{}", error);
+        let mut error = Error::failed("clearing", "the first MiB of the disk", NO_WRITES);
+        if let Err(cause) = cleared {
+            crate::warn!("{}", cause);
+            // Of a disk that takes some writes, what it does not take is said.
+            error = if has_old { error } else { cause };
         }
-        let error = Error::failed("clearing", "the first MiB of the disk", "it takes no writes");
         if was_destroyed {
             return Err(error.advice("the medium is worn out, or protected"));
         }
+        if !has_old {
+            crate::info!("putting back the first MiB of the disk");
+            self.put_back(old, known.as_deref().unwrap_or_default(), shared);
+            if !is_old(now) {
+                return Err(error);
+            }
+        }
         shared.destroyed.store(false, SeqCst);
-        Err(error.advice("nothing was changed; the medium is worn out, or protected"))
+        Err(error.advice(UNCHANGED))
+    }
+
+    /// Reads the first bytes of the disk, and those block by block that cannot be read together; gives the places of
+    /// the blocks that cannot be read at all, which become zeros, or nothing when there are too many.
+    fn read_blocks(&self, bytes: &mut [u8], shared: &Shared) -> Option<Unread> {
+        let mut unread = Unread::new();
+        self.forget_cache();
+        if self.read(0, bytes).is_ok() {
+            return Some(unread);
+        }
+        for (index, piece) in bytes.chunks_mut(PIECE).enumerate() {
+            let start = (index * PIECE) as u64;
+            shared.beat();
+            if self.read(start, piece).is_ok() {
+                continue;
+            }
+            for (index, block) in piece.chunks_mut(self.block).enumerate() {
+                let place = start + (index * self.block) as u64;
+                shared.beat();
+                if self.read(place, block).is_err() {
+                    block.fill(0);
+                    unread.push(place).ok()?;
+                }
+            }
+        }
+        Some(unread)
+    }
+
+    /// True when the first bytes of the disk read as `old`, but for the blocks that could not be read before: nobody
+    /// knows what those held, the old OS neither. `now` is scratch.
+    fn reads_as(&self, old: &[u8], now: &mut [u8], unread: &Unread, shared: &Shared) -> bool {
+        let Some(unread_now) = self.read_blocks(now, shared) else {
+            return false;
+        };
+        let blocks = old.chunks(self.block).zip(now.chunks(self.block)).enumerate();
+        let mut blocks = blocks.map(|(index, pair)| ((index * self.block) as u64, pair));
+        blocks.all(|(place, (old, now))| {
+            unread.contains(&place) || (old == now && !unread_now.contains(&place))
+        })
+    }
+
+    /// Writes back what was read, as far as the disk takes it, and flushes it; whether that worked is for whoever reads
+    /// it. Blocks that could not be read are left alone.
+    fn put_back(&self, old: &[u8], unread: &[u64], shared: &Shared) {
+        for (index, piece) in old.chunks(PIECE).enumerate() {
+            let start = (index * PIECE) as u64;
+            let is_whole =
+                !unread.iter().any(|place| (start..start + PIECE as u64).contains(place));
+            shared.beat();
+            if is_whole && write_whole(&self.disk, start, piece).is_ok() {
+                continue;
+            }
+            for (index, block) in piece.chunks(self.block).enumerate() {
+                let place = start + (index * self.block) as u64;
+                shared.beat();
+                if !unread.contains(&place) {
+                    // The block that is bad: it reads as before, or the old OS is lost.
+                    let _ = write_whole(&self.disk, place, block);
+                }
+            }
+        }
+        if let Err(error) = self.flush() {
+            // What is read decides: a disk that cannot be flushed takes no new OS either.
+            crate::warn!("{}", error);
+        }
     }
 
     /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
@@ -219,6 +320,48 @@ impl Target {
     }
 }
 
+const NO_WRITES: &str = "it takes no writes";
+const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected, or going bad";
+
+fn claim(path: &str) -> Result<OwnedFd, Errno> {
+    files::open(path, OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL)
+}
+
+/// The error of a disk that is not free, with those that use it. Others are passed on.
+pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
+    if !matches!(claim(path), Err(Errno::BUSY)) {
+        return error;
+    }
+    let (nodes, _) = path.rsplit_once('/').unwrap_or_default();
+    let number = device::number_of(path).unwrap_or(plan.target.number);
+    let object: Text<40> = crate::text!("/dev/{}", plan.target.name.as_str());
+    let why: Text<240> = crate::text!("something still uses it: {}", holders::of(nodes, number));
+    Error::failed("claiming", &object, &why).advice("end that first")
+}
+
+/// The number of the disk of the plan, whose node has the number `node`. After the first write it may have another
+/// number than before.
+fn locate(
+    sysfs: &str,
+    target: &TargetPlan,
+    node: Number,
+    is_written: bool,
+) -> Result<Number, Error> {
+    // Without an identity any other disk could be taken for it.
+    if target.identity.is_empty() || *identity::of_number(sysfs, node) == *target.identity {
+        return Ok(node);
+    }
+    if !is_written {
+        let why = "its number belongs to no disk any more, or to another one";
+        return Err(Error::failed("looking at the disk", &target.name, why)
+            .advice("it is not the disk that was checked"));
+    }
+    identity::find(sysfs, &target.identity, target.size).ok_or_else(|| {
+        Error::failed("looking for the disk", &target.identity, "it is not there")
+            .advice("connect it again: it is looked for before every try")
+    })
+}
+
 fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -245,6 +388,32 @@ mod tests {
         let file = files::open(&path, flags).unwrap();
         files::remove(&path).unwrap();
         file
+    }
+
+    #[test]
+    fn a_disk_is_looked_for_by_its_identity_after_the_first_write_only() {
+        use crate::disk::identity::tests::Sysfs;
+        let sysfs = Sysfs::new("target");
+        sysfs.plug_usb("sda", "8:0", "DD56419", 0);
+        let number = |minor| Number { major: 8, minor };
+        let mut target = crate::plan::tests::sample().target;
+        target.size = 64 << 20;
+        target.identity = heapless::String::try_from("usb=DD56419 unit=0").unwrap();
+        let at = |target: &TargetPlan, is_written| {
+            let found = locate(sysfs.path(), target, number(0), is_written);
+            found.map_err(|error| (crate::text!("{}", error) as Text<300>).to_string())
+        };
+        assert_eq!(at(&target, false), Ok(number(0)));
+        // It comes back as another one, and its number is taken.
+        sysfs.unplug("sda");
+        assert!(at(&target, true).unwrap_err().contains("it is not there"));
+        sysfs.plug("sda", "8:0", 64, &[("serial", "another")]);
+        assert!(at(&target, true).unwrap_err().contains("it is not there"));
+        sysfs.plug_usb("sdb", "8:16", "DD56419", 0);
+        assert_eq!(at(&target, true), Ok(number(16)));
+        assert!(at(&target, false).unwrap_err().contains("not the disk that was checked"));
+        target.identity.clear();
+        assert_eq!(at(&target, true), Ok(number(0)), "one without an identity is not looked for");
     }
 
     #[test]

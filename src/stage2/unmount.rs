@@ -8,7 +8,7 @@
 //! First of all go the mounts whose server may be out of reach, since the network ended with the processes: no
 //! umount2(2), and no path that leads through them, may hold up the rest.
 
-use super::target::Target;
+use super::target::{self, Target};
 use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount, Mounts};
 use crate::disk::{loops, stack};
@@ -48,7 +48,7 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
             break;
         }
         if gone == 0 {
-            std::thread::sleep(Duration::from_millis(100));
+            crate::sys::clock::sleep(Duration::from_millis(100));
         }
     }
     last_resort(plan.target.number, scratch)
@@ -82,7 +82,7 @@ fn abandon(point: &str, shared: &Shared) {
         }
     };
     match process::spawn(child) {
-        Ok(id) if ends_in_time(id, shared) => crate::debug!("let go of {}", point),
+        Ok(id) if ends_in_time(id, SERVER_PATIENCE, shared) => crate::debug!("let go of {}", point),
         Ok(id) => {
             crate::warn!("{} waits for its server: left behind", point);
             // It listens as soon as the kernel lets it.
@@ -92,15 +92,16 @@ fn abandon(point: &str, shared: &Shared) {
     }
 }
 
-fn ends_in_time(child: Pid, shared: &Shared) -> bool {
+/// True when a child ends within so many milliseconds.
+pub fn ends_in_time(child: Pid, patience: u64, shared: &Shared) -> bool {
     let watch = Stopwatch::start();
-    while watch.elapsed() < SERVER_PATIENCE {
+    while watch.elapsed() < patience {
         shared.beat();
         // An error: there is no such child, so nothing to wait for.
         if !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None)) {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        crate::sys::clock::sleep(Duration::from_millis(5));
     }
     false
 }
@@ -176,21 +177,22 @@ fn is_foreign(point: &str) -> bool {
 /// file system of its backing file, but a backing disk or partition it does not.)
 pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
     let path = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
-    let mut claims = 0;
-    loop {
+    for _ in 0..CLAIMS {
         shared.beat();
-        let proof = Target::open(&path, plan)
-            .and_then(|_| loops::none_on("/dev", plan.target.number))
-            .and_then(|()| stack::none_on(plan.target.number));
-        match proof {
-            Ok(()) => return Ok(()),
-            Err(error) if claims == CLAIMS => return Err(error),
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        if is_free(&path, plan, shared).is_ok() {
+            return Ok(());
         }
+        crate::sys::clock::sleep(Duration::from_millis(100));
         // What was detached as a last resort may have let go of it by now.
         release(plan.target.number);
-        claims += 1;
     }
+    is_free(&path, plan, shared).map_err(|error| target::name_holders(error, &path, plan))
+}
+
+fn is_free(path: &str, plan: &Plan, shared: &Shared) -> Result<(), Error> {
+    let target = Target::open(path, plan, shared)?;
+    loops::none_on("/dev", target.number)?;
+    stack::none_on(target.number)
 }
 
 #[cfg(test)]

@@ -47,6 +47,13 @@ pub fn watchdog_feed(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, request::WDIOC_KEEPALIVE, 0).map(drop)
 }
 
+/// Sets a watchdog's time in seconds, and gives what the driver made of it: <linux/watchdog.h>, WDIOC_SETTIMEOUT.
+pub fn watchdog_set_time(fd: impl AsFd, seconds: u32) -> Result<u32, Errno> {
+    let mut time = seconds as i32;
+    ioctl(fd, request::WDIOC_SETTIMEOUT, &raw mut time as usize)?;
+    Ok(time.max(0) as u32)
+}
+
 /// How many bytes written to a terminal have not left yet. ioctl_tty(2), TIOCOUTQ.
 pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
     let mut count = 0i32;

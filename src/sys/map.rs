@@ -12,6 +12,17 @@ pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address.cast(), length) })
 }
 
+/// Maps a stack of `length` bytes with a page below it that nobody may touch: a thread that needs more than its stack
+/// is ended by the kernel, and does not write over what happens to lie below.
+pub fn stack(length: usize) -> Result<&'static mut [u8], Errno> {
+    let guard = page_size();
+    let all = buffer(length + guard)?;
+    let address = all.as_mut_ptr().cast();
+    // SAFETY: the first page of a fresh mapping, which is not touched any more: what is given out lies behind it.
+    unsafe { rustix::mm::mprotect(address, guard, rustix::mm::MprotectFlags::empty())? };
+    Ok(all.get_mut(guard..).unwrap_or_default())
+}
+
 /// A value that may live in memory that several processes share.
 ///
 /// # Safety
@@ -51,4 +62,30 @@ pub fn page_size() -> usize {
         safe fn getpagesize() -> core::ffi::c_int;
     }
     getpagesize().max(4096) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, WaitOptions, WaitStatus, waitpid};
+
+    /// How a process ends that writes so many bytes above the end of the page below a stack.
+    fn end_of_writing_at(distance: isize) -> WaitStatus {
+        let stack = stack(8192).unwrap().as_mut_ptr();
+        let child = crate::sys::process::spawn(|| {
+            // SAFETY: within the stack, or in the page below it, which the kernel does not let anybody touch.
+            unsafe { stack.offset(distance).write_volatile(1) };
+            0
+        });
+        waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn who_needs_more_than_the_stack_is_ended() {
+        assert_eq!(end_of_writing_at(0).exit_status(), Some(0));
+        assert_eq!(end_of_writing_at(8191).exit_status(), Some(0));
+        let signal = Some(Signal::SEGV.as_raw());
+        assert_eq!(end_of_writing_at(-1).terminating_signal(), signal);
+        assert_eq!(end_of_writing_at(-4096).terminating_signal(), signal);
+    }
 }

@@ -4,6 +4,7 @@
 //! retries. Facts about arguments come from the manual page that each item names.
 
 pub mod block;
+pub mod clock;
 pub mod heap;
 pub mod map;
 pub mod process;
@@ -32,19 +33,4 @@ fn checked(result: core::ffi::c_long) -> Result<usize, Errno> {
     }
     let code = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
     Err(Errno::from_raw_os_error(code))
-}
-
-/// Milliseconds since the machine was started, time asleep included: clock_gettime(2), CLOCK_BOOTTIME.
-///
-/// As a system call, since finding the kernel's shared page for it takes more code than all of our logging. On 32-bit
-/// targets this is the call with 32 bits for the seconds, which no uptime exceeds.
-pub fn milliseconds_since_boot() -> u64 {
-    let clock = linux_raw_sys::general::CLOCK_BOOTTIME as usize;
-    let mut time = [0 as core::ffi::c_long; 2];
-    // SAFETY: the kernel writes a struct timespec, two longs, to `time`.
-    let result = unsafe {
-        syscall(linux_raw_sys::general::__NR_clock_gettime as _, clock, time.as_mut_ptr())
-    };
-    let [seconds, nanoseconds] = if result == 0 { time } else { [0; 2] };
-    seconds.max(0) as u64 * 1000 + nanoseconds.max(0) as u64 / 1_000_000
 }

@@ -20,10 +20,10 @@ unsafe extern "C" {
 
 /// Runs `child` in a new process that ends with the code it returns; the parent gets the process id. fork(2).
 ///
-/// Only a process with a single thread may call this: the child must be free to take locks.
+/// Whoever calls this has no other thread, or one that takes no locks: the child must be free to take them.
 pub fn spawn(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
-    // SAFETY: fork has no memory preconditions; the caller is single-threaded, so no lock is held by a thread that
-    // does not exist in the child.
+    // SAFETY: fork has no memory preconditions; no other thread of the caller holds a lock, so none is held by a
+    // thread that does not exist in the child.
     match unsafe { fork() } {
         0 => exit(child()),
         id => {

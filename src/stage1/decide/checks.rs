@@ -10,10 +10,14 @@ use crate::image::scan::Scan;
 use crate::plan::LogPlan;
 use crate::stage1::look::facts::Init;
 use crate::stage1::look::modules;
+use crate::stage1::look::watchdogs::Watchdog;
+use crate::sys::clock;
 use crate::sys::process::in_first_pid_namespace;
 use crate::text::{Size, Text};
 use crate::{disk, files};
+use core::time::Duration;
 use rustix::fs::Stat;
+use rustix::io::Errno;
 
 /// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
@@ -79,6 +83,7 @@ pub fn root() -> Result<(), Error> {
     }
     let uname = rustix::system::uname();
     kernel(uname.release().to_str().unwrap_or_default())?;
+    clock(&mut clock::since_boot)?;
     capabilities("/proc/self/status", "CapEff:", &[ADMIN, NODES])
 }
 
@@ -103,6 +108,31 @@ fn kernel(release: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// A clock that can be read and goes on: each time-out of both stages is measured by it.
+fn clock(read: &mut dyn FnMut() -> Result<u64, Errno>) -> Result<(), Error> {
+    /// Longer than the ticks of any kernel that counts time in ticks.
+    const WAIT: Duration = Duration::from_millis(11);
+    let refuse = |error: Error| {
+        error.as_refusal().advice("no time-out would ever end: use a kernel whose clock runs")
+    };
+    let object = "the clock since the start of the machine";
+    let before = read().doing("reading", object).map_err(refuse)?;
+    clock::sleep(WAIT);
+    match read().doing("reading", object).map_err(refuse)? {
+        after if after > before => Ok(()),
+        _ => Err(refuse(Error::failed("reading", object, "it stands still"))),
+    }
+}
+
+/// There is a watchdog to start, when that is asked for.
+pub fn watchdog(options: &Options, all: &[Watchdog]) -> Result<(), Error> {
+    if options.watchdog == 0 || !all.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused("starting", "a watchdog (--watchdog)", "there is no /dev/watchdog")
+        .advice("load its driver, or softdog (modprobe softdog); or leave the option out"))
 }
 
 /// A capability: its number in include/uapi/linux/capability.h, and what is said when it is missing.
@@ -328,6 +358,19 @@ mod tests {
         {
             assert!(kernel(release).is_ok(), "{release}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_fails_or_stands_still_is_refused() {
+        clock(&mut clock::since_boot).unwrap();
+        let refusal = |read: &mut dyn FnMut() -> Result<u64, Errno>| {
+            let error = clock(read).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Refused);
+            let text: Text<300> = crate::text!("{}", error);
+            text.to_string()
+        };
+        assert!(refusal(&mut || Err(Errno::NOSYS)).contains("system call not in this kernel"));
+        assert!(refusal(&mut || Ok(7)).contains("it stands still"));
     }
 
     #[test]

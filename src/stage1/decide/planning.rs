@@ -4,6 +4,7 @@ use super::new_files::NewFiles;
 use super::one_image::OneImage;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
+use crate::disk::identity;
 use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::CHUNK;
@@ -35,6 +36,7 @@ pub fn plan(
         pretend: options.has(Flag::Pretend),
         on_failure: options.on_failure,
         log_level: options.stage2_log_level.unwrap_or(options.log_level),
+        watchdog: options.watchdog,
         image: ImagePlan {
             // Only the packed image itself is staged, so in the copy it begins at 0.
             stream: Stream { offset: 0, ..image.stream },
@@ -51,6 +53,7 @@ pub fn plan(
             number: target.number,
             size: target.size,
             logical_block: target.logical_block,
+            identity: identity_of(target)?,
         },
         boot,
         data,
@@ -59,6 +62,13 @@ pub fn plan(
         old_log: None,
         log_device: None,
     })
+}
+
+/// By what stage 2 knows the disk again. None when another disk says that it is the same one.
+fn identity_of(target: &Disk) -> Result<heapless::String<{ identity::LONGEST }>, Error> {
+    let told = identity::of_number(identity::SYSFS, target.number);
+    let is_alone = identity::find(identity::SYSFS, &told, target.size) == Some(target.number);
+    plan::bounded("use another disk", if is_alone { &told } else { "" })
 }
 
 /// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those

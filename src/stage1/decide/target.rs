@@ -5,7 +5,7 @@
 use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::Found;
-use crate::disk::{loops, stack};
+use crate::disk::{holders, loops, stack};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::stage1::look::origin;
@@ -66,9 +66,10 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
     let path = crate::path!("/dev/{}", disk.name)?;
     match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
-        Err(Errno::BUSY) => Err(Error::refused("claiming the disk", &path, "it is in use").advice(
-            "unmount it, swap it off, and take down what lies on it: lsblk, dmsetup, mdadm",
-        )),
+        Err(Errno::BUSY) => {
+            let why: Text<240> = crate::text!("it is in use: {}", holders::of("/dev", disk.number));
+            Err(Error::refused("claiming the disk", &path, &why).advice("end that first"))
+        }
         result => result.doing("claiming the disk", &path).map_err(Error::as_refusal).map(drop),
     }
 }

@@ -10,3 +10,4 @@ pub mod logs;
 pub mod modules;
 pub mod origin;
 pub mod uses;
+pub mod watchdogs;

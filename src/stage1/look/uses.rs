@@ -5,8 +5,7 @@
 
 use super::facts::Facts;
 use crate::disk::device::{self, Number};
-use crate::disk::mounts;
-use crate::disk::stack;
+use crate::disk::{holders, mounts};
 use crate::error::Error;
 use crate::files;
 use crate::text::Text;
@@ -17,26 +16,7 @@ use rustix::io::Errno;
 /// Calls `visit` with each use of the target, as a clause.
 pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let disk = facts.target.number;
-    mounts::find(mounts::OWN, &mut |mount| {
-        let is_ours = || -> Result<bool, Error> {
-            mount.lies_on().map_or(Ok(false), |number| stack::lies_on(number, disk))
-        };
-        // A mount that cannot be placed is none of a disk.
-        if is_ours().unwrap_or(false) {
-            let point = mount.point().unwrap_or_default();
-            let clause: Text<300> = crate::text!("mounted at {} ({})", point, mount.file_system);
-            visit(&clause);
-        }
-        false
-    })?;
-    stack::for_each_on(disk, &mut |name, number| {
-        let told = device::mapper_name(number);
-        let clause: Text<200> = match told.is_empty() {
-            true => crate::text!("below {}", name),
-            false => crate::text!("below {} ({})", name, told),
-        };
-        visit(&clause);
-    });
+    holders::for_each_seen(disk, visit);
     for swap in &facts.swaps {
         let clause: Text<300> = crate::text!("swap on {}", swap.path);
         visit(&clause);

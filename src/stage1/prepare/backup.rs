@@ -69,6 +69,6 @@ fn has_succeeded(child: Pid) -> Result<bool, Error> {
             let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
             return Err(error);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        crate::sys::clock::sleep(Duration::from_millis(5));
     }
 }

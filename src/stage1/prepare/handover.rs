@@ -128,7 +128,7 @@ fn wait(
             return Ok(());
         }
         go_on()?;
-        std::thread::sleep(Duration::from_millis(20));
+        crate::sys::clock::sleep(Duration::from_millis(20));
     }
     let why: crate::text::Text<120> =
         crate::text!("it did not execute itself again within {} s", patience.as_secs());

@@ -10,6 +10,7 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::names;
+use crate::stage1::look::watchdogs;
 use crate::text::{PathText, Text};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -53,15 +54,28 @@ impl Ramfs {
         crate::path!("{}/{}", self.path.as_str(), name)
     }
 
-    /// Makes the device nodes that stage 2 opens: the disk, null, the console, the kernel's log, the watchdog.
+    /// Makes the device nodes that stage 2 opens: the disk, null, the console, the kernel's log.
     pub fn make_nodes(&self, disk: &str, number: Number, undo: &mut Undo) -> Result<(), Error> {
         let node = self.inside(names::DEV)?;
         let disk = crate::path!("{}/{}", node, disk)?;
         device::make_node(&disk, number)?;
         let null = crate::path!("{}/null", node)?;
         make_character_node(&null, rustix::fs::makedev(1, 3))?;
-        for name in ["console", "kmsg"].into_iter().chain(names::WATCHDOGS) {
+        for name in ["console", "kmsg"] {
             self.adopt_node(name, undo)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the nodes of the watchdogs that stage 2 may open. Where the kernel tells which run, stage 2 asks again; of
+    /// the others those that run by now, and all of them when one is to be started and none runs.
+    pub fn adopt_watchdogs(&self, starts_one: bool, undo: &mut Undo) -> Result<(), Error> {
+        let all = watchdogs::all();
+        let runs = all.iter().any(|watchdog| watchdog.runs);
+        for watchdog in all {
+            if watchdog.is_told || watchdog.runs || (starts_one && !runs) {
+                self.adopt_node(&watchdog.name, undo)?;
+            }
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ pub fn execute(copy: &str, patience: Duration) -> Result<(), Error> {
             }
             Some(_) => return Err(fail("it does not run")),
             None if watch.elapsed() > patience.as_millis() as u64 => break,
-            None => std::thread::sleep(Duration::from_millis(5)),
+            None => crate::sys::clock::sleep(Duration::from_millis(5)),
         }
     }
     // It is taken in as far as it ends at once; else by whoever takes in our own children.
@@ -244,7 +244,7 @@ mod tests {
             std::fs::write(&copy, content).unwrap();
             std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(mode)).unwrap();
             // Another test may have forked while the file was open for writing: ETXTBSY.
-            std::thread::sleep(Duration::from_millis(50));
+            crate::sys::clock::sleep(Duration::from_millis(50));
             let shown = |error: Error| {
                 assert_eq!(error.kind().exit_code(), 3);
                 let text: crate::text::Text<400> = crate::text!("{}", error);

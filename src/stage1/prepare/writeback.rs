@@ -43,7 +43,7 @@ pub fn write_back() -> Result<(), Error> {
             let left = Size(writeback.left().saturating_mul(1024));
             crate::info!("writing to the disks what the system has in memory: {} left", left);
         }
-        std::thread::sleep(Duration::from_millis(10));
+        crate::sys::clock::sleep(Duration::from_millis(10));
     }
     crate::info!("what the system has written is on its disks ({} s)", watch.shown());
     Ok(())

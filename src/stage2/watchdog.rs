@@ -1,0 +1,218 @@
+//! The watchdogs of the machine: those that run are taken over and fed, so that none bites in the middle of the flash.
+//!
+//! Opening one and feeding it are calls into a driver, which may wait for a slow bus or for ever. A thread of its own
+//! makes them, and PID 1 only says how long it may. The thread takes no lock: PID 1 forks while it runs, and a lock
+//! that the thread held would be held in the child for good. So it makes no [`Error`](crate::error::Error).
+
+use crate::files;
+use crate::log;
+use crate::plan::names;
+use crate::sys::{block, clock};
+use crate::text::Text;
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::time::Duration;
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
+
+/// The most watchdogs that are fed.
+const MOST: usize = 8;
+/// The feeding thread's stack, in bytes.
+pub const STACK: usize = 32 * 1024;
+/// How long one permission lasts before the first write, in milliseconds: should PID 1 itself hang, the watchdog brings
+/// the old OS back.
+const PERMISSION: u64 = 10_000;
+
+/// What the kernel says about a watchdog: Documentation/ABI/testing/sysfs-class-watchdog, `state`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Somebody has started it.
+    Active,
+    /// Nobody has.
+    Inactive,
+    /// A kernel before 4.5, or one without CONFIG_WATCHDOG_SYSFS. Stage 1 has seen that it is in use, or wants it.
+    Unknown,
+}
+
+/// What is done with a watchdog that is not ours yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Choice {
+    /// It stays alone.
+    Leave,
+    /// It is taken over with the time that it has.
+    Take,
+    /// It is started with the time that was asked for.
+    Start,
+}
+
+type Name = Text<20>;
+
+/// One that is ours.
+struct Taken {
+    name: Name,
+    file: OwnedFd,
+}
+
+type Pack = heapless::Vec<Taken, MOST>;
+
+/// Feeds the watchdogs for as long as it may.
+pub struct Feeder {
+    /// Up to which moment, as [`log::now`] counts.
+    until: AtomicU64,
+    /// With which time one is started when none runs, in seconds; 0: none is.
+    seconds: u32,
+}
+
+impl Feeder {
+    /// One that may feed for a while.
+    pub fn new(seconds: u32) -> Self {
+        let feeder = Self { until: AtomicU64::new(0), seconds };
+        feeder.allow(false);
+        feeder
+    }
+
+    /// Lets it feed: for a while, or, when memory holds the only copy, for as long as nobody says otherwise.
+    pub fn allow(&self, is_written: bool) {
+        let until = if is_written { u64::MAX } else { log::now() + PERMISSION };
+        self.until.store(until, SeqCst);
+    }
+
+    /// Lets the watchdogs bite: the machine restarts.
+    pub fn stop(&self) {
+        self.until.store(0, SeqCst);
+    }
+
+    fn is_allowed(&self) -> bool {
+        log::now() < self.until.load(SeqCst)
+    }
+
+    /// Takes watchdogs and feeds them, about once a second, for ever. Those that are held by others are tried again:
+    /// they end with the rest.
+    pub fn run(&self) {
+        let mut taken = Pack::new();
+        loop {
+            if self.is_allowed() {
+                self.take(&mut taken);
+            }
+            for watchdog in taken.iter().filter(|_| self.is_allowed()) {
+                // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
+                let _ = block::watchdog_feed(&watchdog.file);
+            }
+            clock::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Takes what is not ours yet and runs; or starts one, when that was asked for and none runs.
+    fn take(&self, taken: &mut Pack) {
+        let mut others = heapless::Vec::<(Name, State), MOST>::new();
+        // Without a node there is none.
+        let _ = files::for_each_entry("/dev", &mut |name| {
+            let is_ours = taken.iter().any(|watchdog| *watchdog.name == *name);
+            if name.starts_with(names::WATCHDOG) && !is_ours {
+                // More than there is room for are left.
+                let _ = others.push((Name::from(name), state("/sys", name)));
+            }
+            ControlFlow::Continue(())
+        });
+        let mut runs = others.iter().any(|(_, state)| *state == State::Active);
+        for (name, state) in others {
+            let choice = choice(state, self.seconds, runs || !taken.is_empty());
+            let path: Text<40> = crate::text!("/{}/{}", names::DEV, name);
+            if choice == Choice::Leave {
+                continue;
+            }
+            if let Ok(file) = files::open(&path, OFlags::WRONLY) {
+                crate::info!("{} is ours", name);
+                if choice == Choice::Start {
+                    start(&file, self.seconds);
+                }
+                runs = true;
+                let _ = taken.push(Taken { name, file });
+            }
+        }
+    }
+}
+
+/// A watchdog is started by opening it; this sets its time. Its driver rounds that, or has another.
+fn start(file: &OwnedFd, seconds: u32) {
+    match block::watchdog_set_time(file, seconds) {
+        Ok(seconds) => crate::info!("it was started, with {} s", seconds),
+        Err(errno) => crate::warn!(
+            "it was started, but does not take {} s (errno {}): it has a time of its own",
+            seconds,
+            errno.raw_os_error()
+        ),
+    }
+}
+
+fn choice(state: State, seconds: u32, runs: bool) -> Choice {
+    match state {
+        State::Active => Choice::Take,
+        State::Inactive if seconds > 0 && !runs => Choice::Start,
+        State::Inactive => Choice::Leave,
+        State::Unknown if seconds > 0 && !runs => Choice::Start,
+        State::Unknown => Choice::Take,
+    }
+}
+
+fn state(sysfs: &str, name: &str) -> State {
+    let path: Text<80> = crate::text!("{}/class/watchdog/{}/state", sysfs, name);
+    let mut buffer = [0; 16];
+    match files::read_text(&path, &mut buffer) {
+        Ok("active") => State::Active,
+        Ok(_) => State::Inactive,
+        Err(_) => State::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_runs_is_taken_and_one_is_started_when_asked_for() {
+        use Choice::{Leave, Start, Take};
+        for (state, seconds, runs, wanted) in [
+            (State::Active, 0, true, Take),
+            (State::Active, 30, true, Take),
+            (State::Inactive, 0, false, Leave),
+            (State::Inactive, 30, true, Leave),
+            (State::Inactive, 30, false, Start),
+            // Stage 1 makes no node of one that nobody uses.
+            (State::Unknown, 0, false, Take),
+            (State::Unknown, 30, true, Take),
+            (State::Unknown, 30, false, Start),
+        ] {
+            assert_eq!(choice(state, seconds, runs), wanted, "{state:?} {seconds} {runs}");
+        }
+    }
+
+    #[test]
+    fn the_state_is_as_sysfs_has_it() {
+        let root = std::env::temp_dir().join(format!("takeover-watchdog-{}", std::process::id()));
+        for (name, text) in [("watchdog0", "active\n"), ("watchdog1", "inactive\n")] {
+            let folder = root.join("class/watchdog").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("state"), text).unwrap();
+        }
+        let of = |name| state(root.to_str().unwrap(), name);
+        assert_eq!(of("watchdog0"), State::Active);
+        assert_eq!(of("watchdog1"), State::Inactive);
+        assert_eq!(of("watchdog"), State::Unknown);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn it_feeds_for_a_while_only_until_the_first_write() {
+        let feeder = Feeder::new(0);
+        assert!(feeder.is_allowed());
+        feeder.until.store(log::now() - 1, SeqCst);
+        assert!(!feeder.is_allowed(), "without progress it goes on");
+        feeder.allow(false);
+        assert!(feeder.until.load(SeqCst) <= log::now() + PERMISSION);
+        feeder.allow(true);
+        assert_eq!(feeder.until.load(SeqCst), u64::MAX);
+        feeder.stop();
+        assert!(!feeder.is_allowed());
+    }
+}
