@@ -37,7 +37,7 @@ pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error>
         };
         visit(&clause);
     });
-    for swap in &facts.swaps {
+    for swap in facts.swaps.iter().filter(|swap| swap.is_on_target) {
         let clause: Text<300> = crate::text!("swap on {}", swap.path);
         visit(&clause);
     }
