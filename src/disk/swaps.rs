@@ -35,20 +35,19 @@ pub fn flags(priority: i32, discard: Option<u32>) -> u32 {
 /// What a swap area is to discard, as flags of swapon(2); none when the table does not have the area. The kernel does
 /// not tell what is in force, so this table is all that can be known. `is_area` says whether a source is the area.
 pub fn discard(fstab: &str, is_area: &dyn Fn(&str) -> bool) -> Option<u32> {
-    let options = fstab.lines().find_map(|line| {
+    fstab.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
-        let source = fields.next().filter(|source| !source.starts_with('#'))?;
-        let is_swap = fields.nth(1) == Some("swap");
-        let options = fields.next().unwrap_or_default();
-        (is_swap && is_area(source)).then_some(options)
-    })?;
-    // SWAP_FLAG_DISCARD alone is both: freed pages, and all of it once at the start.
-    Some(options.split(',').fold(0, |flags, option| match option {
-        "discard" => flags | 0x1_0000,
-        "discard=once" => flags | 0x3_0000,
-        "discard=pages" => flags | 0x5_0000,
-        _ => flags,
-    }))
+        let is_it = fields.next().is_some_and(is_area) && fields.nth(1) == Some("swap");
+        let options = fields.next().unwrap_or_default().split(',');
+        // SWAP_FLAG_DISCARD alone is both: freed pages, and all of it once at the start.
+        let flags = options.fold(0, |flags, option| match option {
+            "discard" => flags | 0x1_0000,
+            "discard=once" => flags | 0x3_0000,
+            "discard=pages" => flags | 0x5_0000,
+            _ => flags,
+        });
+        is_it.then_some(flags)
+    })
 }
 
 #[cfg(test)]

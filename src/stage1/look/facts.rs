@@ -29,7 +29,7 @@ pub struct SwapArea {
     pub discard: Option<u32>,
 }
 
-/// The swap areas that must be turned off.
+/// The swap areas that must be turned off, those of the lowest priority first.
 pub type SwapAreas = heapless::Vec<SwapArea, MAX_SWAPS>;
 
 /// Which init runs as PID 1.
@@ -177,7 +177,7 @@ pub fn swaps_to_turn_off(target: Option<Number>) -> Result<SwapAreas, Error> {
             _ => false,
         };
         if is_on_target || can_swap_ramfs && !number.is_some_and(stack::is_memory) {
-            let discard = discard_of(&path, &status);
+            let discard = discard_of(&status);
             let area = SwapArea {
                 path,
                 priority: swap.priority,
@@ -185,8 +185,10 @@ pub fn swaps_to_turn_off(target: Option<Number>) -> Result<SwapAreas, Error> {
                 is_on_target,
                 discard,
             };
+            let is_above = |other: &SwapArea| other.priority > swap.priority;
+            let place = found.iter().position(is_above).unwrap_or(found.len());
             found
-                .push(area)
+                .insert(place, area)
                 .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
         }
     }
@@ -203,10 +205,10 @@ fn number_of_area(path: &str, status: &Stat) -> Result<Option<Number>, Error> {
 }
 
 /// What a swap area discards, as /etc/fstab has it. systemd's units for swap are made from that, as a rule.
-fn discard_of(path: &str, status: &Stat) -> Option<u32> {
+fn discard_of(status: &Stat) -> Option<u32> {
     let mut buffer = [0; 8192];
     let fstab = files::read_text("/etc/fstab", &mut buffer).ok()?;
-    swaps::discard(fstab, &|source| source == path || is_same(source, status))
+    swaps::discard(fstab, &|source| is_same(source, status))
 }
 
 /// True when a source, as fstab(5) has it, is this device or file.
@@ -215,10 +217,9 @@ fn is_same(source: &str, status: &Stat) -> bool {
         Some(("UUID", name)) => ("/dev/disk/by-uuid/", name),
         Some(("LABEL", name)) => ("/dev/disk/by-label/", name),
         Some(("PARTUUID", name)) => ("/dev/disk/by-partuuid/", name),
-        Some(("PARTLABEL", name)) => ("/dev/disk/by-partlabel/", name),
         _ => ("", source),
     };
-    let other = crate::path!("{}{}", folder, name.trim_matches('"'));
+    let other = crate::path!("{}{}", folder, name);
     other.is_ok_and(|other| {
         files::status(&other).is_ok_and(|other| {
             let is_node = FileType::from_raw_mode(other.st_mode).is_block_device();

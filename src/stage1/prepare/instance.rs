@@ -9,7 +9,7 @@ use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::text::{PathText, Text};
+use crate::text::PathText;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -78,8 +78,8 @@ fn is_ramfs(mount: &Mount) -> bool {
 
 /// True for the directory that a RAMFS is mounted on, mounted over itself: `Ramfs::mount`.
 fn is_directory_of_one(mount: &Mount) -> bool {
-    let name = |path: &str| path.rsplit('/').next().map(Text::<32>::from);
-    let is_itself = |point: PathText| name(&point) == name(mount.root);
+    let name = mount.root.rsplit('/').next().unwrap_or_default();
+    let is_itself = |point: PathText| point.ends_with(name);
     super::ramfs::is_name_of_one(mount.root) && mount.point().is_ok_and(is_itself)
 }
 
@@ -100,10 +100,8 @@ fn remove_left_behind(is_dead: &mut dyn FnMut(&Mount) -> bool) -> Result<(), Err
 /// mounted of its `device`.
 fn remove(ramfs: &str, device: Option<Number>) -> Result<(), Error> {
     let name = ramfs.rsplit('/').next().unwrap_or_default();
-    let (end, inside): (Text<40>, Text<40>) =
-        (crate::text!("/{}", name), crate::text!("/{}/", name));
     let mut is_part = |mount: &Mount| {
-        let is_at = |point: PathText| point.ends_with(&*end) || point.contains(&*inside);
+        let is_at = |point: PathText| point.split('/').any(|part| part == name);
         Some(mount.device) == device || mount.point().is_ok_and(is_at)
     };
     for _ in 0..MOST_MOUNTS {

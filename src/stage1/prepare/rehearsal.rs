@@ -183,11 +183,11 @@ impl ExtFeatures {
 
     /// Those that a tiny volume can have. Left out is what takes structures of its own: a journal, with what is to be
     /// recovered from it and its fast commits; a file for orphans; room to grow into; the block of the multiple mount
-    /// protection. Every kernel that knows the rest has the first; the others hold up nobody's mount.
+    /// protection; the older checksums of groups. Every ext4 that knows the rest has these, or mounts without.
     fn of_tiny(self) -> Self {
         const COMPAT: u32 = 0x4 | 0x10 | 0x400 | 0x1000;
         const INCOMPAT: u32 = 0x4 | 0x100;
-        const RO_COMPAT: u32 = 0x1_0000;
+        const RO_COMPAT: u32 = 0x10 | 0x1_0000;
         Self {
             compat: self.compat & !COMPAT,
             incompat: self.incompat & !INCOMPAT,
@@ -203,7 +203,6 @@ impl ExtFeatures {
 /// Features that change what a tiny volume looks like (Documentation/filesystems/ext4/super.rst).
 const WITH_64_BITS: u32 = 0x80;
 const CASEFOLD: u32 = 0x2_0000;
-const GDT_CSUM: u32 = 0x10;
 const BIGALLOC: u32 = 0x200;
 const METADATA_CSUM: u32 = 0x400;
 
@@ -292,13 +291,6 @@ fn sign_ext(image: &mut [u8], features: ExtFeatures, first: usize) {
         crc32c(start, image.get(at..at + length).unwrap_or_default())
     };
     if features.ro_compat & METADATA_CSUM == 0 {
-        if features.ro_compat & GDT_CSUM != 0 {
-            let start = crc(crc(0xffff, &[0; 16], CRC_16), &word(0), CRC_16);
-            // Without the field itself, which is the last before the wider half.
-            let before = crc(start, image.get(group..group + 30).unwrap_or_default(), CRC_16);
-            let wide = image.get(group + 32..group + size).unwrap_or_default();
-            put(image, group + 30, &(crc(before, wide, CRC_16) as u16).to_le_bytes());
-        }
         return;
     }
     let seed = crc32c(u32::MAX, &[0; 16]);
@@ -323,17 +315,9 @@ fn sign_ext(image: &mut [u8], features: ExtFeatures, first: usize) {
 
 /// CRC-32C as ext4 keeps it, without the inversion at the end.
 fn crc32c(start: u32, bytes: &[u8]) -> u32 {
-    crc(start, bytes, 0x82f6_3b78)
-}
-
-/// The polynomial of lib/crc16.c in Linux.
-const CRC_16: u32 = 0xa001;
-
-/// A CRC of up to 32 bits, least significant bit first.
-fn crc(start: u32, bytes: &[u8], polynomial: u32) -> u32 {
     bytes.iter().fold(start, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ if crc & 1 == 1 { polynomial } else { 0 }
+            crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
         })
     })
 }
