@@ -120,13 +120,16 @@ fn mount_once(ramfs: &Ramfs, path: &str, need: Need) -> Result<(), Error> {
     let device = loops::attach(&ramfs.inside(names::DEV)?, &backing, 0, 0)?;
     let point = ramfs.inside(names::MOUNT)?;
     let name = need.file_system.name();
-    mounts::mount_at(&device.path, &point, name, MountFlags::NOATIME, "").map_err(|errno| {
+    // A kernel that knows FAT writes to it, too.
+    let is_for_writing = need.file_system == FileSystem::Ext4;
+    let flags = if is_for_writing { MountFlags::NOATIME } else { MountFlags::RDONLY };
+    mounts::mount_at(&device.path, &point, name, flags, "").map_err(|errno| {
         Error::os("mounting a small file system of the type", name, errno)
             .advice(remedy(errno, need.advice))
     })?;
     let space = files::space(&point).doing("looking at the file system", &point);
     mounts::unmount_patiently(&point).doing("unmounting", &point)?;
-    if space?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if is_for_writing && space?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         let why = "the kernel mounts one with its features for reading only";
         return Err(Error::failed("mounting a small file system of the type", name, why)
             .advice("use a newer kernel, or an image whose file system has no such feature"));
@@ -207,8 +210,8 @@ const BIGALLOC: u32 = 0x200;
 const METADATA_CSUM: u32 = 0x400;
 
 /// An ext4 volume with these features, as far as it can have them: 16 inodes of 128 bytes, an empty root directory, no
-/// journal (Documentation/filesystems/ext4 in Linux). Its blocks: the superblock's, the groups', two bitmaps, the inodes,
-/// the root directory.
+/// journal (Documentation/filesystems/ext4 in Linux). Its blocks: that of the superblock, the groups, two bitmaps, the
+/// inodes, the root directory.
 fn format_ext(image: &mut [u8], features: ExtFeatures) {
     const SUPERBLOCK: usize = 1024;
     let features = features.of_tiny();
