@@ -14,6 +14,30 @@ pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)
 }
 
+/// Opens or makes a plain file below the directory `base`, and nothing else: on the way from there no symbolic link is
+/// followed, and a device, a named pipe or a file with a second name is refused. A new file gets mode 0600.
+///
+/// Directory by directory: openat2(2) came with Linux 5.6.
+pub fn open_plain(base: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut directory = open(base, OFlags::PATH | OFlags::DIRECTORY)?;
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
+        if folder == ".." {
+            return Err(Errno::INVAL);
+        }
+        directory = rustix::fs::openat(&directory, folder, on_the_way, Mode::empty())?;
+    }
+    // Not to be held up by a named pipe that nobody reads.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+    let status = rustix::fs::fstat(&file)?;
+    if !FileType::from_raw_mode(status.st_mode).is_file() || status.st_nlink != 1 {
+        return Err(Errno::LOOP);
+    }
+    Ok(file)
+}
+
 /// What is at `path`, symbolic links followed.
 #[inline(never)]
 pub fn status(path: &str) -> Result<Stat, Errno> {
@@ -193,6 +217,31 @@ mod tests {
         let file = unnamed(std::env::temp_dir().to_str().unwrap()).unwrap();
         let status = rustix::fs::fstat(&file).unwrap();
         assert_eq!((status.st_nlink, status.st_mode & 0o777), (0, 0o600));
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_not_written_to() {
+        let folder = std::env::temp_dir().join(format!("takeover-plain-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("base/var/log")).unwrap();
+        let base = folder.join("base");
+        let open = |path| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+            open_plain(base.to_str().unwrap(), path, flags).map(drop)
+        };
+        open("var/log/new").unwrap();
+        open("top").unwrap();
+        std::os::unix::fs::symlink(folder.join("elsewhere"), base.join("var/log/link")).unwrap();
+        std::os::unix::fs::symlink(base.join("var"), base.join("way")).unwrap();
+        std::fs::write(folder.join("other"), b"").unwrap();
+        std::fs::hard_link(folder.join("other"), base.join("second-name")).unwrap();
+        rustix::fs::mknodat(CWD, base.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(open("var/log/link"), Err(Errno::LOOP));
+        assert_eq!(open("way/log/new"), Err(Errno::NOTDIR));
+        assert_eq!(open("second-name"), Err(Errno::LOOP));
+        assert_eq!(open("pipe"), Err(Errno::NXIO));
+        assert_eq!(open("../escaped"), Err(Errno::INVAL));
+        assert!(!folder.join("elsewhere").exists() && !folder.join("escaped").exists());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -17,6 +17,8 @@ takeover::entry!(start);
 
 /// Gives the exit code.
 fn start(mut arguments: Arguments) -> i32 {
+    // Whichever role it is: keys of networks pass through all of them.
+    process::leave_no_core();
     // The program's name.
     arguments.next_text();
     if rustix::process::getpid() == Pid::INIT {

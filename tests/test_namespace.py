@@ -2,6 +2,7 @@
 """Whole takeovers in a PID and mount namespace, on a loop disk: about a second each."""
 
 import contextlib
+import ctypes
 import fcntl
 import gzip
 import io
@@ -10,8 +11,10 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -659,13 +662,13 @@ AS_SYSTEMD = b"/bin/busybox cp /sbin/init /sbin/systemd; exec /sbin/systemd /scr
 WAIT_FOR_THE_BIND = "while ! grep -q ' /sbin/systemd ' /proc/mounts; do sleep 0.02; done\n"
 
 
-def deaf_systemd(folder, script):
+def deaf_systemd(folder, script, **sandbox):
     """A sandbox whose PID 1 runs this script, and does nothing when asked to execute itself again."""
     box_files = files(pack(make_image(folder)))
     box_files.update({"/as-systemd": AS_SYSTEMD, "/script": f"{script}\necho OVER\nsleep 60\n".encode()})
     # That of busybox takes no priority everywhere.
     box_files.update({path: pathlib.Path(path) for path in ["/sbin/swapon", *libraries("/sbin/swapon")]})
-    return Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash"))
+    return Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash"), **sandbox)
 
 
 def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
@@ -690,6 +693,7 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
             subprocess.run(["swapoff", box.loop + "p1"], capture_output=True)
         text = box.console()
         assert "EXIT 1" in text and "SIGTERM: it was asked to end" in text, text
+        assert re.search("What it takes.*read back from swap.*  - swap on /dev/loop.*p1 is turned off", text, re.S), text
         views = re.findall(r"MOUNTS\n(.*?)END\n(.*?7)\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
         meanwhile = re.search(r"MEANWHILE\n0\n.* /run tmpfs rw,nosuid,nodev,noexec,\S*size=(\d+)k", text)
@@ -699,11 +703,12 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
 
 
 def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
-    """Nobody else may look into it, and no other namespace sees it, though /run is shared as under systemd."""
+    """Nobody else may look into it, its pages are not swapped out, and no other namespace sees it, though /run is
+    shared as under systemd."""
     with deaf_systemd(folder, "mount --make-shared /run; /bin/busybox chmod 777 /run; umask 0\n"
                               f"{COMMAND} --no-cleanup --hand-over-timeout 1; echo EXIT $?\n"
                               "cd /run/takeover-*\n/bin/busybox stat -c 'IS %a %n' . * patches dev/*\n"
-                              "grep /run/takeover- /proc/self/mountinfo | /bin/busybox sed 's/^/MOUNT /'") as box:
+                              "/bin/busybox sed 's/^/MOUNT /' /proc/self/mountinfo") as box:
         box.start_as_shell("/as-systemd")
         box.wait_for("OVER")
         text = box.console()
@@ -715,8 +720,104 @@ def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
         assert not open_to_all, open_to_all
         mounts = re.findall(r"MOUNT (.*)", text)
         ramfs = [line for line in mounts if " - tmpfs takeover " in line]
-        assert len(ramfs) == 1 and re.search(r" rw,size=\d+k,mode=700$", ramfs[0]), mounts
-        assert not [line for line in mounts if "shared:" in line], mounts
+        noswap = ",noswap" if knows_noswap() else ""
+        assert len(ramfs) == 1 and re.search(rf" rw,size=\d+k,mode=700{noswap}$", ramfs[0]), mounts
+        groups = re.findall(r" /run\S* .* (shared:\d+) ", "\n".join(mounts))
+        assert len(groups) >= 5 and len(set(groups)) == len(groups), mounts
+
+
+def knows_noswap():
+    """Whether this kernel has the option of tmpfs: since Linux 6.4."""
+    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()
+    return (int(major), int(minor)) >= (6, 4)
+
+
+# The root mounted in a second place, and a namespace that gets what is mounted in this one, as services do.
+COPIES = """mount --make-rshared /; mkdir -p /mnt/x /mnt/y; mount --rbind / /mnt/x
+/bin/busybox unshare -m --propagation slave sleep 1000 & before=$!
+while [ "$(/bin/busybox readlink /proc/$before/ns/mnt)" = "$(/bin/busybox readlink /proc/self/ns/mnt)" ]; do sleep 0.05; done
+"""
+# The same, while the RAMFS is mounted.
+MORE_COPIES = """while ! grep -q ' /sbin/init ' /proc/mounts; do sleep 0.05; done
+echo BEFORE $(grep -c ' / [^ ]*/takeover-.* - tmpfs takeover ' /proc/$before/mountinfo)
+/bin/busybox unshare -m --propagation slave sleep 1000 & during=$!
+while [ "$(/bin/busybox readlink /proc/$during/ns/mnt)" = "$(/bin/busybox readlink /proc/self/ns/mnt)" ]; do sleep 0.05; done
+mount --rbind / /mnt/y
+"""
+
+
+def test_copies_of_the_mounts_do_not_stop_it(folder):
+    """PID 1 takes the RAMFS that stage 1 has made, and no copy of it."""
+    image = make_image(folder)
+    box_files = files(pack(image))
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{COPIES}{COMMAND} &\n{MORE_COPIES}\n"
+                          "/bin/busybox sed 's/^/MOUNT /' /proc/self/mountinfo\nexec /sbin/init\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_exit()
+        ramfs = re.findall(r"MOUNT \S+ \S+ \S+ / (\S+) .* - tmpfs takeover ", box.console())
+        # The one, and the copies that were asked for afterwards: in /mnt/y, and that below /mnt/x, since it is shared.
+        assert len(ramfs) >= 2 and ramfs[0].startswith("/run/takeover-"), box.console()
+        assert not any(point.startswith("/mnt/x/run/") for point in ramfs), ramfs
+        check_taken_over(box, image)
+
+
+def test_copies_of_the_mounts_keep_nothing_of_the_ramfs(folder):
+    """Before and while it is mounted, here and in other namespaces."""
+    box_files = files(pack(make_image(folder)))
+    box_files["/deaf"] = (f"/bin/busybox mkfifo /run/initctl\nwhile :; do cat /run/initctl >/dev/null; done &\n"
+                          f"{COPIES}{COMMAND} --hand-over-timeout 2 & stage1=$!\n{MORE_COPIES}\n"
+                          "for n in self $during; do echo COPIES $(grep -c ' / [^ ]*/takeover-.* - tmpfs takeover ' /proc/$n/mountinfo); done\n"
+                          "wait $stage1; echo EXIT $?\nls /run /mnt/x/run; echo THEN\n"
+                          "for n in self $before $during; do grep /run/takeover- /proc/$n/mountinfo; done\n"
+                          "echo OVER\nsleep 60\n").encode()
+    with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
+        box.start_as_shell("/deaf")
+        box.wait_for("OVER")
+        text = box.console()
+        # The program over init's file is there, the RAMFS is not.
+        copies = [int(count) for count in re.findall(r"COPIES (\d+)", text)]
+        assert "BEFORE 0\n" in text and len(copies) == 2 and min(copies) >= 2, text
+        assert "EXIT 1" in text and "everything is undone" in text, text
+        assert "/mnt/x/run:\ninitctl\n\n/run:\ninitctl\nTHEN\nOVER" in text and not re.search(r"^takeover-", text, re.M), text
+
+
+def test_a_lock_of_any_user_forbids_nothing(folder):
+    box_files = files(pack(make_image(folder)))
+    for program in ("/usr/bin/setpriv", "/usr/bin/flock"):
+        box_files.update({path: pathlib.Path(path) for path in [program, *libraries(program)]})
+    with Sandbox(folder, files=box_files) as box:
+        def lock(what, user=""):
+            return f"{user} /bin/sh -c 'exec 9<{what}; /usr/bin/flock 9 && echo LOCKED {what}; exec sleep 1000' &\n"
+        user = "/usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups"
+        box.start(f"/bin/busybox chmod -R a+rX /\n{lock('/proc', user)}{lock('/proc/1', user)}"
+                  f"{lock('/proc/1/fd', user)}sleep 0.5\n{COMMAND} --dry-run; echo EXIT $?\n"
+                  f"{lock('/proc/1/fd')}sleep 0.5\n{COMMAND}; echo EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        text = box.console()
+        assert re.search(r"LOCKED /proc\n(.*\n)*EXIT 0\n(.*\n)*LOCKED /proc/1/fd\n(.*\n)*EXIT 3\n", text), text
+        assert text.count("LOCKED /proc/1/fd") == 1 and "another takeover is running" in text, text
+
+
+def test_a_run_directory_without_a_limit_is_large_enough(folder):
+    """Its size reads as 0, and no limit can be set later."""
+    with deaf_systemd(folder, f"{LOOK}\n{COMMAND} --hand-over-timeout 1; echo EXIT $?\n{LOOK}", run_size="0") as box:
+        box.start_as_shell("/as-systemd")
+        box.wait_for("OVER")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert "did not execute itself again" in text and "/run had" not in text, text
+
+
+def test_the_log_on_the_old_root_follows_no_link(folder):
+    before = "/bin/busybox ln -s /tk/config.json /var/log/takeover.log"
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(job("--pretend", before=before))
+        box.wait_exit()
+        assert "the log is not kept: making the plain file /mnt/var/log/takeover.log" in box.console(), box.console()
+        assert box.read_ext4(ROOT_START, "/tk/config.json") == CONFIG
 
 
 def test_an_unknown_init_is_refused(folder):
@@ -956,6 +1057,208 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 
+def start_flash(image, loop, *options, **process):
+    """`takeover flash` of an image to a loop device of ours, in a process that reads answers."""
+    process = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **process}
+    command = [*process.pop("before", []), TAKEOVER, "flash", "-i", image, "-f", loop, *options]
+    return subprocess.Popen(command, preexec_fn=process.pop("preexec_fn", leftovers.die_with_parent), **process)
+
+
+def unlimited_core():
+    """For preexec_fn: this process may leave a core of any size."""
+    leftovers.die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_memory_is_locked_and_leaves_no_core(folder):
+    """It has keys in it. While the question waits, config.json was read already."""
+    image = make_image(folder)
+    with Sandbox(folder) as box:
+        process = start_flash(image, box.attach(), cwd=folder, preexec_fn=unlimited_core)
+        try:
+            said = ""
+            while "Type 'yes'" not in said:
+                assert (piece := process.stderr.read(1)), said
+                said += piece
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            size = {name: int(kib) for name, kib in re.findall(r"(\w+):\s+(\d+) kB", status)}
+            assert size["VmLck"] > 1024 and size["VmSwap"] == 0, status
+            limits = pathlib.Path(f"/proc/{process.pid}/limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits), limits
+        finally:
+            process.send_signal(signal.SIGSEGV)
+            _, ended = os.waitpid(process.pid, 0)
+            process.returncode = ended
+        assert os.WTERMSIG(ended) == signal.SIGSEGV and not os.WCOREDUMP(ended), ended
+        assert not list(folder.glob("core*"))
+
+
+def without_fsopen():
+    """For preexec_fn: fsopen(2) is not there, as in a kernel without `noswap`: a filter of seccomp(2)."""
+    leftovers.die_with_parent()
+    load, equal, give = 0x20, 0x15, 0x06
+    fsopen, enosys, errno, allow = 430, 38, 0x00050000, 0x7fff0000
+    program = [(load, 0, 0, 0), (equal, 0, 1, fsopen), (give, 0, 0, errno | enosys), (give, 0, 0, allow)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    filters = ctypes.create_string_buffer(struct.pack("=HxxxxxxQ", len(program), ctypes.addressof(code)))
+    set_seccomp, filter_mode = 22, 2
+    if ctypes.CDLL(None).prctl(set_seccomp, filter_mode, filters, 0, 0) != 0:
+        raise OSError("prctl")
+
+
+def swaps_in_use(process, devices):
+    """The priority of each of these swap areas that is in use, as a process sees their paths."""
+    table = in_its_namespace(process, "cat", "/proc/swaps").stdout
+    lines = [line.split() for line in table.splitlines()[1:]]
+    return {line[0]: int(line[4]) for line in lines if line[0] in devices}
+
+
+def discards(area):
+    """Whether the kernel discards the freed blocks of a swap area: its log says "sc" when it is put into use."""
+    log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True).stdout
+    *_, flags = re.findall(rf"Adding \d+k swap on {area}\. .* across:\d+k ?(\S*)$", log, re.M)
+    return "sc" in flags
+
+
+def test_where_the_ramfs_could_be_swapped_out_all_swap_is_off_meanwhile(folder):
+    """Three areas of this test's own, and no others: swap is the whole machine's. /etc/fstab is one of its own, too."""
+    assert len(pathlib.Path("/proc/swaps").read_text().splitlines()) < 2, "this machine has swap"
+    image = make_image(folder)
+    fstab = folder / "fstab"
+    fstab.touch()
+    script = 'mount --bind "$0" /etc/fstab && echo UP && exec sleep 1000'
+    areas = []
+    with Sandbox(folder) as box:
+        holder = subprocess.Popen([*OWN_MOUNTS, "sh", "-c", script, fstab], stdout=subprocess.PIPE,
+                                  preexec_fn=leftovers.die_with_parent)
+        enter = ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"]
+        try:
+            assert holder.stdout.readline() == b"UP\n"
+            for name, options in (("first", []), ("second", ["-p", "7"]), ("third", [])):
+                path = folder / name
+                rootfs.make_file(path, 4 * MIB)
+                subprocess.run(["mkswap", path], check=True, capture_output=True)
+                areas.append(subprocess.run(["losetup", "--show", "--find", path], check=True, capture_output=True,
+                                            text=True).stdout.strip())
+                subprocess.run([*enter, "swapon", *options, areas[-1]], check=True)
+            before = swaps_in_use(holder, areas)
+            fstab.write_text(f"{areas[1]} none swap sw,discard,pri=7 0 0\n{areas[2]} none swap sw 0 0\n")
+            loop = box.attach()
+            process = start_flash(image, loop, "--no-ack", "--pretend", preexec_fn=without_fsopen, before=enter)
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, errors
+            for area in areas:
+                assert f"swap on {area} is off" in errors and f"swap on {area} is on again" in errors, errors
+            assert f"{areas[0]} is off; /etc/fstab does not name it" in errors, errors
+            assert errors.count("does not name it") == 1, errors
+            assert swaps_in_use(holder, areas) == before and len(before) == 3, (before, swaps_in_use(holder, areas))
+            assert [discards(area) for area in areas] == [False, True, False]
+            if knows_noswap():
+                process = start_flash(image, loop, "--no-ack", "--pretend", before=enter)
+                _, errors = process.communicate(timeout=60)
+                assert process.returncode == 0 and "is off" not in errors, errors
+        finally:
+            for area in areas:
+                subprocess.run(["swapoff", area], capture_output=True)
+                subprocess.run(["losetup", "--detach", area], check=True)
+            holder.kill()
+            holder.wait()
+
+
+def ramfs_of(process):
+    """Where the process has its RAMFS mounted, once it has; None while it has none."""
+    table = pathlib.Path(f"/proc/{process}/mountinfo").read_text()
+    return re.findall(r"^\S+ \S+ \S+ / (\S+) .* - tmpfs takeover ", table, re.M)
+
+
+def stop_with_ramfs(process, known=()):
+    """Stops a flash when it has a RAMFS with all that belongs there; where that is."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and process.poll() is None:
+        os.kill(process.pid, signal.SIGSTOP)
+        found = [point for point in ramfs_of(process.pid) if point not in known]
+        table = pathlib.Path(f"/proc/{process.pid}/mountinfo").read_text()
+        if found and f" {found[0]}/sys " in table:
+            return found[0]
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.0005)
+    raise AssertionError("it has mounted no RAMFS")
+
+
+def in_its_namespace(process, *command):
+    """What a command says in the mount namespace of a process."""
+    return subprocess.run(["nsenter", f"--mount=/proc/{process.pid}/ns/mnt", *command], capture_output=True, text=True)
+
+
+OWN_MOUNTS = ["unshare", "--mount", "--propagation", "private"]
+
+
+def test_flash_says_what_it_cannot_undo(folder):
+    """Somebody mounts something over its RAMFS, and later goes on."""
+    image = make_image(folder)
+    with Sandbox(folder) as box:
+        process = start_flash(image, box.attach(), "--no-ack", "--pretend", before=OWN_MOUNTS)
+        point = stop_with_ramfs(process)
+        assert in_its_namespace(process, "mount", "-t", "tmpfs", "over", point).returncode == 0
+        os.kill(process.pid, signal.SIGCONT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, errors
+        assert "undoing: unmounting" in errors and "not everything but the disk is as it was" in errors, errors
+        os.rmdir(point)
+
+
+def test_what_a_killed_flash_left_is_removed_by_the_next_one_and_what_a_living_one_has_is_not(folder):
+    image = make_image(folder)
+    folders = [folder / "a", folder / "b"]
+    for path in folders:
+        path.mkdir()
+    with Sandbox(folders[0]) as first, Sandbox(folders[1]) as second:
+        loops = [first.attach(), second.attach()]
+        living = start_flash(image, loops[0], "--no-ack", "--pretend", before=OWN_MOUNTS)
+        try:
+            point = stop_with_ramfs(living)
+            enter = ["nsenter", f"--mount=/proc/{living.pid}/ns/mnt"]
+            killed = start_flash(image, loops[1], "--no-ack", "--pretend", before=enter)
+            left = stop_with_ramfs(killed, known=[point])
+            killed.kill()
+            killed.communicate()
+            third = start_flash(image, loops[1], "--no-ack", "--pretend", before=enter)
+            _, errors = third.communicate(timeout=60)
+            assert third.returncode == 0 and f"{left} is removed" in errors, errors
+            assert ramfs_of(living.pid) == [point], ramfs_of(living.pid)
+            table = pathlib.Path(f"/proc/{living.pid}/mountinfo").read_text()
+            assert left not in table and not os.path.exists(left), table
+        finally:
+            os.kill(living.pid, signal.SIGCONT)
+            _, errors = living.communicate(timeout=60)
+        assert living.returncode == 0, errors
+        assert not os.path.exists(point)
+
+
+def test_what_is_mounted_is_not_open_for_writing(folder):
+    """A kernel started with bdev_allow_write_mounted=0 would not mount it."""
+    image = make_image(folder)
+    trace = folder / "trace"
+    config = folder / "config.json"
+    config.write_bytes(CONFIG)
+    with Sandbox(folder) as box:
+        strace = ["strace", "-f", "-qq", "-o", trace, "-e", "trace=open,openat,close,mount"]
+        process = start_flash(image, box.attach(), "--no-ack", "-c", config, before=strace)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    writers, mounted = {}, 0
+    for line in trace.read_text().splitlines():
+        if found := re.search(r' open(?:at)?\(.*"([^"]+)", (\S+?)[,)].* = (\d+)$', line):
+            path, flags, number = found.groups()
+            writers[number] = path if re.search("O_RDWR|O_WRONLY", flags) else None
+        elif found := re.search(r" close\((\d+)\)", line):
+            writers.pop(found[1], None)
+        elif found := re.search(r' mount\("(/\S+/dev/loop\d+)", .* = (-?\d+)', line):
+            mounted += 1
+            assert found[2] == "0" and found[1] not in writers.values(), (line, writers)
+    assert mounted >= 1, trace.read_text()
+
+
 SWAP = "dd if=/dev/zero of=/swap bs=1024k count=4 2>/dev/null; /bin/busybox mkswap /swap >/dev/null"
 
 
@@ -1053,6 +1356,16 @@ def test_what_a_killed_takeover_left_is_removed_by_the_next_one(folder):
         assert re.search(r"a takeover was killed, or left it with --no-cleanup: /run/takeover-\w+ is removed", text), text
         assert "which the next one removes" in text, text
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
+
+
+def test_the_directory_of_a_ramfs_that_was_never_mounted_is_removed(folder):
+    """A takeover was killed in between; and the mounts are there twice."""
+    name = "takeover-0123456789abcdef"
+    before = f"{COPIES}mkdir /run/{name}; mount --bind /run/{name} /run/{name}; echo THERE $(grep -c {name} /proc/mounts)\n"
+    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+        box.start(f"{before}{COMMAND} -f /dev/nowhere\necho LEFT $(grep -c {name} /proc/mounts) $(ls /run)\necho OVER; sleep 60\n")
+        box.wait_for("OVER")
+        assert "THERE 2\n" in box.console() and "LEFT 0 initctl\n" in box.console(), box.console()
 
 
 def test_a_signal_is_named_and_one_that_is_ignored_is_not_heeded(folder):

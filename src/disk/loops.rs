@@ -19,23 +19,32 @@ const CONTROL: Number = Number { major: 10, minor: 237 };
 pub struct Loop {
     /// Its node, in the directory that was named.
     pub path: PathText,
-    /// Keeps it attached until it is mounted.
+    /// Keeps it attached until it is mounted. Read-only: where the kernel forbids writing to what is mounted
+    /// (`bdev_allow_write_mounted=0`, Linux 6.8), it mounts nothing that is open for writing (bdev_may_open() in
+    /// block/bdev.c).
     pub descriptor: OwnedFd,
 }
 
 /// Attaches a free loop device to `backing`, from `offset`, `limit` bytes long (0: to the end). Its node, and that of
 /// the control device, are looked for in `nodes` and made there when missing.
 pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Result<Loop, Error> {
-    let control = open_node(nodes, "loop-control", FileType::CharacterDevice, CONTROL)?;
+    let control =
+        open_node(nodes, "loop-control", FileType::CharacterDevice, CONTROL, OFlags::RDWR)?;
     // Another program may take the free device between the two calls: ask again.
     for _ in 0..10 {
         let number = block::loop_get_free(&control).doing("asking for", "a free loop device")?;
         let name: Text<16> = crate::text!("loop{}", number);
         let node = minor_of(&name)?;
         let path = crate::path!("{}/{}", nodes, name)?;
-        let descriptor = open_node(nodes, &name, FileType::BlockDevice, node)?;
-        match block::loop_attach(&descriptor, &backing, offset, limit) {
-            Ok(()) => return Ok(Loop { path, descriptor }),
+        // For writing, or the device would be read-only (loop_configure() in drivers/block/loop.c).
+        let writer = open_node(nodes, &name, FileType::BlockDevice, node, OFlags::RDWR)?;
+        match block::loop_attach(&writer, &backing, offset, limit) {
+            Ok(()) => {
+                // Before the writer is closed: the device goes with its last user.
+                let descriptor =
+                    open_node(nodes, &name, FileType::BlockDevice, node, OFlags::RDONLY)?;
+                return Ok(Loop { path, descriptor });
+            }
             Err(Errno::BUSY) => {}
             Err(errno) => return Err(Error::os("attaching", &path, errno)),
         }
@@ -92,7 +101,8 @@ pub fn for_each_on(nodes: &str, disk: Number, visit: &mut dyn FnMut(&str, &Owned
 /// The loop device, if it lies on the disk and is not the disk itself.
 fn on_disk(nodes: &str, name: &str, disk: Number) -> Result<Option<OwnedFd>, Error> {
     let number = minor_of(name)?;
-    let device = open_node(nodes, name, FileType::BlockDevice, number)?;
+    // Not for writing: while it is mounted, some kernels refuse that (`Loop::descriptor`), and it would be overlooked.
+    let device = open_node(nodes, name, FileType::BlockDevice, number, OFlags::RDONLY)?;
     let mut lies_on = false;
     for below in backing_of(&device, name).into_iter().flatten() {
         lies_on |= number != disk && stack::lies_on(below, disk)?;
@@ -106,12 +116,17 @@ fn minor_of(name: &str) -> Result<Number, Error> {
     number.ok_or_else(|| Error::failed("looking at", name, "it is not a loop device"))
 }
 
-fn open_node(nodes: &str, name: &str, kind: FileType, number: Number) -> Result<OwnedFd, Error> {
+fn open_node(
+    nodes: &str,
+    name: &str,
+    kind: FileType,
+    number: Number,
+    flags: OFlags,
+) -> Result<OwnedFd, Error> {
     let path = crate::path!("{}/{}", nodes, name)?;
     if !files::exists(&path) {
         files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
     }
-    let flags = OFlags::RDWR;
     // Opening the control node makes the kernel load the driver (char-major-10-237).
     files::open(&path, flags)
         .doing("opening", &path)

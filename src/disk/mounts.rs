@@ -7,9 +7,10 @@ use crate::sys::terminated;
 use crate::text::{PathText, Text};
 use core::ffi::CStr;
 use core::time::Duration;
+use rustix::fd::AsRawFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{FsOpenFlags, MountFlags, MountPropagationFlags, UnmountFlags};
 
 /// A file system that the kernel mounts for us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,13 +182,29 @@ pub fn at(point: &str) -> Result<Option<Found>, Error> {
 /// What our own memory file systems are called in a mount table.
 pub const RAMFS: &str = "takeover";
 
-/// The mount point of our memory file system that holds `program`: mounted whole, not the bind mount of one file.
-pub fn ramfs_of(program: &str) -> Result<Option<PathText>, Error> {
+/// The mount of our memory file system that holds `program`: mounted whole, not the bind mount of one file. Of several
+/// the oldest, which is the one that stage 1 has made: copies of it, as others' bind mounts are, are younger, and lack
+/// what is mounted in it. (The kernel appends a mount to the table, and copies behind what they are copies of:
+/// commit_tree() in fs/namespace.c; since Linux 6.8 the table is in the order of the mounts' making.)
+pub fn ramfs_of(program: &str) -> Result<Option<Found>, Error> {
     let status = files::status(program).doing("looking at", program)?;
     let device = Number::from_stat(status.st_dev);
-    let is_ours =
-        |mount: &Mount| mount.device == device && mount.root == "/" && mount.source == RAMFS;
-    Ok(find(OWN, &mut { is_ours })?.map(|mount| mount.point))
+    let mut is_found = false;
+    find(OWN, &mut |mount| {
+        let is_ours = mount.device == device && mount.root == "/" && mount.source == RAMFS;
+        is_ours && !core::mem::replace(&mut is_found, true)
+    })
+}
+
+/// The number of the mount that is seen at a path: /proc/PID/fdinfo, since Linux 3.15 (proc(5)). Not statx(2)'s, which
+/// came with 5.8.
+pub fn id_at(path: &str) -> Option<u32> {
+    let file = files::open(path, OFlags::PATH).ok()?;
+    let info = crate::path!("/proc/self/fdinfo/{}", file.as_raw_fd()).ok()?;
+    let mut buffer = [0; 512];
+    let text = files::read_text(&info, &mut buffer).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    id.trim_ascii().parse().ok()
 }
 
 /// Options, source and paths have at most a page each.
@@ -296,6 +313,21 @@ pub fn make_private(point: &str, below_too: bool) -> Result<(), Errno> {
     rustix::mount::mount_change(point, MountPropagationFlags::PRIVATE | recursive)
 }
 
+/// Makes mounts below spread to copies of this mount that are made from now on, and so to be unmounted in them, too;
+/// but not to those that are there already. mount_namespaces(7).
+#[inline(never)]
+pub fn make_shared_anew(point: &str) -> Result<(), Errno> {
+    make_private(point, false)?;
+    rustix::mount::mount_change(point, MountPropagationFlags::SHARED)
+}
+
+/// True when a tmpfs can be kept out of swap (`noswap`, Linux 6.4; shmem_parse_one() in mm/shmem.c). Asked of a file
+/// system that is never made; a kernel without fsopen(2) has no such tmpfs.
+pub fn tmpfs_knows_noswap() -> bool {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC);
+    context.is_ok_and(|context| rustix::mount::fsconfig_set_flag(&context, "noswap").is_ok())
+}
+
 /// Unmounts. umount2(2), never through a symbolic link.
 #[inline(never)]
 pub fn unmount(point: &str) -> Result<(), Errno> {
@@ -385,6 +417,14 @@ mod tests {
         assert_eq!(&*found.file_system, "vfat", "the last mount at a place is the one seen");
         assert!(find(path, &mut |mount| mount.is_at("/nowhere")).unwrap().is_none());
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_mount_at_a_path_is_told_by_its_number() {
+        for path in ["/", "/proc"] {
+            assert_eq!(id_at(path), Some(at(path).unwrap().unwrap().id), "{path}");
+        }
+        assert_eq!(id_at("/nowhere"), None);
     }
 
     #[test]

@@ -85,6 +85,17 @@ fn too_many_layers() -> Error {
     Error::refused("looking for the disk under", "a device", "too many layers")
 }
 
+/// True when a device is compressed memory that writes to no disk.
+pub fn is_memory(number: Number) -> bool {
+    let is_zram = device::name_of(number).is_ok_and(|name| Kind::of(&name) == Kind::Zram);
+    let mut buffer = [0; 256];
+    let writes_to = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor)
+        .ok()
+        .and_then(|path| files::read_text(&path, &mut buffer).ok());
+    // A kernel whose zram cannot write to a disk has no such file.
+    is_zram && writes_to.is_none_or(|path| path == "none")
+}
+
 /// What a zram writes to (Documentation/admin-guide/blockdev/zram.rst, "writeback"); none for other devices.
 fn zram_backing(number: Number) -> Option<Number> {
     let path = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor).ok()?;

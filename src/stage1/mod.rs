@@ -45,13 +45,14 @@ use look::{cgroup, identity, logs, watchdogs};
 use prepare::backup;
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
-use prepare::{handover, instance, rehearsal, staging, writeback};
+use prepare::{handover, instance, rehearsal, staging, swap, writeback};
 use rustix::fs::OFlags;
 use std::os::fd::AsFd;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::root()?;
+    keep_out_of_swap();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::privileges(options.has(Flag::InNamespace))?;
     checks::static_program()?;
@@ -248,7 +249,7 @@ impl Decision {
         rehearse(&ramfs, &self.plan, buffer)?;
         ramfs.copy_program(buffer)?;
         rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
-        swap_off(&now, undo)?;
+        swap::off(&now.swaps, undo)?;
         let watch = Stopwatch::start();
         let image = &self.image;
         staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
@@ -308,6 +309,7 @@ pub type Flashing = fn(&Plan, &str, &FileSource, Stream, &ChunkMap) -> Result<Fl
 /// Gives the exit code; an error is one that was found before flashing began.
 pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     checks::root()?;
+    keep_out_of_swap();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
     let _lock = instance::beside_others()?;
@@ -338,15 +340,19 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     process::hold_termination().doing("holding back", "signals")?;
     let mut undo = Undo::new();
     let ended = flash_here(&plan, &image, &one, &new_files, write, buffer, &mut undo);
-    // The RAMFS, never the disk: a word about undoing would mislead. What stays of it is in the log.
-    undo.run();
-    let Flashed { result, line } = ended?;
+    // The RAMFS, never the disk: while all goes well, a word about undoing would mislead.
+    let is_undone = undo.run();
+    if !is_undone {
+        crate::error!("not everything but the disk is as it was: see above");
+    }
+    let Flashed { result, line } =
+        ended.map_err(|error| if is_undone { error } else { error.as_failure() })?;
     let code = result.map_or_else(
         |error| {
             crate::error!("{}", error);
             error.kind().exit_code()
         },
-        |()| 0,
+        |()| i32::from(!is_undone),
     );
     // The last line of all: programs read it.
     log::write_plain(&line);
@@ -379,10 +385,13 @@ fn flash_here(
     buffer: &mut [u8],
     undo: &mut Undo,
 ) -> Result<Flashed, Error> {
+    instance::remove_abandoned()?;
     let size = new_files.staged_length() + one.patches.length() + (2 << 20);
     let ramfs = Ramfs::mount(size, undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
+    // The target has none: it is not in use.
+    swap::off(&facts::swaps_to_turn_off(None)?, undo)?;
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, buffer)?;
     write(plan, &ramfs.path, &image.source, image.stream, &one.map)
@@ -410,6 +419,13 @@ pub fn describe(options: &Options) -> Result<(), Error> {
     page.text("device_type", "made for", &image.layout.device_type);
     page.text("version", "version", &image.layout.version);
     page.finish()
+}
+
+/// What this process reads has keys in it, long before swap is off.
+fn keep_out_of_swap() {
+    if let Err(error) = map::lock_as_used().doing("locking", "memory") {
+        crate::warn!("{}; keys that this program reads may be swapped out", error);
+    }
 }
 
 fn check_work_dir(options: &Options) -> Result<(), Error> {
@@ -441,18 +457,6 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
         _ => Err(Error::refused("asking", "for consent", "the answer was not 'yes'")
             .advice("--no-ack asks no question")),
     }
-}
-
-fn swap_off(facts: &Facts, undo: &mut Undo) -> Result<(), Error> {
-    for swap in &facts.swaps {
-        let path = swap.path.as_str();
-        process::swap_off(path).doing("swapping off", path).map_err(|error| {
-            error.advice("stop services until what is swapped out fits into memory")
-        })?;
-        undo.note(undo::Change::SwappedOff(swap.path.clone(), swap.priority))?;
-        crate::info!("swap on {} is off", path);
-    }
-    Ok(())
 }
 
 fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> {

@@ -15,11 +15,11 @@ pub fn keep(log: &LogPlan, result: &str) -> Result<(), Error> {
     crate::disk::device::make_node(&node, log.number)?;
     let point = crate::path!("/{}", names::MOUNT)?;
     let kind = log.file_system.as_str();
-    let mount = |flags| mounts::mount_at(&node, &point, kind, flags, "");
+    // Whoever could write there, nothing of it is executed, and none of its devices is opened.
+    let safe = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+    let mount = |flags| mounts::mount_at(&node, &point, kind, flags | safe, "");
     // Still there read-only, as unmounting leaves it as a last resort: joined as it is, then made writable.
-    let joined = || {
-        mount(MountFlags::RDONLY).and_then(|()| mounts::remount(&point, MountFlags::empty(), ""))
-    };
+    let joined = || mount(MountFlags::RDONLY).and_then(|()| mounts::remount(&point, safe, ""));
     mount(MountFlags::empty())
         .or_else(|_| joined())
         .doing("mounting a partition for the log,", kind)?;
@@ -38,7 +38,8 @@ fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Err
     let source = files::open(&from, OFlags::RDONLY).doing("opening", &from)?;
     let to = crate::path!("{}/{}", point, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let file = files::open(&to, flags).doing("making", &to)?;
+    // What is there may be anybody's: a link could lead to any file of that system, and of the RAMFS.
+    let file = files::open_plain(point, path, flags).doing("making the plain file", &to)?;
     let mut buffer = [0; 4096];
     loop {
         let count = files::read_to_end(&source, &mut buffer).doing("reading", &from)?;

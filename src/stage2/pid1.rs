@@ -54,8 +54,8 @@ pub fn claim() -> Arrival {
     let Ok(Some(ramfs)) = mounts::ramfs_of("/proc/self/exe") else {
         return Arrival::NotOurs;
     };
-    match claim_plan(&ramfs) {
-        Ok(()) => Arrival::Claimed(ramfs),
+    match claim_plan(&ramfs.point) {
+        Ok(()) => Arrival::Claimed(ramfs.point),
         Err(_) => Arrival::Revoked,
     }
 }

@@ -56,6 +56,20 @@ pub fn lock_current() -> Result<(), Errno> {
     super::checked(result).map(drop)
 }
 
+/// Locks into memory all that is mapped now or later, each page when it is first used (mlockall(2), MCL_ONFAULT since
+/// Linux 4.4), or at once where the kernel cannot wait. So it costs no more than what is used anyway.
+pub fn lock_as_used() -> Result<(), Errno> {
+    const MCL_CURRENT: usize = 1;
+    const MCL_FUTURE: usize = 2;
+    const MCL_ONFAULT: usize = 4;
+    let lock = |flags: usize| {
+        // SAFETY: mlockall takes one integer and changes no memory content.
+        let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, flags) };
+        super::checked(result).map(drop)
+    };
+    lock(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).or_else(|_| lock(MCL_CURRENT | MCL_FUTURE))
+}
+
 /// The size of a page in bytes: 4 KiB mostly, 16 or 64 on some arm64 kernels. getpagesize(2).
 pub fn page_size() -> usize {
     unsafe extern "C" {

@@ -203,17 +203,23 @@ pub fn swap_off(path: &str) -> Result<(), Errno> {
     super::checked(result).map(drop)
 }
 
-/// Puts a swap area into use: swapon(2). A priority of 0 or more is asked for; below 0 the kernel chooses.
-pub fn swap_on(path: &str, priority: i32) -> Result<(), Errno> {
+/// Puts a swap area into use: swapon(2), with its `flags` (<linux/swap.h>, SWAP_FLAG_*).
+pub fn swap_on(path: &str, flags: u32) -> Result<(), Errno> {
     let path = super::terminated::<256>(path)?;
-    const SWAP_FLAG_PREFER: usize = 0x8000;
-    let flags = match priority {
-        0.. => SWAP_FLAG_PREFER | (priority as usize & 0x7fff),
-        _ => 0,
-    };
     // SAFETY: a NUL-terminated path and an integer.
-    let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags) };
+    let result = unsafe { super::syscall(raw::__NR_swapon as _, path.as_ptr(), flags as usize) };
     super::checked(result).map(drop)
+}
+
+/// Keeps this process and its children from leaving a core, which would have the keys in it: prctl(2),
+/// PR_SET_DUMPABLE, and setrlimit(2), RLIMIT_CORE. The limit alone does not keep a core from a program of
+/// core_pattern(5) (core(5)); the attribute alone is given back at execve(2).
+pub fn leave_no_core() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit};
+    // Neither can fail with these values, and there would be nothing to do about it.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
 #[cfg(test)]

@@ -126,6 +126,14 @@ impl Preview<'_> {
             false => "restart into the new OS",
         };
         page.text("then", "and then", then);
+        if !self.facts.swaps.is_empty() {
+            page.bytes("swapped", "of it, read back from swap", self.budget.swapped);
+            page.list("swap_off");
+            for swap in &self.facts.swaps {
+                let text: Text<300> = crate::text!("swap on {} is turned off", swap.path);
+                page.entry(&text);
+            }
+        }
     }
 
     fn warnings(&self, page: &mut Page) {

@@ -8,22 +8,29 @@ use crate::disk::{stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text, kib_in};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 
 /// The most swap areas that are handled; the kernel has room for 29.
 pub const MAX_SWAPS: usize = 29;
 /// Where sysvinit listens.
 const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
 
-/// A swap area that lies on the target.
-pub struct SwapOnTarget {
+/// A swap area that must be turned off.
+pub struct SwapArea {
     /// The file or device.
     pub path: PathText,
     /// Its priority.
     pub priority: i32,
     /// What must be read back into memory, in bytes.
     pub used: u64,
+    /// It lies on the target.
+    pub is_on_target: bool,
+    /// What it discards, as flags of swapon(2), where /etc/fstab says it.
+    pub discard: Option<u32>,
 }
+
+/// The swap areas that must be turned off, those of the lowest priority first.
+pub type SwapAreas = heapless::Vec<SwapArea, MAX_SWAPS>;
 
 /// Which init runs as PID 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +86,8 @@ pub struct Facts {
     pub root: Root,
     /// The init.
     pub init: Init,
-    /// Swap on the target.
-    pub swaps: heapless::Vec<SwapOnTarget, MAX_SWAPS>,
+    /// Swap that must be turned off.
+    pub swaps: SwapAreas,
     /// MemAvailable, in bytes.
     pub available: u64,
     /// MemTotal, in bytes.
@@ -96,7 +103,7 @@ impl Facts {
             file_system: root.file_system.clone(),
         };
         let init = init()?;
-        let swaps = swaps_on(target.number)?;
+        let swaps = swaps_to_turn_off(Some(target.number))?;
         let (available, total) = memory()?;
         Ok(Self { target, root, init, swaps, available, total })
     }
@@ -145,39 +152,81 @@ pub fn control_pipe() -> Option<&'static str> {
     })
 }
 
-/// The swap areas on a disk: its partitions, and files on its file systems.
-fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Error> {
+/// The swap areas that must be turned off: those on the target, since they keep it busy, and where the kernel could
+/// swap the RAMFS out, with the keys in it, all others that are on a disk.
+pub fn swaps_to_turn_off(target: Option<Number>) -> Result<SwapAreas, Error> {
     let mut buffer = [0; 4096];
     let mut found = heapless::Vec::new();
+    let can_swap_ramfs = !mounts::tmpfs_knows_noswap();
+    if target.is_none() && !can_swap_ramfs {
+        return Ok(found);
+    }
     // A kernel without swap has no such file.
     let Ok(text) = files::read_text("/proc/swaps", &mut buffer) else {
         return Ok(found);
     };
     for swap in swaps::parse(text) {
         let path = mounts::unescape(swap.path)?;
-        if !lies_on(&path, target)? {
-            continue;
+        let status = files::status(&path)
+            .doing("looking at the swap area", &path)
+            .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
+        let number = number_of_area(&path, &status)?;
+        // On no device: not on this disk.
+        let is_on_target = match (number, target) {
+            (Some(number), Some(target)) => stack::lies_on(number, target)?,
+            _ => false,
+        };
+        if is_on_target || can_swap_ramfs && !number.is_some_and(stack::is_memory) {
+            let discard = discard_of(&status);
+            let area = SwapArea {
+                path,
+                priority: swap.priority,
+                used: swap.used * 1024,
+                is_on_target,
+                discard,
+            };
+            let is_above = |other: &SwapArea| other.priority > swap.priority;
+            let place = found.iter().position(is_above).unwrap_or(found.len());
+            found
+                .insert(place, area)
+                .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
         }
-        let entry = SwapOnTarget { path, priority: swap.priority, used: swap.used * 1024 };
-        found
-            .push(entry)
-            .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
     }
     Ok(found)
 }
 
-/// True when a device, or the file system that a file lies on, is part of a disk.
-fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
-    let status = files::status(path)
-        .doing("looking at the swap area", path)
-        .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
-    let number = match FileType::from_raw_mode(status.st_mode).is_block_device() {
-        true => Some(Number::from_stat(status.st_rdev)),
-        // By the mount that it lies on: files of btrfs have device numbers that no mount has.
-        false => mounts::above(path)?.and_then(|mount| mount.lies_on()),
+/// The device that a swap area is, or that the file system lies on which its file is in.
+fn number_of_area(path: &str, status: &Stat) -> Result<Option<Number>, Error> {
+    if FileType::from_raw_mode(status.st_mode).is_block_device() {
+        return Ok(Some(Number::from_stat(status.st_rdev)));
+    }
+    // By the mount that it lies on: files of btrfs have device numbers that no mount has.
+    Ok(mounts::above(path)?.and_then(|mount| mount.lies_on()))
+}
+
+/// What a swap area discards, as /etc/fstab has it. systemd's units for swap are made from that, as a rule.
+fn discard_of(status: &Stat) -> Option<u32> {
+    let mut buffer = [0; 8192];
+    let fstab = files::read_text("/etc/fstab", &mut buffer).ok()?;
+    swaps::discard(fstab, &|source| is_same(source, status))
+}
+
+/// True when a source, as fstab(5) has it, is this device or file.
+fn is_same(source: &str, status: &Stat) -> bool {
+    let (folder, name) = match source.split_once('=') {
+        Some(("UUID", name)) => ("/dev/disk/by-uuid/", name),
+        Some(("LABEL", name)) => ("/dev/disk/by-label/", name),
+        Some(("PARTUUID", name)) => ("/dev/disk/by-partuuid/", name),
+        _ => ("", source),
     };
-    // On no device: not on this disk.
-    number.map_or(Ok(false), |number| stack::lies_on(number, disk))
+    let other = crate::path!("{}{}", folder, name);
+    other.is_ok_and(|other| {
+        files::status(&other).is_ok_and(|other| {
+            let is_node = FileType::from_raw_mode(other.st_mode).is_block_device();
+            let is_same_device = is_node && other.st_rdev == status.st_rdev;
+            is_same_device || (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino)
+        })
+    })
 }
 
 /// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).

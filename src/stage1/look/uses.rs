@@ -17,7 +17,7 @@ use rustix::io::Errno;
 pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let disk = facts.target.number;
     holders::for_each_seen(disk, visit);
-    for swap in &facts.swaps {
+    for swap in facts.swaps.iter().filter(|swap| swap.is_on_target) {
         let clause: Text<300> = crate::text!("swap on {}", swap.path);
         visit(&clause);
     }

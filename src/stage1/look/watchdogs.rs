@@ -8,7 +8,7 @@ use crate::text::Text;
 use core::ops::ControlFlow;
 
 /// The most watchdogs that are looked at.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
 
 /// One of the machine's watchdogs.
 pub struct Watchdog {

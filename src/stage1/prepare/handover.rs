@@ -12,7 +12,7 @@ use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::names;
 use crate::stage1::look::facts::{Flavour, Init, control_pipe};
-use crate::text::Size;
+use crate::text::{Size, Text};
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, OFlags, StatVfsMountFlags};
@@ -23,6 +23,9 @@ use rustix::process::{Pid, Signal};
 /// systemd re-executes itself only while /run has this much free, and otherwise does nothing
 /// (RELOAD_DISK_SPACE_MIN in its src/core/main.c).
 const ROOM_IN_RUN: u64 = 16 << 20;
+
+/// The most changes that the hand-over makes: the size of /run, and the program over init's file.
+pub const MOST_CHANGES: usize = 2;
 
 /// How long PID 1 may take to claim the plan when it is seen to execute this program already.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
@@ -49,12 +52,17 @@ pub fn hand_over(
     }
 }
 
-/// PID 1 must find the RAMFS by the device that its program lies on; better to learn now that it would not.
+/// PID 1 must find the RAMFS by the device that its program lies on; better to learn now that it would not. Told by the
+/// number of the mount: a copy of it may be mounted elsewhere, and other things over it.
 fn check_that_pid1_will_find(ramfs: &Ramfs, program: &str) -> Result<(), Error> {
-    match mounts::ramfs_of(program)? {
-        Some(path) if *path == *ramfs.path => Ok(()),
-        _ => Err(Error::failed("looking for", &ramfs.path, "it is not in the mount table")),
+    let Some(found) = mounts::ramfs_of(program)? else {
+        return Err(Error::failed("looking for", &ramfs.path, "it is not in the mount table"));
+    };
+    if ramfs.mount_id().is_none_or(|id| found.id == id) {
+        return Ok(());
     }
+    let why: Text<240> = crate::text!("PID 1 would find {} in its stead", found.point);
+    Err(Error::failed("looking for", &ramfs.path, &why).advice("unmount that copy of it"))
 }
 
 fn lock_plan(ramfs: &Ramfs) -> Result<OwnedFd, Error> {
@@ -130,7 +138,7 @@ fn wait(
         go_on()?;
         crate::sys::clock::sleep(Duration::from_millis(20));
     }
-    let why: crate::text::Text<120> =
+    let why: Text<120> =
         crate::text!("it did not execute itself again within {} s", patience.as_secs());
     Err(Error::failed("handing over", "PID 1", &why)
         .advice("its log tells why (journalctl -b _PID=1, or /var/log/daemon.log)"))
@@ -142,7 +150,8 @@ fn make_room_in_run(undo: &mut Undo) -> Result<(), Error> {
     let space = files::space(path).doing("looking at the space in", path)?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let wanted = ROOM_IN_RUN + (2 << 20);
-    if free >= wanted {
+    // A tmpfs without a limit tells no sizes at all (shmem_statfs() in mm/shmem.c).
+    if free >= wanted || space.f_blocks == 0 {
         return Ok(());
     }
     let size = space.f_blocks.saturating_mul(space.f_frsize);

@@ -9,5 +9,12 @@ pub mod instance;
 pub mod ramfs;
 pub mod rehearsal;
 pub mod staging;
+pub mod swap;
 pub mod undo;
 pub mod writeback;
+
+/// Every change can be undone: there are as many places as there can be changes.
+const _: () = assert!(
+    ramfs::MOST_CHANGES + handover::MOST_CHANGES + super::look::facts::MAX_SWAPS
+        <= undo::MOST_CHANGES
+);

@@ -12,16 +12,23 @@ use crate::files;
 use crate::plan::names;
 use crate::stage1::look::watchdogs;
 use crate::text::{PathText, Text};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::mount::MountFlags;
 
 /// Where the fresh directory may be made: memory first, since there it leaves no trace on a disk.
 const PLACES: [&str; 4] = ["/run", "/dev/shm", "/tmp", "/"];
 
+/// The most changes that a RAMFS is: its directory, the bind mount of that, itself, /proc, /sys, the console, the
+/// kernel's log, and the watchdogs.
+pub const MOST_CHANGES: usize = 7 + watchdogs::MOST;
+
 /// A mounted RAMFS.
 pub struct Ramfs {
     /// Where it is mounted.
     pub path: PathText,
+    /// Its directory, locked for as long as somebody needs the RAMFS: `is_abandoned` asks for that.
+    _lock: Option<OwnedFd>,
 }
 
 impl Ramfs {
@@ -29,13 +36,22 @@ impl Ramfs {
     pub fn mount(size: u64, undo: &mut Undo) -> Result<Self, Error> {
         let path = fresh_directory()?;
         undo.note(Change::MadeDirectory(path.clone()))?;
-        let data: Text<60> = crate::text!("size={},mode=0700", size);
-        mounts::mount_at("takeover", &path, "tmpfs", MountFlags::empty(), &data)
+        // What is mounted at a place that is shared appears in every copy of it (`mount --rbind`, the namespaces of
+        // services), and so would the RAMFS. In its stead an empty directory appears there, mounted over itself: where
+        // that is seen here, it is shared with no copy that is there already, and with those to come, so that all of
+        // them lose what is unmounted here.
+        mounts::bind(&path, &path).doing("binding", &path)?;
+        undo.note(Change::Mounted(path.clone()))?;
+        mounts::make_shared_anew(&path).doing("making shared anew", &path)?;
+        let noswap = if mounts::tmpfs_knows_noswap() { ",noswap" } else { "" };
+        let data: Text<60> = crate::text!("size={},mode=0700{}", size, noswap);
+        mounts::mount_at(mounts::RAMFS, &path, "tmpfs", MountFlags::empty(), &data)
             .doing("mounting a tmpfs at", &path)?;
         undo.note(Change::Mounted(path.clone()))?;
-        // What is mounted below must not appear in the namespaces of services.
-        mounts::make_private(&path, false).doing("making private", &path)?;
-        let ramfs = Self { path };
+        // Before anything is in it: without directories it is not taken for abandoned.
+        let lock = files::open(&path, OFlags::DIRECTORY).doing("opening", &path)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).doing("locking", &path)?;
+        let ramfs = Self { path, _lock: Some(lock) };
         for name in [names::DEV, "proc", "sys", names::OLD, names::MOUNT, names::FILES] {
             let directory = ramfs.inside(name)?;
             files::make_directory(&directory).doing("making", &directory)?;
@@ -47,6 +63,17 @@ impl Ramfs {
             undo.note(Change::Mounted(point))?;
         }
         Ok(ramfs)
+    }
+
+    /// The directory `path` as a RAMFS, for unit tests: nothing is mounted.
+    #[cfg(test)]
+    pub fn at(path: &str) -> Self {
+        Self { path: path.into(), _lock: None }
+    }
+
+    /// The number of its mount.
+    pub fn mount_id(&self) -> Option<u32> {
+        mounts::id_at(&self.path)
     }
 
     /// The path of a file in it, as stage 1 sees it.
@@ -144,6 +171,17 @@ fn crc_of(path: &str, buffer: &mut [u8]) -> Result<u32, Error> {
 
 fn make_character_node(path: &str, device: rustix::fs::Dev) -> Result<(), Error> {
     files::make_node(path, FileType::CharacterDevice, device).doing("making the device node", path)
+}
+
+/// True for a RAMFS whose maker has ended: nobody has its lock. One that was just mounted is not abandoned: its maker
+/// asks for the lock first, and makes the directories then.
+pub fn is_abandoned(path: &str) -> bool {
+    let Ok(directory) = files::open(path, OFlags::DIRECTORY) else {
+        return false;
+    };
+    let is_free = rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let is_made = crate::path!("{}/{}", path, names::DEV).is_ok_and(|dev| files::exists(&dev));
+    is_free && is_made
 }
 
 /// True for a path that ends like those of the directories that a RAMFS is mounted on.

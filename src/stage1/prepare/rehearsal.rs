@@ -12,7 +12,8 @@ use crate::log::Stopwatch;
 use crate::plan::{PartitionPlan, Plan, names};
 use crate::sys::process;
 use core::time::Duration;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Signal, WaitOptions};
 
@@ -24,6 +25,8 @@ const LENGTH: usize = 64 * 1024;
 pub struct Need {
     /// Its kind.
     pub file_system: FileSystem,
+    /// The features that an ext file system has.
+    pub features: ExtFeatures,
     /// What it takes, and what to do without: for the error when the kernel cannot mount it.
     advice: &'static str,
 }
@@ -49,7 +52,7 @@ pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
             && !needs.iter().any(|need: &Need| need.file_system == file_system)
         {
             // As many places as there are partitions.
-            let _ = needs.push(Need { file_system, advice });
+            let _ = needs.push(Need { file_system, features: ExtFeatures::USUAL, advice });
         }
     }
     needs
@@ -64,13 +67,13 @@ pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Erro
     image.fill(0);
     match kind {
         FileSystem::Vfat => format_fat(image),
-        FileSystem::Ext4 => format_ext(image),
+        FileSystem::Ext4 => format_ext(image, need.features),
     }
     let path = ramfs.inside("rehearsal")?;
     drop(files::create(&path, image)?);
-    let result = mount_once(ramfs, &path, kind);
+    let result = mount_once(ramfs, &path, need);
     files::remove(&path).doing("removing", &path)?;
-    result.map_err(|error| error.as_refusal().advice(need.advice))
+    result.map_err(Error::as_refusal)
 }
 
 /// How long a copy of this program may take to tell its version.
@@ -112,14 +115,38 @@ pub fn execute(copy: &str, patience: Duration) -> Result<(), Error> {
 /// What the child ends with when it is still this program: the shell's code for it.
 const CANNOT_EXECUTE: i32 = 126;
 
-fn mount_once(ramfs: &Ramfs, path: &str, kind: FileSystem) -> Result<(), Error> {
+fn mount_once(ramfs: &Ramfs, path: &str, need: Need) -> Result<(), Error> {
     let backing = files::open(path, OFlags::RDWR).doing("opening", path)?;
     let device = loops::attach(&ramfs.inside(names::DEV)?, &backing, 0, 0)?;
     let point = ramfs.inside(names::MOUNT)?;
-    let name = kind.name();
-    mounts::mount_at(&device.path, &point, name, MountFlags::RDONLY, "")
-        .doing("mounting a small file system of the type", name)?;
-    mounts::unmount_patiently(&point).doing("unmounting", &point)
+    let name = need.file_system.name();
+    // A kernel that knows FAT writes to it, too.
+    let is_for_writing = need.file_system == FileSystem::Ext4;
+    let flags = if is_for_writing { MountFlags::NOATIME } else { MountFlags::RDONLY };
+    mounts::mount_at(&device.path, &point, name, flags, "").map_err(|errno| {
+        Error::os("mounting a small file system of the type", name, errno)
+            .advice(remedy(errno, need.advice))
+    })?;
+    let space = files::space(&point).doing("looking at the file system", &point);
+    mounts::unmount_patiently(&point).doing("unmounting", &point)?;
+    if is_for_writing && space?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        let why = "the kernel mounts one with its features for reading only";
+        return Err(Error::failed("mounting a small file system of the type", name, why)
+            .advice("use a newer kernel, or an image whose file system has no such feature"));
+    }
+    Ok(())
+}
+
+/// What to do about a mount that failed: `unknown` when the kernel does not know the file system. mount(2).
+fn remedy(errno: Errno, unknown: &'static str) -> &'static str {
+    match errno {
+        Errno::NODEV => unknown,
+        Errno::BUSY => {
+            "another program has the loop device open for writing, and this kernel mounts no such device \
+             (bdev_allow_write_mounted=0): is it udev, or an antivirus program? Try again"
+        }
+        _ => "the kernel's log tells why: dmesg",
+    }
 }
 
 fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
@@ -137,54 +164,156 @@ fn format_fat(image: &mut [u8]) {
     put(image, 512, &[0xf8, 0xff, 0xff]);
 }
 
-/// An ext4 volume without a journal: 64 blocks of 1 KiB, 16 inodes, an empty root directory
-/// (Documentation/filesystems/ext4 in Linux). With checksums of its metadata, as every newer volume has them: they take
-/// crc32c, which may be a module of its own.
-fn format_ext(image: &mut [u8]) {
-    const BLOCK: usize = 1024;
-    const GROUP: usize = 2 * BLOCK;
-    const ROOT: usize = 5 * BLOCK + 128;
-    let word = |value: u32| value.to_le_bytes();
-    let superblock = BLOCK;
-    // Inodes, blocks, reserved, free blocks, free inodes, first block, block size, cluster size, per group (3).
-    for (index, value) in [16, 64, 0, 55, 5, 1, 0, 0, 8192, 8192, 16].into_iter().enumerate() {
-        put(image, superblock + 4 * index, &word(value));
+/// The feature words of an ext file system, and its blocks: by these a kernel decides whether to mount it, and whether
+/// for writing (ext4_feature_set_ok() in fs/ext4/super.c).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExtFeatures {
+    /// What a kernel need not know.
+    pub compat: u32,
+    /// Without which a kernel does not mount.
+    pub incompat: u32,
+    /// Without which a kernel mounts for reading only.
+    pub ro_compat: u32,
+    /// Bytes a block: a power of two.
+    pub block_size: u32,
+}
+
+impl ExtFeatures {
+    /// What a volume of these years has that takes more of the kernel than ext4 itself: checksums of its metadata, by
+    /// crc32c, which may be a module of its own.
+    pub const USUAL: Self =
+        Self { compat: 0, incompat: 0, ro_compat: METADATA_CSUM, block_size: 1024 };
+
+    /// Those that a tiny volume can have. Left out is what takes structures of its own: a journal, with what is to be
+    /// recovered from it and its fast commits; a file for orphans; room to grow into; the block of the multiple mount
+    /// protection; the older checksums of groups. Every ext4 that knows the rest has these, or mounts without.
+    fn of_tiny(self) -> Self {
+        const COMPAT: u32 = 0x4 | 0x10 | 0x400 | 0x1000;
+        const INCOMPAT: u32 = 0x4 | 0x100;
+        const RO_COMPAT: u32 = 0x10 | 0x1_0000;
+        Self {
+            compat: self.compat & !COMPAT,
+            incompat: self.incompat & !INCOMPAT,
+            ro_compat: self.ro_compat & !RO_COMPAT,
+            // Larger ones than 4 KiB have no room here. With clusters, the superblock must not be in block 1.
+            block_size: self
+                .block_size
+                .clamp(if self.ro_compat & BIGALLOC == 0 { 1024 } else { 2048 }, 4096),
+        }
     }
-    put(image, superblock + 54, &[0xff, 0xff, 0x53, 0xef, 1, 0, 1, 0]);
-    // Revision 1: the first free inode is 11, inodes have 128 bytes; metadata_csum by crc32c.
-    put(image, superblock + 76, &[1]);
-    put(image, superblock + 84, &[11, 0, 0, 0, 128]);
-    put(image, superblock + 100, &[0, 4]);
-    put(image, superblock + 0x175, &[1]);
-    // The group: bitmaps in blocks 3 and 4, the inode table from 5, free blocks, free inodes, directories.
-    put(image, GROUP, &word(3));
-    put(image, GROUP + 4, &word(4));
-    put(image, GROUP + 8, &word(5));
-    put(image, GROUP + 12, &[55, 0, 5, 0, 1, 0]);
-    // Blocks 1 to 7 are in use, and what lies behind the 63 blocks of the group.
-    let bitmap = image.get_mut(3 * BLOCK..4 * BLOCK).unwrap_or_default();
-    bitmap.fill(0xff);
-    put(image, 3 * BLOCK, &[0x7f, 0, 0, 0, 0, 0, 0, 0x80]);
-    let bitmap = image.get_mut(4 * BLOCK..5 * BLOCK).unwrap_or_default();
-    bitmap.fill(0xff);
-    put(image, 4 * BLOCK, &[0xff, 0x07]);
-    // Inode 2, the root: a directory of 1 KiB in block 7, three names for it.
-    put(image, ROOT, &[0xed, 0x41, 0, 0, 0, 4]);
-    put(image, ROOT + 26, &[2, 0, 2, 0]);
-    put(image, ROOT + 40, &word(7));
-    put(image, 7 * BLOCK, &[2, 0, 0, 0, 12, 0, 1, 0, b'.']);
-    put(image, 7 * BLOCK + 12, &[2, 0, 0, 0, 0xf4, 3, 2, 0, b'.', b'.']);
-    // What a read-only mount checks: superblock, group, root inode. The seed is that of the identity, all zeros.
-    let seed = crc32c(u32::MAX, &[0; 16]);
+}
+
+/// Features that change what a tiny volume looks like (Documentation/filesystems/ext4/super.rst).
+const WITH_64_BITS: u32 = 0x80;
+const CASEFOLD: u32 = 0x2_0000;
+const BIGALLOC: u32 = 0x200;
+const METADATA_CSUM: u32 = 0x400;
+
+/// An ext4 volume with these features, as far as it can have them: 16 inodes of 128 bytes, an empty root directory, no
+/// journal (Documentation/filesystems/ext4 in Linux). Its blocks: that of the superblock, the groups, two bitmaps, the
+/// inodes, the root directory.
+fn format_ext(image: &mut [u8], features: ExtFeatures) {
+    const SUPERBLOCK: usize = 1024;
+    let features = features.of_tiny();
+    let block = features.block_size as usize;
+    let shift = features.block_size.ilog2() - 10;
+    // In blocks of 1 KiB the superblock has block 1, else it is in block 0.
+    let first = usize::from(block == 1024);
+    let count = LENGTH / block;
+    let group = (first + 1) * block;
+    let root = first + 4 + (16usize * 128).div_ceil(block);
+    let used = root + 1 - first;
+    let free = (count - root - 1) as u32;
+    let per_group = features.block_size * 8;
+    let fields = [
+        // Inodes, blocks, reserved, free blocks, free inodes, first block, block size, cluster size, per group (3).
+        (0, [16, count as u32, 0, free, 5, first as u32]),
+        (24, [shift, shift, per_group, per_group, 16, 0]),
+        // Revision 1; the first free inode is 11; bytes an inode. The three words.
+        (76, [1, 0, 11, 128, features.compat, features.incompat]),
+    ];
+    for (at, values) in fields {
+        for (index, value) in values.into_iter().enumerate() {
+            put(image, SUPERBLOCK + at + 4 * index, &word(value));
+        }
+    }
+    put(image, SUPERBLOCK + 54, &[0xff, 0xff, 0x53, 0xef, 1, 0, 1, 0]);
+    put(image, SUPERBLOCK + 100, &word(features.ro_compat));
+    if features.incompat & WITH_64_BITS != 0 {
+        put(image, SUPERBLOCK + 0xfe, &[64]);
+    }
+    if features.incompat & CASEFOLD != 0 {
+        // UTF-8 as of Unicode 12.1, the only encoding there is.
+        put(image, SUPERBLOCK + 0x27c, &[1]);
+    }
+    // The group: its bitmaps and its inode table, free blocks, free inodes, directories.
+    for (index, place) in (first + 2..first + 5).enumerate() {
+        put(image, group + 4 * index, &word(place as u32));
+    }
+    put(image, group + 12, &[free as u8, 0, 5, 0, 1, 0]);
+    // In use, and what lies behind the end.
+    set_bits(image, (first + 2) * block, block, used, count - first);
+    set_bits(image, (first + 3) * block, block, 11, 16);
+    // Inode 2, the root: a directory of one block, three names for it.
+    let inode = (first + 4) * block + 128;
+    put(image, inode, &[0xed, 0x41, 0, 0]);
+    put(image, inode + 4, &word(features.block_size));
+    put(image, inode + 26, &[2, 0, (block / 512) as u8, 0]);
+    put(image, inode + 40, &word(root as u32));
+    let rest = (block as u16 - 12).to_le_bytes();
+    put(image, root * block, &[2, 0, 0, 0, 12, 0, 1, 0, b'.']);
+    put(image, root * block + 12, &[2, 0, 0, 0, rest[0], rest[1], 2, 0, b'.', b'.']);
+    sign_ext(image, features, first);
+}
+
+fn word(value: u32) -> [u8; 4] {
+    value.to_le_bytes()
+}
+
+/// Sets the first bits of a bitmap, and those from `end` on.
+fn set_bits(image: &mut [u8], at: usize, length: usize, first: usize, end: usize) {
+    let bitmap = image.get_mut(at..at + length).unwrap_or_default();
+    for (index, byte) in bitmap.iter_mut().enumerate() {
+        for bit in 0..8 {
+            let number = 8 * index + bit;
+            if number < first || number >= end {
+                *byte |= 1 << bit;
+            }
+        }
+    }
+}
+
+/// The checksums that mounting checks: of the superblock, the group, its bitmaps and the root's inode. The identity of
+/// the volume, from which they begin, is all zeros.
+fn sign_ext(image: &mut [u8], features: ExtFeatures, first: usize) {
+    const SUPERBLOCK: usize = 1024;
+    let block = features.block_size as usize;
+    let group = (first + 1) * block;
+    let size = if features.incompat & WITH_64_BITS != 0 { 64 } else { 32 };
     let of = |image: &[u8], at: usize, length: usize, start: u32| {
         crc32c(start, image.get(at..at + length).unwrap_or_default())
     };
-    let group = of(image, GROUP, 32, crc32c(seed, &word(0)));
-    put(image, GROUP + 30, &(group as u16).to_le_bytes());
-    let root = of(image, ROOT, 128, crc32c(crc32c(seed, &word(2)), &word(0)));
-    put(image, ROOT + 124, &(root as u16).to_le_bytes());
-    let whole = of(image, superblock, 0x3fc, u32::MAX);
-    put(image, superblock + 0x3fc, &word(whole));
+    if features.ro_compat & METADATA_CSUM == 0 {
+        return;
+    }
+    let seed = crc32c(u32::MAX, &[0; 16]);
+    put(image, SUPERBLOCK + 0x175, &[1]);
+    put(image, SUPERBLOCK + 0x270, &word(seed));
+    let blocks = of(image, (first + 2) * block, block, seed);
+    let inodes = of(image, (first + 3) * block, 16 / 8, seed);
+    for (at, sum) in [(0x18, blocks), (0x1a, inodes)] {
+        put(image, group + at, &(sum as u16).to_le_bytes());
+        if size == 64 {
+            put(image, group + at + 0x20, &((sum >> 16) as u16).to_le_bytes());
+        }
+    }
+    let sum = of(image, group, size, crc32c(seed, &word(0)));
+    put(image, group + 30, &(sum as u16).to_le_bytes());
+    let inode = (first + 4) * block + 128;
+    let sum = of(image, inode, 128, crc32c(crc32c(seed, &word(2)), &word(0)));
+    put(image, inode + 124, &(sum as u16).to_le_bytes());
+    let sum = of(image, SUPERBLOCK, 0x3fc, u32::MAX);
+    put(image, SUPERBLOCK + 0x3fc, &word(sum));
 }
 
 /// CRC-32C as ext4 keeps it, without the inversion at the end.
@@ -200,6 +329,8 @@ fn crc32c(start: u32, bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
 
     #[test]
     fn the_file_system_of_every_partition_is_rehearsed_once() {
@@ -286,7 +417,85 @@ mod tests {
     #[test]
     fn our_own_reader_knows_the_tiny_ext() {
         let mut image = vec![0; LENGTH];
-        format_ext(&mut image);
+        format_ext(&mut image, ExtFeatures::USUAL);
         assert!(crate::disk::ext4::label(&mut image, 0).unwrap().is_some());
+    }
+
+    /// What mkfs.ext4 makes with these options, and its features.
+    fn mkfs(path: &Path, options: &[&str]) -> ExtFeatures {
+        std::fs::File::create(path).unwrap().set_len(16 << 20).unwrap();
+        let mut command = Command::new("mkfs.ext4");
+        let done = command.args(["-q", "-F"]).args(options).arg(path).output().unwrap();
+        assert!(done.status.success(), "{options:?}: {done:?}");
+        let bytes = std::fs::read(path).unwrap();
+        let field =
+            |at: usize| u32::from_le_bytes(bytes[1024 + at..1024 + at + 4].try_into().unwrap());
+        ExtFeatures {
+            compat: field(0x5c),
+            incompat: field(0x60),
+            ro_compat: field(0x64),
+            block_size: 1024 << field(0x18),
+        }
+    }
+
+    /// Mounts a volume for writing, in a mount namespace of its own; the options of the file system when it could.
+    fn mount_for_writing(path: &Path, point: &Path) -> Option<String> {
+        let script = "mount -t ext4 -o loop \"$0\" \"$1\" && grep \" $1 \" /proc/mounts";
+        let done = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .args([path, point])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        done.status.success().then(|| text.split(' ').nth(3).unwrap().to_string())
+    }
+
+    #[test]
+    fn the_kernel_mounts_a_tiny_ext_as_it_mounts_one_with_the_same_features() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can mount");
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("takeover-tiny-{}", std::process::id()));
+        let (whole, tiny, point) =
+            (folder.join("whole"), folder.join("tiny"), folder.join("point"));
+        std::fs::create_dir_all(&point).unwrap();
+        let sets: [&[&str]; 18] = [
+            &[],
+            &["-b", "1024"],
+            &["-b", "2048"],
+            &["-b", "1024", "-O", "^64bit"],
+            &["-O", "^64bit"],
+            &["-O", "^metadata_csum"],
+            &["-O", "^metadata_csum,uninit_bg"],
+            &["-O", "^metadata_csum,^64bit,uninit_bg"],
+            &["-O", "metadata_csum_seed"],
+            &["-O", "quota"],
+            &["-O", "quota,project"],
+            &["-O", "casefold"],
+            &["-O", "encrypt,verity,stable_inodes"],
+            &["-O", "orphan_file"],
+            &["-O", "mmp,meta_bg,^resize_inode,large_dir,ea_inode"],
+            &["-O", "inline_data"],
+            &["-O", "bigalloc"],
+            &["-t", "ext2", "-b", "1024"],
+        ];
+        for options in sets {
+            let features = mkfs(&whole, options);
+            for unknown in [0, 0x80, 0x1000] {
+                // HAS_SNAPSHOT, which no kernel writes to, and READONLY, which all keep from it.
+                let features = ExtFeatures { ro_compat: features.ro_compat | unknown, ..features };
+                let mut image = vec![0; LENGTH];
+                format_ext(&mut image, features);
+                std::fs::write(&tiny, &image).unwrap();
+                let mounted = mount_for_writing(&tiny, &point);
+                let is_writable = |found: &Option<String>| {
+                    found.as_ref().is_some_and(|options| options.starts_with("rw"))
+                };
+                let wanted = unknown == 0 && is_writable(&mount_for_writing(&whole, &point));
+                assert_eq!(is_writable(&mounted), wanted, "{options:?} {features:x?}: {mounted:?}");
+            }
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -157,7 +157,7 @@ mod tests {
             let mut buffer = vec![0; BUFFER];
             let mut decoder = Decoder::new(&file, stream);
             let scan = scan::scan(&mut decoder, &mut buffer, &map).unwrap();
-            let ramfs = Ramfs { path: path.to_str().unwrap().into() };
+            let ramfs = Ramfs::at(path.to_str().unwrap());
             Self { ramfs, file, stream, scan, map, buffer }
         }
 
@@ -228,7 +228,7 @@ mod tests {
         files.add("config.json", "", b"{}").unwrap();
         files.add("system-connections/a", "", &[7; 10_000]).unwrap();
         files.add_backup(5000).unwrap();
-        let ramfs = Ramfs { path: crate::path!("{}", folder.to_str().unwrap()).unwrap() };
+        let ramfs = Ramfs::at(folder.to_str().unwrap());
         stage_files(&ramfs, &files, &mut [0; 4096]).unwrap();
         let read = |name| std::fs::read(folder.join(names::FILES).join(name)).unwrap();
         assert_eq!(read("0"), b"{}");

@@ -17,15 +17,18 @@ pub enum Change {
     Mounted(PathText),
     /// A directory was made.
     MadeDirectory(PathText),
-    /// A swap area was taken out of use; it had this priority.
-    SwappedOff(PathText, i32),
+    /// A swap area was taken out of use; these are the flags to put it into use with.
+    SwappedOff(PathText, u32),
     /// A tmpfs was made larger; its mount data and flags were these.
     Resized(PathText, rustix::mount::MountFlags, u64),
 }
 
+/// How many changes can be written down. That these are enough is proven where all who make changes are known.
+pub const MOST_CHANGES: usize = 56;
+
 /// The changes so far.
 pub struct Undo {
-    changes: heapless::Vec<Change, 32>,
+    changes: heapless::Vec<Change, MOST_CHANGES>,
 }
 
 impl Undo {
@@ -67,8 +70,10 @@ fn take_back(change: Change) -> bool {
         Change::MadeDirectory(path) => {
             files::remove_directory(path).doing("removing the directory", path)
         }
-        Change::SwappedOff(path, priority) => {
-            process::swap_on(path, *priority).doing("swapping on", path)
+        Change::SwappedOff(path, flags) => {
+            process::swap_on(path, *flags).doing("swapping on", path).inspect(|()| {
+                crate::info!("swap on {} is on again", path);
+            })
         }
         Change::Resized(path, flags, size) => resize(path, *flags, *size),
     };
