@@ -518,14 +518,14 @@ def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
     """Nobody else may look into it, and no other namespace sees it, though /run is shared as under systemd."""
     with deaf_systemd(folder, "mount --make-shared /run; /bin/busybox chmod 777 /run; umask 0\n"
                               f"{COMMAND} --no-cleanup --hand-over-timeout 1; echo EXIT $?\n"
-                              "cd /run/takeover-*\n/bin/busybox stat -c 'IS %a %n' . * furnish/* dev/*\n"
+                              "cd /run/takeover-*\n/bin/busybox stat -c 'IS %a %n' . * files/* dev/*\n"
                               "grep /run/takeover- /proc/self/mountinfo | /bin/busybox sed 's/^/MOUNT /'") as box:
         box.start_as_shell("/as-systemd")
         box.wait_for("OVER")
         text = box.console()
         assert "EXIT 1" in text and "is left as it is" in text and "everything is undone" not in text, text
         modes = dict((name, mode) for mode, name in re.findall(r"IS (\d+) (.*)", text))
-        assert {".", "image", "takeover", "furnish/0", "dev/null"} < modes.keys(), text
+        assert {".", "image", "takeover", "files/0", "dev/null"} < modes.keys(), text
         open_to_all = {name: mode for name, mode in modes.items()
                        if name not in ("proc", "sys", "dev/console") and not mode.endswith("00")}
         assert not open_to_all, open_to_all
