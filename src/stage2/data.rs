@@ -1,5 +1,5 @@
-//! Files on the partitions of the new OS that are ext4: the backup, the fallback log, and those of a boot partition that
-//! is no FAT.
+//! Files on the partitions of the new OS that are ext4: the backup, the fallback log, and those of a boot partition
+//! that is no FAT.
 //!
 //! Mounted through a loop device, before the head of the disk is written. The new OS starts without its backup or its
 //! log rather than not at all; without config.json it would be nobody's, so that is an error.
@@ -134,8 +134,8 @@ impl Volume<'_> {
         drop(device);
         let result = work(&point);
         let unmounted = mounts::unmount_patiently(&point).doing("unmounting", &point);
-        // Unmounting leaves it in the cache of the disk and in the drive's own. fdatasync of a block device flushes both
-        // (blkdev_fsync in block/fops.c).
+        // Unmounting leaves it in the cache of the disk and in the drive's own. fdatasync of a block device flushes
+        // both (blkdev_fsync in block/fops.c).
         let flushed = rustix::fs::fdatasync(&disk).doing("flushing", self.disk);
         result.and(unmounted).and(flushed)
     }

@@ -22,14 +22,24 @@ const SLEEP: u32 = raw::__NR_clock_nanosleep_time64;
 
 /// Milliseconds since the machine was started, time asleep included: clock_gettime(2), CLOCK_BOOTTIME.
 pub fn since_boot() -> Result<u64, Errno> {
-    let mut time: Time = [0; 2];
-    let result = get_time(&mut time);
-    // Linux before 5.1 has only the calls with 32 bits for the seconds, which no uptime exceeds.
-    #[cfg(target_pointer_width = "32")]
-    let result = if result == Err(Errno::NOSYS) { older::get_time(&mut time) } else { result };
-    result?;
-    let [seconds, nanoseconds] = time;
+    let [seconds, nanoseconds] = now(raw::CLOCK_BOOTTIME)?;
     Ok(seconds.max(0) as u64 * 1000 + nanoseconds.max(0) as u64 / 1_000_000)
+}
+
+/// Seconds since 1 January 1970, as the machine believes: clock_gettime(2), CLOCK_REALTIME.
+pub fn since_1970() -> Result<u64, Errno> {
+    let [seconds, _] = now(raw::CLOCK_REALTIME)?;
+    Ok(seconds.max(0) as u64)
+}
+
+fn now(clock: u32) -> Result<Time, Errno> {
+    let mut time: Time = [0; 2];
+    let result = get_time(clock, &mut time);
+    // Linux before 5.1 has only the calls with 32 bits for the seconds: enough for any uptime, and until 2038.
+    #[cfg(target_pointer_width = "32")]
+    let result =
+        if result == Err(Errno::NOSYS) { older::get_time(clock, &mut time) } else { result };
+    result.map(|()| time)
 }
 
 /// Waits as long as asked, whatever signals come: clock_nanosleep(2), CLOCK_MONOTONIC. Returns at once where the kernel
@@ -47,8 +57,8 @@ fn nap(rest: &mut Time) -> Result<(), Errno> {
     result
 }
 
-fn get_time(time: &mut Time) -> Result<(), Errno> {
-    let clock = raw::CLOCK_BOOTTIME as usize;
+fn get_time(clock: u32, time: &mut Time) -> Result<(), Errno> {
+    let clock = clock as usize;
     // SAFETY: the kernel writes a struct __kernel_timespec, two 64-bit numbers, to `time`.
     let result = unsafe { super::syscall(GET_TIME as _, clock, time.as_mut_ptr()) };
     super::checked(result).map(drop)
@@ -66,8 +76,8 @@ fn wait(rest: &mut Time) -> Result<(), Errno> {
 mod older {
     use super::*;
 
-    pub fn get_time(time: &mut Time) -> Result<(), Errno> {
-        let clock = raw::CLOCK_BOOTTIME as usize;
+    pub fn get_time(clock: u32, time: &mut Time) -> Result<(), Errno> {
+        let clock = clock as usize;
         let mut short = [0i32; 2];
         // SAFETY: the kernel writes a struct timespec, two 32-bit numbers, to `short`.
         let result =

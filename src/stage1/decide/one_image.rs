@@ -18,9 +18,9 @@ use crate::image::patches::Patches;
 use crate::plan::MAX_NEW_FILES;
 use crate::progress::Rate;
 use crate::stage1::look::examination::Examined;
+use crate::sys::clock;
 use crate::text::{Size, Text};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 /// What working out the patches takes: 80 KiB of zeros, no byte of the program.
 static MEMORY: Mutex<Memory> = Mutex::new(Memory::new());
@@ -135,8 +135,7 @@ impl OneImage {
 const EARLIEST: u64 = 1_767_225_600;
 
 fn seconds_now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(EARLIEST, |time| time.as_secs()).max(EARLIEST)
+    clock::since_1970().unwrap_or(EARLIEST).max(EARLIEST)
 }
 
 /// Seconds since 1970 as FAT dates a file, the date in the upper half: years from 1980 in 7 bits, months in 4, days in
