@@ -90,8 +90,8 @@ impl NewFiles {
         self.files.iter().enumerate().find(is_backup).map(|(index, file)| (index, file.length))
     }
 
-    /// Calls `visit` with the path of each file for the boot partition that is not there as it is here, and with whether
-    /// another one of that path is.
+    /// Calls `visit` with the path of each file for the boot partition that is not there as it is here, and with
+    /// whether another one of that path is.
     pub fn for_each_unlike(
         &self,
         there: &Self,
