@@ -75,7 +75,8 @@ impl ImageFile {
     }
 }
 
-/// Decodes the image to its end and looks into it; for the data partition only when that is used. `buffer` is [`crate::image::decode::BUFFER`] long.
+/// Decodes the image to its end and looks into it; for the data partition only when that is used. `buffer` is
+/// [`crate::image::decode::BUFFER`] long.
 pub fn examine(
     file: ImageFile,
     is_data_used: bool,
