@@ -132,7 +132,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
-    let budget = Budget::of(&facts, &image.scan, &one, &new_files)?;
+    let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
     // Now, not before the scan: services live on meanwhile.
     let (available, _) = facts::memory()?;
     budget.check(available, cgroup::left())?;
@@ -202,13 +202,13 @@ impl Decision {
             has_changed = true;
             let word = if was_there { "changed" } else { "come up" };
             crate::warn!("/{} has {} since the question", path, word);
-        })?;
+        });
         self.new_files.for_each_unlike(&now, &mut |path, is_there| {
             has_changed = true;
             if !is_there {
                 crate::warn!("/{} has gone since the question", path);
             }
-        })?;
+        });
         if !has_changed {
             return Ok(());
         }
@@ -262,7 +262,7 @@ impl Decision {
         self.make_backup(options, &ramfs, buffer)?;
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
-        staging::stage_files(&ramfs, &self.new_files, buffer)?;
+        staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
@@ -386,14 +386,14 @@ fn flash_here(
     undo: &mut Undo,
 ) -> Result<Flashed, Error> {
     instance::remove_abandoned()?;
-    let size = new_files.staged_length() + one.patches.length() + (2 << 20);
+    let size = new_files.staged_length(plan.boot.is_some()) + one.patches.length() + (2 << 20);
     let ramfs = Ramfs::mount(size, undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
     rehearse(&ramfs, plan, buffer)?;
     // The target has none: it is not in use.
     swap::off(&facts::swaps_to_turn_off(None)?, undo)?;
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
-    staging::stage_files(&ramfs, new_files, buffer)?;
+    staging::stage_files(&ramfs, new_files, plan)?;
     write(plan, &ramfs.path, &image.source, image.stream, &one.map)
 }
 

@@ -1,8 +1,9 @@
 //! Memory that is mapped once: work buffers and the page that PID 1 and its worker share.
 
 use core::ffi::c_void;
+use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 
 /// Maps `length` bytes of zeros, private, page-aligned, faulted in at once (mmap(2), MAP_POPULATE), for ever.
 pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
@@ -44,6 +45,20 @@ fn map(length: usize, flags: MapFlags) -> Result<*mut c_void, Errno> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
     unsafe {
         mmap_anonymous(core::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)
+    }
+}
+
+/// Keeps the first `length` bytes of a file in memory, as long as this process lives: mapped, faulted in and locked.
+/// For what must not be swapped out.
+pub fn pin(file: impl AsFd, length: usize) -> Result<(), Errno> {
+    if length == 0 {
+        return Ok(());
+    }
+    let flags = MapFlags::SHARED | MapFlags::POPULATE;
+    // SAFETY: a mapping at an address of the kernel's choice, which nobody uses: it touches no memory that exists.
+    unsafe {
+        let address = mmap(core::ptr::null_mut(), length, ProtFlags::READ, flags, file, 0)?;
+        rustix::mm::mlock(address, length)
     }
 }
 

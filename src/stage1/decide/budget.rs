@@ -1,10 +1,11 @@
 //! The memory budget: what the RAMFS will hold against what is there, before anything changes.
 
 use super::new_files::NewFiles;
-use super::one_image::OneImage;
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::image::patches;
 use crate::image::scan::Scan;
+use crate::plan::Plan;
 use crate::stage1::look::facts::Facts;
 use crate::text::{Size, Text};
 
@@ -32,7 +33,7 @@ impl Budget {
     pub fn of(
         facts: &Facts,
         scan: &Scan,
-        one: &OneImage,
+        plan: &Plan,
         new_files: &NewFiles,
     ) -> Result<Self, Error> {
         let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
@@ -41,8 +42,8 @@ impl Budget {
             image: scan.staged_length,
             rest: program.st_size.max(0) as u64
                 + map
-                + one.patches.length()
-                + new_files.staged_length(),
+                + u64::from(plan.image.patches) * patches::RECORD as u64
+                + new_files.staged_length(plan.boot.is_some()),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
     }

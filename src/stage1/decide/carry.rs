@@ -16,7 +16,7 @@ pub fn files(
     buffer: &mut [u8],
     report: &mut Report,
 ) -> Result<NewFiles, Error> {
-    let mut new_files = NewFiles::new()?;
+    let mut new_files = NewFiles::new();
     if let Some(config) = config {
         let hostname = identity.and_then(|it| configuration::kept_hostname(options, it, report));
         let new_config = configuration::for_new_os(config, hostname, options, buffer)?;

@@ -1,21 +1,16 @@
 //! The files that the new OS gets, gathered while the old one can still be asked: config.json, network settings, the
 //! backup.
 //!
-//! Their bytes are kept in anonymous memory (they hold keys) until the RAMFS is there; of the backup only its length is
-//! known by then. Nothing here knows what is in them.
+//! Their bytes are kept in memory of our own, which is locked: they hold keys, and nothing of them may get into swap.
+//! Of the backup only its length is known until it is made. Nothing here knows what is in them.
 
 use crate::error::{Doing, Error};
-use crate::files;
 use crate::plan::{self, MAX_NEW_FILES, NewFile, Place};
+use crate::sys::map;
 use crate::text::Text;
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::MemfdFlags;
-use std::os::fd::AsFd;
 
 /// The files, in the order in which they were added.
 pub struct NewFiles {
-    store: OwnedFd,
-    used: u64,
     files: heapless::Vec<File, MAX_NEW_FILES>,
 }
 
@@ -27,18 +22,6 @@ pub struct ForBoot<'a> {
     pub length: u64,
 }
 
-/// Where the bytes of a file are.
-pub struct Stored<'a> {
-    /// Which file it is.
-    pub index: usize,
-    /// The open file that has its bytes.
-    pub source: BorrowedFd<'a>,
-    /// Where they begin in that.
-    pub start: u64,
-    /// How many there are.
-    pub length: u64,
-}
-
 struct File {
     to: heapless::String<128>,
     label: Text<64>,
@@ -47,9 +30,19 @@ struct File {
     length: u64,
 }
 
+impl File {
+    /// Its bytes, as far as they are known.
+    fn bytes(&self) -> &[u8] {
+        match self.kept {
+            Kept::Bytes(bytes) => bytes,
+            Kept::Nowhere => &[],
+        }
+    }
+}
+
 enum Kept {
-    /// In the store, from here on.
-    InStore(u64),
+    /// These bytes, mapped for ever.
+    Bytes(&'static [u8]),
     /// Not yet: the backup is made when all else is prepared.
     #[cfg_attr(not(feature = "backup"), allow(dead_code))]
     Nowhere,
@@ -57,25 +50,20 @@ enum Kept {
 
 impl NewFiles {
     /// None yet.
-    pub fn new() -> Result<Self, Error> {
-        let store = rustix::fs::memfd_create("new_files", MemfdFlags::CLOEXEC)
-            // Before Linux 3.17 there is none.
-            .or_else(|_| files::unnamed("/run"))
-            .doing("making", "the store of new_files")?;
-        Ok(Self { store, used: 0, files: heapless::Vec::new() })
+    pub const fn new() -> Self {
+        Self { files: heapless::Vec::new() }
     }
 
     /// Adds a file for the new boot partition; `label` is what people call it. Names are compared as FAT does: a second
     /// file of the same name is an error.
     pub fn add(&mut self, to: &str, label: &str, bytes: &[u8]) -> Result<(), Error> {
-        let start = self.used;
-        let mut written = 0;
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            written += rustix::io::pwrite(&self.store, rest, start + written as u64)
-                .doing("keeping", to)?;
-        }
-        self.used += bytes.len() as u64;
-        self.push(to, label, Place::Boot, Kept::InStore(start), bytes.len() as u64)
+        let kept: &'static mut [u8] = if bytes.is_empty() {
+            &mut []
+        } else {
+            map::buffer(bytes.len()).doing("reserving memory for", to)?
+        };
+        kept.copy_from_slice(bytes);
+        self.push(to, label, Place::Boot, Kept::Bytes(kept), bytes.len() as u64)
     }
 
     /// Adds the backup, of so many bytes when it was counted, for the new data partition.
@@ -92,46 +80,13 @@ impl NewFiles {
 
     /// Calls `visit` with the path of each file for the boot partition that is not there as it is here, and with
     /// whether another one of that path is.
-    pub fn for_each_unlike(
-        &self,
-        there: &Self,
-        visit: &mut dyn FnMut(&str, bool),
-    ) -> Result<(), Error> {
-        for (index, file) in self.of_boot().enumerate() {
-            let other = there.of_boot().position(|other| other.to == file.to);
-            let same = match other {
-                Some(other) => self.has_same_bytes(index, there, other, file.length)?,
-                None => false,
-            };
-            if !same {
+    pub fn for_each_unlike(&self, there: &Self, visit: &mut dyn FnMut(&str, bool)) {
+        for file in self.of_boot() {
+            let other = there.of_boot().find(|other| other.to == file.to);
+            if other.map(File::bytes) != Some(file.bytes()) {
                 visit(&file.to, other.is_some());
             }
         }
-        Ok(())
-    }
-
-    /// Number `index` of those for the boot partition has the bytes of number `other` there.
-    fn has_same_bytes(
-        &self,
-        index: usize,
-        there: &Self,
-        other: usize,
-        length: u64,
-    ) -> Result<bool, Error> {
-        if there.of_boot().nth(other).is_none_or(|file| file.length != length) {
-            return Ok(false);
-        }
-        let mut done = 0;
-        while done < length {
-            let (mut ours, mut theirs) = ([0; 512], [0; 512]);
-            self.read_for_boot(index, done, &mut ours)?;
-            there.read_for_boot(other, done, &mut theirs)?;
-            if ours != theirs {
-                return Ok(false);
-            }
-            done += ours.len() as u64;
-        }
-        Ok(true)
     }
 
     fn push(
@@ -164,23 +119,15 @@ impl NewFiles {
         self.of_boot().map(|file| ForBoot { to: &file.to, length: file.length })
     }
 
-    /// Reads from byte `offset` of number `index` of those for the boot partition; what lies behind its end stays as it
-    /// is in `bytes`.
-    pub fn read_for_boot(&self, index: usize, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let Some(file) = self.of_boot().nth(index) else {
-            return Ok(());
-        };
-        let Kept::InStore(start) = file.kept else {
-            return Ok(());
-        };
-        let left = file.length.saturating_sub(offset).min(bytes.len() as u64) as usize;
-        let place = bytes.get_mut(..left).unwrap_or_default();
-        let count = rustix::io::pread(&self.store, place, start + offset)
-            .doing("reading what is kept of", &file.to)?;
-        if count == left {
-            return Ok(());
+    /// Fills `bytes` from byte `offset` of number `index` of those for the boot partition; what lies behind its end stays
+    /// as it is.
+    pub fn read_for_boot(&self, index: usize, offset: u64, bytes: &mut [u8]) {
+        if let Some(Kept::Bytes(kept)) = self.of_boot().nth(index).map(|file| &file.kept) {
+            let rest = kept.get(offset as usize..).unwrap_or_default();
+            for (to, from) in bytes.iter_mut().zip(rest) {
+                *to = *from;
+            }
         }
-        Err(Error::failed("reading what is kept of", &file.to, "it is shorter than it was"))
     }
 
     fn of_boot(&self) -> impl Iterator<Item = &File> {
@@ -193,10 +140,11 @@ impl NewFiles {
         named.map(|file| (&*file.label, file.to.as_str()))
     }
 
-    /// What they take in a memory file system, in bytes.
-    pub fn staged_length(&self) -> u64 {
-        let page = crate::sys::map::page_size() as u64;
-        self.files.iter().map(|file| file.length.next_multiple_of(page)).sum()
+    /// What those that stage 2 places take in a memory file system, in bytes.
+    pub fn staged_length(&self, is_boot_mounted: bool) -> u64 {
+        let page = map::page_size() as u64;
+        let staged = self.files.iter().filter(|file| is_boot_mounted || file.place == Place::Data);
+        staged.map(|file| file.length.next_multiple_of(page)).sum()
     }
 
     /// As the plan names them; those for the boot partition only when that is mounted for them.
@@ -218,17 +166,13 @@ impl NewFiles {
         Ok(new_files)
     }
 
-    /// Calls `visit` with the bytes of each file that is kept here, in their order.
-    pub fn for_each(
-        &self,
-        visit: &mut dyn FnMut(Stored<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        for (index, file) in self.files.iter().enumerate() {
-            if let Kept::InStore(start) = file.kept {
-                visit(Stored { index, source: self.store.as_fd(), start, length: file.length })?;
-            }
-        }
-        Ok(())
+    /// The number and the bytes of each file that stage 2 places, but for the backup; those for the boot partition only
+    /// when that is mounted for them.
+    pub fn placed(&self, is_boot_mounted: bool) -> impl Iterator<Item = (usize, &[u8])> {
+        self.files.iter().enumerate().filter_map(move |(index, file)| match file.kept {
+            Kept::Bytes(bytes) if is_boot_mounted => Some((index, bytes)),
+            _ => None,
+        })
     }
 }
 
@@ -238,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_same_name_twice_is_refused_in_any_case() {
-        let mut files = NewFiles::new().unwrap();
+        let mut files = NewFiles::new();
         files.add("system-connections/a", "", b"one").unwrap();
         assert!(files.add("system-connections/A", "", b"two").is_err());
         assert_eq!(files.count(Place::Boot), (1, 3));
@@ -248,7 +192,7 @@ mod tests {
     #[test]
     fn what_has_changed_since_is_told() {
         let set = |files: &[(&str, &[u8])]| {
-            let mut set = NewFiles::new().unwrap();
+            let mut set = NewFiles::new();
             for (name, bytes) in files {
                 set.add(name, "", bytes).unwrap();
             }
@@ -256,7 +200,7 @@ mod tests {
         };
         let unlike = |a: &NewFiles, b: &NewFiles| {
             let mut names = Vec::new();
-            a.for_each_unlike(b, &mut |name, other| names.push(format!("{name} {other}"))).unwrap();
+            a.for_each_unlike(b, &mut |name, other| names.push(format!("{name} {other}")));
             names
         };
         let long = [7; 1200];
@@ -276,7 +220,7 @@ mod tests {
 
     #[test]
     fn more_than_there_is_room_for_is_refused_not_left_out() {
-        let mut files = NewFiles::new().unwrap();
+        let mut files = NewFiles::new();
         for index in 0..MAX_NEW_FILES {
             files.add(&index.to_string(), "", b"x").unwrap();
         }

@@ -18,7 +18,7 @@ use crate::image::patches::Patches;
 use crate::plan::MAX_NEW_FILES;
 use crate::progress::Rate;
 use crate::stage1::look::examination::Examined;
-use crate::sys::clock;
+use crate::sys::{clock, map};
 use crate::text::{Size, Text};
 use std::sync::{Mutex, PoisonError};
 
@@ -94,11 +94,17 @@ fn collect(volume: &Fat, memory: &Memory, new_files: &NewFiles) -> Result<Patche
             Content::Bytes(changed) => bytes = *changed,
             Content::Zeros => {}
             Content::File { index, offset } => {
-                new_files.read_for_boot(index.into(), offset.into(), &mut bytes)?
+                new_files.read_for_boot(index.into(), offset.into(), &mut bytes)
             }
         }
         patches.push(sector.into(), &bytes)
     })?;
+    if let Some(file) = patches.descriptor()
+        && let Err(errno) = map::pin(file, patches.length() as usize)
+    {
+        // Keys could get into swap that is still on.
+        crate::warn!("{}", Error::os("locking", "the patches of the image in memory", errno));
+    }
     Ok(patches)
 }
 

@@ -18,8 +18,8 @@ const BLOCK: u64 = 8 * 1024;
 /// What a fallback log and the file system's own books may need beside a backup, in bytes.
 const ROOM_FOR_LOG: u64 = 1 << 20;
 
-/// Puts the plan together, but for the places of the log. Fails when files are to be placed on a partition that none can
-/// be placed on.
+/// Puts the plan together, but for the places of the log. Fails when files are to be placed on a partition that none
+/// can be placed on.
 pub fn plan(
     options: &Options,
     target: &Disk,
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn files_that_do_not_fit_on_the_new_partitions_are_refused() {
-        let mut files = NewFiles::new().unwrap();
+        let mut files = NewFiles::new();
         files.add("config.json", "", &[b'x'; 1000]).unwrap();
         let needed = 1000 + 5 * BLOCK;
         let ext4 = |free| {

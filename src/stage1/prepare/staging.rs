@@ -14,7 +14,7 @@ use crate::image::patches::Patches;
 use crate::image::scan::Scan;
 use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
-use crate::plan::{ImagePlan, names};
+use crate::plan::{ImagePlan, Plan, names};
 use crate::progress::Rate;
 use crate::stage1::decide::new_files::NewFiles;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -99,12 +99,13 @@ pub fn stage_patches(ramfs: &Ramfs, patches: &Patches, buffer: &mut [u8]) -> Res
     Err(Error::failed("copying", "the patches of the image", "the copy differs"))
 }
 
-/// Copies the files of the new OS to the RAMFS.
-pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, buffer: &mut [u8]) -> Result<(), Error> {
-    new_files.for_each(&mut |file| {
-        let path = crate::path!("{}/{}/{}", ramfs.path.as_str(), names::FILES, file.index)?;
-        copy(file.source, file.start, file.length, &path, buffer)
-    })
+/// Copies the files of the new OS that stage 2 places to the RAMFS.
+pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, plan: &Plan) -> Result<(), Error> {
+    for (index, bytes) in new_files.placed(plan.boot.is_some()) {
+        let path = crate::path!("{}/{}/{}", ramfs.path.as_str(), names::FILES, index)?;
+        drop(files::create(&path, bytes)?);
+    }
+    Ok(())
 }
 
 fn copy(
@@ -224,16 +225,21 @@ mod tests {
     fn each_file_is_staged_with_its_own_bytes() {
         let folder = std::env::temp_dir().join(format!("takeover-stage-{}", std::process::id()));
         std::fs::create_dir_all(folder.join(names::FILES)).unwrap();
-        let mut files = NewFiles::new().unwrap();
+        let mut files = NewFiles::new();
         files.add("config.json", "", b"{}").unwrap();
         files.add("system-connections/a", "", &[7; 10_000]).unwrap();
         files.add_backup(5000).unwrap();
         let ramfs = Ramfs::at(folder.to_str().unwrap());
-        stage_files(&ramfs, &files, &mut [0; 4096]).unwrap();
+        let mut plan = crate::plan::tests::sample();
+        stage_files(&ramfs, &files, &plan).unwrap();
         let read = |name| std::fs::read(folder.join(names::FILES).join(name)).unwrap();
         assert_eq!(read("0"), b"{}");
         assert_eq!(read("1"), [7; 10_000]);
         assert!(!folder.join(names::FILES).join("2").exists(), "the backup is made later");
+        plan.boot = None;
+        std::fs::remove_file(folder.join(names::FILES).join("0")).unwrap();
+        stage_files(&ramfs, &files, &plan).unwrap();
+        assert!(!folder.join(names::FILES).join("0").exists(), "it is part of the image");
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
