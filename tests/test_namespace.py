@@ -16,6 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import balena_image  # noqa: E402
 import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
@@ -41,6 +42,7 @@ def make_image(folder, size_mib=24, content_mib=6):
     subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "resin-boot", "-E", f"offset={BOOT_START},nodiscard",
                     path, f"{BOOT_LENGTH // 1024}k"], check=True, capture_output=True)
     with open(path, "r+b") as file:
+        file.write(balena_image.BOOT_CODE)
         file.seek(BOOT_START + BOOT_LENGTH)
         file.write(random.Random(7).randbytes(content_mib * MIB))
     return path
@@ -326,6 +328,25 @@ def refused(folder, options="", *, image=None, config=CONFIG, code, message, ext
 
 def test_refused_a_truncated_gzip(folder):
     refused(folder, image=pack(make_image(folder))[:-1000], code=3, message="cut short")
+
+
+def test_refused_an_image_that_no_bios_starts(folder):
+    if os.path.exists("/sys/firmware/efi"):
+        return print("    left out: this machine was started by UEFI")
+    image = make_image(folder)
+    with open(image, "r+b") as file:
+        file.write(bytes(len(balena_image.BOOT_CODE)))
+    refused(folder, image=pack(image), code=3, message="no boot code, and this PC was started by a BIOS")
+
+
+def test_an_image_that_no_bios_starts_is_a_warning_with_no_dt_check(folder):
+    if os.path.exists("/sys/firmware/efi"):
+        return print("    left out: this machine was started by UEFI")
+    image = make_image(folder)
+    with open(image, "r+b") as file:
+        file.write(bytes(len(balena_image.BOOT_CODE)))
+    text = refused(folder, "--no-dt-check --dry-run", image=pack(image), code=0, message="every check passed")
+    assert "no boot code" in text, text
 
 
 def test_refused_a_wrong_crc(folder):

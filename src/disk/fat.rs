@@ -1,4 +1,4 @@
-//! Reading FAT12, FAT16 and FAT32: the volume label, files of the root directory, and how much is free
+//! Reading FAT12, FAT16 and FAT32: the volume label, files of a directory, and how much is free
 //! (Microsoft, FAT: General Overview of On-Disk Format, 1.03).
 //!
 //! Reads only. Writing is the kernel's business.
@@ -16,8 +16,8 @@ const MAX_TABLE: u64 = 8 << 20;
 /// fs/fat/fat.h).
 const MAX_ENTRIES: u64 = 65_536;
 const ENTRY: u64 = 32;
-/// The most clusters that a root directory has: those of 512 bytes, the smallest.
-const MAX_ROOT_CLUSTERS: usize = (MAX_ENTRIES * ENTRY / SECTOR) as usize;
+/// The most clusters that a directory has: those of 512 bytes, the smallest.
+const MAX_DIRECTORY_CLUSTERS: usize = (MAX_ENTRIES * ENTRY / SECTOR) as usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
@@ -42,12 +42,15 @@ pub struct Fat {
     root_cluster: u32,
 }
 
-/// A file of the root directory.
+/// A file, or a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct File {
-    first: u32,
-    /// Its length in bytes.
+    /// Its first cluster: what lies in front of what.
+    pub first: u32,
+    /// Its length in bytes; 0 for a directory.
     pub length: u32,
+    /// It is a directory.
+    pub is_directory: bool,
 }
 
 /// Where the beginning of a file lies; the default is that of an empty one.
@@ -120,32 +123,39 @@ fn parse(boot: &[u8], start: u64) -> Option<Fat> {
 }
 
 impl Fat {
-    /// Looks for files in the root directory, in one go: what is found under `names[i]` is put into `found[i]`. Case
-    /// does not matter, only ASCII names are found. Gives the volume label; empty when there is none.
+    /// Looks for files and directories in the root directory, in one go: what is found under `names[i]` is put into
+    /// `found[i]`. Case does not matter, only ASCII names are found. Gives the volume label; empty when there is none.
     pub fn find_all(
         &self,
         disk: &mut impl ReadAt,
         names: &[&str],
         found: &mut [Option<File>],
     ) -> Result<Text<16>, Error> {
+        self.find_in(disk, None, names, found)
+    }
+
+    /// The same in `directory`, or in the root directory.
+    pub fn find_in(
+        &self,
+        disk: &mut impl ReadAt,
+        directory: Option<File>,
+        names: &[&str],
+        found: &mut [Option<File>],
+    ) -> Result<Text<16>, Error> {
         let mut label = Text::new();
-        self.for_each_entry(disk, &mut |entry, long_name| {
-            match entry[11] & 0x18 {
-                0 => {}
-                0x08 => {
-                    label = crate::text::printable(entry[..11].trim_ascii_end());
-                    return;
-                }
-                // A directory.
-                _ => return,
+        self.for_each_entry(disk, directory, &mut |entry, long_name| {
+            if entry[11] & 0x18 == 0x08 {
+                label = crate::text::printable(entry[..11].trim_ascii_end());
+                return;
             }
+            let is_directory = entry[11] & 0x10 != 0;
             let short_name = short_name(entry);
             let name = if long_name.is_empty() { &short_name } else { long_name };
             for (wanted, found) in names.iter().zip(found.iter_mut()) {
                 if name.eq_ignore_ascii_case(wanted) {
                     let first = little_endian::<2>(entry, 20) << 16 | little_endian::<2>(entry, 26);
                     let length = little_endian::<4>(entry, 28) as u32;
-                    *found = Some(File { first: first as u32, length });
+                    *found = Some(File { first: first as u32, length, is_directory });
                 }
             }
         })?;
@@ -262,42 +272,53 @@ impl Fat {
         }
     }
 
-    /// The clusters of the root directory of FAT32. All from the table, before the directory is read: a chain that
-    /// loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c), and nothing
-    /// steps back once per cluster, which is dear where a disk is unpacked while it is read.
-    fn root_chain(
+    /// The clusters of a directory that begins with the cluster `first`. All from the table, before the directory is
+    /// read: a chain that loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c),
+    /// and nothing steps back once per cluster, which is dear where a disk is unpacked while it is read.
+    fn directory_chain(
         &self,
         disk: &mut impl ReadAt,
-    ) -> Result<heapless::Vec<u32, MAX_ROOT_CLUSTERS>, Error> {
+        first: u32,
+    ) -> Result<heapless::Vec<u32, MAX_DIRECTORY_CLUSTERS>, Error> {
         let most = self.clusters.min(MAX_ENTRIES * ENTRY / self.cluster);
         let mut chain = heapless::Vec::new();
-        let mut cluster = self.root_cluster.max(2);
+        let mut cluster = first;
         while self.is_data(cluster) {
             if chain.len() as u64 >= most || chain.push(cluster).is_err() {
-                return Err(broken("its root directory does not end"));
+                return Err(broken("a directory does not end"));
             }
             cluster = self.next(disk, cluster)?;
         }
-        match chain.is_empty() {
-            true => Err(broken("its root directory lies beyond its end")),
-            false => Ok(chain),
-        }
+        Ok(chain)
     }
 
-    /// Calls `visit` with each entry of the root directory and its long name.
+    /// Calls `visit` with each entry of a directory, or of the root directory, and its long name.
     fn for_each_entry(
         &self,
         disk: &mut impl ReadAt,
+        directory: Option<File>,
         visit: &mut dyn FnMut(&[u8; 32], &str),
     ) -> Result<(), Error> {
         let mut long_name = LongName::default();
-        if self.width != Width::Fat32 {
+        if directory.is_none() && self.width != Width::Fat32 {
             let range = (self.root, u64::from(self.root_entries));
             return self.visit_range(disk, range, &mut long_name, visit).map(|_| ());
         }
-        for cluster in self.root_chain(disk)? {
-            let range = (self.place(cluster), self.cluster / ENTRY);
-            if self.visit_range(disk, range, &mut long_name, visit)?.is_break() {
+        let first = directory.map_or(self.root_cluster.max(2), |directory| directory.first);
+        if !self.is_data(first) {
+            return Err(broken("a directory lies beyond its end"));
+        }
+        let range = |cluster| (self.place(cluster), self.cluster / ENTRY);
+        let mut visited = 0;
+        // Most directories end in their first cluster: the table, which lies before it, is not asked then.
+        if directory.is_some() {
+            if self.visit_range(disk, range(first), &mut long_name, visit)?.is_break() {
+                return Ok(());
+            }
+            visited = 1;
+        }
+        for cluster in self.directory_chain(disk, first)?.into_iter().skip(visited) {
+            if self.visit_range(disk, range(cluster), &mut long_name, visit)?.is_break() {
                 break;
             }
         }
@@ -548,11 +569,11 @@ pub(crate) mod tests {
 
     /// A disk that counts how often it is read, and how often at a place before the last one: there what is
     /// packed would be unpacked from its beginning.
-    struct Counted {
-        disk: Vec<u8>,
-        last: u64,
-        reads: usize,
-        backward: usize,
+    pub(crate) struct Counted {
+        pub(crate) disk: Vec<u8>,
+        pub(crate) last: u64,
+        pub(crate) reads: usize,
+        pub(crate) backward: usize,
     }
 
     impl ReadAt for Counted {
@@ -603,7 +624,7 @@ pub(crate) mod tests {
             let (mut disk, fat) = long_root(sectors, count, last);
             let error = fat.find_all(&mut disk, &[], &mut []).unwrap_err();
             let shown: Text<300> = crate::text!("{}", error);
-            assert!(shown.contains("its root directory does not end"), "{shown:?}");
+            assert!(shown.contains("a directory does not end"), "{shown:?}");
             assert!(disk.reads <= most + 1, "{} reads", disk.reads);
             // Once per turn of the loop in the table, and never from the directory to the table.
             assert!(disk.backward <= 4096, "{} steps back", disk.backward);
@@ -631,6 +652,17 @@ pub(crate) mod tests {
             assert!(found.iter().all(Option::is_some));
             assert_eq!(disk.reads, 1 + count + 65_536);
             assert_eq!(disk.backward, 0, "the table lies before the directory");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_loops_or_lies_nowhere_is_an_error() {
+        // Files in every place of the directory, which is its own next cluster.
+        let (mut disk, fat) = long_root(1, 1, 2);
+        let directory = |first| File { first, length: 0, is_directory: true };
+        for first in [2, 0, 1, 90_000] {
+            let found = fat.find_in(&mut disk, Some(directory(first)), &["x"], &mut [None]);
+            assert!(found.is_err(), "{first}");
         }
     }
 

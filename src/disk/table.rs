@@ -35,6 +35,8 @@ pub struct Partition {
     pub length: u64,
     /// Its name in a GPT; empty in an MBR.
     pub name: Text<36>,
+    /// Its type is that of an EFI system partition.
+    pub is_esp: bool,
 }
 
 /// A partition table.
@@ -46,6 +48,8 @@ pub struct Table {
     /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
     /// before, wherever the partitions are.
     pub usable_end: u64,
+    /// What a BIOS starts.
+    pub bios: mbr::Bios,
     pub(super) chain: mbr::Chain,
 }
 
@@ -69,6 +73,7 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
         return Err(missing());
     }
     let mut table = Table::empty();
+    table.bios = mbr::bios(&sector);
     match mbr::is_protective(&sector) {
         true => {
             table.kind = Kind::Gpt;
@@ -90,6 +95,7 @@ impl Table {
             kind: Kind::Mbr,
             partitions: heapless::Vec::new(),
             usable_end: 0,
+            bios: mbr::Bios::Nothing,
             chain: mbr::Chain::default(),
         }
     }

@@ -163,6 +163,8 @@ mod tests {
                 device_type: Text::new(),
                 version: Text::new(),
                 is_flasher: false,
+                has_boot_code: true,
+                loaders: None,
             },
             data: Some(DataPartition {
                 number: 2,

@@ -43,6 +43,9 @@ pub struct Identity {
     pub runs_64_bit: bool,
     /// True when the device was started through EFI.
     pub efi: bool,
+    /// How wide the code of the EFI firmware is, in bits: 64 or 32; nothing before Linux 4.0, which does not say
+    /// (Documentation/ABI/testing/sysfs-firmware-efi).
+    pub efi_bits: Option<u64>,
     /// Whether the firmware starts only what is signed.
     pub secure_boot: SecureBoot,
     /// The device's name; empty when it has none of its own.
@@ -84,6 +87,7 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
         machine: Text::from(machine),
         runs_64_bit,
         efi,
+        efi_bits: files::read_number(&at("sys/firmware/efi/fw_platform_size")?),
         secure_boot: if efi { secure_boot(&at(VARIABLES)?)? } else { SecureBoot::Off },
         hostname: hostname(&at("etc/hostname")?, node_name),
     })
