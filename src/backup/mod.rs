@@ -69,7 +69,7 @@ pub fn temporary(work_dir: &str) -> Result<OwnedFd, Error> {
 /// The same in two steps. The name is random: a file that is there already is never opened.
 fn unlinked(work_dir: &str) -> Result<OwnedFd, Error> {
     let mut random = [0; 8];
-    files::read("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
+    files::read_start("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
     let name = u64::from_ne_bytes(random);
     let path = crate::path!("{}/takeover-backup-{:016x}", work_dir, name)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;

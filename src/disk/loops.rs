@@ -123,7 +123,7 @@ fn backing_of(device: &OwnedFd, name: &str) -> [Option<Number>; 2] {
 /// The device that a loop device's file lies on, by the mount that it lies on: files of btrfs have device numbers that
 /// no mount has. The kernel prints the path as whoever reads it would have to open it.
 fn device_of_file(name: &str) -> Option<Number> {
-    let mut buffer = [0; 1024];
+    let mut buffer = [0; 4096];
     let path = crate::path!("/sys/block/{}/loop/backing_file", name).ok()?;
     let file = files::read_text(&path, &mut buffer).ok()?;
     mounts::above(file).ok()??.lies_on()

@@ -88,7 +88,7 @@ fn too_many_layers() -> Error {
 /// What a zram writes to (Documentation/admin-guide/blockdev/zram.rst, "writeback"); none for other devices.
 fn zram_backing(number: Number) -> Option<Number> {
     let path = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor).ok()?;
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 4096];
     // A path to its node, seen from the root directory of whoever asks; or "none".
     device::number_of_node(files::read_text(&path, &mut buffer).ok()?)
 }

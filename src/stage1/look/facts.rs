@@ -9,9 +9,12 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text, kib_in};
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 /// The most swap areas that are handled; the kernel has room for 29.
 pub const MAX_SWAPS: usize = 29;
+/// The kernel's list of swap areas (proc(5)).
+const SWAPS: &str = "/proc/swaps";
 /// Where sysvinit listens.
 const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
 
@@ -147,23 +150,29 @@ pub fn control_pipe() -> Option<&'static str> {
 
 /// The swap areas on a disk: its partitions, and files on its file systems.
 fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Error> {
-    let mut buffer = [0; 4096];
     let mut found = heapless::Vec::new();
-    // A kernel without swap has no such file.
-    let Ok(text) = files::read_text("/proc/swaps", &mut buffer) else {
-        return Ok(found);
-    };
-    for swap in swaps::parse(text) {
+    let mut result = Ok(());
+    let mut add = |swap: swaps::Swap| -> Result<(), Error> {
         let path = mounts::unescape(swap.path)?;
         if !lies_on(&path, target)? {
-            continue;
+            return Ok(());
         }
         let entry = SwapOnTarget { path, priority: swap.priority, used: swap.used * 1024 };
-        found
-            .push(entry)
-            .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
+        found.push(entry).map_err(|_| Error::refused("reading", SWAPS, "more than 29 swap areas"))
+    };
+    let mut is_heading = true;
+    let read = files::for_each_line(SWAPS, &mut |line| {
+        if !is_heading && result.is_ok() {
+            let odd = || Error::refused("reading", SWAPS, "it has a line that makes no sense");
+            result = swaps::parse(files::as_text(line)).ok_or_else(odd).and_then(&mut add);
+        }
+        is_heading = false;
+    });
+    match read {
+        // A kernel without swap has no such file.
+        Ok(()) | Err(Errno::NOENT) => result.map(|()| found),
+        Err(errno) => Err(Error::os("reading", SWAPS, errno)),
     }
-    Ok(found)
 }
 
 /// True when a device, or the file system that a file lies on, is part of a disk.

@@ -64,12 +64,14 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     let at = |path: &str| crate::path!("{}/{}", root, path);
     let processor = processor(machine);
     let mut buffer = [0; CPUINFO_LENGTH];
-    let cpuinfo = files::read_text(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
+    // Of the first CPU only: there may be hundreds.
+    let cpuinfo = files::read_start(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
+    let cpuinfo = files::as_text(cpuinfo);
     let runs_64_bit = runs_64_bit(processor, machine, cpuinfo);
     let efi = files::exists(&at("sys/firmware/efi")?);
     let mut compatible = [0; 512];
     let compatible =
-        files::read(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
+        files::read_start(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
     let mut model = first_string(&at("proc/device-tree/model")?);
     let has_tree = !model.is_empty();
     if !has_tree {
@@ -96,7 +98,7 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
 /// The first string of a file: up to a NUL (device tree) or the end of a line; empty when there is none.
 fn first_string(path: &str) -> Text<128> {
     let mut buffer = [0; 256];
-    let bytes = files::read(path, &mut buffer).unwrap_or_default();
+    let bytes = files::read_start(path, &mut buffer).unwrap_or_default();
     let mut strings = bytes.split(|byte| matches!(byte, 0 | b'\n'));
     crate::text::printable(strings.next().unwrap_or_default().trim_ascii())
 }
@@ -161,7 +163,8 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 fn operating_system(places: [PathText; 2]) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
     let found = places.iter().find(|path| files::exists(path));
-    let bytes = found.and_then(|path| files::read(path, &mut buffer).ok());
+    // One of more than 8 KiB is none of a system that is known.
+    let bytes = found.and_then(|path| files::read_start(path, &mut buffer).ok());
     systems::System::parse(bytes.unwrap_or_default())
 }
 
