@@ -152,6 +152,9 @@ pub fn read_number(path: &str) -> Option<u64> {
 pub fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
     let length =
         rustix::fs::readlinkat_raw(CWD, path, &mut buffer[..]).doing("reading the link", path)?;
+    if length == buffer.len() {
+        return Err(Error::os("reading the link", path, Errno::NAMETOOLONG));
+    }
     let bytes = buffer.get(..length).unwrap_or_default();
     core::str::from_utf8(bytes)
         .map_err(|_| Error::failed("reading the link", path, "it is not UTF-8"))

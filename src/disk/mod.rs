@@ -4,6 +4,7 @@
 //! Knows only disks: tables and file systems are read through [`reader::ReadAt`], and whoever has something else behind
 //! it says in its errors what that is ([`Error::about`](crate::error::Error::about)).
 
+pub mod detached;
 pub mod device;
 pub mod ext4;
 pub mod fat;
@@ -11,6 +12,7 @@ pub mod gpt;
 pub mod loops;
 pub mod mbr;
 pub mod mounts;
+pub mod pools;
 pub mod reader;
 pub mod stack;
 pub mod swaps;

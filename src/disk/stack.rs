@@ -97,6 +97,15 @@ fn zram_backing(number: Number) -> Option<Number> {
 /// behind it is not what its user means.
 pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, Error> {
     let mut disks = heapless::Vec::new();
+    add_disks_below(number, &mut disks)?;
+    Ok(disks)
+}
+
+/// Adds the whole disks that a device is, is a partition of, or lies on, to those that were found already.
+pub fn add_disks_below(
+    number: Number,
+    disks: &mut heapless::Vec<Number, MAX_DISKS>,
+) -> Result<(), Error> {
     visit_disks(number, LAYERS, &mut |disk| {
         if disks.contains(&disk) {
             return Ok(());
@@ -104,8 +113,7 @@ pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, E
         disks.push(disk).map_err(|_| {
             Error::refused("looking for the disks under", "a device", "there are more than 16")
         })
-    })?;
-    Ok(disks)
+    })
 }
 
 fn visit_disks(

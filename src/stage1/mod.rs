@@ -241,6 +241,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     carry::networks(options, None, buffer, &mut new_files, &mut report)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
+    target::warn_of_network(&target, &mut |text| report.warn(text))?;
     let image = examine(options, buffer)?;
     if device_type.is_empty() {
         // Without a config.json the image alone says what the device will be.

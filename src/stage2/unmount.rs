@@ -11,7 +11,7 @@
 use super::target::Target;
 use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
-use crate::disk::{loops, stack};
+use crate::disk::{loops, pools, stack};
 use crate::error::Error;
 use crate::log::Stopwatch;
 use crate::plan::{Plan, names};
@@ -154,7 +154,8 @@ fn last_resort(target: Number, scratch: &mut [u8]) -> Result<(), Error> {
         crate::warn!("{} stays busy: detached", point);
         // Either may be refused; the claim of the disk tells what that means. Only what lies on the target is made
         // read-only: that is for the whole file system, and /proc and /sys are ours too.
-        if mount.lies_on().is_some_and(|number| stack::lies_on(number, target).unwrap_or(false)) {
+        let lies_on = |number| pools::file_system_lies_on(number, target).unwrap_or(false);
+        if mount.lies_on().is_some_and(lies_on) {
             let _ = mounts::remount(&point, MountFlags::RDONLY, "");
         }
         let _ = mounts::detach(&point);

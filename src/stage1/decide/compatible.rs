@@ -60,7 +60,7 @@ fn check_secure_boot(identity: &Identity, warn: &mut dyn FnMut(&str)) -> Result<
         SecureBoot::On => Err(Error::refused("looking at", "the firmware", "secure boot is on")
             .advice("the new OS would not start: turn it off in the setup of the firmware")),
         SecureBoot::Unknown => {
-            warn("it cannot be told whether secure boot is on: efivarfs is not mounted");
+            warn("it cannot be told whether secure boot is on: efivarfs cannot be mounted");
             Ok(())
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::disk::device::{Disk, Number};
 use crate::disk::mounts::{self, Found};
-use crate::disk::{stack, swaps};
+use crate::disk::{pools, stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text, kib_in};
@@ -180,13 +180,13 @@ fn lies_on(path: &str, disk: Number) -> Result<bool, Error> {
     let status = files::status(path)
         .doing("looking at the swap area", path)
         .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
-    let number = match FileType::from_raw_mode(status.st_mode).is_block_device() {
-        true => Some(Number::from_stat(status.st_rdev)),
-        // By the mount that it lies on: files of btrfs have device numbers that no mount has.
-        false => mounts::above(path)?.and_then(|mount| mount.lies_on()),
-    };
-    // On no device: not on this disk.
-    number.map_or(Ok(false), |number| stack::lies_on(number, disk))
+    if FileType::from_raw_mode(status.st_mode).is_block_device() {
+        return stack::lies_on(Number::from_stat(status.st_rdev), disk);
+    }
+    // By the mount that it lies on: files of btrfs have device numbers that no mount has. On no device: not on this
+    // disk.
+    let number = mounts::above(path)?.and_then(|mount| mount.lies_on());
+    number.map_or(Ok(false), |number| pools::file_system_lies_on(number, disk))
 }
 
 /// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).

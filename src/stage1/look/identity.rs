@@ -4,6 +4,7 @@
 
 use crate::balena::devices::{self, Board, Processor};
 use crate::balena::{config, systems};
+use crate::disk::detached;
 use crate::error::Error;
 use crate::files;
 use crate::text::{PathText, Text};
@@ -81,6 +82,14 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     if !has_tree {
         model = with_vendor(&first_string(&at("sys/class/dmi/id/sys_vendor")?), &model);
     }
+    let mut secure_boot = if efi { secure_boot_in(&at(VARIABLES)?)? } else { SecureBoot::Off };
+    // Not mounted. (Of a device in a test nothing can be.)
+    if secure_boot == SecureBoot::Unknown
+        && root.is_empty()
+        && let Ok(variables) = detached::mount("efivarfs")
+    {
+        secure_boot = secure_boot_in(&variables.path)?;
+    }
     Ok(Identity {
         model,
         board,
@@ -90,7 +99,7 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
         runs_64_bit,
         efi,
         efi_bits: files::read_number(&at("sys/firmware/efi/fw_platform_size")?),
-        secure_boot: if efi { secure_boot(&at(VARIABLES)?)? } else { SecureBoot::Off },
+        secure_boot,
         hostname: hostname(&at("etc/hostname")?, node_name),
     })
 }
@@ -170,7 +179,7 @@ fn operating_system(places: [PathText; 2]) -> systems::System {
 
 /// Secure boot is on when SecureBoot is 1 and the firmware is not in setup mode, in which it checks nothing (UEFI
 /// specification, section 3.3). A file of efivarfs has four bytes of attributes, then the value.
-fn secure_boot(folder: &str) -> Result<SecureBoot, Error> {
+fn secure_boot_in(folder: &str) -> Result<SecureBoot, Error> {
     let value = |name: &str| -> Result<Option<u8>, Error> {
         let mut buffer = [0; 8];
         let path = crate::path!("{}/{}-{}", folder, name, GLOBAL)?;
