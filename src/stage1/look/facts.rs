@@ -99,7 +99,7 @@ impl Facts {
             file_system: root.file_system.clone(),
         };
         let init = init()?;
-        let swaps = swaps_on(target.number)?;
+        let swaps = swaps_on(SWAPS, target.number)?;
         let (available, total) = memory()?;
         Ok(Self { target, root, init, swaps, available, total })
     }
@@ -149,7 +149,7 @@ pub fn control_pipe() -> Option<&'static str> {
 }
 
 /// The swap areas on a disk: its partitions, and files on its file systems.
-fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Error> {
+fn swaps_on(list: &str, target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Error> {
     let mut found = heapless::Vec::new();
     let mut result = Ok(());
     let mut add = |swap: swaps::Swap| -> Result<(), Error> {
@@ -158,12 +158,12 @@ fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Er
             return Ok(());
         }
         let entry = SwapOnTarget { path, priority: swap.priority, used: swap.used * 1024 };
-        found.push(entry).map_err(|_| Error::refused("reading", SWAPS, "more than 29 swap areas"))
+        found.push(entry).map_err(|_| Error::refused("reading", list, "more than 29 swap areas"))
     };
     let mut is_heading = true;
-    let read = files::for_each_line(SWAPS, &mut |line| {
+    let read = files::for_each_line(list, &mut |line| {
         if !is_heading && result.is_ok() {
-            let odd = || Error::refused("reading", SWAPS, "it has a line that makes no sense");
+            let odd = || Error::refused("reading", list, "it has a line that makes no sense");
             result = swaps::parse(files::as_text(line)).ok_or_else(odd).and_then(&mut add);
         }
         is_heading = false;
@@ -171,7 +171,7 @@ fn swaps_on(target: Number) -> Result<heapless::Vec<SwapOnTarget, MAX_SWAPS>, Er
     match read {
         // A kernel without swap has no such file.
         Ok(()) | Err(Errno::NOENT) => result.map(|()| found),
-        Err(errno) => Err(Error::os("reading", SWAPS, errno)),
+        Err(errno) => Err(Error::os("reading", list, errno)),
     }
 }
 
@@ -203,5 +203,38 @@ pub fn memory() -> Result<(u64, u64), Error> {
     match (field("MemAvailable:").or_else(older), field("MemTotal:")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::device;
+
+    #[test]
+    fn a_swap_area_at_the_end_of_a_long_list_is_found_and_an_odd_line_is_refused() {
+        let root = root_mount().unwrap().lies_on();
+        let Some(disk) = root.and_then(|root| device::whole_disk(root).ok()) else {
+            return;
+        };
+        let path = std::env::temp_dir().join(format!("takeover-swaps-{}", std::process::id()));
+        let mut list = String::from("Filename\tType\tSize\tUsed\tPriority\n");
+        // On no disk.
+        for _ in 0..200 {
+            list += &format!("{:60}file\t65532\t12\t-2\n", "/proc/version");
+        }
+        list += "/ file\t65532\t12\t5\n";
+        let read = |list: &str| {
+            std::fs::write(&path, list).unwrap();
+            let found = swaps_on(path.to_str().unwrap(), disk);
+            std::fs::remove_file(&path).unwrap();
+            found
+        };
+        let found = read(&list).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((&*found[0].path, found[0].used, found[0].priority), ("/", 12 * 1024, 5));
+        assert!(read(&(list + "what is this\n")).is_err());
+        assert!(read("Filename\n").unwrap().is_empty());
+        assert!(swaps_on("/nowhere", disk).unwrap().is_empty(), "a kernel without swap");
     }
 }
