@@ -42,10 +42,16 @@ def make_image(folder, size_mib=24, content_mib=6):
     subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "resin-boot", "-E", f"offset={BOOT_START},nodiscard",
                     path, f"{BOOT_LENGTH // 1024}k"], check=True, capture_output=True)
     with open(path, "r+b") as file:
-        file.write(balena_image.BOOT_CODE)
         file.seek(BOOT_START + BOOT_LENGTH)
         file.write(random.Random(7).randbytes(content_mib * MIB))
+    put_boot_code(path)
     return path
+
+
+def put_boot_code(image, code=balena_image.BOOT_CODE):
+    """What a BIOS finds in the first sector."""
+    with open(image, "r+b") as file:
+        file.write(code)
 
 
 def pack(image, parts=1, level=1):
@@ -334,8 +340,7 @@ def test_refused_an_image_that_no_bios_starts(folder):
     if os.path.exists("/sys/firmware/efi"):
         return print("    left out: this machine was started by UEFI")
     image = make_image(folder)
-    with open(image, "r+b") as file:
-        file.write(bytes(len(balena_image.BOOT_CODE)))
+    put_boot_code(image, bytes(len(balena_image.BOOT_CODE)))
     refused(folder, image=pack(image), code=3, message="no boot code, and this PC was started by a BIOS")
 
 
@@ -343,8 +348,7 @@ def test_an_image_that_no_bios_starts_is_a_warning_with_no_dt_check(folder):
     if os.path.exists("/sys/firmware/efi"):
         return print("    left out: this machine was started by UEFI")
     image = make_image(folder)
-    with open(image, "r+b") as file:
-        file.write(bytes(len(balena_image.BOOT_CODE)))
+    put_boot_code(image, bytes(len(balena_image.BOOT_CODE)))
     text = refused(folder, "--no-dt-check --dry-run", image=pack(image), code=0, message="every check passed")
     assert "no boot code" in text, text
 
@@ -371,6 +375,7 @@ def test_refused_an_image_larger_than_the_disk(folder):
     image = folder / "large"
     rootfs.make_file(image, 300 * MIB)
     rootfs.partition(image, "label: dos\nstart=2048, size=4096, type=83\n")
+    put_boot_code(image)
     refused(folder, image=pack(image), code=3, message="314572800 bytes .* the disk has 268435456")
 
 
@@ -920,6 +925,7 @@ def test_a_kernel_that_cannot_mount_the_new_boot_partition_is_refused_with_swap_
     rootfs.partition(image, f"label: dos\nstart={BOOT_START // 512}, size={BOOT_LENGTH // 512}, type=c\n")
     subprocess.run(["mkfs.vfat", "-n", "resin-boot", "--offset", str(BOOT_START // 512), image,
                     str(BOOT_LENGTH // 1024)], check=True, capture_output=True)
+    put_boot_code(image)
     with Sandbox(folder, files=files(pack(image))) as box:
         box.start(f"{SWAP}; /bin/busybox swapon /swap\n{LOOK}\n{COMMAND}\necho EXIT $?\n{LOOK}\n"
                   "cat /proc/swaps\necho OVER\nsleep 60\n")
