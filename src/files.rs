@@ -80,11 +80,66 @@ pub fn make_node(path: &str, kind: FileType, device: Dev) -> Result<(), Errno> {
     rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device)
 }
 
-/// Reads a file into `buffer`, as much as fits, and gives what was read.
+/// Reads a file into `buffer`, whole; EFBIG for one that is larger. Nobody takes a part for all.
 pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    read_piece(path, buffer, true)
+}
+
+/// Reads the beginning of a file, as much as fits into `buffer`: for devices, which have no end, and where what is
+/// wanted stands in front.
+pub fn read_start<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    read_piece(path, buffer, false)
+}
+
+fn read_piece<'a>(path: &str, buffer: &'a mut [u8], whole: bool) -> Result<&'a [u8], Errno> {
     let file = open(path, OFlags::RDONLY)?;
     let count = read_to_end(&file, buffer)?;
+    if whole && count == buffer.len() && read_to_end(&file, &mut [0])? > 0 {
+        return Err(Errno::FBIG);
+    }
     Ok(buffer.get(..count).unwrap_or_default())
+}
+
+/// The longest line that [`for_each_line`] gives whole, in bytes. A line of a mount table has options, a source and
+/// two paths, of a page each at most, but for an overlay of more layers than fit into a page.
+const LONGEST_LINE: usize = 20 * 1024;
+
+/// Calls `visit` with each line of a file of any length, without the line feed. Of a line that is longer than 20 KiB it
+/// gets the beginning.
+pub fn for_each_line(path: &str, visit: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+    let file = open(path, OFlags::RDONLY)?;
+    let mut buffer = [0; LONGEST_LINE];
+    let mut filled = 0;
+    // The beginning of the line was visited.
+    let mut in_rest = false;
+    loop {
+        let count = match rustix::io::read(&file, buffer.get_mut(filled..).unwrap_or_default()) {
+            Err(Errno::INTR) => continue,
+            result => result?,
+        };
+        filled += count;
+        let mut held = buffer.get(..filled).unwrap_or_default();
+        while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
+            if !in_rest {
+                visit(held.get(..end).unwrap_or_default());
+            }
+            in_rest = false;
+            held = held.get(end + 1..).unwrap_or_default();
+        }
+        if count == 0 || held.len() == LONGEST_LINE {
+            if !in_rest && !held.is_empty() {
+                visit(held);
+            }
+            in_rest = true;
+            held = &[];
+        }
+        let left = held.len();
+        buffer.copy_within(filled - left..filled, 0);
+        filled = left;
+        if count == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Reads from where the file stands to its end or until the buffer is full.
@@ -101,10 +156,14 @@ pub fn read_to_end(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(filled)
 }
 
-/// Reads a file of the kernel as text without the white space around it; what is not UTF-8 reads as empty.
+/// Reads a file of the kernel, whole, as text without the white space around it; what is not UTF-8 reads as empty.
 pub fn read_text<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a str, Errno> {
-    let bytes = read(path, buffer)?;
-    Ok(core::str::from_utf8(bytes).unwrap_or_default().trim_ascii())
+    read(path, buffer).map(as_text)
+}
+
+/// Bytes of the kernel as text without the white space around it; what is not UTF-8 reads as empty.
+pub fn as_text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).unwrap_or_default().trim_ascii()
 }
 
 /// Reads a file of the kernel that holds one decimal number.
@@ -117,6 +176,9 @@ pub fn read_number(path: &str) -> Option<u64> {
 pub fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
     let length =
         rustix::fs::readlinkat_raw(CWD, path, &mut buffer[..]).doing("reading the link", path)?;
+    if length == buffer.len() {
+        return Err(Error::os("reading the link", path, Errno::NAMETOOLONG));
+    }
     let bytes = buffer.get(..length).unwrap_or_default();
     core::str::from_utf8(bytes)
         .map_err(|_| Error::failed("reading the link", path, "it is not UTF-8"))
@@ -245,6 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_file_of_any_length() {
+        let path = std::env::temp_dir().join(format!("takeover-lines-{}", std::process::id()));
+        let long = LONGEST_LINE;
+        let lines = [0, 1, long - 1, 2, long, long + 1, 0, 5, 3 * long, 7, 60_000, 9]
+            .map(|length| vec![b'a' + (length % 26) as u8; length]);
+        let text = lines.join(&b'\n');
+        for end in ["\n", ""] {
+            std::fs::write(&path, [&text, end.as_bytes()].concat()).unwrap();
+            let mut read = Vec::new();
+            for_each_line(path.to_str().unwrap(), &mut |line| read.push(line.to_vec())).unwrap();
+            let wanted: Vec<_> =
+                lines.iter().map(|line| line[..line.len().min(long)].to_vec()).collect();
+            assert!(read == wanted, "{:?}", read.iter().map(Vec::len).collect::<Vec<_>>());
+        }
+        std::fs::write(&path, "").unwrap();
+        for_each_line(path.to_str().unwrap(), &mut |_| panic!("there is no line")).unwrap();
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_created_file_is_private_and_never_overwritten() {
         let directory = std::env::temp_dir().join(std::process::id().to_string());
         std::fs::create_dir(&directory).unwrap();
@@ -254,6 +336,10 @@ mod tests {
         assert!(create(path, b"two").is_err());
         let mut buffer = [0; 10];
         assert_eq!(read(path, &mut buffer).unwrap(), b"one");
+        // What just fits is whole; what does not is an error, where its beginning was not asked for.
+        assert_eq!(read(path, &mut [0; 3]).unwrap(), b"one");
+        assert_eq!(read(path, &mut [0; 2]).unwrap_err(), Errno::FBIG);
+        assert_eq!(read_start(path, &mut [0; 2]).unwrap(), b"on");
         assert_eq!(rustix::fs::stat(path).unwrap().st_mode & 0o777, 0o600);
         let mut names = Vec::new();
         for_each_entry(directory.to_str().unwrap(), &mut |name| {

@@ -69,9 +69,10 @@ pub fn is_sealed() -> bool {
 /// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
 pub fn peak_resident_kib() -> u64 {
     let (mut status, mut rollup) = ([0; 4096], [0; 4096]);
-    let status = files::read_text("/proc/self/status", &mut status).unwrap_or_default();
-    let rollup = files::read_text("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
-    peak(status, rollup)
+    // The figures stand in front of the lists of CPUs, which may be long.
+    let status = files::read_start("/proc/self/status", &mut status).unwrap_or_default();
+    let rollup = files::read_start("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
+    peak(files::as_text(status), files::as_text(rollup))
 }
 
 /// How much of the page cache is not on its disk yet, in KiB: what waits, and what is being written (proc(5), meminfo).

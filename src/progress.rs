@@ -305,7 +305,8 @@ fn written_kib() -> u64 {
         let is_device =
             crate::path!("/sys/block/{}/device", disk).is_ok_and(|path| files::exists(&path));
         if is_device && let Ok(path) = crate::path!("/sys/block/{}/stat", disk) {
-            let mut buffer = [0; 256];
+            // 17 figures of up to 20 digits.
+            let mut buffer = [0; 512];
             let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
             sectors = sectors.saturating_add(sectors_written(figures));
         }

@@ -134,16 +134,48 @@ def test_debian_13_is_taken_over(folder):
     release_is_taken_over("trixie", folder)
 
 
+# What the kernel lends to others is refused, also where nobody has mounted configfs any more, and is not refused when it is
+# lent no more; that secure boot is off is known without efivarfs.
+LENT = r"""
+cp /job/takeover /usr/local/bin/
+umount /sys/firmware/efi/efivars
+modprobe -a target_core_mod nvmet || exit 1
+config=/sys/kernel/config
+mountpoint -q $config || mount -t configfs none $config || exit 1
+truncate -s 8M /lent.img
+lent() {
+    takeover -i /job/image -c /job/config.json --dry-run >/tmp/said 2>&1
+    [ $? = 3 ] && grep "$1" /tmp/said || { cat /tmp/said; exit 1; }
+}
+store=$config/target/core/fileio_0/lent
+mkdir -p $store && echo fd_dev_name=/lent.img,fd_dev_size=8388608 >$store/control && echo 1 >$store/enable || exit 1
+lent 'LIO of the kernel lends /lent.img to other machines'
+umount $config || exit 1
+lent 'LIO of the kernel lends /lent.img to other machines'
+mountpoint -q $config && exit 1
+mount -t configfs none $config
+rmdir $store ${store%/*} || exit 1
+system=$config/nvmet/subsystems/lent
+mkdir $system $system/namespaces/1 && echo -n /dev/nvme0n1p2 >$system/namespaces/1/device_path || exit 1
+echo 1 >$system/namespaces/1/enable || exit 1
+lent 'the NVMe target of the kernel lends /dev/nvme0n1p2 to other machines'
+echo 0 >$system/namespaces/1/enable
+"""
+
+
 def test_uefi_with_a_gpt_image_is_taken_over(folder):
     image = balena_image.gz("gpt")
-    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{COMMAND}\n", "gpt")) as guest:
+    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{LENT}\n{COMMAND}\n", "gpt"),
+               fail_on=REFUSED) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        assert not guest.find("cannot be told"), guest.tail(80)
         check_new_os(guest, folder, "gpt")
 
 
-def take_over(folder, kind, before="", said=""):
+def take_over(folder, kind, before="", said="", more_disks=()):
     """Whatever lies between the disk and its root, the whole disk is taken."""
     script = f"{before}\n{SEE}\n{COMMAND}\n"
-    with Guest(kind, [new_disk(kind, folder)], files=job(balena_image.gz("small"), script),
+    with Guest(kind, [new_disk(kind, folder), *more_disks], files=job(balena_image.gz("small"), script),
                fail_on=REFUSED) as guest:
         guest.wait_for("PID 1 is handed over", 180)
         assert not guest.find("held by what cannot be seen"), "what uses the disk is known"
@@ -180,14 +212,31 @@ def test_md_is_taken_over(folder):
 
 
 def test_btrfs_is_taken_over(folder):
-    """The root is a subvolume, the file system is mounted a second time as a whole, and a file of it is mounted."""
+    """The root is a subvolume, the file system is mounted a second time as a whole, and a file of it is mounted. With a
+    part of it on another disk it is refused; that disk is used by it, though no mount names it."""
+    other = folder / "other.img"
+    guests.rootfs.make_file(other, 256 * MIB)
     take_over(folder, "btrfs", """
+cp /job/takeover /usr/local/bin/
+dry() { takeover -i /job/image -c /job/config.json --dry-run "$@" >/tmp/said 2>&1; echo "exit $?" >>/tmp/said; }
+has() { grep -q "$1" /tmp/said || { cat /tmp/said; exit 1; }; }
+other=$(lsblk -bdno NAME,SIZE | awk '$2 == 268435456 { print $1 }')
+btrfs device add -f /dev/$other / || exit 1
+dry
+has 'it lies on several disks: nvme0n1, '$other
+has 'exit 3'
+dry -f /dev/nvme0n1
+has "/ lies on $other, too, which keeps what it has"
+has 'exit 0'
+dry -f /dev/$other
+has 'mounted at / (btrfs)'
+btrfs device remove /dev/$other / || exit 1
 mkdir /whole && mount -t btrfs -o subvolid=5 /dev/nvme0n1p2 /whole
 dd if=/dev/zero of=/file.img bs=1M count=8 status=none; mkfs.ext4 -q /file.img; mount -o loop /file.img /srv
 mountpoint -q /srv || exit 1
 truncate -s 0 /swap && chattr +C /swap && dd if=/dev/zero of=/swap bs=1M count=32 status=none && chmod 600 /swap
 mkswap -q /swap && swapon /swap && losetup -f /var/log/lastlog && losetup -a || exit 1
-""", "swap on /swap is off")
+""", "swap on /swap is off", [other])
 
 
 # Compressed memory that writes to a file, as Raspberry Pi OS 13 has its swap, and a file that is a disk of

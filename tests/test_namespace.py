@@ -21,6 +21,7 @@ import tarfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import balena_image  # noqa: E402
 import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
@@ -64,7 +65,14 @@ def make_image(folder, size_mib=24, content_mib=6, boot="vfat", label="resin-boo
     with open(path, "r+b") as file:
         file.seek(rest)
         file.write(random.Random(7).randbytes(content_mib * MIB))
+    put_boot_code(path)
     return path
+
+
+def put_boot_code(image, code=balena_image.BOOT_CODE):
+    """What a BIOS finds in the first sector."""
+    with open(image, "r+b") as file:
+        file.write(code)
 
 
 def pack(image, parts=1, level=1):
@@ -515,6 +523,23 @@ def test_refused_a_truncated_gzip(folder):
     refused(folder, image=pack(make_image(folder))[:-1000], code=3, message="cut short")
 
 
+def test_refused_an_image_that_no_bios_starts(folder):
+    if os.path.exists("/sys/firmware/efi"):
+        return print("    left out: this machine was started by UEFI")
+    image = make_image(folder)
+    put_boot_code(image, bytes(len(balena_image.BOOT_CODE)))
+    refused(folder, image=pack(image), code=3, message="no boot code, and this PC was started by a BIOS")
+
+
+def test_an_image_that_no_bios_starts_is_a_warning_with_no_dt_check(folder):
+    if os.path.exists("/sys/firmware/efi"):
+        return print("    left out: this machine was started by UEFI")
+    image = make_image(folder)
+    put_boot_code(image, bytes(len(balena_image.BOOT_CODE)))
+    text = refused(folder, "--no-dt-check --dry-run", image=pack(image), code=0, message="every check passed")
+    assert "no boot code" in text, text
+
+
 def test_refused_a_wrong_crc(folder):
     image = bytearray(pack(make_image(folder)))
     image[-8] ^= 1
@@ -537,6 +562,7 @@ def test_refused_an_image_larger_than_the_disk(folder):
     image = folder / "large"
     rootfs.make_file(image, 300 * MIB)
     rootfs.partition(image, "label: dos\nstart=2048, size=4096, type=83\n")
+    put_boot_code(image)
     refused(folder, image=pack(image), code=3, message="314572800 bytes .* the disk has 268435456")
 
 
@@ -828,6 +854,92 @@ def test_an_unknown_init_is_refused(folder):
         box.start_as_shell("/deaf")
         box.wait_for("OVER")
         assert "EXIT 3" in box.console() and "this init is not known" in box.console(), box.console()
+
+
+@contextlib.contextmanager
+def other_disk(folder):
+    """A second loop disk: one ext4 file system."""
+    disk = folder / "other.img"
+    rootfs.make_file(disk, 4 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True, capture_output=True)
+    loop = subprocess.run(["losetup", "--show", "--find", disk], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield loop
+    finally:
+        end = time.monotonic() + 10
+        while not leftovers.detach(loop):
+            assert time.monotonic() < end, f"{loop} is still in use"
+            time.sleep(0.02)
+
+
+def test_refused_a_boot_partition_of_another_disk_behind_an_automount(folder):
+    """What the firmware starts from is mounted only when somebody looks."""
+    box_files = files(pack(make_image(folder))) | {"/boot/empty": b""}
+    wait = "echo UP\nwhile [ ! -e /dev/automount ]; do sleep 0.1; done\n"
+    with other_disk(folder) as loop, Sandbox(folder, files=box_files) as box:
+        box.start(f"{wait}{COMMAND} --dry-run\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("UP")
+        program = pathlib.Path(__file__).parent / "lib/automount.py"
+        with subprocess.Popen([sys.executable, program, str(box.pid1()), "/boot", loop],
+                              preexec_fn=leftovers.die_with_parent) as automount:
+            try:
+                box.wait_for("OVER")
+            finally:
+                automount.kill()
+        text = box.console()
+        assert f"/boot is mounted from {os.path.basename(loop)}: the firmware seems to start from there" in text, text
+        assert "EXIT 3" in text, text
+
+
+def test_an_automount_that_mounts_nothing_is_a_warning(folder):
+    """Whoever would mount it is gone."""
+    box_files = files(pack(make_image(folder))) | {"/boot/empty": b""}
+    wait = "echo UP\nwhile [ ! -e /dev/go ]; do sleep 0.1; done\n"
+    with other_disk(folder) as loop, Sandbox(folder, files=box_files) as box:
+        box.start(f"{wait}{COMMAND} --dry-run\necho EXIT $?\necho OVER\nsleep 60\n")
+        box.wait_for("UP")
+        program = pathlib.Path(__file__).parent / "lib/automount.py"
+        with subprocess.Popen([sys.executable, program, str(box.pid1()), "/boot", loop],
+                              preexec_fn=leftovers.die_with_parent) as automount:
+            dev = pathlib.Path(f"/proc/{box.pid1()}/root/dev")
+            while not (dev / "automount").exists():
+                assert automount.poll() is None
+                time.sleep(0.05)
+            automount.kill()
+            automount.wait()
+        (dev / "go").touch()
+        box.wait_for("OVER")
+        text = box.console()
+        assert "/boot is an automount that mounts nothing" in text and "EXIT 0" in text, text
+
+
+def test_refused_a_disk_with_a_pool_of_zfs(folder):
+    """A partition with the label of ZFS that somebody has claimed."""
+    box_files = files(pack(make_image(folder)))
+    wait = "echo UP\nwhile [ ! -e /dev/go ]; do sleep 0.1; done\n"
+    label = bytes([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x24, 0, 0, 0, 0x20, 0, 0, 0, 7]) + b"version\0"
+    with Sandbox(folder, files=box_files) as box:
+        with open(box.disk, "r+b") as file:
+            file.seek(MIB + 16 * 1024)
+            file.write(label)
+        # Exported, then imported.
+        box.start(f"{wait}{COMMAND} --dry-run\necho EXIT $?\ntouch /dev/went\n"
+                  f"while [ ! -e /dev/claimed ]; do sleep 0.1; done\n{COMMAND} --dry-run\necho EXIT $?\n"
+                  "echo OVER\nsleep 60\n")
+        box.wait_for("UP")
+        dev = pathlib.Path(f"/proc/{box.pid1()}/root/dev")
+        part = f"{box.loop}p1"
+        os.mknod(dev / os.path.basename(part), 0o60600, os.stat(part).st_rdev)
+        (dev / "go").touch()
+        box.wait_for("EXIT 0")
+        claim = os.open(part, os.O_RDONLY | os.O_EXCL)
+        try:
+            (dev / "claimed").touch()
+            box.wait_for("OVER")
+        finally:
+            os.close(claim)
+        text = box.console()
+        assert f"ZFS has {os.path.basename(part)} in a pool" in text and "EXIT 3" in text, text
 
 
 def test_the_answer_no_and_the_end_of_input_mean_no(folder):

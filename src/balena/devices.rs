@@ -44,6 +44,9 @@ pub struct Board {
     compatible: &'static [&'static str],
     /// The device types that it runs.
     pub slugs: &'static [&'static str],
+    /// Its loaders lie outside of what an image has (boot areas of the eMMC, QSPI flash, partitions that its boot ROM
+    /// looks for), and must be written with the image that they are for.
+    pub needs_boot_blobs: bool,
 }
 
 /// Every device type in the table, and its architecture
@@ -87,6 +90,7 @@ static PC: Board = Board {
     models: &[],
     compatible: &[],
     slugs: &["intel-nuc", "genericx86-64-ext", "generic-amd64"],
+    needs_boot_blobs: false,
 };
 
 /// Any 64-bit ARM machine that starts through UEFI.
@@ -95,6 +99,16 @@ static ARM_WITH_UEFI: Board = Board {
     models: &[],
     compatible: &[],
     slugs: &["generic-aarch64"],
+    needs_boot_blobs: false,
+};
+
+/// Any NVIDIA Jetson. Not [`ARM_WITH_UEFI`], though its newer loaders are one: parts of them lie on its disk.
+static JETSON: Board = Board {
+    name: "an NVIDIA Jetson",
+    models: &[],
+    compatible: &[],
+    slugs: &[],
+    needs_boot_blobs: true,
 };
 
 /// The boards that are told by name.
@@ -114,6 +128,7 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,model-zero-w",
         ],
         slugs: &["raspberry-pi"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi 2",
@@ -121,6 +136,7 @@ static BOARDS: [Board; 14] = [
         // From revision 1.2 on it has the 64-bit BCM2837, and is a Raspberry Pi 2 all the same.
         compatible: &["raspberrypi,2-model-b", "raspberrypi,2-model-b-rev2"],
         slugs: &["raspberry-pi2"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi 3",
@@ -131,36 +147,42 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,3-model-a-plus",
         ],
         slugs: &["raspberrypi3", "raspberrypi3-64"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi Compute Module 3",
         models: &["Raspberry Pi Compute Module 3"],
         compatible: &["raspberrypi,3-compute-module", "raspberrypi,3-compute-module-lite"],
         slugs: &["raspberrypi3", "raspberrypi3-64", "fincm3"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi Zero 2 W",
         models: &["Raspberry Pi Zero 2"],
         compatible: &["raspberrypi,model-zero-2-w", "raspberrypi,model-zero-2"],
         slugs: &["raspberrypi0-2w-64"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi 4",
         models: &["Raspberry Pi 4"],
         compatible: &["raspberrypi,4-model-b"],
         slugs: &["raspberrypi4-64"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi 400",
         models: &["Raspberry Pi 400"],
         compatible: &["raspberrypi,400"],
         slugs: &["raspberrypi400-64", "raspberrypi4-64"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi Compute Module 4",
         models: &["Raspberry Pi Compute Module 4"],
         compatible: &["raspberrypi,4-compute-module"],
         slugs: &["raspberrypicm4-ioboard", "raspberrypi4-64"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Raspberry Pi 5",
@@ -172,12 +194,14 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,5-compute-module-lite",
         ],
         slugs: &["raspberrypi5"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "BeagleBone Black",
         models: &["TI AM335x BeagleBone Black$", "TI AM335x BeagleBone Black Wireless$"],
         compatible: &["ti,am335x-bone-black", "ti,am335x-bone-black-wireless"],
         slugs: &["beaglebone-black"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "BeagleBone or BeagleBone Green",
@@ -196,12 +220,14 @@ static BOARDS: [Board; 14] = [
             "seeed,am335x-bone-green-wireless",
         ],
         slugs: &["beaglebone-green", "beaglebone-green-wifi", "beaglebone-green-gateway"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "BeagleBoard-xM",
         models: &["TI OMAP3 BeagleBoard xM"],
         compatible: &["ti,omap3-beagle-xm"],
         slugs: &["beagleboard-xm"],
+        needs_boot_blobs: false,
     },
     Board {
         name: "Jetson AGX Xavier",
@@ -209,12 +235,14 @@ static BOARDS: [Board; 14] = [
         models: &["Jetson-AGX", "NVIDIA Jetson AGX Xavier Developer Kit"],
         compatible: &["nvidia,p2972-0000"],
         slugs: &["jetson-xavier"],
+        needs_boot_blobs: true,
     },
     Board {
         name: "Jetson Xavier NX",
         models: &["NVIDIA Jetson Xavier NX Developer Kit"],
         compatible: &["nvidia,p3509-0000+p3668-0000", "nvidia,p3509-0000+p3668-0001"],
         slugs: &["jetson-xavier-nx-devkit", "jetson-xavier-nx-devkit-emmc"],
+        needs_boot_blobs: true,
     },
 ];
 
@@ -238,9 +266,16 @@ pub fn board(
         Processor::X86 => runs_64_bit.then_some(&PC),
         Processor::Arm => by_model(model)
             .or_else(|| by_compatible(compatible))
+            .or_else(|| is_jetson(model, compatible).then_some(&JETSON))
             .or_else(|| (runs_64_bit && efi).then_some(&ARM_WITH_UEFI)),
         Processor::Other => None,
     }
+}
+
+/// By the system on a chip, whatever it is mounted on; by the name where ACPI has taken the place of the device tree.
+fn is_jetson(model: &str, compatible: &[u8]) -> bool {
+    let mut entries = compatible.split(|byte| *byte == 0);
+    entries.any(|entry| entry.starts_with(b"nvidia,tegra")) || model.contains("Jetson")
 }
 
 fn by_model(model: &str) -> Option<&'static Board> {
@@ -332,7 +367,26 @@ mod tests {
     }
 
     fn first(board: Option<&'static Board>) -> &'static str {
-        board.map_or("", |board| board.slugs[0])
+        board.and_then(|board| board.slugs.first()).unwrap_or(&"")
+    }
+
+    #[test]
+    fn every_jetson_needs_boot_blobs_and_none_passes_for_any_arm_machine() {
+        for (model, compatible) in [
+            ("Jetson-AGX", "nvidia,p2972-0000\0nvidia,tegra194\0"),
+            ("NVIDIA Jetson Xavier NX Developer Kit", ""),
+            ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,p3737-0000\0nvidia,tegra234\0"),
+            ("NVIDIA Jetson Orin Nano Developer Kit", ""),
+            ("quill", "nvidia,quill\0nvidia,tegra186\0"),
+            ("Somebody's carrier", "somebody,carrier\0nvidia,p3668-0001\0nvidia,tegra194\0"),
+        ] {
+            for efi in [true, false] {
+                let board = board(model, compatible.as_bytes(), Processor::Arm, true, efi).unwrap();
+                assert!(board.needs_boot_blobs && !board.accepts("generic-aarch64"), "{model}");
+            }
+        }
+        let mut others = BOARDS.iter().filter(|board| !board.name.starts_with("Jetson"));
+        assert!(others.all(|board| !board.needs_boot_blobs));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::{json, systems};
 use crate::disk::ext4::{self, Superblock};
 use crate::disk::fat::{self, Fat, File, Place};
+use crate::disk::mbr;
 use crate::disk::mounts::FileSystem;
 use crate::disk::reader::ReadAt;
-use crate::disk::table::{Partition, Table};
+use crate::disk::table::{Bios, Partition, SECTOR, Table};
 use crate::error::Error;
 use crate::text::Text;
 
@@ -15,9 +16,15 @@ const BOOT_NAMES: [&str; 3] = ["resin-boot", "flash-boot", "balena-boot"];
 const FLASHER_PREFIX: &str = "flash-";
 /// Name and label of the data partition.
 const DATA_NAME: &str = "resin-data";
-/// What is looked for on the boot partition: which device the image is for, which version it is, and the mark of an
-/// image that writes another one to the disk (balena-image.bb and balena-image-flasher.bb in meta-balena).
-const FILES: [&str; 3] = ["device-type.json", "os-release", "balena-image-flasher"];
+/// What is looked for on the boot partition: which device the image is for, which version it is, the mark of an image
+/// that writes another one to the disk (balena-image.bb and balena-image-flasher.bb in meta-balena), and the directory
+/// that UEFI looks into.
+const FILES: [&str; 4] = ["device-type.json", "os-release", "balena-image-flasher", EFI];
+/// The directory of an EFI system partition.
+const EFI: &str = "EFI";
+/// What UEFI starts from a disk for which it has no boot entry, in `EFI/BOOT`: on 64-bit and on 32-bit x86, and on
+/// 64-bit ARM (UEFI specification 2.10, section 3.5.1.1).
+pub const LOADERS: [&str; 3] = ["BOOTX64.EFI", "BOOTIA32.EFI", "BOOTAA64.EFI"];
 /// The largest part of device-type.json that is looked at: the slug is among the first keys.
 const DEVICE_TYPE_LENGTH: usize = 16 * 1024;
 
@@ -42,6 +49,11 @@ pub struct Layout {
     pub is_named: bool,
     /// True for an image that boots from one medium to write another image to the disk.
     pub is_flasher: bool,
+    /// True when a BIOS finds code to start.
+    pub has_boot_code: bool,
+    /// Which of [`LOADERS`] are there for UEFI to find, on the boot partition or on an EFI system partition; nothing
+    /// when neither is FAT.
+    pub loaders: Option<[bool; LOADERS.len()]>,
 }
 
 impl Layout {
@@ -64,9 +76,35 @@ pub struct DataPartition {
     pub free: u64,
 }
 
-/// Finds the boot partition: by name or label, else as the holder of device-type.json, else the first. The table may
-/// be one that was begun: it is read on only when the primary partitions have no such name or label.
+/// Finds the boot partition, and what a firmware starts from the disk. The table may be one that was begun: it is read
+/// on only when the primary partitions have no name or label of a boot partition.
 pub fn find_boot(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
+    // First of all: it lies at the front, or at the front of the boot partition.
+    let has_boot_code = match table.bios {
+        Bios::Nothing => false,
+        Bios::Code => true,
+        Bios::Partition(start) => {
+            let mut sector = [0; SECTOR as usize];
+            disk.read_exact_at(start, &mut sector)?;
+            mbr::has_code(&sector)
+        }
+    };
+    let mut layout = find_boot_partition(disk, table)?;
+    layout.has_boot_code = has_boot_code;
+    let number = layout.boot_number;
+    for esp in table.partitions.iter().filter(|p| p.is_esp && p.number != number) {
+        if let Some(fat) = open_fat(disk, esp)? {
+            let mut found = [None];
+            fat.find_all(disk, &[EFI], &mut found)?;
+            let [efi] = found;
+            look_for_loaders(disk, &fat, efi, &mut layout)?;
+        }
+    }
+    Ok(layout)
+}
+
+/// By name or label, else the holder of device-type.json, else the first.
+fn find_boot_partition(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
     if let Some(partition) = table.partitions.iter().find(|p| is_boot(&p.name)) {
         return look(disk, partition).map(|(layout, _)| layout);
     }
@@ -132,13 +170,12 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
         version: Text::new(),
         is_named: is_boot(&partition.name),
         is_flasher: is_of_flasher(&partition.name),
+        has_boot_code: false,
+        loaders: None,
     };
-    // Too small for a superblock, or an extended partition: nothing that could be mounted.
-    if partition.length < 4096 {
-        return Ok((layout, Text::new()));
-    }
-    let label = match fat::open(disk, partition.start)? {
+    let label = match open_fat(disk, partition)? {
         Some(fat) => look_into(disk, &fat, &mut layout)?,
+        None if partition.length < SMALLEST => Text::new(),
         None => match open_ext4(disk, partition)? {
             Some(superblock) => {
                 layout.file_system = Some(FileSystem::Ext4);
@@ -151,6 +188,17 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
     layout.is_named |= is_boot(&label);
     layout.is_flasher |= is_of_flasher(&label);
     Ok((layout, label))
+}
+
+/// In bytes. What is smaller has no superblock: nothing that could be mounted, or an extended partition.
+const SMALLEST: u64 = 4096;
+
+/// The FAT file system of a partition, if it has one.
+fn open_fat(disk: &mut impl ReadAt, partition: &Partition) -> Result<Option<Fat>, Error> {
+    if partition.length < SMALLEST {
+        return Ok(None);
+    }
+    fat::open(disk, partition.start)
 }
 
 /// Called as a boot partition of balenaOS.
@@ -168,8 +216,8 @@ fn is_of_flasher(name: &str) -> bool {
     name.get(..FLASHER_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(FLASHER_PREFIX))
 }
 
-/// What a FAT partition holds, and its label. First its table, then the root directory, then the files in their order:
-/// a packed image is read forward, but for one step back to the table.
+/// What a FAT partition holds, and its label. First its table, then the root directory, then the files and the
+/// directory EFI in their order: a packed image is read forward, but for one step back to the table.
 fn look_into(disk: &mut impl ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Text<16>, Error> {
     layout.file_system = Some(FileSystem::Vfat);
     let (start, length) = fat.first_table();
@@ -177,19 +225,49 @@ fn look_into(disk: &mut impl ReadAt, fat: &Fat, layout: &mut Layout) -> Result<T
     layout.boot_free = fat.free(disk)?.map(|free| free.min(layout.boot_length));
     let mut found = [None; FILES.len()];
     let label = fat.find_all(disk, &FILES, &mut found)?;
-    let [device_type, os_release, flasher] = found;
+    let [device_type, os_release, flasher, efi] = found;
     layout.is_flasher |= flasher.is_some();
     let device_type = place(disk, fat, device_type, DEVICE_TYPE_LENGTH)?;
     let os_release = place(disk, fat, os_release, systems::MAX_LENGTH)?;
-    let is_in_order = device_type.first() <= os_release.first();
-    if is_in_order {
-        layout.device_type = slug(disk, fat, &device_type)?;
-    }
-    layout.version = version(disk, fat, &os_release)?;
-    if !is_in_order {
-        layout.device_type = slug(disk, fat, &device_type)?;
+    let efi_first = efi.map_or(0, |directory| directory.first);
+    let mut firsts = [device_type.first(), os_release.first(), efi_first].map(Some);
+    // The one that lies in front of the others, then the next.
+    while let Some((which, next)) =
+        firsts.iter_mut().enumerate().filter(|(_, first)| first.is_some()).min_by_key(|(_, f)| **f)
+    {
+        *next = None;
+        match which {
+            0 => layout.device_type = slug(disk, fat, &device_type)?,
+            1 => layout.version = version(disk, fat, &os_release)?,
+            _ => look_for_loaders(disk, fat, efi, layout)?,
+        }
     }
     Ok(label)
+}
+
+/// Notes which loaders lie in `EFI/BOOT`, `efi` being the entry of the root directory.
+fn look_for_loaders(
+    disk: &mut impl ReadAt,
+    fat: &Fat,
+    efi: Option<File>,
+    layout: &mut Layout,
+) -> Result<(), Error> {
+    let loaders = layout.loaders.get_or_insert_default();
+    let Some(efi) = efi.filter(|efi| efi.is_directory) else {
+        return Ok(());
+    };
+    let mut found = [None];
+    fat.find_in(disk, Some(efi), &["BOOT"], &mut found)?;
+    let [Some(boot @ File { is_directory: true, .. })] = found else {
+        return Ok(());
+    };
+    let mut found = [None; LOADERS.len()];
+    fat.find_in(disk, Some(boot), &LOADERS, &mut found)?;
+    for (loader, found) in loaders.iter_mut().zip(found) {
+        // An empty file is what a broken copy leaves.
+        *loader |= found.is_some_and(|file| !file.is_directory && file.length > 0);
+    }
+    Ok(())
 }
 
 /// Where the beginning of a file lies; nowhere when there is no such file.
@@ -199,6 +277,7 @@ fn place(
     file: Option<File>,
     most: usize,
 ) -> Result<Place, Error> {
+    let file = file.filter(|file| !file.is_directory);
     file.map_or_else(|| Ok(Place::default()), |file| fat.locate(disk, file, most))
 }
 
@@ -283,6 +362,174 @@ pub(crate) mod tests {
         }
         let bare = with_files("data", &[]);
         assert!(bare.device_type.is_empty() && bare.version.is_empty() && !bare.is_flasher);
+    }
+
+    const ENTRY: usize = 32;
+
+    fn put_entry(directory: &mut [u8], index: usize, name: &str, attributes: u8, cluster: usize) {
+        let entry = &mut directory[index * ENTRY..(index + 1) * ENTRY];
+        entry.fill(0);
+        entry[..11].copy_from_slice(format!("{name:11}").as_bytes());
+        (entry[11], entry[26], entry[28]) =
+            (attributes, cluster as u8, u8::from(attributes != 0x10));
+    }
+
+    /// Puts `EFI/BOOT` on a volume of `fat::tests::volume_of`, each in one of these clusters. With a third cluster,
+    /// BOOT is full of other files and has the loaders there.
+    pub fn put_loaders(volume: &mut [u8], clusters: [usize; 3], loaders: &[&str]) {
+        let place = |cluster: usize| (5 + cluster - 2) * 512;
+        let root = place(2);
+        let used = |index: &usize| volume[root + index * ENTRY] != 0;
+        let last = (0..16).take_while(used).count();
+        put_entry(&mut volume[root..], last, "EFI", 0x10, clusters[0]);
+        let [efi, boot, more] = clusters;
+        let mut chain = |cluster: usize, next: usize| {
+            let at = 512 + 4 * cluster;
+            volume[at..at + 4].copy_from_slice(&(next as u32).to_le_bytes());
+        };
+        chain(efi, 0x0fff_ffff);
+        chain(boot, if more == 0 { 0x0fff_ffff } else { more });
+        if more != 0 {
+            chain(more, 0x0fff_ffff);
+        }
+        for (index, name) in [".", "..", "BOOT"].into_iter().enumerate() {
+            put_entry(&mut volume[place(efi)..], index, name, 0x10, boot);
+        }
+        let others = if more == 0 { 0 } else { 16 };
+        for index in 0..others {
+            put_entry(&mut volume[place(boot)..], index, &format!("OTHER{index}"), 0x20, 100);
+        }
+        let with_loaders = if more == 0 { boot } else { more };
+        for (index, name) in loaders.iter().enumerate() {
+            put_entry(
+                &mut volume[place(with_loaders)..],
+                index,
+                &name.replace('.', " "),
+                0x20,
+                100,
+            );
+        }
+    }
+
+    const DEVICE_TYPE: (&str, &str) = ("device-type.json", "{\"slug\":\"intel-nuc\"}");
+
+    /// A disk of 256 sectors with a volume at sector 8, in an MBR or in a GPT.
+    fn with_volume(mut disk: Vec<u8>, volume: &[u8], at: usize) -> Vec<u8> {
+        disk.resize(512 * 512, 0);
+        disk[at * 512..at * 512 + volume.len()].copy_from_slice(volume);
+        disk
+    }
+
+    fn layout_of(disk: &mut Vec<u8>) -> Layout {
+        let length = disk.len() as u64;
+        let mut table = table::read(disk, length).unwrap();
+        find_boot(disk, &mut table).unwrap()
+    }
+
+    #[test]
+    fn the_loaders_of_uefi_are_found_on_the_boot_partition() {
+        for clusters in [[3, 4, 0], [3, 4, 5], [7, 8, 9], [20, 12, 40]] {
+            for (names, loaders) in [
+                (&["BOOTX64.EFI"][..], [true, false, false]),
+                (&["BOOTIA32EFI", "GRUBX64 EFI", "BOOTAA64EFI"], [false, true, true]),
+                (&["GRUBX64.EFI"], [false; 3]),
+                (&[], [false; 3]),
+            ] {
+                // The file lies in cluster 3 with EFI behind it, or is not there.
+                let files = if clusters[0] == 3 { &[][..] } else { &[DEVICE_TYPE] };
+                let mut volume = fat::tests::volume_of("resin-boot", files);
+                put_loaders(&mut volume, clusters, names);
+                let mut disk = with_volume(mbr::tests::disk(&[(0x0c, 8, 200)], 256), &volume, 8);
+                assert_eq!(layout_of(&mut disk).loaders, Some(loaders), "{names:?}");
+            }
+        }
+        assert_eq!(with_files("resin-boot", &[DEVICE_TYPE]).loaders, Some([false; 3]));
+        // A file by that name is no directory.
+        assert_eq!(with_files("resin-boot", &[("EFI", "x")]).loaders, Some([false; 3]));
+        let mut ext = mbr::tests::disk(&[(0x83, 8, 200)], 256);
+        ext4(&mut ext, 8 * 512, "resin-boot");
+        assert_eq!(layout_of(&mut ext).loaders, None);
+    }
+
+    #[test]
+    fn a_loader_on_an_efi_system_partition_counts_and_one_elsewhere_does_not() {
+        let mut volume = fat::tests::volume_of("EFI", &[]);
+        put_loaders(&mut volume, [3, 4, 5], &["BOOTX64.EFI"]);
+        let boot = fat::tests::volume_of("resin-boot", &[DEVICE_TYPE]);
+        for (kind, found) in [(0xef, true), (0x0c, false)] {
+            let table = mbr::tests::disk(&[(0x0c, 8, 200), (kind, 208, 200)], 512);
+            let mut disk = with_volume(with_volume(table, &boot, 8), &volume, 208);
+            let layout = layout_of(&mut disk);
+            assert_eq!((layout.boot_number, layout.loaders), (1, Some([found, false, false])));
+        }
+        let mut disk = gpt::tests::disk(&[("esp", 40, 239), ("resin-boot", 240, 255)]);
+        disk[1024..1040].copy_from_slice(&[
+            0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9,
+            0x3b,
+        ]);
+        gpt::tests::seal_entries(&mut disk);
+        let mut disk = with_volume(disk, &volume, 40);
+        let layout = layout_of(&mut disk);
+        assert_eq!((layout.boot_number, layout.loaders), (2, Some([true, false, false])));
+    }
+
+    #[test]
+    fn a_look_at_the_loaders_takes_no_step_back() {
+        for clusters in [[3, 4, 5], [8, 9, 10]] {
+            let files =
+                if clusters[0] == 3 { &[][..] } else { &[DEVICE_TYPE, ("os-release", "a")] };
+            let mut volume = fat::tests::volume_of("resin-boot", files);
+            // All in their first clusters: EFI, and BOOT without the other files.
+            put_loaders(&mut volume, clusters, &["BOOTX64.EFI"]);
+            let place = |cluster: usize| (5 + cluster - 2) * 512;
+            volume.copy_within(place(clusters[2])..place(clusters[2]) + 512, place(clusters[1]));
+            let disk = with_volume(mbr::tests::disk(&[(0x0c, 8, 200)], 256), &volume, 8);
+            let mut disk = fat::tests::Counted { disk, last: 0, reads: 0, backward: 0 };
+            let mut table = table::read(&mut disk, 512 * 512).unwrap();
+            assert_eq!(
+                find_boot(&mut disk, &mut table).unwrap().loaders,
+                Some([true, false, false])
+            );
+            // The one to the table, from the root directory: for the files, when there are any.
+            assert_eq!(disk.backward, usize::from(!files.is_empty()), "{clusters:?}");
+        }
+    }
+
+    #[test]
+    fn code_for_a_bios_is_found_in_the_first_sector_or_where_it_leads() {
+        let disk = |code: &[u8], active: u8, boot_sector: &[u8]| {
+            let mut disk = mbr::tests::disk(&[(0x0c, 8, 200)], 256);
+            disk[..code.len()].copy_from_slice(code);
+            disk[446] = active;
+            disk[8 * 512..8 * 512 + boot_sector.len()].copy_from_slice(boot_sector);
+            layout_of(&mut disk).has_boot_code
+        };
+        // As parted makes it, and as mkfs.fat makes its boot sectors.
+        let parted = [0xfa, 0xb8, 0, 0x10, 0x8e, 0xd0, 0xbc, 0, 0xb0, 0xb8, 0, 0];
+        let mut no_system = [0; 200];
+        no_system[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+        no_system[0x3e..0x3e + 8]
+            .copy_from_slice(&[0x0e, 0x1f, 0xbe, 0x5b, 0x7c, 0xac, 0x22, 0xc0]);
+        no_system[0x60..0x7c].copy_from_slice(b"This is not a bootable disk.");
+        let mut system = no_system;
+        system[0x60..0x7c].fill(0xf4);
+        assert!(!disk(&[], 0x80, &system));
+        assert!(!disk(&[0xeb, 0x63, 0x90, 0x10, 0x8e], 0, &[]), "a jump to nothing");
+        let mut grub = [0u8; 200];
+        (grub[..3]).copy_from_slice(&[0xeb, 0x63, 0x90]);
+        grub[0x65] = 0xfa;
+        assert!(disk(&grub, 0, &[]));
+        assert!(disk(&parted, 0x80, &system));
+        assert!(!disk(&parted, 0x80, &no_system));
+        assert!(!disk(&parted, 0x80, &[]));
+        assert!(!disk(&parted, 0, &system), "no partition is active");
+        // A GPT disk of a tool that leaves the code area alone.
+        let mut gpt = gpt::tests::disk(&[("resin-boot", 40, 47)]);
+        assert!(!layout_of(&mut gpt).has_boot_code);
+        gpt[..parted.len()].copy_from_slice(&parted);
+        assert!(!layout_of(&mut gpt).has_boot_code);
+        gpt[0] = 0x90;
+        assert!(layout_of(&mut gpt).has_boot_code);
     }
 
     #[test]

@@ -129,14 +129,24 @@ pub fn is_multipath(number: Number) -> bool {
 
 /// The number of a whole disk or stacked device by its kernel name, if there is such a device.
 pub fn number_named(name: &str) -> Option<Number> {
-    read_number(&crate::path!("/sys/block/{}/dev", name).ok()?).ok()
+    number_in("/sys/block", name, "dev")
+}
+
+/// The number of a device of any kind by its kernel name, if there is such a device.
+pub fn number_in_class(name: &str) -> Option<Number> {
+    number_in("/sys/class/block", name, "dev")
+}
+
+/// The number that a file of sysfs has, if there is one.
+pub fn number_in(folder: &str, name: &str, file: &str) -> Option<Number> {
+    read_number(&crate::path!("{}/{}/{}", folder, name, file).ok()?).ok()
 }
 
 /// The number of a device by the path of its node, as the kernel prints it: only its name counts, so that it is found
 /// when /dev lies elsewhere or is gone. A name of device-mapper is looked for among its devices.
 pub fn number_of_node(path: &str) -> Option<Number> {
     let (_, name) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
-    if let Ok(number) = read_number(&crate::path!("/sys/class/block/{}/dev", name).ok()?) {
+    if let Some(number) = number_in_class(name) {
         return Some(number);
     }
     let mut found = None;

@@ -14,6 +14,12 @@ use ufmt::uWrite;
 /// What a GPT header begins with, the primary one and the one at the end of the disk.
 pub const SIGNATURE: &[u8; 8] = b"EFI PART";
 
+/// The type of an EFI system partition, C12A7328-F81F-11D2-BA4B-00A0C93EC93B, as it is stored (UEFI specification 2.10,
+/// table 5.7 and appendix A).
+const ESP: [u8; 16] = [
+    0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
+];
+
 /// The only length of an entry that Linux takes, in bytes.
 const ENTRY: u64 = 128;
 
@@ -74,7 +80,8 @@ fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {
     let (Some(length), Some(start)) = (bytes, first.checked_mul(SECTOR)) else {
         return Err(broken("a GPT entry ends before it begins"));
     };
-    Ok(Some(Partition { number, start, length, name: name(entry) }))
+    let is_esp = entry.starts_with(&ESP);
+    Ok(Some(Partition { number, start, length, name: name(entry), is_esp }))
 }
 
 /// The name: 36 UTF-16 units at byte 56.
@@ -119,6 +126,13 @@ pub(crate) mod tests {
         header[88..92].copy_from_slice(&crc.to_le_bytes());
         seal(&mut disk);
         disk
+    }
+
+    /// Puts the CRCs of the entries and of the header right.
+    pub fn seal_entries(disk: &mut [u8]) {
+        let crc = crc32::crc32(&disk[1024..1024 + 128 * 128]);
+        disk[600..604].copy_from_slice(&crc.to_le_bytes());
+        seal(disk);
     }
 
     /// Puts the CRC of the header right.

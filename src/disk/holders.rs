@@ -5,7 +5,7 @@
 //! nothing.
 
 use super::device::Number;
-use super::{device, loops, mounts, stack, swaps};
+use super::{device, loops, mounts, pools, stack, swaps};
 use crate::files;
 use crate::text::{Text, printable};
 use core::ops::ControlFlow;
@@ -68,19 +68,20 @@ fn for_each_mount(table: &str, disk: Number, visit: Visit) {
 }
 
 fn is_on(number: Number, disk: Number) -> bool {
-    stack::lies_on(number, disk).unwrap_or(false)
+    pools::file_system_lies_on(number, disk).unwrap_or(false)
 }
 
 fn for_each_swap(disk: Number, visit: Visit) {
-    let mut buffer = [0; 4096];
-    let text = files::read_text("/proc/swaps", &mut buffer).unwrap_or_default();
-    for swap in swaps::parse(text) {
-        let path = mounts::unescape(swap.path).unwrap_or_default();
+    // A list that cannot be read shows nothing.
+    let _ = files::for_each_line("/proc/swaps", &mut |line| {
+        let path =
+            swaps::parse(files::as_text(line)).and_then(|swap| mounts::unescape(swap.path).ok());
+        let path = path.unwrap_or_default();
         if number_below(&path).is_some_and(|number| is_on(number, disk)) {
             let clause: Text<300> = crate::text!("swap on {}", path);
             visit(&clause);
         }
-    }
+    });
 }
 
 /// The device that a path is, or lies on.

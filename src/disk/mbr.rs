@@ -2,13 +2,17 @@
 //!
 //! Layout: four entries of 16 bytes at byte 446, the signature at 510 (block/partitions/msdos.c in Linux).
 
-use super::partition::{Area, Partition, SECTOR, Table, broken};
+use super::partition::{Area, Bios, Partition, SECTOR, Table, broken};
 use super::reader::ReadAt;
 use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
 
 const PROTECTIVE: u8 = 0xee;
+/// An EFI system partition.
+const ESP: u8 = 0xef;
+/// Where the code of the first sector ends, in bytes: behind it a disk signature, then the entries.
+const CODE_LENGTH: usize = 440;
 
 struct Entry {
     active: u8,
@@ -35,6 +39,7 @@ impl Entry {
             start: (base + self.start) * SECTOR,
             length: sectors * SECTOR,
             name: Text::new(),
+            is_esp: self.kind == ESP,
         }
     }
 
@@ -67,6 +72,33 @@ fn entries(sector: &[u8]) -> [Entry; 4] {
 /// True for the MBR that a GPT disk carries for old tools: one entry of type EE.
 pub fn is_protective(sector: &[u8]) -> bool {
     entries(sector).iter().any(|entry| entry.kind == PROTECTIVE)
+}
+
+/// What a BIOS starts from a disk with this first sector.
+pub fn bios(sector: &[u8]) -> Bios {
+    // What parted puts into every table that it makes (libparted/labels/dos.c): it starts the active partition.
+    const OF_PARTED: [u8; 9] = [0xfa, 0xb8, 0x00, 0x10, 0x8e, 0xd0, 0xbc, 0x00, 0xb0];
+    if !has_code(sector) {
+        return Bios::Nothing;
+    }
+    if !sector.starts_with(&OF_PARTED) {
+        return Bios::Code;
+    }
+    let active = entries(sector).into_iter().find(|entry| entry.active == 0x80);
+    active.map_or(Bios::Nothing, |entry| Bios::Partition(entry.start * SECTOR))
+}
+
+/// True when a BIOS finds code in a first sector, that of a disk or of a partition. A jump over the figures of a FAT
+/// file system is none, and neither is the text that mkfs.fat puts behind it.
+pub fn has_code(sector: &[u8]) -> bool {
+    const NO_SYSTEM: &[u8] = b"not a bootable disk";
+    let start = match sector {
+        [0xeb, jump, ..] => 2 + usize::from(*jump),
+        _ => 0,
+    };
+    let code = sector.get(start..CODE_LENGTH).unwrap_or_default();
+    code.iter().any(|byte| *byte != 0)
+        && !code.windows(NO_SYSTEM.len()).any(|window| window == NO_SYSTEM)
 }
 
 /// Adds the primary partitions, and notes where the logical ones are found.

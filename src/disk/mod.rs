@@ -6,6 +6,7 @@
 
 pub mod backing;
 mod content;
+pub mod detached;
 pub mod device;
 pub mod ext4;
 pub mod fat;
@@ -16,6 +17,7 @@ pub mod loops;
 pub mod mbr;
 pub mod mounts;
 pub mod partition;
+pub mod pools;
 pub mod reader;
 pub mod stack;
 pub mod swaps;

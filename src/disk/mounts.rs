@@ -132,29 +132,17 @@ pub const OWN: &str = "/proc/self/mountinfo";
 /// The table is read line by line, so its length does not matter: hosts of containers have hundreds of mounts, and
 /// what is newest stands last. A line that is not UTF-8 (the kernel escapes blanks, not foreign bytes) is stepped over.
 pub fn find(table: &str, wanted: &mut dyn FnMut(&Mount) -> bool) -> Result<Option<Found>, Error> {
-    let file = files::open(table, OFlags::RDONLY).doing("reading", table)?;
-    let mut newest = None;
-    let mut buffer = [0; LONGEST_LINE];
-    let mut filled = 0;
-    loop {
-        let space = buffer.get_mut(filled..).unwrap_or_default();
-        let count = rustix::io::read(&file, space).doing("reading", table)?;
-        filled += count;
-        let held = buffer.get(..filled).unwrap_or_default();
-        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for mount in Mounts::parse(held.get(..whole).unwrap_or_default()).iter() {
-            if wanted(&mount) {
-                newest = Some(mount.found()?);
-            }
+    let mut newest = Ok(None);
+    let mut look = |line: &[u8]| {
+        if let Some(mount) = parsed(line)
+            && newest.is_ok()
+            && wanted(&mount)
+        {
+            newest = mount.found().map(Some);
         }
-        // A line longer than any the kernel writes: what there is of it is dropped.
-        let used = if whole == 0 && filled == buffer.len() { filled } else { whole };
-        buffer.copy_within(used..filled, 0);
-        filled -= used;
-        if count == 0 {
-            return Ok(newest);
-        }
-    }
+    };
+    files::for_each_line(table, &mut look).doing("reading", table)?;
+    newest
 }
 
 /// The mount that a path lies on: the one with the longest mount point above it.
@@ -207,16 +195,67 @@ pub fn id_at(path: &str) -> Option<u32> {
     id.trim_ascii().parse().ok()
 }
 
-/// Options, source and paths have at most a page each.
-const LONGEST_LINE: usize = 20 * 1024;
+/// Calls `visit` with the mounts of this process for which `wanted` says true: as many of the newest as fit into
+/// `buffer`, then those before them, until all were there. A host of containers has thousands.
+///
+/// `visit` may unmount what it gets, and the mounts below that: none of those before is left out for it. (The mounts
+/// that are wanted are counted from the oldest on, so that what goes away moves older ones into sight, never out.)
+pub fn for_each_window(
+    buffer: &mut [u8],
+    wanted: &dyn Fn(&Mount) -> bool,
+    visit: &mut dyn FnMut(Mounts),
+) -> Result<(), Error> {
+    let mut before = usize::MAX;
+    while before > 0 {
+        let (mounts, left_out) = Mounts::read_before(OWN, buffer, before, wanted)?;
+        visit(mounts);
+        before = left_out;
+    }
+    Ok(())
+}
 
-/// A copy of a mount table.
+/// A copy of a mount table, or of a part of it.
 pub struct Mounts<'a>(&'a [u8]);
 
 impl<'a> Mounts<'a> {
-    /// Reads this process's table into `buffer`; what does not fit is missing from the end.
-    pub fn read(buffer: &'a mut [u8]) -> Result<Self, Error> {
-        Ok(Self(files::read(OWN, buffer).doing("reading", OWN)?))
+    /// Of the mounts in a table for which `wanted` says true, and of those only the first `before`, as many of the
+    /// newest as fit into `buffer`. With them how many before them were left out.
+    fn read_before(
+        table: &str,
+        buffer: &'a mut [u8],
+        before: usize,
+        wanted: &dyn Fn(&Mount) -> bool,
+    ) -> Result<(Self, usize), Error> {
+        let (mut filled, mut seen, mut left_out) = (0, 0, 0);
+        let mut keep = |line: &[u8]| {
+            if seen >= before || !parsed(line).is_some_and(|mount| wanted(&mount)) {
+                return;
+            }
+            seen += 1;
+            let line = line.get(..buffer.len().saturating_sub(1)).unwrap_or(line);
+            if buffer.len() - filled <= line.len() {
+                // More than it needs: what stays is moved each time.
+                let least = filled.min((line.len() + 1).max(buffer.len() / 4));
+                let mut dropped = 0;
+                for old in buffer.get(..filled).unwrap_or_default().split_inclusive(|b| *b == b'\n')
+                {
+                    if dropped >= least {
+                        break;
+                    }
+                    dropped += old.len();
+                    left_out += 1;
+                }
+                buffer.copy_within(dropped..filled, 0);
+                filled -= dropped;
+            }
+            let space = buffer.get_mut(filled..).unwrap_or_default();
+            for (to, from) in space.iter_mut().zip(line.iter().chain(b"\n")) {
+                *to = *from;
+                filled += 1;
+            }
+        };
+        files::for_each_line(table, &mut keep).doing("reading", table)?;
+        Ok((Self(buffer.get(..filled).unwrap_or_default()), left_out))
     }
 
     /// A table that was read already.
@@ -226,10 +265,12 @@ impl<'a> Mounts<'a> {
 
     /// The mounts, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Mount<'a>> + use<'a> {
-        self.0
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| mount(core::str::from_utf8(line).ok()?))
+        self.0.split(|byte| *byte == b'\n').filter_map(parsed)
     }
+}
+
+fn parsed(line: &[u8]) -> Option<Mount<'_>> {
+    mount(core::str::from_utf8(line).ok()?)
 }
 
 fn mount(line: &str) -> Option<Mount<'_>> {
@@ -425,6 +466,36 @@ mod tests {
             assert_eq!(id_at(path), Some(at(path).unwrap().unwrap().id), "{path}");
         }
         assert_eq!(id_at("/nowhere"), None);
+    }
+
+    #[test]
+    fn a_table_of_any_length_is_seen_whole_in_a_buffer_of_any_length() {
+        let path = std::env::temp_dir().join(format!("takeover-windows-{}", std::process::id()));
+        let mut table = String::new();
+        for number in 0..700 {
+            let kind = if number % 3 == 0 { "proc" } else { "overlay" };
+            let options = "x".repeat(number % 90);
+            table += &format!("{number} 22 0:9 / /old/c/{number} rw - {kind} x {options}\n");
+        }
+        std::fs::write(&path, &table).unwrap();
+        let path = path.to_str().unwrap();
+        let wanted = |mount: &Mount| mount.file_system == "overlay";
+        for length in [150, 151, 200, 1000, 7777, 40_000, 1 << 20] {
+            let mut buffer = vec![0; length];
+            let mut seen = Vec::new();
+            let (mut before, mut windows) = (usize::MAX, 0);
+            while before > 0 {
+                let (mounts, left_out) =
+                    Mounts::read_before(path, &mut buffer, before, &wanted).unwrap();
+                seen.extend(mounts.iter().rev().map(|mount| mount.id));
+                assert!(left_out < before, "{left_out} of {before}");
+                before = left_out;
+                windows += 1;
+            }
+            assert!(seen.iter().copied().eq((0..700).rev().filter(|id| id % 3 != 0)), "{length}");
+            assert_eq!(windows == 1, length > 20_000, "{windows} windows of {length}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

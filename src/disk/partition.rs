@@ -34,6 +34,19 @@ pub struct Partition {
     pub length: u64,
     /// Its name in a GPT; empty in an MBR.
     pub name: Text<36>,
+    /// Its type is that of an EFI system partition.
+    pub is_esp: bool,
+}
+
+/// What a BIOS starts when it is given a disk: it runs the code of the first sector, whatever that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bios {
+    /// Nothing: there is no code.
+    Nothing,
+    /// The code of the first sector.
+    Code,
+    /// The first sector of the active partition, which begins at this byte.
+    Partition(u64),
 }
 
 /// A partition table.
@@ -45,6 +58,8 @@ pub struct Table {
     /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
     /// before, wherever the partitions are.
     pub usable_end: u64,
+    /// What a BIOS starts.
+    pub bios: Bios,
     pub(super) chain: Chain,
 }
 
@@ -55,6 +70,7 @@ impl Table {
             kind: Kind::Mbr,
             partitions: heapless::Vec::new(),
             usable_end: 0,
+            bios: Bios::Nothing,
             chain: Chain::default(),
         }
     }

@@ -99,7 +99,7 @@ pub fn is_memory(number: Number) -> bool {
 /// What a zram writes to (Documentation/admin-guide/blockdev/zram.rst, "writeback"); none for other devices.
 fn zram_backing(number: Number) -> Option<Number> {
     let path = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor).ok()?;
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 4096];
     // A path to its node, seen from the root directory of whoever asks; or "none".
     device::number_of_node(files::read_text(&path, &mut buffer).ok()?)
 }
@@ -108,6 +108,15 @@ fn zram_backing(number: Number) -> Option<Number> {
 /// behind it is not what its user means.
 pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, Error> {
     let mut disks = heapless::Vec::new();
+    add_disks_below(number, &mut disks)?;
+    Ok(disks)
+}
+
+/// Adds the whole disks that a device is, is a partition of, or lies on, to those that were found already.
+pub fn add_disks_below(
+    number: Number,
+    disks: &mut heapless::Vec<Number, MAX_DISKS>,
+) -> Result<(), Error> {
     visit_disks(number, LAYERS, &mut |disk| {
         if disks.contains(&disk) {
             return Ok(());
@@ -115,8 +124,7 @@ pub fn disks_below(number: Number) -> Result<heapless::Vec<Number, MAX_DISKS>, E
         disks.push(disk).map_err(|_| {
             Error::refused("looking for the disks under", "a device", "there are more than 16")
         })
-    })?;
-    Ok(disks)
+    })
 }
 
 fn visit_disks(

@@ -11,15 +11,13 @@ pub struct Swap<'a> {
     pub priority: i32,
 }
 
-/// The swap areas of a copy of /proc/swaps.
-pub fn parse(text: &str) -> impl Iterator<Item = Swap<'_>> {
-    text.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        Some(Swap {
-            path: fields.next()?,
-            used: fields.nth(2)?.parse().ok()?,
-            priority: fields.next()?.parse().ok()?,
-        })
+/// The swap area of a line of /proc/swaps; none for the heading, and for what makes no sense.
+pub fn parse(line: &str) -> Option<Swap<'_>> {
+    let mut fields = line.split_ascii_whitespace();
+    Some(Swap {
+        path: fields.next()?,
+        used: fields.nth(2)?.parse().ok()?,
+        priority: fields.next()?.parse().ok()?,
     })
 }
 
@@ -88,7 +86,7 @@ UUID=1 / ext4 discard 0 1
 /swapfile                               file\t\t65532\t\t12\t\t-2
 /dev/zram0                              partition\t131068\t0\t100
 ";
-        let swaps: Vec<_> = parse(text).collect();
+        let swaps: Vec<_> = text.lines().filter_map(parse).collect();
         assert_eq!(
             swaps,
             [

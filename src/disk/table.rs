@@ -1,7 +1,7 @@
 //! The partition table of a disk, whichever kind it is.
 
 use super::partition::READING;
-pub use super::partition::{Kind, MAX_PARTITIONS, Partition, SECTOR, Table};
+pub use super::partition::{Bios, Kind, MAX_PARTITIONS, Partition, SECTOR, Table};
 use super::reader::ReadAt;
 use super::{content, gpt, mbr};
 use crate::bytes::little_endian;
@@ -45,6 +45,7 @@ fn read_front(disk: &mut impl ReadAt, sector: &[u8]) -> Result<Table, Error> {
     if little_endian::<2>(sector, 510) != 0xaa55 {
         return Err(missing());
     }
+    table.bios = mbr::bios(sector);
     if mbr::is_protective(sector) {
         table.kind = Kind::Gpt;
         gpt::read(disk, &mut table)?;

@@ -319,6 +319,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let config = configuration::read(options, false, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
+    target::warn_of_network(&target, &mut |text| report.warn(text))?;
     target::claimable(&target)?;
     checks::known_length_fits(file.length(), &target)?;
     let new_files = carry::files(options, config, None, buffer, &mut report)?;

@@ -9,7 +9,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::progress::Shared;
 use crate::sys::process;
-use crate::text::{Text, printable};
+use crate::text::{PathText, Text, printable};
 use core::ops::ControlFlow;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
@@ -79,11 +79,16 @@ fn has_word(list: &str, word: &str) -> bool {
 
 /// Thaws the group of a process, and each above it: one that is frozen keeps frozen what is below.
 fn thaw(id: u32, root: &OwnedFd) -> Result<(), Error> {
-    let mut buffer = [0; 4096];
     let list = crate::path!("/proc/{}/cgroup", id)?;
+    let mut found = Ok(PathText::new());
     // A process that is gone by now is in no group.
-    let list = files::read_text(&list, &mut buffer).unwrap_or_default();
-    let mut group = freezer_group(list).unwrap_or_default();
+    let _ = files::for_each_line(&list, &mut |line| {
+        if let Some(group) = freezer_group(files::as_text(line)) {
+            found = crate::path!("{}", group);
+        }
+    });
+    let found = found?;
+    let mut group: &str = &found;
     while !group.is_empty() {
         let path = crate::path!("{}/freezer.state", group)?;
         let file =
@@ -158,7 +163,8 @@ fn for_each_process(mut visit: impl FnMut(u32, &str)) {
 fn living_process(id: u32) -> Option<Text<16>> {
     let path = crate::path!("/proc/{}/stat", id).ok()?;
     let mut buffer = [0; 512];
-    parse_stat(files::read(&path, &mut buffer).ok()?)
+    // The nine fields that count stand in front.
+    parse_stat(files::read_start(&path, &mut buffer).ok()?)
 }
 
 /// From /proc/PID/stat: the name in parentheses, the state, and the flags as ninth field (proc(5)).

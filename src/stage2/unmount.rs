@@ -10,8 +10,8 @@
 
 use super::target::{self, Target};
 use crate::disk::device::Number;
-use crate::disk::mounts::{self, Mount, Mounts};
-use crate::disk::{loops, stack};
+use crate::disk::mounts::{self, Mount};
+use crate::disk::{loops, pools, stack};
 use crate::error::Error;
 use crate::log::Stopwatch;
 use crate::plan::{Plan, names};
@@ -54,14 +54,15 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
     last_resort(plan.target.number, scratch)
 }
 
-/// Lets go of each mount that has a server, oldest first: what is mounted below one goes with it.
+/// Lets go of each mount that has a server, oldest first: what is mounted below one goes with it. (Of more than fit
+/// into `scratch` the older ones come last: the newer ones below them may then take their time, and no more.)
 fn abandon_servers(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
-    for mount in Mounts::read(scratch)?.iter().filter(|mount| is_abandoned(mount, target)) {
-        if let Ok(point) = mount.point() {
+    let wanted = |mount: &Mount| is_abandoned(mount, target);
+    mounts::for_each_window(scratch, &wanted, &mut |mounts| {
+        for point in mounts.iter().filter_map(|mount| mount.point().ok()) {
             abandon(&point, shared);
         }
-    }
-    Ok(())
+    })
 }
 
 /// True for a mount whose unmounting may wait for a server, and has no bearing on the target.
@@ -115,19 +116,12 @@ fn release(target: Number) -> u32 {
 /// Tries to unmount each foreign mount, newest first. How many stayed, how many are gone.
 fn unmount_pass(target: Number, scratch: &mut [u8]) -> Result<(u32, u32), Error> {
     let (mut left, mut gone) = (0, 0);
-    for mount in Mounts::read(scratch)?.iter().rev() {
+    let mut unmount = |mount: Mount| {
         let Ok(point) = mount.point() else {
             // Too long for us with the old root's directory before it: it goes with the one it is mounted on.
             left += 1;
-            continue;
+            return;
         };
-        if !is_foreign(&point) {
-            continue;
-        }
-        if is_abandoned(&mount, target) {
-            // Not asked again: it is detached with what it lies on.
-            continue;
-        }
         match mounts::unmount(&point) {
             Ok(()) => {
                 crate::debug!("unmounted {}", point);
@@ -139,30 +133,36 @@ fn unmount_pass(target: Number, scratch: &mut [u8]) -> Result<(u32, u32), Error>
                 left += 1;
             }
         }
-    }
+    };
+    let wanted = |mount: &Mount| is_unmounted(mount, target);
+    mounts::for_each_window(scratch, &wanted, &mut |mounts| {
+        mounts.iter().rev().for_each(&mut unmount);
+    })?;
     Ok((left, gone))
 }
 
+/// True for a foreign mount, but for one that was abandoned: that one is not asked again, and is detached with what it
+/// lies on.
+fn is_unmounted(mount: &Mount, target: Number) -> bool {
+    mount.point().map_or(true, |point| is_foreign(&point)) && !is_abandoned(mount, target)
+}
+
 fn last_resort(target: Number, scratch: &mut [u8]) -> Result<(), Error> {
-    for mount in Mounts::read(scratch)?.iter().rev() {
+    let detach = |mount: Mount| {
         let Ok(point) = mount.point() else {
-            continue;
+            return;
         };
-        if !is_foreign(&point) {
-            continue;
-        }
-        if is_abandoned(&mount, target) {
-            continue;
-        }
         crate::warn!("{} stays busy: detached", point);
         // Either may be refused; the claim of the disk tells what that means. Only what lies on the target is made
         // read-only: that is for the whole file system, and /proc and /sys are ours too.
-        if stack::lies_on(mount.device, target).unwrap_or(false) {
+        let lies_on = |number| pools::file_system_lies_on(number, target).unwrap_or(false);
+        if mount.lies_on().is_some_and(lies_on) {
             let _ = mounts::remount(&point, MountFlags::RDONLY, "");
         }
         let _ = mounts::detach(&point);
-    }
-    Ok(())
+    };
+    let wanted = |mount: &Mount| is_unmounted(mount, target);
+    mounts::for_each_window(scratch, &wanted, &mut |mounts| mounts.iter().rev().for_each(detach))
 }
 
 /// True for the old root, for the place of mounts of our own, and for what is below them.

@@ -29,6 +29,8 @@ import rootfs
 from rootfs import MIB, SECTOR
 
 ALIGNMENT = 4 * MIB
+# What a PC finds that starts by a BIOS: code that lets it go on to the next disk (INT 18h).
+BOOT_CODE = b"\xcd\x18\xeb\xfe"
 
 Partition = collections.namedtuple("Partition", "number label start size")
 
@@ -308,6 +310,9 @@ def _build(path, name):
     table, size = _table(name)
     rootfs.make_file(path, size)
     rootfs.partition(path, table)
+    if _SHAPES[name]["table"] == "dos" and "arm" not in _SHAPES[name]:
+        with open(path, "r+b") as file:
+            file.write(BOOT_CODE)
     with tempfile.TemporaryDirectory(dir=rootfs.cache_dir(), prefix=".staging-") as staging:
         for part in partitions(name)[1:]:
             folder = pathlib.Path(staging) / part.label

@@ -22,7 +22,7 @@ const MAX_TABLE: u64 = 8 << 20;
 const MAX_ENTRIES: u64 = 65_536;
 const ENTRY: u64 = entry::LENGTH as u64;
 /// The most clusters that a root directory has: those of 512 bytes, the smallest.
-const MAX_ROOT_CLUSTERS: usize = (MAX_ENTRIES * ENTRY / SECTOR) as usize;
+const MAX_DIRECTORY_CLUSTERS: usize = (MAX_ENTRIES * ENTRY / SECTOR) as usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
@@ -76,12 +76,15 @@ pub struct Fat {
     is_unusual: bool,
 }
 
-/// A file of the root directory.
+/// A file, or a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct File {
-    first: u32,
-    /// Its length in bytes.
+    /// Its first cluster: what lies in front of what.
+    pub first: u32,
+    /// Its length in bytes; 0 for a directory.
     pub length: u32,
+    /// It is a directory.
+    pub is_directory: bool,
 }
 
 /// Where the beginning of a file lies; the default is that of an empty one.
@@ -184,29 +187,38 @@ impl Fat {
         (self.start, self.table + self.table_length - self.start)
     }
 
-    /// Looks for files in the root directory, in one go: what is found under `names[i]`, long or short, is put into
-    /// `found[i]`. The case of ASCII letters does not matter. Gives the volume label; empty when there is none.
+    /// Looks for files and directories in the root directory, in one go: what is found under `names[i]`, long or short,
+    /// is put into `found[i]`. The case of ASCII letters does not matter. Gives the volume label; empty when there is
+    /// none.
     pub fn find_all(
         &self,
         disk: &mut impl ReadAt,
         names: &[&str],
         found: &mut [Option<File>],
     ) -> Result<Text<16>, Error> {
+        self.find_in(disk, None, names, found)
+    }
+
+    /// The same in `directory`, or in the root directory.
+    pub fn find_in(
+        &self,
+        disk: &mut impl ReadAt,
+        directory: Option<File>,
+        names: &[&str],
+        found: &mut [Option<File>],
+    ) -> Result<Text<16>, Error> {
         let mut label = Text::new();
-        self.for_each_entry(disk, &mut |entry, own| {
-            match entry[entry::ATTRIBUTES] & (entry::LABEL | entry::DIRECTORY) {
-                0 => {}
-                entry::LABEL => {
-                    label = crate::text::printable(entry[..11].trim_ascii_end());
-                    return;
-                }
-                // A directory.
-                _ => return,
+        self.for_each_entry(disk, directory, &mut |entry, own| {
+            let kind = entry[entry::ATTRIBUTES] & (entry::LABEL | entry::DIRECTORY);
+            if kind == entry::LABEL {
+                label = crate::text::printable(entry[..11].trim_ascii_end());
+                return;
             }
+            let is_directory = kind & entry::DIRECTORY != 0;
             for (wanted, found) in names.iter().zip(found.iter_mut()) {
                 if own.are(wanted) {
                     let first = self.first_cluster(entry);
-                    *found = Some(File { first, length: entry::length(entry) });
+                    *found = Some(File { first, length: entry::length(entry), is_directory });
                 }
             }
         })?;
@@ -341,42 +353,53 @@ impl Fat {
         }
     }
 
-    /// The clusters of the root directory of FAT32. All from the table, before the directory is read: a chain that
-    /// loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c), and nothing
-    /// steps back once per cluster, which is dear where a disk is unpacked while it is read.
-    fn root_chain(
+    /// The clusters of a directory that begins with the cluster `first`. All from the table, before the directory is
+    /// read: a chain that loops is known there, as to the kernel when it mounts (fat_calc_dir_size in fs/fat/inode.c),
+    /// and nothing steps back once per cluster, which is dear where a disk is unpacked while it is read.
+    fn directory_chain(
         &self,
         disk: &mut impl ReadAt,
-    ) -> Result<heapless::Vec<u32, MAX_ROOT_CLUSTERS>, Error> {
+        first: u32,
+    ) -> Result<heapless::Vec<u32, MAX_DIRECTORY_CLUSTERS>, Error> {
         let most = self.clusters.min(MAX_ENTRIES * ENTRY / self.cluster);
         let mut chain = heapless::Vec::new();
-        let mut cluster = self.root_cluster.max(2);
+        let mut cluster = first;
         while self.is_data(cluster) {
             if chain.len() as u64 >= most || chain.push(cluster).is_err() {
-                return Err(broken("its root directory does not end"));
+                return Err(broken("a directory does not end"));
             }
             cluster = self.next(disk, cluster)?;
         }
-        match chain.is_empty() {
-            true => Err(broken("its root directory lies beyond its end")),
-            false => Ok(chain),
-        }
+        Ok(chain)
     }
 
-    /// Calls `visit` with each entry of the root directory that has a name, and that.
+    /// Calls `visit` with each entry of a directory, or of the root directory, that has a name, and that.
     fn for_each_entry(
         &self,
         disk: &mut impl ReadAt,
+        directory: Option<File>,
         visit: &mut dyn FnMut(&Entry, &Names),
     ) -> Result<(), Error> {
         let mut names = Names::new();
-        if self.width != Width::Fat32 {
+        if directory.is_none() && self.width != Width::Fat32 {
             let range = (self.root, u64::from(self.root_entries));
             return self.visit_range(disk, range, &mut names, visit).map(|_| ());
         }
-        for cluster in self.root_chain(disk)? {
-            let range = (self.place(cluster), self.cluster / ENTRY);
-            if self.visit_range(disk, range, &mut names, visit)?.is_break() {
+        let first = directory.map_or(self.root_cluster.max(2), |directory| directory.first);
+        if !self.is_data(first) {
+            return Err(broken("a directory lies beyond its end"));
+        }
+        let range = |cluster| (self.place(cluster), self.cluster / ENTRY);
+        let mut visited = 0;
+        // Most directories end in their first cluster: the table, which lies before it, is not asked then.
+        if directory.is_some() {
+            if self.visit_range(disk, range(first), &mut names, visit)?.is_break() {
+                return Ok(());
+            }
+            visited = 1;
+        }
+        for cluster in self.directory_chain(disk, first)?.into_iter().skip(visited) {
+            if self.visit_range(disk, range(cluster), &mut names, visit)?.is_break() {
                 break;
             }
         }

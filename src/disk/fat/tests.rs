@@ -185,11 +185,11 @@ fn what_is_no_fat_is_not_taken_for_one() {
 
 /// A disk that counts how often it is read, and how often at a place before the last one: there what is
 /// packed would be unpacked from its beginning.
-struct Counted {
-    disk: Vec<u8>,
-    last: u64,
-    reads: usize,
-    backward: usize,
+pub(crate) struct Counted {
+    pub(crate) disk: Vec<u8>,
+    pub(crate) last: u64,
+    pub(crate) reads: usize,
+    pub(crate) backward: usize,
 }
 
 impl ReadAt for Counted {
@@ -240,7 +240,7 @@ fn a_root_directory_that_loops_is_found_in_the_table() {
         let (mut disk, fat) = long_root(sectors, count, last);
         let error = fat.find_all(&mut disk, &[], &mut []).unwrap_err();
         let shown: Text<300> = crate::text!("{}", error);
-        assert!(shown.contains("its root directory does not end"), "{shown:?}");
+        assert!(shown.contains("a directory does not end"), "{shown:?}");
         assert!(disk.reads <= most + 1, "{} reads", disk.reads);
         // Once per turn of the loop in the table, and never from the directory to the table.
         assert!(disk.backward <= 4096, "{} steps back", disk.backward);
@@ -268,6 +268,17 @@ fn the_longest_root_directory_is_read_without_a_step_back() {
         assert!(found.iter().all(Option::is_some));
         assert_eq!(disk.reads, 1 + count + 65_536);
         assert_eq!(disk.backward, 0, "the table lies before the directory");
+    }
+}
+
+#[test]
+fn a_directory_that_loops_or_lies_nowhere_is_an_error() {
+    // Files in every place of the directory, which is its own next cluster.
+    let (mut disk, fat) = long_root(1, 1, 2);
+    let directory = |first| File { first, length: 0, is_directory: true };
+    for first in [2, 0, 1, 90_000] {
+        let found = fat.find_in(&mut disk, Some(directory(first)), &["x"], &mut [None]);
+        assert!(found.is_err(), "{first}");
     }
 }
 

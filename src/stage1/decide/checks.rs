@@ -173,7 +173,8 @@ fn identity(status: &Stat) -> (u64, u64) {
 pub fn static_program() -> Result<(), Error> {
     let path = "/proc/self/exe";
     let mut start = [0; 4096];
-    let start = files::read(path, &mut start).doing("reading", path)?;
+    // The program headers stand right behind the first header.
+    let start = files::read_start(path, &mut start).doing("reading", path)?;
     match has_interpreter(start) {
         false => Ok(()),
         true => Err(Error::refused("looking at", path, "this program needs shared libraries")

@@ -3,7 +3,7 @@
 //! Reads nothing: it compares what was found.
 
 use crate::balena::devices::{self, Architecture, Processor};
-use crate::balena::layout::Layout;
+use crate::balena::layout::{LOADERS, Layout};
 use crate::error::Error;
 use crate::stage1::look::identity::{Identity, SecureBoot, shown};
 use crate::text::Text;
@@ -64,7 +64,7 @@ fn check_secure_boot(identity: &Identity, warn: &mut dyn FnMut(&str)) -> Result<
         SecureBoot::On => Err(Error::refused("looking at", "the firmware", "secure boot is on")
             .advice("the new OS would not start: turn it off in the setup of the firmware")),
         SecureBoot::Unknown => {
-            warn("it cannot be told whether secure boot is on: efivarfs is not mounted");
+            warn("it cannot be told whether secure boot is on: efivarfs cannot be mounted");
             Ok(())
         }
     }
@@ -132,6 +132,14 @@ fn check_processor(
 
 fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let slug: Text<80> = crate::text::printable(wish.effective().as_bytes());
+    if let Some(board) = identity.board.filter(|board| board.needs_boot_blobs) {
+        let why: Text<240> = crate::text!(
+            "this is {}, and its boot blobs are not written by this version: it would not start",
+            board.name
+        );
+        let error = Error::refused("looking at the device type", &slug, &why);
+        return refuse_unless(wish.no_dt_check, error, warn);
+    }
     let why: Text<240> = match identity.board {
         Some(board) if board.accepts(wish.effective()) => return Ok(()),
         Some(board) => {
@@ -166,8 +174,19 @@ pub fn check_image(
     wish: &Wish,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
-    const DOING: &str = "looking at";
-    const IMAGE: &str = "the image";
+    check_kind_of_image(image, identity, wish, warn)?;
+    identity.map_or(Ok(()), |identity| check_start(image, identity, wish, warn))
+}
+
+const DOING: &str = "looking at";
+const IMAGE: &str = "the image";
+
+fn check_kind_of_image(
+    image: &Layout,
+    identity: Option<&Identity>,
+    wish: &Wish,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
     if image.is_flasher {
         let why =
             "it is a flasher: it starts from a USB stick to write the image inside it to the disk";
@@ -203,6 +222,67 @@ pub fn check_image(
             refuse_unless(true, error, warn)
         }
     }
+}
+
+/// Whether the firmware finds something to start on the disk that the image becomes: the image itself says it. Boards
+/// whose own loaders are part of their images, as those of a Raspberry Pi, start without either.
+fn check_start(
+    image: &Layout,
+    identity: &Identity,
+    wish: &Wish,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    let is_pc = identity.processor == Processor::X86;
+    let starts_by_efi = |board: &devices::Board| board.accepts("generic-aarch64");
+    if !(is_pc || identity.efi && identity.board.is_some_and(starts_by_efi)) {
+        return Ok(());
+    }
+    let why: Text<160> = if identity.efi {
+        let Some(name) = missing_loader(image, identity, warn) else {
+            return Ok(());
+        };
+        crate::text!(
+            "it has no EFI/BOOT/{}, and this device was started by UEFI of that kind",
+            name
+        )
+    } else if image.has_boot_code {
+        return Ok(());
+    } else {
+        Text::from("it has no boot code, and this PC was started by a BIOS, not by UEFI")
+    };
+    let error = Error::refused(DOING, IMAGE, &why);
+    if wish.no_dt_check {
+        return refuse_unless(true, error, warn);
+    }
+    Err(error.advice(
+        "it would not start: use an image for this firmware, or set the firmware to what the image needs; \
+         --no-dt-check goes on all the same",
+    ))
+}
+
+/// The loader that this UEFI looks for in vain; nothing when it is there or nobody can tell.
+fn missing_loader(
+    image: &Layout,
+    identity: &Identity,
+    warn: &mut dyn FnMut(&str),
+) -> Option<&'static str> {
+    let Some([x64, ia32, aa64]) = image.loaders else {
+        warn("it cannot be told whether UEFI starts the image: its boot partition is not FAT");
+        return None;
+    };
+    let [name_x64, name_ia32, name_aa64] = LOADERS;
+    let (name, is_there) = match (identity.processor, identity.efi_bits) {
+        (Processor::X86, Some(32)) => (name_ia32, ia32),
+        (Processor::X86, None) if x64 != ia32 => {
+            warn(
+                "it cannot be told whether UEFI starts the image: this kernel does not say whether it is of 32 or 64 bits",
+            );
+            return None;
+        }
+        (Processor::X86, _) => (name_x64, x64),
+        _ => (name_aa64, aa64),
+    };
+    (!is_there).then_some(name)
 }
 
 #[cfg(test)]
@@ -244,13 +324,30 @@ mod tests {
             ("pi-4-uefi-acpi", "aarch64", "raspberrypi4-64"),
             ("cm4-carrier", "aarch64", "raspberrypicm4-ioboard"),
             ("beaglebone-green-wireless", "armv7l", "beaglebone-green"),
-            ("jetson-xavier-nx", "aarch64", "jetson-xavier-nx-devkit"),
             ("virt-arm64-uefi", "aarch64", "generic-aarch64"),
             ("arm-server", "aarch64", "generic-aarch64"),
             ("pc-uefi", "x86_64", "intel-nuc"),
             ("pc-32-bit-kernel", "i686", "intel-nuc"),
         ] {
             assert_eq!(checked(&device(name, machine), &wish(slug)), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_jetson_is_refused_by_name_as_long_as_nobody_writes_its_boot_blobs() {
+        for (name, slug, board) in [
+            ("jetson-xavier-nx", "jetson-xavier-nx-devkit", "this is Jetson Xavier NX, "),
+            ("jetson-orin-uefi", "generic-aarch64", "this is an NVIDIA Jetson, "),
+        ] {
+            let jetson = device(name, "aarch64");
+            let text = checked(&jetson, &wish(slug));
+            assert!(
+                text.contains(board) && text.contains("its boot blobs are not written"),
+                "{text}"
+            );
+            assert!(text.ends_with("(3)"), "{text}");
+            let skip = Wish { no_dt_check: true, ..wish(slug) };
+            assert!(checked(&jetson, &skip).starts_with("warning: "), "{name}");
         }
     }
 
@@ -354,7 +451,63 @@ mod tests {
             version: Text::new(),
             is_named: false,
             is_flasher,
+            has_boot_code: true,
+            loaders: Some([true; LOADERS.len()]),
         }
+    }
+
+    #[test]
+    fn a_firmware_must_find_what_it_starts() {
+        let start = |name, machine, slug, code, loaders: Option<[bool; 3]>| {
+            let identity = device(name, machine);
+            let image = Layout { has_boot_code: code, loaders, ..image(slug, false) };
+            let mut warnings = String::new();
+            let warn = &mut |text: &str| warnings += &format!("warning: {text}\n");
+            let result = check_image(&image, Some(&identity), &wish(slug), warn);
+            said(result, &warnings)
+        };
+        let none = Some([false; 3]);
+        let only = |which| Some(core::array::from_fn(|index| index == which));
+        let pc = |name, code, loaders| start(name, "x86_64", "intel-nuc", code, loaders);
+        // By a BIOS: the code of the first sector is all that counts.
+        assert_eq!(pc("pc-bios", true, none), "");
+        let text = pc("pc-bios", false, only(0));
+        assert!(text.contains("it has no boot code, and this PC was started by a BIOS"), "{text}");
+        assert!(text.ends_with("(3)") && text.contains("--no-dt-check"), "{text}");
+        // By UEFI: the file of its width is.
+        assert_eq!(pc("pc-uefi", false, only(0)), "");
+        let text = pc("pc-uefi", true, only(1));
+        assert!(text.contains("it has no EFI/BOOT/BOOTX64.EFI") && text.ends_with("(3)"), "{text}");
+        assert_eq!(pc("pc-32-bit-uefi", false, only(1)), "");
+        let text = pc("pc-32-bit-uefi", true, only(0));
+        assert!(
+            text.contains("it has no EFI/BOOT/BOOTIA32.EFI") && text.ends_with("(3)"),
+            "{text}"
+        );
+        // Nobody can tell.
+        assert!(pc("pc-uefi", true, None).starts_with("warning: it cannot be told whether UEFI"));
+        assert!(pc("pc-old-kernel-uefi", true, only(0)).starts_with("warning: it cannot be told"));
+        assert_eq!(pc("pc-old-kernel-uefi", false, Some([true; 3])), "");
+        assert!(pc("pc-old-kernel-uefi", true, none).ends_with("(3)"));
+        // ARM machines with UEFI, and boards that need none, though they were started by one.
+        let arm = |name, slug, loaders| start(name, "aarch64", slug, false, loaders);
+        assert_eq!(arm("virt-arm64-uefi", "generic-aarch64", only(2)), "");
+        let text = arm("arm-server", "generic-aarch64", only(0));
+        assert!(text.contains("BOOTAA64.EFI"), "{text}");
+        assert_eq!(arm("pi-4", "raspberrypi4-64", none), "");
+        assert_eq!(arm("pi-4-uefi-acpi", "raspberrypi4-64", none), "");
+    }
+
+    #[test]
+    fn an_image_that_does_not_start_here_is_let_pass_with_a_warning() {
+        let pc = device("pc-bios", "x86_64");
+        let image = Layout { has_boot_code: false, ..image("intel-nuc", false) };
+        let skip = Wish { no_dt_check: true, ..wish("intel-nuc") };
+        let mut warnings = String::new();
+        check_image(&image, Some(&pc), &skip, &mut |text| warnings += text).unwrap();
+        assert!(warnings.contains("no boot code"), "{warnings}");
+        // Of another device's disk nothing is known.
+        check_image(&image, None, &wish("intel-nuc"), &mut |_| panic!()).unwrap();
     }
 
     #[test]

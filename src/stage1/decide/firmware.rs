@@ -3,9 +3,12 @@
 //! A Raspberry Pi with its root on USB and its boot partition on the SD card would go on starting the old kernel, which
 //! looks for a root that is no more. Reads only.
 
+use super::target;
 use crate::disk::device::{self, Disk, Number};
-use crate::disk::{mounts, stack};
+use crate::disk::{pools, stack};
 use crate::error::Error;
+use crate::stage1::look::automount;
+use crate::stage1::look::transport::Transport;
 use crate::text::Text;
 
 /// Where distributions mount what the firmware reads: the boot partition of a Raspberry Pi (/boot, /boot/firmware), the
@@ -23,11 +26,25 @@ pub fn starts_from(
     if let Some(root) = root {
         warn_of_other_halves(target, root, warn)?;
     }
+    if target::transport(target)? == Transport::FibreChannel {
+        let text: Text<160> = crate::text!(
+            "{} is reached by Fibre Channel: the adapter must be set up to start from it",
+            target.name
+        );
+        warn(&text);
+    }
     for place in PLACES {
-        let Some(mount) = mounts::at(place)? else {
+        let Some(mount) = automount::mount_at(place)? else {
             continue;
         };
-        // An automount shows its trigger as long as nobody looks; it is no device.
+        if automount::is_trigger(&mount) {
+            let text: Text<160> = crate::text!(
+                "{} is an automount that mounts nothing: it cannot be told whether the firmware starts from {}",
+                place,
+                target.name
+            );
+            warn(&text);
+        }
         let Some(number) = mount.lies_on() else {
             continue;
         };
@@ -56,7 +73,7 @@ fn warn_of_other_halves(
     root: Number,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
-    for disk in stack::disks_below(root)? {
+    for disk in pools::disks_below(root)? {
         if disk != target.number {
             let name = device::name_of(disk)?;
             let text: Text<200> = crate::text!(

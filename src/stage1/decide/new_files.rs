@@ -119,8 +119,8 @@ impl NewFiles {
         self.of_boot().map(|file| ForBoot { to: &file.to, length: file.length })
     }
 
-    /// Fills `bytes` from byte `offset` of number `index` of those for the boot partition; what lies behind its end stays
-    /// as it is.
+    /// Fills `bytes` from byte `offset` of number `index` of those for the boot partition; what lies behind its end
+    /// stays as it is.
     pub fn read_for_boot(&self, index: usize, offset: u64, bytes: &mut [u8]) {
         if let Some(Kept::Bytes(kept)) = self.of_boot().nth(index).map(|file| &file.kept) {
             let rest = kept.get(offset as usize..).unwrap_or_default();

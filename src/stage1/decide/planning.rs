@@ -202,6 +202,8 @@ mod tests {
                 version: Text::new(),
                 is_named: false,
                 is_flasher: false,
+                has_boot_code: true,
+                loaders: None,
             },
             data: Some(DataPartition {
                 number: 2,

@@ -196,7 +196,9 @@ mod tests {
         mbr::tests::put(&mut image, 7 * CHUNK / 512, 0, in_chunks((0x83, 1, 2)));
         mbr::tests::put(&mut image, 7 * CHUNK / 512, 1, in_chunks((0x05, 2, 5)));
         mbr::tests::put(&mut image, 9 * CHUNK / 512, 0, in_chunks((0x83, 1, 3)));
-        let volume = fat::tests::volume_of(boot_label, &[("device-type.json", "{\"slug\":\"x\"}")]);
+        let mut volume =
+            fat::tests::volume_of(boot_label, &[("device-type.json", "{\"slug\":\"x\"}")]);
+        layout::tests::put_loaders(&mut volume, [4, 5, 0], &["BOOTX64.EFI"]);
         image[start..start + volume.len()].copy_from_slice(&volume);
         for (chunk, label) in [(2, "resin-rootA"), (8, "resin-state"), (10, "resin-data")] {
             layout::tests::ext4(&mut image, chunk * CHUNK, label);

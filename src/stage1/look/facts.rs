@@ -4,14 +4,17 @@
 
 use crate::disk::device::{Disk, Number};
 use crate::disk::mounts::{self, Found};
-use crate::disk::{stack, swaps};
+use crate::disk::{pools, stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::text::{PathText, Size, Text, kib_in};
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 /// The most swap areas that are handled; the kernel has room for 29.
 pub const MAX_SWAPS: usize = 29;
+/// The kernel's list of swap areas (proc(5)).
+const SWAPS: &str = "/proc/swaps";
 /// Where sysvinit listens.
 const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
 
@@ -155,44 +158,63 @@ pub fn control_pipe() -> Option<&'static str> {
 /// The swap areas that must be turned off: those on the target, since they keep it busy, and where the kernel could
 /// swap the RAMFS out, with the keys in it, all others that are on a disk.
 pub fn swaps_to_turn_off(target: Option<Number>) -> Result<SwapAreas, Error> {
-    let mut buffer = [0; 4096];
+    swaps_of(SWAPS, target, !mounts::tmpfs_knows_noswap())
+}
+
+fn swaps_of(list: &str, target: Option<Number>, can_swap_ramfs: bool) -> Result<SwapAreas, Error> {
     let mut found = heapless::Vec::new();
-    let can_swap_ramfs = !mounts::tmpfs_knows_noswap();
     if target.is_none() && !can_swap_ramfs {
         return Ok(found);
     }
-    // A kernel without swap has no such file.
-    let Ok(text) = files::read_text("/proc/swaps", &mut buffer) else {
-        return Ok(found);
-    };
-    for swap in swaps::parse(text) {
-        let path = mounts::unescape(swap.path)?;
-        let status = files::status(&path)
-            .doing("looking at the swap area", &path)
-            .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
-        let number = number_of_area(&path, &status)?;
-        // On no device: not on this disk.
-        let is_on_target = match (number, target) {
-            (Some(number), Some(target)) => stack::lies_on(number, target)?,
-            _ => false,
-        };
-        if is_on_target || can_swap_ramfs && !number.is_some_and(stack::is_memory) {
-            let discard = discard_of(&status);
-            let area = SwapArea {
-                path,
-                priority: swap.priority,
-                used: swap.used * 1024,
-                is_on_target,
-                discard,
-            };
-            let is_above = |other: &SwapArea| other.priority > swap.priority;
-            let place = found.iter().position(is_above).unwrap_or(found.len());
-            found
-                .insert(place, area)
-                .map_err(|_| Error::refused("reading", "/proc/swaps", "more than 29 swap areas"))?;
+    let mut result = Ok(());
+    let mut is_heading = true;
+    let read = files::for_each_line(list, &mut |line| {
+        if !is_heading && result.is_ok() {
+            let odd = || Error::refused("reading", list, "it has a line that makes no sense");
+            let swap = swaps::parse(files::as_text(line)).ok_or_else(odd);
+            result = swap.and_then(|swap| add_swap(&swap, target, can_swap_ramfs, &mut found));
         }
+        is_heading = false;
+    });
+    match read {
+        // A kernel without swap has no such file.
+        Ok(()) | Err(Errno::NOENT) => result.map(|()| found),
+        Err(errno) => Err(Error::os("reading", list, errno)),
     }
-    Ok(found)
+}
+
+/// Adds an area, the one of the lowest priority first.
+fn add_swap(
+    swap: &swaps::Swap,
+    target: Option<Number>,
+    can_swap_ramfs: bool,
+    found: &mut SwapAreas,
+) -> Result<(), Error> {
+    let path = mounts::unescape(swap.path)?;
+    let status = files::status(&path)
+        .doing("looking at the swap area", &path)
+        .map_err(|error| error.as_refusal().advice("turn it off first: swapoff"))?;
+    let number = number_of_area(&path, &status)?;
+    // On no device: not on this disk.
+    let is_on_target = match (number, target) {
+        (Some(number), Some(target)) => pools::file_system_lies_on(number, target)?,
+        _ => false,
+    };
+    if !is_on_target && (!can_swap_ramfs || number.is_some_and(stack::is_memory)) {
+        return Ok(());
+    }
+    let area = SwapArea {
+        path,
+        priority: swap.priority,
+        used: swap.used * 1024,
+        is_on_target,
+        discard: discard_of(&status),
+    };
+    let is_above = |other: &SwapArea| other.priority > swap.priority;
+    let place = found.iter().position(is_above).unwrap_or(found.len());
+    found
+        .insert(place, area)
+        .map_err(|_| Error::refused("reading", SWAPS, "more than 29 swap areas"))
 }
 
 /// The device that a swap area is, or that the file system lies on which its file is in.
@@ -243,5 +265,41 @@ pub fn memory() -> Result<(u64, u64), Error> {
     match (field("MemAvailable:").or_else(older), field("MemTotal:")) {
         (Some(available), Some(total)) => Ok((available, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::device;
+
+    #[test]
+    fn a_swap_area_at_the_end_of_a_long_list_is_found_and_an_odd_line_is_refused() {
+        let root = root_mount().unwrap().lies_on();
+        let Some(disk) = root.and_then(|root| device::whole_disk(root).ok()) else {
+            return;
+        };
+        let path = std::env::temp_dir().join(format!("takeover-swaps-{}", std::process::id()));
+        let mut list = String::from("Filename\tType\tSize\tUsed\tPriority\n");
+        // On no disk.
+        for _ in 0..200 {
+            list += &format!("{:60}file\t65532\t12\t-2\n", "/proc/version");
+        }
+        list += "/ file\t65532\t12\t5\n";
+        let read = |list: &str| {
+            std::fs::write(&path, list).unwrap();
+            let found = swaps_of(path.to_str().unwrap(), Some(disk), false);
+            std::fs::remove_file(&path).unwrap();
+            found
+        };
+        let found = read(&list).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((&*found[0].path, found[0].used, found[0].priority), ("/", 12 * 1024, 5));
+        assert!(read(&(list + "what is this\n")).is_err());
+        assert!(read("Filename\n").unwrap().is_empty());
+        assert!(
+            swaps_of("/nowhere", Some(disk), false).unwrap().is_empty(),
+            "a kernel without swap"
+        );
     }
 }

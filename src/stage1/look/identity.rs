@@ -4,6 +4,7 @@
 
 use crate::balena::devices::{self, Board, Processor};
 use crate::balena::{config, systems};
+use crate::disk::detached;
 use crate::error::Error;
 use crate::files;
 use crate::text::{PathText, Text};
@@ -43,6 +44,9 @@ pub struct Identity {
     pub runs_64_bit: bool,
     /// True when the device was started through EFI.
     pub efi: bool,
+    /// How wide the code of the EFI firmware is, in bits: 64 or 32; nothing before Linux 4.0, which does not say
+    /// (Documentation/ABI/testing/sysfs-firmware-efi).
+    pub efi_bits: Option<u64>,
     /// Whether the firmware starts only what is signed.
     pub secure_boot: SecureBoot,
     /// The device's name; empty when it has none of its own.
@@ -61,12 +65,14 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     let at = |path: &str| crate::path!("{}/{}", root, path);
     let processor = processor(machine);
     let mut buffer = [0; CPUINFO_LENGTH];
-    let cpuinfo = files::read_text(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
+    // Of the first CPU only: there may be hundreds.
+    let cpuinfo = files::read_start(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
+    let cpuinfo = files::as_text(cpuinfo);
     let runs_64_bit = runs_64_bit(processor, machine, cpuinfo);
     let efi = files::exists(&at("sys/firmware/efi")?);
     let mut compatible = [0; 512];
     let compatible =
-        files::read(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
+        files::read_start(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
     let mut model = first_string(&at("proc/device-tree/model")?);
     let has_tree = !model.is_empty();
     if !has_tree {
@@ -76,6 +82,14 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     if !has_tree {
         model = with_vendor(&first_string(&at("sys/class/dmi/id/sys_vendor")?), &model);
     }
+    let mut secure_boot = if efi { secure_boot_in(&at(VARIABLES)?)? } else { SecureBoot::Off };
+    // Not mounted. (Of a device in a test nothing can be.)
+    if secure_boot == SecureBoot::Unknown
+        && root.is_empty()
+        && let Ok(variables) = detached::mount("efivarfs")
+    {
+        secure_boot = secure_boot_in(&variables.path)?;
+    }
     Ok(Identity {
         model,
         board,
@@ -84,7 +98,8 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
         machine: Text::from(machine),
         runs_64_bit,
         efi,
-        secure_boot: if efi { secure_boot(&at(VARIABLES)?)? } else { SecureBoot::Off },
+        efi_bits: files::read_number(&at("sys/firmware/efi/fw_platform_size")?),
+        secure_boot,
         hostname: hostname(&at("etc/hostname")?, node_name),
     })
 }
@@ -92,7 +107,7 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
 /// The first string of a file: up to a NUL (device tree) or the end of a line; empty when there is none.
 fn first_string(path: &str) -> Text<128> {
     let mut buffer = [0; 256];
-    let bytes = files::read(path, &mut buffer).unwrap_or_default();
+    let bytes = files::read_start(path, &mut buffer).unwrap_or_default();
     let mut strings = bytes.split(|byte| matches!(byte, 0 | b'\n'));
     crate::text::printable(strings.next().unwrap_or_default().trim_ascii())
 }
@@ -157,13 +172,14 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 fn operating_system(places: [PathText; 2]) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
     let found = places.iter().find(|path| files::exists(path));
-    let bytes = found.and_then(|path| files::read(path, &mut buffer).ok());
+    // One of more than 8 KiB is none of a system that is known.
+    let bytes = found.and_then(|path| files::read_start(path, &mut buffer).ok());
     systems::System::parse(bytes.unwrap_or_default())
 }
 
 /// Secure boot is on when SecureBoot is 1 and the firmware is not in setup mode, in which it checks nothing (UEFI
 /// specification, section 3.3). A file of efivarfs has four bytes of attributes, then the value.
-fn secure_boot(folder: &str) -> Result<SecureBoot, Error> {
+fn secure_boot_in(folder: &str) -> Result<SecureBoot, Error> {
     let value = |name: &str| -> Result<Option<u8>, Error> {
         let mut buffer = [0; 8];
         let path = crate::path!("{}/{}-{}", folder, name, GLOBAL)?;

@@ -2,12 +2,15 @@
 //!
 //! Refuses nothing but what cannot be read, and changes nothing: what follows from the facts is decided in `decide`.
 
+pub mod automount;
 pub mod cgroup;
 pub mod examination;
+pub mod exports;
 pub mod facts;
 pub mod identity;
 pub mod logs;
 pub mod modules;
 pub mod origin;
+pub mod transport;
 pub mod uses;
 pub mod watchdogs;

@@ -5,13 +5,11 @@
 
 use super::facts::Facts;
 use crate::disk::device::{self, Number};
-use crate::disk::{holders, mounts};
+use crate::disk::{holders, mounts, pools};
 use crate::error::Error;
 use crate::files;
 use crate::text::Text;
 use core::ops::ControlFlow;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 /// Calls `visit` with each use of the target, as a clause.
 pub fn for_each(facts: &Facts, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
@@ -39,7 +37,7 @@ fn for_each_unseen(facts: &Facts, visit: &mut dyn FnMut(&str)) {
         if name.starts_with(disk)
             && let Ok(node) = crate::path!("/dev/{}", name)
             && let Ok(number) = device::number_of(&node)
-            && is_claimed(&node)
+            && pools::is_claimed(&node)
             && !is_explained(facts, name, number)
         {
             visit(name);
@@ -51,20 +49,13 @@ fn for_each_unseen(facts: &Facts, visit: &mut dyn FnMut(&str)) {
         crate::path!("/sys/block/{}", disk).map(|folder| files::for_each_entry(&folder, &mut look));
 }
 
-/// Asks for the claim that a mount would ask for, for a moment (open(2), O_EXCL of block devices).
-fn is_claimed(node: &str) -> bool {
-    matches!(files::open(node, OFlags::RDONLY | OFlags::EXCL), Err(Errno::BUSY))
-}
-
 /// Whether a mount, a stacked device, a swap area or another device of a btrfs claims a partition.
 fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
     let mounted = mounts::find(mounts::OWN, &mut |mount| mount.lies_on() == Some(number));
-    let has_holder = crate::path!("/sys/class/block/{}/holders", name)
-        .is_ok_and(|holders| has_entry(&holders, &mut |_| true));
-    let is_btrfs = has_entry("/sys/fs/btrfs", &mut |file_system| {
-        crate::path!("/sys/fs/btrfs/{}/devices/{}", file_system, name)
-            .is_ok_and(|path| files::exists(&path))
-    });
+    let has_holder =
+        crate::path!("/sys/class/block/{}/holders", name).is_ok_and(|holders| has_entry(&holders));
+    let mut is_btrfs = false;
+    pools::for_each_btrfs_member(name, &mut |_| is_btrfs = true);
     let is_swap = |path: &str| device::number_of(path).is_ok_and(|swap| swap == number);
     !matches!(mounted, Ok(None))
         || has_holder
@@ -72,12 +63,12 @@ fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
         || facts.swaps.iter().any(|swap| is_swap(&swap.path))
 }
 
-/// Whether a folder has an entry that is wanted.
-fn has_entry(folder: &str, wanted: &mut dyn FnMut(&str) -> bool) -> bool {
+/// Whether a folder has an entry.
+fn has_entry(folder: &str) -> bool {
     let mut found = false;
-    let visited = files::for_each_entry(folder, &mut |name| {
-        found |= wanted(name);
-        ControlFlow::Continue(())
+    let visited = files::for_each_entry(folder, &mut |_| {
+        found = true;
+        ControlFlow::Break(())
     });
     visited.is_ok() && found
 }

@@ -194,7 +194,7 @@ pub fn is_name_of_one(path: &str) -> bool {
 
 fn fresh_directory() -> Result<PathText, Error> {
     let mut random = [0; 8];
-    files::read("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
+    files::read_start("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
     let name = u64::from_ne_bytes(random);
     let mut last = Error::failed("making a directory", "", "there is no place for it");
     for place in PLACES {

@@ -96,7 +96,9 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
     }
-    let bytes = files::read(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
+    // One byte more than the largest is enough to see that it is too large.
+    let bytes =
+        files::read_start(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
     match bytes.len() > MAX_FILE {
         true => Err(too_large(path, "it is larger than 64 KiB")),
         false => Ok(Some(bytes)),
@@ -302,7 +304,7 @@ pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Resul
         // What cannot be read was no refusal yet, and is none. Opening a FIFO would wait for ever.
         if !is_one && files::status(&path).is_ok_and(|status| is_regular(&status)) {
             is_one = interface.is_empty() || {
-                let bytes = files::read(&path, content).unwrap_or_default();
+                let bytes = files::read_start(&path, content).unwrap_or_default();
                 bytes.split(|byte| *byte == b'\n').any(names_it)
             };
         }
