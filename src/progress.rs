@@ -58,8 +58,6 @@ pub struct Shared {
     pub complete: AtomicBool,
     /// Set when a range that the disk had promised to make zeros was not: it is not asked again.
     pub zeroing_lied: AtomicBool,
-    /// How many workers have begun to place files on the data partition.
-    pub data_runs: AtomicU32,
     /// What has become of the backup, as the number of a [`Kept`].
     pub backup: AtomicU32,
     /// What has become of the log on the new data partition, likewise.
@@ -112,7 +110,7 @@ impl Shared {
 pub enum Kept {
     /// Not asked for, or not come to.
     Not,
-    /// It is on the new disk, and was read back.
+    /// It is on the new disk.
     Yes,
     /// It is not: the new OS starts without it.
     Failed,

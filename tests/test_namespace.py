@@ -336,7 +336,8 @@ def test_what_changed_while_the_question_waited_is_carried_over_as_it_is_now(fol
 
 def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
     image = make_image(folder, label="other-boot")
-    with Sandbox(folder, files=files(pack(image))) as box:
+    # Nor does it get the keys of a balenaOS that it replaces.
+    with Sandbox(folder, files={**files(pack(image)), "/mnt/boot/config.json": CONFIG}) as box:
         box.start(f"{COMMAND.replace('-c /tk/config.json', '')}\nsleep 60\n")
         box.wait_exit()
         different = compare_disk(box.disk, image)

@@ -41,6 +41,8 @@ pub struct Layout {
     pub file_system: Option<FileSystem>,
     /// The bytes that are free on it, when they can be counted.
     pub boot_free: Option<u64>,
+    /// What a kernel must know to mount it, when it is ext4.
+    pub boot_features: ext4::Features,
     /// The device type that the image names, empty when it names none.
     pub device_type: Text<64>,
     /// The version of balenaOS that the image names, empty when it names none.
@@ -74,6 +76,8 @@ pub struct DataPartition {
     pub length: u64,
     /// The bytes that files can have on it, before it grows at the first boot.
     pub free: u64,
+    /// What a kernel must know to mount it.
+    pub features: ext4::Features,
 }
 
 /// Finds the boot partition, and what a firmware starts from the disk. The table may be one that was begun: it is read
@@ -152,7 +156,8 @@ pub fn find_data(
         if is_named || superblock.label.eq_ignore_ascii_case(DATA_NAME) {
             let Partition { number, start, length, .. } = partition;
             let free = superblock.free.min(length);
-            return Ok(Some(DataPartition { number, start, length, free }));
+            let features = superblock.features();
+            return Ok(Some(DataPartition { number, start, length, free, features }));
         }
     }
     Ok(None)
@@ -166,6 +171,7 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
         boot_number: partition.number,
         file_system: None,
         boot_free: None,
+        boot_features: ext4::Features::default(),
         device_type: Text::new(),
         version: Text::new(),
         is_named: is_boot(&partition.name),
@@ -180,6 +186,7 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
             Some(superblock) => {
                 layout.file_system = Some(FileSystem::Ext4);
                 layout.boot_free = Some(superblock.free.min(partition.length));
+                layout.boot_features = superblock.features();
                 superblock.label
             }
             None => Text::new(),

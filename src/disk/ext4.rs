@@ -12,6 +12,20 @@ const RECOVER: u32 = 0x4;
 const JOURNAL_DEV: u32 = 0x8;
 const WITH_64_BITS: u32 = 0x80;
 
+/// The feature words of an ext file system, and its blocks: by these a kernel decides whether to mount it, and whether
+/// for writing (ext4_feature_set_ok() in fs/ext4/super.c).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Features {
+    /// What a kernel need not know.
+    pub compat: u32,
+    /// Without which a kernel does not mount.
+    pub incompat: u32,
+    /// Without which a kernel mounts for reading only.
+    pub ro_compat: u32,
+    /// Bytes a block: a power of two.
+    pub block_size: u32,
+}
+
 /// What a superblock says.
 #[derive(Clone, Debug)]
 pub struct Superblock {
@@ -38,6 +52,12 @@ pub struct Superblock {
 }
 
 impl Superblock {
+    /// What decides whether a kernel mounts it.
+    pub fn features(&self) -> Features {
+        let Self { compat, incompat, ro_compat, block_size, .. } = *self;
+        Features { compat, incompat, ro_compat, block_size }
+    }
+
     /// True when the journal has something that is not in its place yet: whoever mounts it writes it there first.
     pub fn needs_recovery(&self) -> bool {
         self.incompat & RECOVER != 0

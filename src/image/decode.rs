@@ -83,6 +83,8 @@ pub struct Decoder<S> {
     /// The first patch that no chunk has had yet, and where the next chunk begins.
     next_patch: u32,
     produced: u64,
+    /// The last chunk without its patches.
+    bare: Filled,
 }
 
 impl<S: Source> Decoder<S> {
@@ -104,6 +106,7 @@ impl<S: Source> Decoder<S> {
             patches: Patches::none(),
             next_patch: 0,
             produced: 0,
+            bare: Filled::NONE,
         };
         decoder.restart();
         decoder
@@ -115,9 +118,9 @@ impl<S: Source> Decoder<S> {
         core::mem::replace(&mut self.patches, patches)
     }
 
-    /// How many patches were laid over what was decoded.
-    pub fn laid(&self) -> u32 {
-        self.next_patch
+    /// What the last [`Decoder::fill`] brought before patches were laid over it: the image's own.
+    pub fn bare(&self) -> Filled {
+        self.bare
     }
 
     /// Goes back to the beginning.
@@ -159,6 +162,7 @@ impl<S: Source> Decoder<S> {
     pub fn fill(&mut self, buffer: &mut [u8]) -> Result<Filled, Error> {
         let start = self.produced;
         let mut filled = self.fill_bare(buffer)?;
+        self.bare = filled;
         self.produced += filled.length as u64;
         if self.patches.meets(self.next_patch, start)? {
             let chunk = buffer.get_mut(WINDOW..WINDOW + filled.length).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! Kept in a file (in memory) and not in an array, so that no process grows with the image: eight bytes a chunk, the
 //! CRC and then flags, little-endian.
 
+use super::decode::Filled;
 use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -21,6 +22,13 @@ pub struct Record {
     pub crc: u32,
     /// True when all its bytes are zero.
     pub zero: bool,
+}
+
+impl Record {
+    /// Of a chunk that was decoded.
+    pub fn of(filled: Filled) -> Self {
+        Self { crc: filled.crc, zero: filled.zero }
+    }
 }
 
 /// The map of an image.
@@ -76,6 +84,16 @@ impl ChunkMap {
             crc: u32::from_le_bytes([a, b, c, d]),
             zero: u32::from_le_bytes([e, f, g, h]) & ZERO != 0,
         })
+    }
+
+    /// Chunk `index` must be what the scan found; if not, the file has changed since, or was read wrongly.
+    pub fn check(&self, index: u32, found: Record) -> Result<(), Error> {
+        if self.get(index)? == found {
+            return Ok(());
+        }
+        let object: crate::text::Text<40> = crate::text!("chunk {} of the image", index);
+        Err(Error::failed("decoding", &object, "it differs from what was scanned")
+            .advice("the file was changed meanwhile, or its medium or the memory is bad"))
     }
 
     /// The CRC-32 of the first `chunks` records, by which a stored map is proven.

@@ -107,9 +107,9 @@ impl Patches {
     /// Gives the number of the first that lies behind.
     pub fn lay_over(&self, mut next: u32, start: u64, chunk: &mut [u8]) -> Result<u32, Error> {
         while next < self.count {
-            let at = (self.sector(next)? * SECTOR).wrapping_sub(start) as usize;
-            let Some(place) = chunk.get_mut(at..).and_then(|rest| rest.get_mut(..SECTOR as usize))
-            else {
+            let at = usize::try_from((self.sector(next)? * SECTOR).wrapping_sub(start)).ok();
+            let rest = at.and_then(|at| chunk.get_mut(at..));
+            let Some(place) = rest.and_then(|rest| rest.get_mut(..SECTOR as usize)) else {
                 break;
             };
             self.read(next, NUMBER, place)?;

@@ -2,11 +2,15 @@
 //!
 //! A packed image is decoded forward to the place, and from its beginning when the place lies behind: whoever looks at
 //! several places looks at them in their order, and learns here how far it is when that takes long. One range can be
-//! kept in a file (in memory): to read it again costs no step back.
+//! kept in a file (in memory): to read it again costs no step back. After the scan each chunk is compared with it, so
+//! that what is read is what will be flashed.
 
-use super::decode::{Decoder, WINDOW};
+use super::decode::{Decoder, Filled, WINDOW};
+use super::map::{ChunkMap, Record};
 use super::source::Source;
 use super::stream::Format;
+use super::{CHUNK, chunk_length, gzip, is_zero};
+use crate::crc32;
 use crate::disk::reader::ReadAt;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -36,14 +40,20 @@ pub struct ImageReader<'a, S> {
     held: usize,
     rate: Rate,
     kept: Option<Kept>,
+    /// What the chunks must be, once that is known.
+    map: Option<&'a ChunkMap>,
 }
 
 impl<'a, S: Source> ImageReader<'a, S> {
-    /// A reader; `buffer` is [`super::decode::BUFFER`] long.
-    pub fn new(decoder: &'a mut Decoder<S>, buffer: &'a mut [u8]) -> Self {
+    /// A reader; `buffer` is [`super::decode::BUFFER`] long. With a map it takes nothing but what the scan has seen.
+    pub fn new(
+        decoder: &'a mut Decoder<S>,
+        buffer: &'a mut [u8],
+        map: Option<&'a ChunkMap>,
+    ) -> Self {
         decoder.restart();
         let rate = Rate::start("looking into the image", decoder.stream().length);
-        Self { decoder, buffer, start: 0, held: 0, rate, kept: None }
+        Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map }
     }
 
     /// What lies in the range that is kept, after that was filled as far as it takes.
@@ -75,12 +85,6 @@ impl<'a, S: Source> ImageReader<'a, S> {
 
     /// Reads up to `wanted.len()` bytes at `offset` of the image; fewer only at its end.
     pub fn read_at(&mut self, offset: u64, wanted: &mut [u8]) -> Result<usize, Error> {
-        let stream = self.decoder.stream();
-        if stream.format == Format::Raw {
-            let left = stream.length.saturating_sub(offset).min(wanted.len() as u64) as usize;
-            let wanted = wanted.get_mut(..left).unwrap_or_default();
-            return self.decoder.source().read_at(stream.offset.saturating_add(offset), wanted);
-        }
         let mut copied = 0;
         while copied < wanted.len() {
             let piece = self.chunk_at(offset + copied as u64)?;
@@ -97,18 +101,50 @@ impl<'a, S: Source> ImageReader<'a, S> {
         Ok(copied)
     }
 
+    /// Goes to the chunk of a raw image that has byte `offset`: nothing needs to be decoded before it.
+    fn raw_chunk_at(&mut self, offset: u64) -> Result<(), Error> {
+        let index = (offset / CHUNK as u64) as u32;
+        let start = u64::from(index) * CHUNK as u64;
+        if self.held > 0 && self.start == start {
+            return Ok(());
+        }
+        (self.start, self.held) = (start, 0);
+        let length = chunk_length(index, self.decoder.stream().length);
+        let chunk = self.buffer.get_mut(WINDOW..WINDOW + length).unwrap_or_default();
+        let from = self.decoder.stream().offset + start;
+        if self.decoder.source().read_at(from, chunk)? < length {
+            return Err(gzip::damaged("the file became shorter while it was read"));
+        }
+        let filled = Filled { length, crc: crc32::crc32(chunk), zero: is_zero(chunk) };
+        self.compare(filled)?;
+        self.held = length;
+        Ok(())
+    }
+
+    fn compare(&self, filled: Filled) -> Result<(), Error> {
+        let index = (self.start / CHUNK as u64) as u32;
+        self.map.map_or(Ok(()), |map| map.check(index, Record::of(filled)))
+    }
+
     /// The rest of the decoded chunk from `offset` on; empty behind the end of the image.
     fn chunk_at(&mut self, offset: u64) -> Result<&[u8], Error> {
+        if self.decoder.stream().format == Format::Raw {
+            self.raw_chunk_at(offset)?;
+            let skipped = (offset - self.start) as usize;
+            return Ok(self.buffer.get(WINDOW + skipped..WINDOW + self.held).unwrap_or_default());
+        }
         if offset < self.start {
             self.decoder.restart();
             (self.start, self.held) = (0, 0);
         }
         while offset >= self.start + self.held as u64 {
             self.start += self.held as u64;
-            self.held = self.decoder.fill(self.buffer)?.length;
+            let filled = self.decoder.fill(self.buffer)?;
+            self.held = filled.length;
             if self.held == 0 {
                 return Ok(&[]);
             }
+            self.compare(filled)?;
             self.rate.advance(self.decoder.consumed());
         }
         let skipped = (offset - self.start) as usize;
@@ -160,7 +196,7 @@ mod tests {
         let file = fixtures::member(&image);
         let mut decoder = Decoder::new(&file, format::detect(&file, "x").unwrap());
         let mut buffer = vec![0; BUFFER];
-        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer, None);
         for offset in [0, 2 * CHUNK - 5, 10, 3 * CHUNK, CHUNK, 5] {
             let mut bytes = [0; 10];
             reader.read_exact_at(offset as u64, &mut bytes).unwrap();
@@ -184,13 +220,38 @@ mod tests {
     }
 
     #[test]
+    fn after_the_scan_nothing_is_read_that_it_has_not_seen() {
+        let image = fixtures::sample(2 * CHUNK + 700);
+        for mut file in [fixtures::stored_member(&image, u16::MAX), image.clone()] {
+            let stream = format::detect(&file, "x").unwrap();
+            let (map, mut buffer) = (ChunkMap::create().unwrap(), vec![0; BUFFER]);
+            crate::image::scan::scan(&mut Decoder::new(&file, stream), &mut buffer, &map).unwrap();
+            let read = |file: &Vec<u8>, offset: usize| {
+                let mut buffer = vec![0; BUFFER];
+                let mut decoder = Decoder::new(file, stream);
+                let mut reader = ImageReader::new(&mut decoder, &mut buffer, Some(&map));
+                let mut bytes = [0; 10];
+                reader.read_exact_at(offset as u64, &mut bytes).map(|()| bytes)
+            };
+            for offset in [0, CHUNK - 5, 2 * CHUNK + 600] {
+                assert_eq!(read(&file, offset).unwrap(), image[offset..offset + 10]);
+            }
+            file[CHUNK + CHUNK / 2] ^= 1;
+            assert_eq!(read(&file, 10).unwrap(), image[10..20]);
+            let error = read(&file, CHUNK + 5).unwrap_err();
+            let text: crate::text::Text<300> = crate::text!("{}", error);
+            assert!(text.contains("chunk 1 of the image: it differs"), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_stored_image_begins_and_ends_in_its_archive() {
         let image = fixtures::sample(3000);
         let crc = crate::crc32::crc32(&image);
         let file = crate::image::zip::tests::archive(&image, 3000, crc, 1, 0, false);
         let mut decoder = Decoder::new(&file, format::detect(&file, "x").unwrap());
         let mut buffer = vec![0; BUFFER];
-        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer, None);
         let mut bytes = [0; 20];
         for (offset, count) in [(0, 20), (2980, 20), (2990, 10), (3000, 0), (u64::MAX, 0)] {
             assert_eq!(reader.read_at(offset, &mut bytes).unwrap(), count);

@@ -52,7 +52,7 @@ pub fn scan<S: Source>(
         if filled.length == 0 {
             break;
         }
-        map.set(scan.chunks, Record { crc: filled.crc, zero: filled.zero })?;
+        map.set(scan.chunks, Record::of(filled))?;
         scan.length += filled.length as u64;
         scan.chunks = next_index(scan.chunks)?;
         scan.zero_chunks += u32::from(filled.zero);

@@ -97,10 +97,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
     let file = ImageFile::open(options)?;
-    let config = configuration::read(options, true, buffer)?;
-    if config.is_none() {
-        configuration::can_be_missing(options, &file.peek(buffer)?)?;
-    }
+    let config = configuration::for_image(options, &file, buffer)?;
     let device_type = config.map(config::device_type).unwrap_or_default();
     let identity = identity::gather("")?;
     identity.log();
@@ -125,8 +122,9 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
 
-    let (image, patches) = examine_for(file, options, &new_files, buffer)?;
-    compatible::check_image(&image.layout, Some(&identity), &wish, &mut |text| report.warn(text))?;
+    let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
+        compatible::check_image(layout, Some(&identity), &wish, &mut |text| report.warn(text))
+    })?;
     checks::fits(&image.scan, &image.table, &facts.target)?;
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
@@ -246,7 +244,7 @@ impl Decision {
             ramfs.path.as_str(),
             watch.shown()
         );
-        rehearse(&ramfs, &self.plan, buffer)?;
+        rehearse(&ramfs, &self.plan, &self.image, buffer)?;
         ramfs.copy_program(buffer)?;
         rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
         swap::off(&now.swaps, undo)?;
@@ -260,6 +258,8 @@ impl Decision {
         // Now, when nothing slow is left: what the services have written until here is in them.
         self.gather_again(options, buffer)?;
         self.make_backup(options, &ramfs, buffer)?;
+        self.check_room(&ramfs)?;
+        self.new_files.log();
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
@@ -268,6 +268,22 @@ impl Decision {
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&now.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
+        Ok(())
+    }
+
+    /// What has grown since the question must leave stage 2 what it needs, in the RAMFS and in memory.
+    fn check_room(&self, ramfs: &Ramfs) -> Result<(), Error> {
+        let budget = Budget::of(&self.facts, &self.image.scan, &self.plan, &self.new_files)?;
+        let free = ramfs.free()?;
+        if free < budget.still_to_come() {
+            let why: Text<120> = crate::text!(
+                "{} are still needed in memory, and {} are set aside for it",
+                Size(budget.still_to_come()),
+                Size(free)
+            );
+            return Err(Error::refused("placing", "what has grown since the question", &why)
+                .advice("start it again: it is counted anew"));
+        }
         Ok(())
     }
 
@@ -293,7 +309,7 @@ impl Decision {
 
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
-        for need in rehearsal::needs(&self.plan) {
+        for need in rehearsals(&self.plan, &self.image) {
             let name = need.file_system.name();
             crate::info!("mounting {}: rehearsed before a takeover, not now", name);
         }
@@ -316,19 +332,20 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
     let file = ImageFile::open(options)?;
-    let config = configuration::read(options, false, buffer)?;
+    let config = options.config.as_deref();
+    let config = config.map(|path| configuration::read(path, buffer)).transpose()?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;
     target::claimable(&target)?;
     checks::known_length_fits(file.length(), &target)?;
     let new_files = carry::files(options, config, None, buffer, &mut report)?;
-    let (image, patches) = examine_for(file, options, &new_files, buffer)?;
-    // Without a config.json the image alone says what the device will be.
-    let named = || image.layout.device_type.clone();
-    let device_type = config.map_or_else(named, config::device_type);
-    let wish = configuration::wish(options, &device_type);
-    compatible::check_image(&image.layout, None, &wish, &mut |text| report.warn(text))?;
+    let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
+        // Without a config.json the image alone says what the device will be.
+        let device_type = config.map_or_else(|| layout.device_type.clone(), config::device_type);
+        let wish = configuration::wish(options, &device_type);
+        compatible::check_image(layout, None, &wish, &mut |text| report.warn(text))
+    })?;
     checks::fits(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &target, &image, &one, &new_files)?;
@@ -361,15 +378,17 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
 }
 
 /// Decodes the image to its end and looks into it, and works out the patches that put the files of the new OS onto its
-/// boot partition.
+/// boot partition, when `check` has nothing against that image.
 fn examine_for(
     file: ImageFile,
     options: &Options,
     new_files: &NewFiles,
     buffer: &mut [u8],
+    check: &mut dyn FnMut(&Layout) -> Result<(), Error>,
 ) -> Result<(Examined, Patches), Error> {
     let mut patches = Patches::none();
     let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
+        check(layout)?;
         patches = one_image::plan(disk, layout, length, new_files)?;
         Ok(())
     };
@@ -390,9 +409,10 @@ fn flash_here(
     let size = new_files.staged_length(plan.boot.is_some()) + one.patches.length() + (2 << 20);
     let ramfs = Ramfs::mount(size, undo)?;
     ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
-    rehearse(&ramfs, plan, buffer)?;
+    rehearse(&ramfs, plan, image, buffer)?;
     // The target has none: it is not in use.
     swap::off(&facts::swaps_to_turn_off(None)?, undo)?;
+    new_files.log();
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, plan)?;
     write(plan, &ramfs.path, &image.source, image.stream, &one.map)
@@ -460,11 +480,17 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
     }
 }
 
-fn rehearse(ramfs: &Ramfs, plan: &Plan, buffer: &mut [u8]) -> Result<(), Error> {
-    for need in rehearsal::needs(plan) {
+fn rehearse(ramfs: &Ramfs, plan: &Plan, image: &Examined, buffer: &mut [u8]) -> Result<(), Error> {
+    for need in rehearsals(plan, image) {
         let watch = Stopwatch::start();
         rehearsal::rehearse(ramfs, need, buffer)?;
         crate::info!("rehearsed: {} can be mounted ({} s)", need.file_system.name(), watch.shown());
     }
     Ok(())
+}
+
+/// What stage 2 will mount, with the features that the image's own file systems have.
+fn rehearsals(plan: &Plan, image: &Examined) -> impl Iterator<Item = rehearsal::Need> + use<> {
+    let data = image.data.map(|data| data.features).unwrap_or_default();
+    rehearsal::needs(plan, image.layout.boot_features, data).into_iter()
 }

@@ -5,6 +5,7 @@
 //! log rather than not at all; without config.json it would be nobody's, so that is an error.
 
 use super::keep_log;
+use super::target::Target;
 use crate::disk::loops;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
@@ -12,54 +13,107 @@ use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::{NewFile, PartitionPlan, Place, Plan, names};
 use crate::progress::{Kept, Shared};
-use crate::sys::block;
+use crate::sys::{block, process};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
+use rustix::process::{Signal, WaitOptions};
 
 /// How often placing files is tried.
 const TRIES: u32 = 3;
-/// How many workers may die while they place what can be done without.
-const RUNS: u32 = 2;
+/// How long the child may do nothing that can be seen, in milliseconds: less than PID 1 gives the worker.
+const PATIENCE: u64 = 120_000;
+/// How long one that was killed may take to end, in milliseconds.
+const DEATH: u64 = 5000;
 
 /// How much is copied at once, in bytes.
 const PIECE: usize = 4096;
 /// How much of a file is written before it is synced, in bytes.
 const SYNC_STEP: usize = 4 << 20;
 
-/// Places every file of the plan; `base` is where the RAMFS is mounted, `disk` the node of the disk.
-pub fn place(plan: &Plan, base: &str, disk: &str, shared: &Shared) -> Result<(), Error> {
+/// Places every file of the plan; `base` is where the RAMFS is mounted, `disk` the node of the disk, which `target` has
+/// claimed.
+///
+/// A child does it: should the kernel's ext4 or the disk hold it for ever, or end it, this worker goes on with its
+/// claim of the disk, to the head.
+pub fn place(
+    plan: &Plan,
+    base: &str,
+    disk: &str,
+    target: &Target,
+    shared: &Shared,
+) -> Result<(), Error> {
     let volume = |place, partition| Volume { plan, base, disk, place, partition };
-    if let Some(partition) = plan.boot {
-        volume(Place::Boot, partition).place_patiently(shared)?;
+    let in_child = |work: &dyn Fn() -> Result<(), Error>| in_child(target, shared, PATIENCE, work);
+    if let Some(boot) = plan.boot.map(|partition| volume(Place::Boot, partition)) {
+        in_child(&|| boot.place_patiently(shared))?;
     }
     let Some(data) = plan.data.map(|partition| volume(Place::Data, partition)) else {
         return Ok(());
     };
-    // Whatever it is that ends a worker here, the kernel's ext4 or the disk, would end the next one.
-    let is_hopeless = shared.data_runs.fetch_add(1, SeqCst) >= RUNS;
     let spare = |kept: &AtomicU32, what: &str, work: &dyn Fn() -> Result<(), Error>| {
-        let result = if is_hopeless {
-            Err(Error::failed("placing", what, "two workers ended in it"))
-        } else {
-            work()
-        };
+        let result = in_child(work);
         let state = if result.is_ok() { Kept::Yes } else { Kept::Failed };
         kept.store(state as u32, SeqCst);
         if let Err(error) = result {
-            crate::error!("{}; the new OS starts without it", error);
+            crate::error!("{}: the new OS starts without {}", error, what);
         }
     };
     if data.files().next().is_some() {
-        spare(&shared.backup, "the backup", &|| data.place_patiently(shared));
+        spare(&shared.backup, "its backup", &|| data.place_patiently(shared));
     }
     if let Some(path) = &plan.fallback_log {
-        spare(&shared.log, "the log", &|| data.keep_log(path));
+        spare(&shared.log, "this log", &|| data.keep_log(path));
     }
     Ok(())
+}
+
+/// Does it in a child, which shows by its heartbeat that it gets on, and says in the log what went wrong.
+fn in_child(
+    target: &Target,
+    shared: &Shared,
+    patience: u64,
+    work: &dyn Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let fail = |why| Error::failed("placing files on", "an ext4 partition", why);
+    let child = process::spawn(|| {
+        // One that is left behind must not keep the disk from the next worker.
+        target.let_go();
+        match work() {
+            Ok(()) => 0,
+            Err(error) => {
+                crate::error!("{}", error);
+                1
+            }
+        }
+    });
+    let child = child.doing("starting", "a process that places files")?;
+    let (mut seen, mut since) = (shared.heartbeat.load(SeqCst), Stopwatch::start());
+    let mut killed: Option<Stopwatch> = None;
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
+            Ok(None) => {}
+            _ if killed.is_some() => return Err(fail("it got no further, and was ended")),
+            _ => return Err(fail("it could not be done")),
+        }
+        let beat = shared.heartbeat.load(SeqCst);
+        if beat != seen {
+            (seen, since) = (beat, Stopwatch::start());
+        }
+        if killed.is_some_and(|watch| watch.elapsed() > DEATH) {
+            return Err(fail("it hangs in the kernel"));
+        }
+        if killed.is_none() && since.elapsed() > patience {
+            // It listens as soon as the kernel lets it.
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+            killed = Some(Stopwatch::start());
+        }
+        crate::sys::clock::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A partition of the new OS that files are placed on.
@@ -123,13 +177,18 @@ impl Volume<'_> {
         work: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let point = crate::path!("{}/{}", self.base, names::MOUNT)?;
+        if mounts::at(&point)?.is_some() {
+            // Twice at once would break it.
+            return Err(Error::failed("mounting at", &point, "an earlier mount is still there"));
+        }
         let disk = files::open(self.disk, OFlags::RDWR).doing("opening", self.disk)?;
         // What the cache of the disk holds may be from before the flash, and what is compared shall be on the medium.
         block::flush_buffers(&disk).doing("dropping the cache of", self.disk)?;
         let nodes = crate::path!("{}/{}", self.base, names::DEV)?;
         let PartitionPlan { start, length } = self.partition;
         let device = loops::attach(&nodes, &disk, start, length)?;
-        mounts::mount_at(&device.path, &point, "ext4", flags, "")
+        // The image may want a panic; what is in memory is the only copy.
+        mounts::mount_at(&device.path, &point, "ext4", flags, "errors=remount-ro")
             .doing("mounting a partition of the new OS,", &device.path)?;
         drop(device);
         let result = work(&point);
@@ -246,28 +305,51 @@ mod tests {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
+    fn target() -> Target {
+        let null = files::open("/dev/null", OFlags::RDWR).unwrap();
+        Target::new(null, 0, 512)
+    }
+
     #[test]
     fn what_can_be_done_without_is_left_out_and_said() {
         let mut plan = sample();
         let shared: &Shared = crate::sys::map::shared().unwrap();
         let states = || (shared.backup.load(SeqCst), shared.log.load(SeqCst));
         // There is no such disk: config.json would go there, and that is an error.
-        assert!(place(&plan, "/nowhere", "/nowhere/disk", shared).is_err());
+        assert!(place(&plan, "/nowhere", "/nowhere/disk", &target(), shared).is_err());
         assert_eq!(states(), (Kept::Not as u32, Kept::Not as u32));
         plan.boot = None;
-        for run in 1..=RUNS {
-            assert_eq!(shared.data_runs.load(SeqCst), run - 1);
-            place(&plan, "/nowhere", "/nowhere/disk", shared).unwrap();
-            assert_eq!(states(), (Kept::Failed as u32, Kept::Failed as u32));
-        }
-        // Not tried again: that would take a second or two.
-        let watch = Stopwatch::start();
-        place(&plan, "/nowhere", "/nowhere/disk", shared).unwrap();
-        assert!(watch.elapsed() < 900 && shared.data_runs.load(SeqCst) == RUNS + 1);
+        place(&plan, "/nowhere", "/nowhere/disk", &target(), shared).unwrap();
+        assert_eq!(states(), (Kept::Failed as u32, Kept::Failed as u32));
         shared.backup.store(0, SeqCst);
         plan.new_files.retain(|file| file.place == Place::Boot);
         plan.fallback_log = None;
-        place(&plan, "/nowhere", "/nowhere/disk", shared).unwrap();
+        place(&plan, "/nowhere", "/nowhere/disk", &target(), shared).unwrap();
         assert_eq!(states().0, Kept::Not as u32);
+    }
+
+    #[test]
+    fn a_child_that_gets_no_further_is_ended_and_its_end_noticed() {
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let run = |patience, work: &dyn Fn() -> Result<(), Error>| {
+            let watch = Stopwatch::start();
+            let error = in_child(&target(), shared, patience, work).err();
+            let text: Option<crate::text::Text<300>> = error.map(|error| crate::text!("{}", error));
+            (text.map(|text| text.to_string()).unwrap_or_default(), watch.elapsed())
+        };
+        let beating = || {
+            for _ in 0..30 {
+                shared.beat();
+                crate::sys::clock::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        };
+        assert_eq!(run(200, &beating).0, "");
+        let (error, elapsed) = run(200, &|| {
+            crate::sys::clock::sleep(Duration::from_secs(60));
+            Ok(())
+        });
+        assert!(error.contains("got no further") && elapsed < 5000, "{error} {elapsed}");
+        assert!(run(5000, &|| process::exit(3)).0.contains("could not be done"));
     }
 }

@@ -33,7 +33,7 @@ impl Job<'_> {
 
     /// A chunk must be what the scan saw; if not, the memory it came from is bad, and it must not reach the disk.
     pub fn compare(&self, index: u32, found: Filled) -> Result<(), Error> {
-        let record = Record { crc: found.crc, zero: found.zero };
+        let record = Record::of(found);
         if self.map.get(index)? == record && found.length == self.chunk_length(index) {
             return Ok(());
         }

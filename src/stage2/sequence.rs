@@ -18,7 +18,7 @@ use crate::image::patches::Patches;
 use crate::image::source::{FileSource, Source};
 use crate::memory;
 use crate::plan::{Plan, names};
-use crate::progress::{Phase, Shared};
+use crate::progress::{Kept, Phase, Shared};
 use crate::text::PathText;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::OFlags;
@@ -93,7 +93,7 @@ pub fn write<S: Source>(
         // Not in a rescue system, which keeps the image and lives on.
         faults::outlive();
     }
-    let place = &mut || data::place(plan, base, &path, shared);
+    let place = &mut || data::place(plan, base, &path, &target, shared);
     write_to(&target, plan, staged, buffers, shared, place)?;
     Ok(End::Done)
 }
@@ -123,6 +123,10 @@ pub fn write_to<S: Source>(
     decoder.patch(staged.patches);
     let job = Job { plan, target, map: staged.map, shared };
 
+    // What an earlier worker has placed is overwritten now.
+    for kept in [&shared.backup, &shared.log] {
+        kept.store(Kept::Not as u32, SeqCst);
+    }
     let watch = shared.enter(Phase::Flash);
     job.flash(&mut decoder, buffers)?;
     shared.leave(Phase::Flash, watch);

@@ -12,7 +12,7 @@ use crate::files;
 use crate::image::is_zero;
 use crate::plan::{Plan, TargetPlan};
 use crate::progress::Shared;
-use crate::sys::block;
+use crate::sys::{block, process};
 use crate::text::Text;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fd::OwnedFd;
@@ -70,6 +70,11 @@ impl Target {
     pub fn new(disk: OwnedFd, size: u64, logical_block: u32) -> Self {
         let number = Number { major: 0, minor: 0 };
         Self { disk, size, number, block: logical_block as usize }
+    }
+
+    /// Gives up the claim in a child of the process that has it.
+    pub fn let_go(&self) {
+        process::close_inherited(&self.disk);
     }
 
     /// Writes bytes (whole blocks, aligned). What fails is tried again in small pieces, and named.

@@ -1,7 +1,7 @@
 //! Processes: fork, the one execve, signals to everyone, inherited descriptors, swap.
 
 use linux_raw_sys::general as raw;
-use rustix::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -31,6 +31,13 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Pid, Errno> {
             Pid::from_raw(id as i32).ok_or(Errno::INVAL)
         }
     }
+}
+
+/// Closes a descriptor in a child that has no use for it; the process that it is from keeps its own. close(2).
+pub fn close_inherited(descriptor: &OwnedFd) {
+    // SAFETY: the value that owns the descriptor is in memory that the child shares with nobody, and the child ends
+    // without dropping it: it is not closed twice, nor used again.
+    unsafe { rustix::io::close(descriptor.as_raw_fd()) }
 }
 
 /// Ends this process at once, without running destructors or flushing anything. _exit(2).

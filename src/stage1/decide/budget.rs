@@ -24,6 +24,8 @@ pub struct Budget {
     pub image: u64,
     /// This program, the chunk map, the patches and the files of the new OS.
     pub rest: u64,
+    /// What of the rest comes last: the chunk map, the patches, and the files but for the backup.
+    pub small: u64,
     /// What comes back from swap when it is turned off.
     pub swapped: u64,
 }
@@ -38,12 +40,15 @@ impl Budget {
     ) -> Result<Self, Error> {
         let program = files::status("/proc/self/exe").doing("looking at", "/proc/self/exe")?;
         let map = u64::from(scan.chunks) * crate::image::map::RECORD;
+        let patches = u64::from(plan.image.patches) * patches::RECORD as u64;
+        let files = new_files.staged_length(plan.boot.is_some());
+        let backup = new_files.backup().map_or(0, |(_, length)| length);
+        // A backup that has grown a little since it was counted still finds room.
+        let spare = backup / 8;
         Ok(Self {
             image: scan.staged_length,
-            rest: program.st_size.max(0) as u64
-                + map
-                + u64::from(plan.image.patches) * patches::RECORD as u64
-                + new_files.staged_length(plan.boot.is_some()),
+            rest: program.st_size.max(0) as u64 + map + patches + files + spare,
+            small: map + patches + files.saturating_sub(backup),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
     }
@@ -56,6 +61,11 @@ impl Budget {
     /// All but the image itself.
     fn overhead(&self) -> u64 {
         self.rest + OVERHEAD + self.image / TREE
+    }
+
+    /// What of that is still to come when image, program and backup are in it: the rest, and the log of stage 2.
+    pub fn still_to_come(&self) -> u64 {
+        self.small + OVERHEAD / 2
     }
 
     /// All that must be available now.
@@ -99,7 +109,7 @@ mod tests {
 
     #[test]
     fn too_little_is_refused_with_figures() {
-        let budget = Budget { image: 100 << 20, rest: 2 << 20, swapped: 5 << 20 };
+        let budget = Budget { image: 100 << 20, rest: 2 << 20, small: 1 << 20, swapped: 5 << 20 };
         let enough = (116 << 20) + (100 << 20) / 400;
         budget.check(enough, None).unwrap();
         budget.check(enough, Some(budget.ramfs())).unwrap();

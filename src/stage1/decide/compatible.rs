@@ -32,10 +32,15 @@ impl Wish<'_> {
 /// Checks that this device can be taken over and run an OS of the wanted device type: before anything slow. What is
 /// only doubtful goes to `warn`.
 pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    check_secure_boot(identity, warn)?;
+    let secure_boot = check_secure_boot(identity, warn);
+    // An image that is no balenaOS may be signed.
+    secure_boot.or_else(|error| refuse_unless(wish.effective().is_empty(), error, warn))?;
     check_system(identity, wish, warn)?;
     if wish.effective().is_empty() {
         // No config.json: the image is no balenaOS, and its own affair.
+        warn(
+            "the image is no balenaOS: nothing is placed on it, and it must bring its own network settings",
+        );
         return Ok(());
     }
     check_change(wish)?;
@@ -447,6 +452,7 @@ mod tests {
             boot_number: 1,
             file_system: Some(FileSystem::Vfat),
             boot_free: None,
+            boot_features: Default::default(),
             device_type: Text::from(device_type),
             version: Text::new(),
             is_named: false,

@@ -3,41 +3,47 @@
 use super::compatible::Wish;
 use super::report::Report;
 use crate::balena::config::{self, Wishes};
-use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::stage1::look::examination::ImageFile;
 use crate::stage1::look::identity::Identity;
 use crate::stage1::look::origin::BALENA_CONFIG;
 use crate::sys::map;
 
-/// Reads and checks a config.json: the one that was named, or that of a balenaOS that is replaced. None is enough for
-/// an image that is no balenaOS: see [`can_be_missing`].
-pub fn read(
+/// The config.json for an image: the one that was named; for a balenaOS else that of the balenaOS that is replaced. An
+/// image that is no balenaOS needs none, and gets no other system's: keys are in it.
+pub fn for_image(
     options: &Options,
-    is_old_os_asked: bool,
+    file: &ImageFile,
     buffer: &mut [u8],
 ) -> Result<Option<&'static [u8]>, Error> {
-    let path = match options.config.as_deref() {
-        Some(path) => path,
-        None if is_old_os_asked && files::exists(BALENA_CONFIG) => BALENA_CONFIG,
-        None => return Ok(None),
-    };
+    if let Some(path) = options.config.as_deref() {
+        return read(path, buffer).map(Some);
+    }
+    if !file.peek(buffer)?.is_balena_os() {
+        return takes_no_files(options).map(|()| None);
+    }
+    if files::exists(BALENA_CONFIG) {
+        return read(BALENA_CONFIG, buffer).map(Some);
+    }
+    Err(Error::usage("", "no config.json was given (-c FILE)")
+        .advice("download one for this fleet"))
+}
+
+/// Reads and checks a config.json.
+pub fn read(path: &str, buffer: &mut [u8]) -> Result<&'static [u8], Error> {
     let bytes = files::read(path, buffer)
         .doing("reading the configuration", path)
         .map_err(Error::as_refusal)?;
     config::check(bytes, path)?;
     let kept = map::buffer(bytes.len()).doing("reserving memory for", path)?;
     kept.copy_from_slice(bytes);
-    Ok(Some(kept))
+    Ok(kept)
 }
 
-/// A balenaOS without a config.json would be nobody's; any other image takes no files at all.
-pub fn can_be_missing(options: &Options, layout: &Layout) -> Result<(), Error> {
-    if layout.is_balena_os() {
-        return Err(Error::usage("", "no config.json was given (-c FILE)")
-            .advice("download one for this fleet"));
-    }
+/// An image that is no balenaOS takes no files.
+fn takes_no_files(options: &Options) -> Result<(), Error> {
     let given = [
         (!options.keyfiles.is_empty(), "--nwmgr-cfg"),
         (!options.wifis.is_empty(), "--wifi"),

@@ -119,6 +119,13 @@ impl NewFiles {
         self.of_boot().map(|file| ForBoot { to: &file.to, length: file.length })
     }
 
+    /// Logs which files the new boot partition gets.
+    pub fn log(&self) {
+        for file in self.of_boot() {
+            crate::info!("put into the image: /{}", file.to.as_str());
+        }
+    }
+
     /// Fills `bytes` from byte `offset` of number `index` of those for the boot partition; what lies behind its end
     /// stays as it is.
     pub fn read_for_boot(&self, index: usize, offset: u64, bytes: &mut [u8]) {

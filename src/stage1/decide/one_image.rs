@@ -59,14 +59,12 @@ pub fn plan(
     let Some(volume) = fat::open(&mut disk, layout.boot_start)? else {
         return Err(Error::failed("putting files onto", &object, "it is no FAT any more"));
     };
+    let (start, length_of_table) = volume.first_table();
+    disk.keep(start, length_of_table)?;
     check_bounds(&volume, layout, length).map_err(about)?;
     let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     patch::plan(disk, &volume, &wanted, stamp(seconds_now()), &mut memory).map_err(about)?;
-    let patches = collect(&volume, &memory, new_files)?;
-    for file in &wanted {
-        crate::info!("put into the image: /{}", file.path);
-    }
-    Ok(patches)
+    collect(&volume, &memory, new_files)
 }
 
 /// The file system ends where its partition does, or before, and so does the image.
@@ -119,15 +117,13 @@ impl OneImage {
         let mut zero_chunks = image.scan.zero_chunks;
         let mut rate = Rate::start("putting files into the image", end);
         for index in 0..end.div_ceil(CHUNK as u64) as u32 {
-            let before = decoder.laid();
             let filled = decoder.fill(buffer)?;
-            let (bare, found) = (map.get(index)?, Record { crc: filled.crc, zero: filled.zero });
-            if decoder.laid() == before && found != bare {
-                let why = "the file changed after it was checked";
-                return Err(Error::failed("decoding", "the image", why));
-            }
-            map.set(index, found)?;
-            zero_chunks = zero_chunks + u32::from(found.zero) - u32::from(bare.zero);
+            let bare = Record::of(decoder.bare());
+            // What has changed since the scan, or is read wrongly now, must not become what the flash expects.
+            map.check(index, bare)?;
+            let patched = Record::of(filled);
+            map.set(index, patched)?;
+            zero_chunks = zero_chunks + u32::from(patched.zero) - u32::from(bare.zero);
             rate.advance(u64::from(index + 1) * CHUNK as u64);
         }
         let patches = decoder.patch(Patches::none());
@@ -172,6 +168,64 @@ fn stamp(seconds: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An image file with a FAT boot partition, examined, with the patches for a config.json.
+    fn planned(name: &str, packed: bool) -> (std::path::PathBuf, Examined, Patches) {
+        use crate::disk::{fat, mbr};
+        use crate::stage1::look::examination::{ImageFile, examine};
+        let mut image = mbr::tests::disk(&[(0x0c, 2048, 200)], 6144);
+        let volume = fat::tests::volume_of("resin-boot", &[]);
+        image[CHUNK..CHUNK + volume.len()].copy_from_slice(&volume);
+        image[2 * CHUNK..].fill(7);
+        let file = if packed {
+            crate::image::decode::tests::stored_member(&image, u16::MAX)
+        } else {
+            image
+        };
+        let name = format!("takeover-one-{name}-{packed}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, file).unwrap();
+        let options = crate::cli::parse(["-i".into(), path.clone().into_os_string()]).unwrap();
+        let mut new_files = NewFiles::new();
+        new_files.add("config.json", "", &[b'x'; 700]).unwrap();
+        let mut patches = Patches::none();
+        let mut buffer = vec![0; crate::image::decode::BUFFER];
+        let file = ImageFile::open(&options).unwrap();
+        let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
+            patches = plan(disk, layout, length, &new_files)?;
+            Ok(())
+        };
+        let image = examine(file, false, &mut buffer, at_boot).unwrap();
+        (path, image, patches)
+    }
+
+    #[test]
+    fn an_image_that_changed_since_the_scan_is_not_taken_for_the_new_one() {
+        let mut buffer = vec![0; crate::image::decode::BUFFER];
+        for packed in [false, true] {
+            let (path, image, patches) = planned("same", packed);
+            let (count, end) = (patches.count(), patches.end());
+            assert!(count >= 3 && end > CHUNK as u64 && end < 2 * CHUNK as u64);
+            let one = OneImage::of(&image, patches, &mut buffer).unwrap();
+            assert_eq!(one.patches.count(), count);
+            assert_eq!(one.map.get(0).unwrap(), image.map.get(0).unwrap());
+            assert_ne!(one.map.get(1).unwrap(), image.map.get(1).unwrap());
+            assert_ne!(one.map_crc, image.scan.map_crc);
+            std::fs::remove_file(path).unwrap();
+
+            // In the chunk that is patched, and in one before it.
+            for place in [CHUNK + 300_000, 300_000] {
+                let (path, image, patches) = planned("changed", packed);
+                let mut file = std::fs::read(&path).unwrap();
+                file[place] ^= 1;
+                std::fs::write(&path, &file).unwrap();
+                let error = OneImage::of(&image, patches, &mut buffer).err().unwrap();
+                let text: Text<300> = crate::text!("{}", error);
+                assert!(text.contains("it differs from what was scanned"), "{text:?}");
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn files_are_dated_as_fat_does() {

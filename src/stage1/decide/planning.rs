@@ -198,6 +198,7 @@ mod tests {
                 boot_number: 1,
                 file_system: Some(FileSystem::Vfat),
                 boot_free,
+                boot_features: Default::default(),
                 device_type: Text::new(),
                 version: Text::new(),
                 is_named: false,
@@ -210,6 +211,7 @@ mod tests {
                 start: 1 << 25,
                 length: 1 << 25,
                 free: data_free,
+                features: Default::default(),
             }),
             scan_time: 0,
         }

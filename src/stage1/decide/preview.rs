@@ -96,8 +96,14 @@ impl Preview<'_> {
 
     fn new_os(&self, page: &mut Page) {
         page.section("new_os", "What the new OS gets");
-        page.text("device_type", "device type", self.device_type);
-        page.text("hostname", "hostname", self.hostname.unwrap_or("as config.json has it"));
+        page.text("device_type", "device type", known(self.device_type));
+        // Without a config.json nothing is placed.
+        let as_it_is = if self.device_type.is_empty() {
+            "as the image has it"
+        } else {
+            "as config.json has it"
+        };
+        page.text("hostname", "hostname", self.hostname.unwrap_or(as_it_is));
         let (files, bytes) = self.new_files.count(Place::Boot);
         page.number("boot_files", "files for its boot", files as u64, "");
         page.bytes("boot_bytes", "their size", bytes);
@@ -108,7 +114,12 @@ impl Preview<'_> {
             known(self.options.backup.as_deref().unwrap_or_default()),
         );
         page.bytes("backup_bytes", "size of the backup", backup);
-        page.section("networks", "Its networks (a cable with DHCP always works)");
+        let heading = if self.device_type.is_empty() {
+            "Its networks: as the image has them"
+        } else {
+            "Its networks (a cable with DHCP always works)"
+        };
+        page.section("networks", heading);
         page.list("names");
         for (label, file) in self.new_files.labels() {
             let text: Text<200> = crate::text!("{} ({})", label, file);

@@ -52,7 +52,8 @@ impl ImageFile {
         Ok(Self { source, stream })
     }
 
-    /// The length of the image in bytes, where it is known before the scan: gzip tells it only modulo 4 GiB.
+    /// The length of the image in bytes, as far as it is known before the scan: gzip tells it only modulo 4 GiB, and so
+    /// do some archives, whose image is longer then.
     pub fn length(&self) -> Option<u64> {
         match self.stream.format {
             Format::Raw => Some(self.stream.length),
@@ -65,8 +66,12 @@ impl ImageFile {
     /// reach too far are found by the scan.
     pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
         let mut decoder = Decoder::new(&self.source, self.stream);
-        let mut reader = ImageReader::new(&mut decoder, buffer);
-        let length = self.length().unwrap_or(u64::MAX);
+        let mut reader = ImageReader::new(&mut decoder, buffer, None);
+        // Of a packed one an archive may tell only the lower 32 bits.
+        let length = match self.stream.format {
+            Format::Raw => self.stream.length,
+            Format::Gzip | Format::Zip => u64::MAX,
+        };
         let mut look = || {
             let mut table = table::begin(&mut reader, length)?;
             layout::find_boot(&mut reader, &mut table)
@@ -89,7 +94,7 @@ pub fn examine(
     let mut decoder = Decoder::new(&source, stream);
     let scan = scan::scan(&mut decoder, buffer, &map)?;
     let scan_time = watch.elapsed();
-    let mut reader = ImageReader::new(&mut decoder, buffer);
+    let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
     let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
         .map_err(|error| error.about("the image"))?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
@@ -120,7 +125,7 @@ impl Examined {
     /// Does once more what is done at the boot partition.
     pub fn again_at_boot(&self, buffer: &mut [u8], at_boot: AtBoot<'_>) -> Result<(), Error> {
         let mut decoder = Decoder::new(&self.source, self.stream);
-        let mut reader = ImageReader::new(&mut decoder, buffer);
+        let mut reader = ImageReader::new(&mut decoder, buffer, Some(&self.map));
         at_boot(&mut reader, &self.layout, self.scan.length)
     }
 
@@ -213,7 +218,7 @@ mod tests {
         let stream = format::detect(&source, "x").unwrap();
         let mut decoder = Decoder::new(&source, stream);
         let mut buffer = vec![0; BUFFER];
-        let mut reader = ImageReader::new(&mut decoder, &mut buffer);
+        let mut reader = ImageReader::new(&mut decoder, &mut buffer, None);
         let length = image.len() as u64;
         let (table, layout, data) =
             look_into(&mut reader, length, is_data_used, &mut |_, _, _| Ok(())).unwrap();

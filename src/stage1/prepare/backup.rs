@@ -48,7 +48,11 @@ pub fn make(
 fn in_child(path: &str, file: &OwnedFd, limit: u64, buffer: &mut [u8]) -> i32 {
     memory::unseal();
     match backup::make(path, file, limit, buffer) {
-        Ok(_) => 0,
+        Ok(Some(_)) => 0,
+        Ok(None) => {
+            crate::error!("the backup description {} asks for nothing any more", path);
+            1
+        }
         Err(error) => {
             crate::error!("{}", error);
             1

@@ -76,6 +76,12 @@ impl Ramfs {
         mounts::id_at(&self.path)
     }
 
+    /// The bytes that are free in it.
+    pub fn free(&self) -> Result<u64, Error> {
+        let space = files::space(&self.path).doing("looking at the space in", &self.path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     /// The path of a file in it, as stage 1 sees it.
     pub fn inside(&self, name: &str) -> Result<PathText, Error> {
         crate::path!("{}/{}", self.path.as_str(), name)

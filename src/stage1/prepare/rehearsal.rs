@@ -4,6 +4,7 @@
 //! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
 
 use super::ramfs::Ramfs;
+use crate::disk::ext4::Features;
 use crate::disk::loops;
 use crate::disk::mounts::{self, FileSystem};
 use crate::error::{Doing, Error};
@@ -26,14 +27,14 @@ pub struct Need {
     /// Its kind.
     pub file_system: FileSystem,
     /// The features that an ext file system has.
-    pub features: ExtFeatures,
+    pub features: Features,
     /// What it takes, and what to do without: for the error when the kernel cannot mount it.
     advice: &'static str,
 }
 
 /// The file systems that stage 2 will mount: those of the boot partition, the data partition and the log device, each
-/// once, in the order of their weight.
-pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
+/// once, in the order of their weight. `boot` and `data` are the features that the image's own have.
+pub fn needs(plan: &Plan, boot: Features, data: Features) -> heapless::Vec<Need, 3> {
     const BOOT: &str =
         "the kernel must be able to mount the new boot partition: is the module there?";
     const DATA: &str = "the kernel must be able to mount the new data partition: is the module there? \
@@ -47,12 +48,18 @@ pub fn needs(plan: &Plan) -> heapless::Vec<Need, 3> {
     });
     let of = |partition: &Option<PartitionPlan>| partition.map(|_| FileSystem::Ext4);
     let mut needs = heapless::Vec::new();
-    for (file_system, advice) in [(of(&plan.boot), BOOT), (of(&plan.data), DATA), (log, LOG)] {
+    for (file_system, features, advice) in
+        [(of(&plan.boot), boot, BOOT), (of(&plan.data), data, DATA), (log, USUAL, LOG)]
+    {
+        let is_same = |need: &Need| {
+            Some(need.file_system) == file_system
+                && (need.features == features || file_system == Some(FileSystem::Vfat))
+        };
         if let Some(file_system) = file_system
-            && !needs.iter().any(|need: &Need| need.file_system == file_system)
+            && !needs.iter().any(is_same)
         {
             // As many places as there are partitions.
-            let _ = needs.push(Need { file_system, features: ExtFeatures::USUAL, advice });
+            let _ = needs.push(Need { file_system, features, advice });
         }
     }
     needs
@@ -164,42 +171,25 @@ fn format_fat(image: &mut [u8]) {
     put(image, 512, &[0xf8, 0xff, 0xff]);
 }
 
-/// The feature words of an ext file system, and its blocks: by these a kernel decides whether to mount it, and whether
-/// for writing (ext4_feature_set_ok() in fs/ext4/super.c).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ExtFeatures {
-    /// What a kernel need not know.
-    pub compat: u32,
-    /// Without which a kernel does not mount.
-    pub incompat: u32,
-    /// Without which a kernel mounts for reading only.
-    pub ro_compat: u32,
-    /// Bytes a block: a power of two.
-    pub block_size: u32,
-}
+/// What a volume of these years has that takes more of the kernel than ext4 itself: checksums of its metadata, by
+/// crc32c, which may be a module of its own.
+const USUAL: Features =
+    Features { compat: 0, incompat: 0, ro_compat: METADATA_CSUM, block_size: 1024 };
 
-impl ExtFeatures {
-    /// What a volume of these years has that takes more of the kernel than ext4 itself: checksums of its metadata, by
-    /// crc32c, which may be a module of its own.
-    pub const USUAL: Self =
-        Self { compat: 0, incompat: 0, ro_compat: METADATA_CSUM, block_size: 1024 };
-
-    /// Those that a tiny volume can have. Left out is what takes structures of its own: a journal, with what is to be
-    /// recovered from it and its fast commits; a file for orphans; room to grow into; the block of the multiple mount
-    /// protection; the older checksums of groups. Every ext4 that knows the rest has these, or mounts without.
-    fn of_tiny(self) -> Self {
-        const COMPAT: u32 = 0x4 | 0x10 | 0x400 | 0x1000;
-        const INCOMPAT: u32 = 0x4 | 0x100;
-        const RO_COMPAT: u32 = 0x10 | 0x1_0000;
-        Self {
-            compat: self.compat & !COMPAT,
-            incompat: self.incompat & !INCOMPAT,
-            ro_compat: self.ro_compat & !RO_COMPAT,
-            // Larger ones than 4 KiB have no room here. With clusters, the superblock must not be in block 1.
-            block_size: self
-                .block_size
-                .clamp(if self.ro_compat & BIGALLOC == 0 { 1024 } else { 2048 }, 4096),
-        }
+/// Those that a tiny volume can have. Left out is what takes structures of its own: a journal, with what is to be
+/// recovered from it and its fast commits; a file for orphans; room to grow into; the block of the multiple mount
+/// protection; the older checksums of groups. Every ext4 that knows the rest has these, or mounts without.
+fn of_tiny(all: Features) -> Features {
+    const COMPAT: u32 = 0x4 | 0x10 | 0x400 | 0x1000;
+    const INCOMPAT: u32 = 0x4 | 0x100;
+    const RO_COMPAT: u32 = 0x10 | 0x1_0000;
+    let least = if all.ro_compat & BIGALLOC == 0 { 1024 } else { 2048 };
+    Features {
+        compat: all.compat & !COMPAT,
+        incompat: all.incompat & !INCOMPAT,
+        ro_compat: all.ro_compat & !RO_COMPAT,
+        // Larger ones than 4 KiB have no room here. With clusters, the superblock must not be in block 1.
+        block_size: all.block_size.clamp(least, 4096),
     }
 }
 
@@ -212,9 +202,9 @@ const METADATA_CSUM: u32 = 0x400;
 /// An ext4 volume with these features, as far as it can have them: 16 inodes of 128 bytes, an empty root directory, no
 /// journal (Documentation/filesystems/ext4 in Linux). Its blocks: that of the superblock, the groups, two bitmaps, the
 /// inodes, the root directory.
-fn format_ext(image: &mut [u8], features: ExtFeatures) {
+fn format_ext(image: &mut [u8], features: Features) {
     const SUPERBLOCK: usize = 1024;
-    let features = features.of_tiny();
+    let features = of_tiny(features);
     let block = features.block_size as usize;
     let shift = features.block_size.ilog2() - 10;
     // In blocks of 1 KiB the superblock has block 1, else it is in block 0.
@@ -285,7 +275,7 @@ fn set_bits(image: &mut [u8], at: usize, length: usize, first: usize, end: usize
 
 /// The checksums that mounting checks: of the superblock, the group, its bitmaps and the root's inode. The identity of
 /// the volume, from which they begin, is all zeros.
-fn sign_ext(image: &mut [u8], features: ExtFeatures, first: usize) {
+fn sign_ext(image: &mut [u8], features: Features, first: usize) {
     const SUPERBLOCK: usize = 1024;
     let block = features.block_size as usize;
     let group = (first + 1) * block;
@@ -335,7 +325,7 @@ mod tests {
     #[test]
     fn the_file_system_of_every_partition_is_rehearsed_once() {
         let kinds = |plan: &Plan| -> Vec<_> {
-            needs(plan).iter().map(|need| (need.file_system, need.advice)).collect()
+            needs(plan, USUAL, USUAL).iter().map(|need| (need.file_system, need.advice)).collect()
         };
         let about = |advice: &str, word| assert!(advice.contains(word), "{advice}");
         let plan = crate::plan::tests::sample();
@@ -361,7 +351,7 @@ mod tests {
             assert_eq!(kinds(&plan), [(FileSystem::Ext4, log)]);
         }
         plan.log_device = None;
-        assert!(needs(&plan).is_empty());
+        assert!(needs(&plan, USUAL, USUAL).is_empty());
     }
 
     #[test]
@@ -417,12 +407,12 @@ mod tests {
     #[test]
     fn our_own_reader_knows_the_tiny_ext() {
         let mut image = vec![0; LENGTH];
-        format_ext(&mut image, ExtFeatures::USUAL);
+        format_ext(&mut image, USUAL);
         assert!(crate::disk::ext4::label(&mut image, 0).unwrap().is_some());
     }
 
     /// What mkfs.ext4 makes with these options, and its features.
-    fn mkfs(path: &Path, options: &[&str]) -> ExtFeatures {
+    fn mkfs(path: &Path, options: &[&str]) -> Features {
         std::fs::File::create(path).unwrap().set_len(16 << 20).unwrap();
         let mut command = Command::new("mkfs.ext4");
         let done = command.args(["-q", "-F"]).args(options).arg(path).output().unwrap();
@@ -430,7 +420,7 @@ mod tests {
         let bytes = std::fs::read(path).unwrap();
         let field =
             |at: usize| u32::from_le_bytes(bytes[1024 + at..1024 + at + 4].try_into().unwrap());
-        ExtFeatures {
+        Features {
             compat: field(0x5c),
             incompat: field(0x60),
             ro_compat: field(0x64),
@@ -484,7 +474,7 @@ mod tests {
             let features = mkfs(&whole, options);
             for unknown in [0, 0x80, 0x1000] {
                 // HAS_SNAPSHOT, which no kernel writes to, and READONLY, which all keep from it.
-                let features = ExtFeatures { ro_compat: features.ro_compat | unknown, ..features };
+                let features = Features { ro_compat: features.ro_compat | unknown, ..features };
                 let mut image = vec![0; LENGTH];
                 format_ext(&mut image, features);
                 std::fs::write(&tiny, &image).unwrap();
