@@ -12,6 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import balena_image  # noqa: E402
+import fat  # noqa: E402
 import guest as guests  # noqa: E402
 import runner  # noqa: E402
 import stacked  # noqa: E402
@@ -67,17 +68,21 @@ def check_secrets(text):
 
 
 def check_disk(folder, name="small", config=None, more=None, but=()):
-    """The disk is the image but for config.json, more (files of the boot partition) and the partitions in but."""
+    """The disk is the image but for config.json, more (files of the boot partition) and the partitions in but: to the
+    sector, and to those who read the files."""
     disk, image = folder / "disk.img", balena_image.image(name)
     boot = balena_image.partition(name, "resin-boot")
-    places = [boot] + [balena_image.partition(name, label) for label in but]
+    ours = {"config.json": config or config_for(name)} | (more or {})
+    places = [balena_image.partition(name, label) for label in but]
     different = compare_disk(disk, image, exclude=[(place.start, place.size) for place in places])
-    assert not different, different
-    wanted = boot_files(image, boot.start) | {"config.json": config or config_for(name)} | (more or {})
+    strange = fat.strangers(disk, boot.start, different, ours)
+    assert not strange, ("sectors of the boot partition, or of the disk before and behind it", strange[:20])
+    wanted = boot_files(image, boot.start) | ours
     found = boot_files(disk, boot.start)
     assert found.keys() == wanted.keys(), sorted(found.keys() ^ wanted.keys())
     for path, content in wanted.items():
         assert found[path] == content, (path, found[path])
+    fat.check(disk, boot.start)
 
 
 def check_result(guest, outcome, times=1):
