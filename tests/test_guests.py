@@ -4,7 +4,6 @@
 import hashlib
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -257,21 +256,7 @@ exec switch_root /root /sbin/init
 
 def overlay_initrd(folder):
     """The initrd with that init, as the kernel unpacks it."""
-    top = folder / "initrd"
-    (top / "bin").mkdir(parents=True)
-    busybox = guests.rootfs.rootfs("systemd") / "bin/busybox"
-    shutil.copy(busybox, top / "bin/busybox")
-    for applet in ("grep", "mkdir", "mount", "umount", "usleep", "insmod", "switch_root"):
-        (top / "bin" / applet).symlink_to("busybox")
-    shutil.copy(guests.rootfs.modules() / "kernel/fs/overlayfs/overlay.ko", top)
-    (top / "init").write_text(OVERLAY_INIT)
-    (top / "init").chmod(0o755)
-    path = folder / "initrd.cpio"
-    names = "\n".join(sorted(str(name.relative_to(top)) for name in top.rglob("*"))) + "\n"
-    with open(path, "wb") as output:
-        subprocess.run([busybox, "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=top, input=names.encode(),
-                       stdout=output, stderr=subprocess.DEVNULL, check=True)
-    return path
+    return guests.rootfs.initrd(folder / "initrd.cpio", OVERLAY_INIT, ["overlay"])
 
 
 def test_an_overlay_over_the_root_is_taken_over(folder):
