@@ -72,5 +72,87 @@ def test_a_kernel_without_vfat_and_loop_is_taken_over(folder):
         check_result(guest, "done")
 
 
+# -------------------------------------------------------------------- disks with faults
+
+def replugged(folder, kind):
+    """In the middle of the flash the disk goes. Another of the same make and size comes and gets its name and number,
+    and then the disk comes, under another name."""
+    disk, stranger = new_disk(kind, folder), folder / "stranger.img"
+    guests.rootfs.make_file(stranger, disk.stat().st_size)
+    # The kernel is to say what it finds.
+    with Guest(kind, [disk], files=job(balena_image.gz("small"), f"{COMMAND}\n"), fail_on=REFUSED, reboot=False,
+               options="loglevel=6", timeout=400) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.slow_disk(2 * MIB)
+        guest.wait_for("/dev/sda is free", 120)
+        time.sleep(4)
+        guest.unplug()
+        assert not guest.find(r"flashed \("), guest.tail()
+        guest.slow_disk(0)
+        time.sleep(2)
+        guest.plug(stranger)
+        guest.wait_for(r"\[sd[a-z]\] Attached SCSI disk", 60)
+        guest.plug()
+        guest.wait_for(r"\[sd[b-z]\] Attached SCSI disk", 60)
+        guest.wait_exit(240)
+        result = check_result(guest, "done")
+        check_secrets(guest.text())
+    with open(stranger, "rb") as file:
+        while piece := file.read(MIB):
+            assert not any(piece), f"the other disk was written to, at {file.tell() - len(piece)}"
+    boot_again(folder, disk, config_for("small"))
+    return result
+
+
+def test_a_usb_disk_that_comes_back_under_another_name_is_flashed(folder):
+    """What is the same of it: the bridge's serial number, and the size. The disk behind it is not asked for its own."""
+    replugged(folder, "usb")
+
+
+def test_a_scsi_disk_that_comes_back_under_another_name_is_flashed(folder):
+    """It has a world-wide name."""
+    replugged(folder, "scsi")
+
+
+BAD_SECTOR = 1000
+# Reading works, as with flash that takes no more writes in one block. Errors of NVMe come as ENODATA in the guest.
+BLKDEBUG = "".join(f"""
+[inject-error]
+event = "none"
+iotype = "{kind}"
+sector = "{BAD_SECTOR}"
+errno = "5"
+once = "off"
+""" for kind in ("write", "write-zeroes"))
+
+
+def test_a_bad_sector_in_the_first_mib_leaves_the_old_os(folder):
+    """Some of the first MiB takes zeros, one sector does not: what was there is put back, and it was not the point of
+    no return."""
+    script = f"""
+    if [ "$BOOT" = 1 ]; then {COMMAND}; else
+        echo OLD OS AGAIN; cat /var/log/takeover.log; echo LOG ENDS; poweroff -f
+    fi
+    """
+    disk, conf = new_disk("systemd", folder), folder / "blkdebug.conf"
+    conf.write_text(BLKDEBUG)
+    with open(disk, "r+b") as file:
+        # Not zeros: Debian's disk has but its table there, and zeros that did not land would not show.
+        file.seek(512)
+        file.write(bytes(range(1, 256)) * 4000)
+        file.seek(0)
+        before = file.read(MIB)
+    with Guest("systemd", [f"blkdebug:{conf}:{disk}"], files=job(balena_image.gz("small"), script),
+               fail_on=f"{REFUSED}|{INCOMPLETE}") as guest:
+        guest.wait_for("takeover is PID 1", 120)
+        guest.wait_for(f"sector {BAD_SECTOR}", 120)
+        guest.wait_for("OLD OS AGAIN", 120)
+        guest.wait_for("LOG ENDS", 20)
+        guest.wait_exit(60)
+        check_result(guest, "untouched", times=2)
+    with open(disk, "rb") as file:
+        assert file.read(MIB) == before, "the first MiB has changed"
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
