@@ -154,5 +154,36 @@ def test_a_bad_sector_in_the_first_mib_leaves_the_old_os(folder):
         assert file.read(MIB) == before, "the first MiB has changed"
 
 
+# ------------------------------------------------------------------- what the kernel does
+
+# The hand-over finds a copy of the RAMFS in every copy of the root; and an NMI that nobody knows is a panic.
+SHARED_COPY = """
+mkdir /mnt/x && mount --make-rshared / && mount --rbind / /mnt/x
+grep -c ' /mnt/x.* shared:' /proc/self/mountinfo
+"""
+UNKNOWN_NMI = """
+sysctl kernel.unknown_nmi_panic=1 kernel.panic_on_oops=1 kernel.panic_on_warn=1 vm.panic_on_oom=2
+"""
+
+
+def nmi_while_flashing(guest):
+    guest.wait_for("PID 1 is handed over", 180)
+    guest.slow_disk(4 * MIB)
+    guest.wait_for("/dev/nvme0n1 is free", 120)
+    time.sleep(2)
+    assert not guest.find(r"flashed \("), guest.tail()
+    guest.nmi()
+    guest.wait_for("NMI received for unknown reason", 10)
+    guest.slow_disk(0)
+
+
+def test_a_shared_copy_of_the_root_and_a_kernel_that_panics_on_anything(folder):
+    script = f"{SHARED_COPY}{UNKNOWN_NMI}{COMMAND}\n"
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               fail_on=REFUSED) as guest:
+        nmi_while_flashing(guest)
+        check_new_os(guest, folder)
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
