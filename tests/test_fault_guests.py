@@ -185,5 +185,44 @@ def test_a_shared_copy_of_the_root_and_a_kernel_that_panics_on_anything(folder):
         check_new_os(guest, folder)
 
 
+# --------------------------------------------------------- who uses the disk inside the kernel
+
+# A client on the same machine, with a file open: what it holds needs a server that holds the disk.
+NFS = """
+mkdir -p /srv/shared /mnt/client
+echo content > /srv/shared/file
+echo '/srv/shared *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=1)' > /etc/exports
+systemctl start nfs-server || { journalctl -n 40 --no-pager; exit 1; }
+mount -t nfs4 127.0.0.1:/srv/shared /mnt/client || exit 1
+cat /mnt/client/file
+"""
+NFS_CLIENT = """
+sleep 10000 < /mnt/client/file &
+"""
+BACKUP = """
+mkdir -p /srv/data
+echo one > /srv/data/a.txt
+"""
+BACKUP_OPTIONS = " --backup-cfg /job/backup.yml --fallback-log"
+
+
+def test_nfs_and_a_kernel_that_lets_nobody_write_to_mounted_disks(folder):
+    """Debian 13's kernel: an NFS server holds the root; and with bdev_allow_write_mounted=0 nobody mounts what somebody
+    else has open for writing, as a loop device has its disk."""
+    disk = new_disk("trixie", folder)
+    files = job(balena_image.gz("small"), f"{NFS}{NFS_CLIENT}{BACKUP}{COMMAND}{BACKUP_OPTIONS}\n")
+    files["backup.yml"] = "- volume: data\n  items:\n    - source: /srv/data\n"
+    with Guest("trixie", [disk], files=files, fail_on=REFUSED, reboot=False, smp=1,
+               options=f"root=PARTUUID={guests.rootfs.DISK_ID}-02 bdev_allow_write_mounted=0") as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.wait_exit(180)
+        check_result(guest, "done")
+    with Guest("image", [disk]) as guest:
+        check_boot(guest, config_for("small"))
+        assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
+        assert guest.find("NEWOS: data fallback_log/fallback.log sha256="), guest.tail()
+    check_disk(folder, but=["resin-data"])
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
