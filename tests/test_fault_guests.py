@@ -224,5 +224,42 @@ def test_nfs_and_a_kernel_that_lets_nobody_write_to_mounted_disks(folder):
     check_disk(folder, but=["resin-data"])
 
 
+# As a device that is a USB stick to its host, by a file of the root, and by its disk. The host is the same kernel. The
+# thread of a gadget ends when it is killed, and closes what it has open; a function that was never bound has none.
+GADGET = """
+modprobe dummy_hcd && modprobe libcomposite || exit 1
+mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
+dd if=/dev/zero of=/stick.img bs=1M count=8 status=none
+cd /sys/kernel/config/usb_gadget && mkdir g && cd g || exit 1
+echo 0x1d6b > idVendor
+echo 0x0104 > idProduct
+mkdir strings/0x409 configs/c.1 functions/mass_storage.0 functions/mass_storage.0/lun.1
+echo TAKEOVER > strings/0x409/serialnumber
+echo /stick.img > functions/mass_storage.0/lun.0/file || exit 1
+echo /dev/nvme0n1p1 > functions/mass_storage.0/lun.1/file || exit 1
+ln -s functions/mass_storage.0 configs/c.1/
+echo dummy_udc.0 > UDC || exit 1
+cd /
+until [ -b /dev/sdb ]; do sleep 0.1; done
+dd if=/dev/zero of=/other.img bs=1M count=1 status=none
+cd /sys/kernel/config/usb_gadget && mkdir -p spare/functions/mass_storage.1
+echo /other.img > spare/functions/mass_storage.1/lun.0/file || exit 1
+cd /
+echo THE GADGET IS UP
+"""
+
+
+def test_a_usb_gadget_that_is_the_disk_is_stopped(folder):
+    disk = new_disk("generic", folder)
+    with Guest("generic", [disk], files=job(balena_image.gz("small"), f"{GADGET}{COMMAND}\n"), fail_on=REFUSED,
+               reboot=False) as guest:
+        guest.wait_for("THE GADGET IS UP", 120)
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.wait_exit(120)
+        check_result(guest, "done")
+        check_secrets(guest.text())
+    boot_again(folder, disk, config_for("small"))
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
