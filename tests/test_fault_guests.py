@@ -261,5 +261,22 @@ def test_a_usb_gadget_that_is_the_disk_is_stopped(folder):
     boot_again(folder, disk, config_for("small"))
 
 
+def test_a_btrfs_over_two_disks_is_refused_by_name(folder):
+    """Half of it would be left on the other disk, and with it the old root as the new OS finds it."""
+    script = f"""
+    btrfs device add /dev/nvme0n2 / || exit 1
+    {COMMAND}; echo EXIT $?
+    takeover -i /job/image -c /job/config.json --dry-run; echo EXIT dry $?
+    poweroff -f
+    """
+    with Guest("btrfs", [new_disk("btrfs", folder), second_disk(folder)],
+               files=job(balena_image.gz("small"), script), fail_on="PID 1 is handed over|EXIT 0") as guest:
+        guest.wait_for("EXIT 3", 180)
+        guest.wait_for("EXIT dry 3", 60)
+        guest.wait_exit(60)
+        said = [line.text for line in guest.lines if "error: " in line.text or "refused" in line.text]
+    assert said and all("btrfs" in line and "nvme0n2" in line for line in said[:1]), said
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
