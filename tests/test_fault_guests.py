@@ -278,5 +278,38 @@ def test_a_btrfs_over_two_disks_is_refused_by_name(folder):
     assert said and all("btrfs" in line and "nvme0n2" in line for line in said[:1]), said
 
 
+# Swap on a disk that is not written to, and a kernel that swaps out all it can, in time with what is staged: what
+# a control group is made to give back goes to the swap, the RAMFS's pages too. (memory.reclaim: Linux 5.19.)
+SWAP = """
+mkswap -q /dev/nvme0n2 && swapon /dev/nvme0n2 || exit 1
+echo 200 > /proc/sys/vm/swappiness
+mkdir -p /etc/wpa_supplicant
+install -m 600 /job/wpa_supplicant.conf /etc/wpa_supplicant/
+# In a group of its own, so that it is not what it squeezes.
+systemd-run -q sh -c 'while :; do
+    for group in /sys/fs/cgroup/system.slice/guest-job.service /sys/fs/cgroup/init.scope; do
+        echo 512M > $group/memory.reclaim
+    done 2>/dev/null
+    sleep 0.05
+done'
+until [ "$(tail -n 1 /proc/swaps | tr -s '\\t' ' ' | cut -d ' ' -f 4)" -gt 0 ]; do sleep 0.1; done
+cat /proc/swaps
+"""
+PSK = b"wOrds-0f-PSK"
+
+
+def test_no_key_is_left_in_the_swap_of_another_disk(folder):
+    files = job(balena_image.gz("small"), f"{SWAP}{COMMAND}\n")
+    files["wpa_supplicant.conf"] = FIXTURES / "wpa_supplicant.conf"
+    other = second_disk(folder)
+    with Guest("systemd", [new_disk("systemd", folder), other], files=files, fail_on=REFUSED) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        check_boot(guest, config_for("small"))
+        check_result(guest, "done")
+    content = other.read_bytes()
+    assert content.count(bytes(4096)) < len(content) // 4096 - 16, "nothing was swapped out: this shows nothing"
+    assert PSK not in content, "the key of a Wi-Fi is in the swap"
+
+
 if __name__ == "__main__":
     runner.main(sys.modules[__name__], sys.argv[1:])
