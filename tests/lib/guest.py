@@ -33,7 +33,7 @@ import stacked
 from rootfs import MIB, SECTOR
 
 # rootwait: newer kernels look for their disks while they go on.
-KERNEL_OPTIONS = ("root=/dev/nvme0n1p2 rootwait rw console=ttyS0 panic=-1 "
+KERNEL_OPTIONS = ("rootwait rw console=ttyS0 panic=-1 "
                   "sysrq_always_enabled=1 net.ifnames=0 loglevel=4 "
                   "systemd.show_status=false mitigations=off cryptomgr.notests")
 
@@ -47,6 +47,7 @@ KINDS = {
     "uefi": True,
     # These boot with a kernel of their own, which a balena image has no modules for.
     **dict.fromkeys(rootfs.RELEASES, False),
+    **dict.fromkeys(rootfs.GENERIC, False),
     "image": False,         # a balena image as the disk, with -kernel
     "image-uefi": True,     # a balena image as the disk, booting by itself
     # ARM: these boot the old OS's disk and a balena image alike, with -kernel.
@@ -54,6 +55,19 @@ KINDS = {
     # The root lies in LVM and the like: with an initrd that boots a balena image, too.
     **dict.fromkeys(stacked.KINDS, False),
 }
+
+# How the disk under test (Ubuntu: every disk) is plugged into an x86 guest, where it is not NVMe: the bus, what the
+# disk is, and what it is called there.
+Bus = collections.namedtuple("Bus", "controller device disk partition")
+BUSES = {
+    # A bridge's serial number is the USB device's; the disk behind it has none that the kernel would ask for.
+    "usb": Bus("qemu-xhci,id=bus0", "usb-storage,bus=bus0.0,serial=TAKEOVER0001", "/dev/sda", "/dev/sda"),
+    "scsi": Bus("virtio-scsi-pci,id=bus0", "scsi-hd,bus=bus0.0,serial=TAKEOVER0001,wwn=0x5000c500a1b2c3d4",
+                "/dev/sda", "/dev/sda"),
+    # Ubuntu's kernels have NVMe as a module only.
+    **dict.fromkeys(rootfs.UBUNTU, Bus(None, "virtio-blk-pci", "/dev/vda", "/dev/vda")),
+}
+_NVME = Bus(None, None, "/dev/nvme0n1", "/dev/nvme0n1p")
 
 Line = collections.namedtuple("Line", "time text")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
@@ -76,8 +90,9 @@ def disk_name(kind, partition=None):
     """What the disk under test, or a partition of it, is called in the guest."""
     if kind in arm.MACHINES:
         machine = arm.MACHINES[kind]
-        return f"{machine.partition}{partition}" if partition else machine.disk
-    return "/dev/nvme0n1" + (f"p{partition}" if partition else "")
+    else:
+        machine = BUSES.get(kind, _NVME)
+    return f"{machine.partition}{partition}" if partition else machine.disk
 
 
 def make_job_disk(path, files, start=0, room=None):
@@ -156,8 +171,8 @@ class Guest:
         self.kind, self.uefi = kind, KINDS[kind]
         self.disks = [pathlib.Path(disk) for disk in disks]
         self.memory, self.smp, self.timeout = memory, smp, timeout
-        self.machine = arm.MACHINES.get(kind)
-        base = self.machine.options if self.machine else KERNEL_OPTIONS
+        self.machine, self.bus = arm.MACHINES.get(kind), BUSES.get(kind, _NVME)
+        base = self.machine.options if self.machine else f"root={disk_name(kind, 2)} {KERNEL_OPTIONS}"
         self.options = f"{base} {options}".strip()
         self.name = name or kind
         self.reboot, self.cache, self.drive_options = reboot, cache, drive_options
@@ -261,11 +276,24 @@ class Guest:
                    # One controller with a namespace a disk: with a controller a
                    # disk, the kernel probes them at once and the names vary.
                    "-device", "nvme,id=nvme0,serial=takeover"]
+        if self.bus.controller:
+            command += ["-device", self.bus.controller]
         for number, disk in enumerate(disks, 1):
             path = str(disk).replace(",", ",,")
+            if number == 1 and self.bus.controller:
+                # A node of its own, since a -drive goes when its device is unplugged.
+                command += ["-object", "throttle-group,id=slow",
+                            "-blockdev", "driver=throttle,throttle-group=slow,node-name=disk1,discard=unmap,"
+                                         "cache.no-flush=on,file.driver=raw,file.discard=unmap,"
+                                         f"file.file.driver=file,file.file.filename={path}",
+                            "-device", f"{self.bus.device},drive=disk1,id=plug"]
+                continue
+            device = f"nvme-ns,bus=nvme0,nsid={number}"
+            if self.bus.device and not self.bus.controller:
+                device = self.bus.device
             command += ["-drive", f"file={path},format=raw,if=none,id=disk{number},"
                                   f"cache={self.cache},{self.drive_options}",
-                        "-device", f"nvme-ns,bus=nvme0,drive=disk{number},nsid={number}"]
+                        "-device", f"{device},drive=disk{number}"]
         if self.uefi:
             store = str(self.uefi_vars).replace(",", ",,")
             command += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
@@ -274,6 +302,8 @@ class Guest:
             command += ["-kernel", rootfs.kernel(self.kind), "-append", self.options]
             if self.kind in stacked.KINDS:
                 command += ["-initrd", stacked.initrd()]
+            elif self.kind in rootfs.GENERIC:
+                command += ["-initrd", rootfs.generic_initrd()]
         return command
 
     def _on_timeout(self):
@@ -509,6 +539,45 @@ class Guest:
     def resume(self):
         """Lets it run on."""
         self.qmp("cont")
+
+    def unplug(self):
+        """Pulls the disk under test out of its bus; it must be on one of BUSES that can be unplugged."""
+        before = len(self.events)
+        self.qmp("device_del", id="plug")
+        deadline = time.monotonic() + 30
+        with self._news:
+            while not any(event["event"] == "DEVICE_DELETED" and event["data"].get("device") == "plug"
+                          for event in self.events[before:]):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._error("the disk does not go")
+                self._news.wait(min(left, 1))
+
+    def plug(self, stranger=None):
+        """Plugs the disk under test in again; or the disk whose file stranger is, of the same make but not the same."""
+        driver, *properties = self.bus.device.split(",")
+        properties = dict(word.split("=") for word in properties)
+        if stranger is None:
+            self.qmp("device_add", driver=driver, id="plug", drive="disk1", **properties)
+            return
+        self.qmp("blockdev-add", **{"driver": "raw", "node-name": "stranger",
+                                    "file": {"driver": "file", "filename": str(stranger)}})
+        for name in properties.keys() & {"serial", "wwn"}:
+            properties[name] = properties[name][:-4] + "9999"
+        self.qmp("device_add", driver=driver, id="plug-of-stranger", drive="stranger", **properties)
+
+    def slow_disk(self, bytes_per_second):
+        """From now on the disk under test takes no more writes than that, so that there is a middle of the flash.
+        0 takes the limit away."""
+        if self.bus.controller:
+            self.qmp("qom-set", path="/objects/slow", property="limits", value={"bps-write": bytes_per_second})
+        else:
+            limits = dict.fromkeys(("bps", "bps_rd", "iops", "iops_rd", "iops_wr"), 0)
+            self.qmp("block_set_io_throttle", device="disk1", bps_wr=bytes_per_second, **limits)
+
+    def nmi(self):
+        """An NMI that no driver knows the reason of, as a broken memory bar or a watchdog of a board sends it."""
+        self.qmp("inject-nmi")
 
     # ---- errors
 

@@ -14,8 +14,10 @@ import hashlib
 import inspect
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -137,8 +139,12 @@ def _prune(name, keep, unused_days=3):
 
 # ---------------------------------------------------------------- root folders
 
-# Debian's releases before and after the one that all else runs on.
-RELEASES = ("bullseye", "trixie")
+# Ubuntu's releases: the oldest that is to be had (Linux 4.4, systemd 229) and one of today (6.8, 255).
+UBUNTU = ("xenial", "noble")
+# The releases before and after the one that all else runs on.
+RELEASES = ("bullseye", "trixie", "sid", *UBUNTU)
+# Guests with Debian's kernel for all machines, by the bus that the disk under test is on.
+GENERIC = ("generic", "usb", "scsi")
 
 _ROOTFS_SCRIPT = HERE / "build-rootfs.sh"
 
@@ -153,7 +159,7 @@ def _rootfs_key(flavour):
 
 
 def rootfs(flavour="systemd"):
-    """The folder of a Debian root: 'systemd' or 'sysvinit', or one of RELEASES."""
+    """The folder of a root: 'systemd', 'sysvinit', 'generic', or one of RELEASES."""
     arguments = [rootfs("systemd")] if flavour == "sysvinit" else []
 
     def build(path):
@@ -162,14 +168,76 @@ def rootfs(flavour="systemd"):
     return cached(f"rootfs-{flavour}", _rootfs_key(flavour), build)
 
 
+def _flavour(kind):
+    """What root a kind of guest has."""
+    return "generic" if kind in GENERIC else kind
+
+
 def kernel(kind="systemd"):
-    """The kernel image that a guest boots, for -kernel: one for all but RELEASES."""
-    return next(rootfs(kind if kind in RELEASES else "systemd").glob("boot/vmlinuz-*"))
+    """The kernel image that a guest boots, for -kernel: one for all but RELEASES and GENERIC."""
+    flavour = _flavour(kind) if kind in RELEASES + GENERIC else "systemd"
+    return next(rootfs(flavour).glob("boot/vmlinuz-*"))
 
 
-def modules():
+def modules(flavour="systemd"):
     """The folder of that kernel's modules."""
-    return next(rootfs("systemd").glob("usr/lib/modules/*"))
+    return next(rootfs(flavour).glob("usr/lib/modules/*"))
+
+
+# ------------------------------------------------------------------------- initrds
+
+_GENERIC_INIT = """#!/bin/busybox sh
+# Loads what the disk's bus and its file system need, and goes to the root.
+PATH=/bin
+mkdir -p /dev /proc /root
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+while read -r module; do insmod "/$module"; done </modules
+read -r words </proc/cmdline
+for word in $words; do
+    case $word in root=*) device=${word#root=} ;; esac
+done
+until [ -b "$device" ]; do usleep 100000; done
+mount -t ext4 "$device" /root
+umount /proc
+mount --move /dev /root/dev
+exec switch_root /root /sbin/init
+"""
+_GENERIC_MODULES = ("virtio_pci", "virtio_scsi", "sd_mod", "xhci-pci", "usb-storage", "nvme", "crc32c_generic", "ext4")
+
+
+def initrd(path, init, wanted, flavour="systemd"):
+    """Makes an initrd of busybox, this /init, and the modules wanted (their names) of a root's kernel, which /modules
+    lists in the order in which they must be loaded."""
+    busybox, source = rootfs(flavour) / "bin/busybox", modules(flavour)
+    needs = dict(line.split(":") for line in source.joinpath("modules.dep").read_text().splitlines())
+    by_name = {pathlib.PurePath(name).stem: name for name in needs}
+    order = {}
+    for name in wanted:
+        # The file says what a module needs, the nearest first.
+        for module in [*reversed(needs[by_name[name]].split()), by_name[name]]:
+            order[pathlib.PurePath(module).name] = source / module
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".staging-") as staging:
+        top = pathlib.Path(staging)
+        (top / "bin").mkdir()
+        for applet in ("grep", "mkdir", "mount", "umount", "usleep", "insmod", "switch_root"):
+            (top / "bin" / applet).symlink_to("busybox")
+        for name, file in {"bin/busybox": busybox, **order}.items():
+            shutil.copy(file, top / name)
+        (top / "modules").write_text("".join(f"{name}\n" for name in order))
+        (top / "init").write_text(init)
+        (top / "init").chmod(0o755)
+        names = "\n".join(sorted(str(name.relative_to(top)) for name in top.rglob("*"))) + "\n"
+        with open(path, "wb") as output:
+            subprocess.run([busybox, "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=top, input=names.encode(),
+                           stdout=output, stderr=subprocess.DEVNULL, check=True)
+    return path
+
+
+def generic_initrd():
+    """What the guests of GENERIC boot with."""
+    key = key_of(rootfs("generic").name, _GENERIC_INIT, _GENERIC_MODULES, inspect.getsource(initrd))
+    return cached("initrd-generic", key, lambda path: initrd(path, _GENERIC_INIT, _GENERIC_MODULES, "generic"))
 
 
 # ------------------------------------------------------------------- file systems
@@ -289,7 +357,7 @@ def _build_disk(path, kind, size):
         if uefi else ""))
     make_ext4(path, ROOT_START, root_size, "debian-root",
               "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000002",
-              rootfs("systemd" if kind == "uefi" else kind))
+              rootfs("systemd" if kind == "uefi" else _flavour(kind)))
     make_fat(path, P1_START, P1_SIZE, "ESP" if uefi else "BOOT", "0d150001", 16, 4)
     if uefi:
         fat_put(path, P1_START, efi_files("debian", "root=/dev/nvme0n1p2 rw console=ttyS0"))
@@ -299,7 +367,8 @@ def _build_disk(path, kind, size):
 
 def disk(kind="systemd", size_mib=DEFAULT_DISK_MIB):
     """The pristine disk of the old OS: 'systemd', 'sysvinit', 'uefi' or one of
-    RELEASES. Copy it (copy_sparse) before booting it."""
+    RELEASES or GENERIC. Copy it (copy_sparse) before booting it."""
+    kind = _flavour(kind)
     # The roots, in full, and what lays them out.
     key = key_of(_rootfs_key("systemd"), _rootfs_key(kind), kind, size_mib, _DISK_LAYOUT,
                  P1_START, P1_SIZE, ROOT_START, builder_text(), inspect.getsource(_build_disk))

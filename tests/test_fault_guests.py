@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""Takeovers of guests in which something is wrong, or in the way, that a real device may well have: disks that fail or
+come back under another name, kernels without what a takeover would like to have, uses of the disk inside the kernel."""
+
+import hashlib
+import pathlib
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "lib")]
+import balena_image  # noqa: E402
+import guest as guests  # noqa: E402
+import runner  # noqa: E402
+from guest import Guest, new_disk  # noqa: E402
+from test_guests import (  # noqa: E402
+    COMMAND, FIXTURES, MIB, REFUSED, check_boot, check_disk, check_new_os, check_result, check_secrets, config_for, job)
+
+
+# What ends the waiting for a flash that went wrong.
+INCOMPLETE = "the disk is incomplete"
+
+
+def second_disk(folder, size_mib=256):
+    """An empty one, /dev/nvme0n2."""
+    path = folder / "second.img"
+    guests.rootfs.make_file(path, size_mib * MIB)
+    return path
+
+
+def boot_again(folder, disk, config, name="small"):
+    """What is on the disk boots with the kernel that it was made for."""
+    with Guest("image", [disk]) as guest:
+        check_boot(guest, config)
+    check_disk(folder, name, config)
+
+
+# ----------------------------------------------------------------- what the kernel lacks
+
+KEYFILES = {f"system-connections/{path.name}": path.read_bytes() for path in (FIXTURES / "expected").iterdir()}
+PROXY = {"system-proxy/redsocks.conf": b"redsocks {\n\ttype = socks5;\n\tip = 192.0.2.7;\n\tport = 1080;\n}\n"}
+
+# What a kernel lacks that was built without them. Only a balenaOS has proxy files; they keep their names.
+WITHOUT_VFAT_AND_LOOP = """
+rm /etc/os-release
+printf 'ID="balena-os"\\nNAME="balenaOS"\\nVERSION="6.1.25"\\n' > /etc/os-release
+mkdir -p /mnt/boot
+cp -r /job/system-connections /job/system-proxy /mnt/boot/
+rm $(find /lib/modules -name vfat.ko -o -name fat.ko -o -name loop.ko)
+depmod
+modprobe vfat && exit 1
+modprobe loop && exit 1
+grep -q vfat /proc/filesystems && exit 1
+ls /sys/block | grep loop && exit 1
+echo NEITHER VFAT NOR LOOP
+"""
+
+
+def test_a_kernel_without_vfat_and_loop_is_taken_over(folder):
+    """Nothing is mounted to place the new OS's files: the disk is the image but for what a FAT has to say of them."""
+    ours = KEYFILES | PROXY
+    assert len(KEYFILES) == 3, sorted(KEYFILES)
+    files = job(balena_image.gz("small"), f"{WITHOUT_VFAT_AND_LOOP}{COMMAND}\n") | ours
+    with Guest("systemd", [new_disk("systemd", folder)], files=files, fail_on=REFUSED) as guest:
+        guest.wait_for("NEITHER VFAT NOR LOOP", 120)
+        guest.wait_for("PID 1 is handed over", 120)
+        check_boot(guest, config_for("small"))
+        for path, content in ours.items():
+            digest = hashlib.sha256(content).hexdigest()
+            assert guest.find(f"NEWOS: file {path} sha256={digest}"), (path, guest.tail(80))
+        check_disk(folder, more=ours)
+        check_result(guest, "done")
+
+
+# -------------------------------------------------------------------- disks with faults
+
+def replugged(folder, kind):
+    """In the middle of the flash the disk goes. Another of the same make and size comes and gets its name and number,
+    and then the disk comes, under another name."""
+    disk, stranger = new_disk(kind, folder), folder / "stranger.img"
+    guests.rootfs.make_file(stranger, disk.stat().st_size)
+    # The kernel is to say what it finds.
+    with Guest(kind, [disk], files=job(balena_image.gz("small"), f"{COMMAND}\n"), fail_on=REFUSED, reboot=False,
+               options="loglevel=6", timeout=400) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.slow_disk(2 * MIB)
+        guest.wait_for("/dev/sda is free", 120)
+        time.sleep(4)
+        guest.unplug()
+        assert not guest.find(r"flashed \("), guest.tail()
+        guest.slow_disk(0)
+        time.sleep(2)
+        guest.plug(stranger)
+        guest.wait_for(r"\[sd[a-z]\] Attached SCSI disk", 60)
+        guest.plug()
+        guest.wait_for(r"\[sd[b-z]\] Attached SCSI disk", 60)
+        guest.wait_exit(240)
+        result = check_result(guest, "done")
+        check_secrets(guest.text())
+    with open(stranger, "rb") as file:
+        while piece := file.read(MIB):
+            assert not any(piece), f"the other disk was written to, at {file.tell() - len(piece)}"
+    boot_again(folder, disk, config_for("small"))
+    return result
+
+
+def test_a_usb_disk_that_comes_back_under_another_name_is_flashed(folder):
+    """What is the same of it: the bridge's serial number, and the size. The disk behind it is not asked for its own."""
+    replugged(folder, "usb")
+
+
+def test_a_scsi_disk_that_comes_back_under_another_name_is_flashed(folder):
+    """It has a world-wide name."""
+    replugged(folder, "scsi")
+
+
+BAD_SECTOR = 1000
+# Reading works, as with flash that takes no more writes in one block. Errors of NVMe come as ENODATA in the guest.
+BLKDEBUG = "".join(f"""
+[inject-error]
+event = "none"
+iotype = "{kind}"
+sector = "{BAD_SECTOR}"
+errno = "5"
+once = "off"
+""" for kind in ("write", "write-zeroes"))
+
+
+def test_a_bad_sector_in_the_first_mib_leaves_the_old_os(folder):
+    """Some of the first MiB takes zeros, one sector does not: what was there is put back, and it was not the point of
+    no return."""
+    script = f"""
+    if [ "$BOOT" = 1 ]; then {COMMAND}; else
+        echo OLD OS AGAIN; cat /var/log/takeover.log; echo LOG ENDS; poweroff -f
+    fi
+    """
+    disk, conf = new_disk("systemd", folder), folder / "blkdebug.conf"
+    conf.write_text(BLKDEBUG)
+    with open(disk, "r+b") as file:
+        # Not zeros: Debian's disk has but its table there, and zeros that did not land would not show.
+        file.seek(512)
+        file.write(bytes(range(1, 256)) * 4000)
+        file.seek(0)
+        before = file.read(MIB)
+    with Guest("systemd", [f"blkdebug:{conf}:{disk}"], files=job(balena_image.gz("small"), script),
+               fail_on=f"{REFUSED}|{INCOMPLETE}") as guest:
+        guest.wait_for("takeover is PID 1", 120)
+        guest.wait_for(f"sector {BAD_SECTOR}", 120)
+        guest.wait_for("OLD OS AGAIN", 120)
+        guest.wait_for("LOG ENDS", 20)
+        guest.wait_exit(60)
+        check_result(guest, "untouched", times=2)
+    with open(disk, "rb") as file:
+        assert file.read(MIB) == before, "the first MiB has changed"
+
+
+# ------------------------------------------------------------------- what the kernel does
+
+# The hand-over finds a copy of the RAMFS in every copy of the root; and an NMI that nobody knows is a panic.
+SHARED_COPY = """
+mkdir /mnt/x && mount --make-rshared / && mount --rbind / /mnt/x
+grep -c ' /mnt/x.* shared:' /proc/self/mountinfo
+"""
+UNKNOWN_NMI = """
+sysctl kernel.unknown_nmi_panic=1 kernel.panic_on_oops=1 kernel.panic_on_warn=1 vm.panic_on_oom=2
+"""
+
+
+def nmi_while_flashing(guest):
+    guest.wait_for("PID 1 is handed over", 180)
+    guest.slow_disk(4 * MIB)
+    guest.wait_for("/dev/nvme0n1 is free", 120)
+    time.sleep(2)
+    assert not guest.find(r"flashed \("), guest.tail()
+    guest.nmi()
+    guest.wait_for("NMI received for unknown reason", 10)
+    guest.slow_disk(0)
+
+
+def test_a_shared_copy_of_the_root_and_a_kernel_that_panics_on_anything(folder):
+    script = f"{SHARED_COPY}{UNKNOWN_NMI}{COMMAND}\n"
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
+               fail_on=REFUSED) as guest:
+        nmi_while_flashing(guest)
+        check_new_os(guest, folder)
+
+
+# --------------------------------------------------------- who uses the disk inside the kernel
+
+# A client on the same machine, with a file open: what it holds needs a server that holds the disk.
+NFS = """
+mkdir -p /srv/shared /mnt/client
+echo content > /srv/shared/file
+echo '/srv/shared *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=1)' > /etc/exports
+systemctl start nfs-server || { journalctl -n 40 --no-pager; exit 1; }
+mount -t nfs4 127.0.0.1:/srv/shared /mnt/client || exit 1
+cat /mnt/client/file
+"""
+NFS_CLIENT = """
+sleep 10000 < /mnt/client/file &
+"""
+BACKUP = """
+mkdir -p /srv/data
+echo one > /srv/data/a.txt
+"""
+BACKUP_OPTIONS = " --backup-cfg /job/backup.yml --fallback-log"
+
+
+def test_nfs_and_a_kernel_that_lets_nobody_write_to_mounted_disks(folder):
+    """Debian 13's kernel: an NFS server holds the root; and with bdev_allow_write_mounted=0 nobody mounts what somebody
+    else has open for writing, as a loop device has its disk."""
+    disk = new_disk("trixie", folder)
+    files = job(balena_image.gz("small"), f"{NFS}{NFS_CLIENT}{BACKUP}{COMMAND}{BACKUP_OPTIONS}\n")
+    files["backup.yml"] = "- volume: data\n  items:\n    - source: /srv/data\n"
+    with Guest("trixie", [disk], files=files, fail_on=REFUSED, reboot=False, smp=1,
+               options=f"root=PARTUUID={guests.rootfs.DISK_ID}-02 bdev_allow_write_mounted=0") as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.wait_exit(180)
+        check_result(guest, "done")
+    with Guest("image", [disk]) as guest:
+        check_boot(guest, config_for("small"))
+        assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
+        assert guest.find("NEWOS: data fallback_log/fallback.log sha256="), guest.tail()
+    check_disk(folder, but=["resin-data"])
+
+
+# As a device that is a USB stick to its host, by a file of the root, and by its disk. The host is the same kernel. The
+# thread of a gadget ends when it is killed, and closes what it has open; a function that was never bound has none.
+GADGET = """
+modprobe dummy_hcd && modprobe libcomposite || exit 1
+mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
+dd if=/dev/zero of=/stick.img bs=1M count=8 status=none
+cd /sys/kernel/config/usb_gadget && mkdir g && cd g || exit 1
+echo 0x1d6b > idVendor
+echo 0x0104 > idProduct
+mkdir strings/0x409 configs/c.1 functions/mass_storage.0 functions/mass_storage.0/lun.1
+echo TAKEOVER > strings/0x409/serialnumber
+echo /stick.img > functions/mass_storage.0/lun.0/file || exit 1
+echo /dev/nvme0n1p1 > functions/mass_storage.0/lun.1/file || exit 1
+ln -s functions/mass_storage.0 configs/c.1/
+echo dummy_udc.0 > UDC || exit 1
+cd /
+until [ -b /dev/sdb ]; do sleep 0.1; done
+dd if=/dev/zero of=/other.img bs=1M count=1 status=none
+cd /sys/kernel/config/usb_gadget && mkdir -p spare/functions/mass_storage.1
+echo /other.img > spare/functions/mass_storage.1/lun.0/file || exit 1
+cd /
+echo THE GADGET IS UP
+"""
+
+
+def test_a_usb_gadget_that_is_the_disk_is_stopped(folder):
+    disk = new_disk("generic", folder)
+    with Guest("generic", [disk], files=job(balena_image.gz("small"), f"{GADGET}{COMMAND}\n"), fail_on=REFUSED,
+               reboot=False) as guest:
+        guest.wait_for("THE GADGET IS UP", 120)
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.wait_exit(120)
+        check_result(guest, "done")
+        check_secrets(guest.text())
+    boot_again(folder, disk, config_for("small"))
+
+
+def test_a_btrfs_over_two_disks_is_refused_by_name(folder):
+    """Half of it would be left on the other disk, and with it the old root as the new OS finds it."""
+    script = f"""
+    btrfs device add /dev/nvme0n2 / || exit 1
+    {COMMAND}; echo EXIT $?
+    takeover -i /job/image -c /job/config.json --dry-run; echo EXIT dry $?
+    poweroff -f
+    """
+    with Guest("btrfs", [new_disk("btrfs", folder), second_disk(folder)],
+               files=job(balena_image.gz("small"), script), fail_on="PID 1 is handed over|EXIT 0") as guest:
+        guest.wait_for("EXIT 3", 180)
+        guest.wait_for("EXIT dry 3", 60)
+        guest.wait_exit(60)
+        said = [line.text for line in guest.lines if "error: " in line.text or "refused" in line.text]
+    assert said and all("btrfs" in line and "nvme0n2" in line for line in said[:1]), said
+
+
+# Swap on a disk that is not written to, and a kernel that swaps out all it can, in time with what is staged: what
+# a control group is made to give back goes to the swap, the RAMFS's pages too. (memory.reclaim: Linux 5.19.)
+SWAP = """
+mkswap -q /dev/nvme0n2 && swapon /dev/nvme0n2 || exit 1
+echo 200 > /proc/sys/vm/swappiness
+mkdir -p /etc/wpa_supplicant
+install -m 600 /job/wpa_supplicant.conf /etc/wpa_supplicant/
+# In a group of its own, so that it is not what it squeezes.
+systemd-run -q sh -c 'while :; do
+    for group in /sys/fs/cgroup/system.slice/guest-job.service /sys/fs/cgroup/init.scope; do
+        echo 512M > $group/memory.reclaim
+    done 2>/dev/null
+    sleep 0.05
+done'
+until [ "$(tail -n 1 /proc/swaps | tr -s '\\t' ' ' | cut -d ' ' -f 4)" -gt 0 ]; do sleep 0.1; done
+cat /proc/swaps
+"""
+PSK = b"wOrds-0f-PSK"
+
+
+def test_no_key_is_left_in_the_swap_of_another_disk(folder):
+    files = job(balena_image.gz("small"), f"{SWAP}{COMMAND}\n")
+    files["wpa_supplicant.conf"] = FIXTURES / "wpa_supplicant.conf"
+    other = second_disk(folder)
+    with Guest("systemd", [new_disk("systemd", folder), other], files=files, fail_on=REFUSED) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        check_boot(guest, config_for("small"))
+        check_result(guest, "done")
+    content = other.read_bytes()
+    assert content.count(bytes(4096)) < len(content) // 4096 - 16, "nothing was swapped out: this shows nothing"
+    assert PSK not in content, "the key of a Wi-Fi is in the swap"
+
+
+if __name__ == "__main__":
+    runner.main(sys.modules[__name__], sys.argv[1:])
