@@ -24,7 +24,7 @@ use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::FileSource;
 use crate::log::{self, Stopwatch};
-use crate::plan::{Plan, names};
+use crate::plan::{LogPlan, Plan, names};
 use crate::progress::Flashed;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -112,11 +112,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report.warn(text)
     })?;
     checks::watchdog(options, &watchdogs::all())?;
-    let log_device = logs::device(options, facts.target.number)?;
-    let old_log = logs::of_old_os(&facts.root)?;
-    if old_log.is_none() && log_device.is_none() {
-        report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
-    }
+    let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
     checks::known_length_fits(file.length(), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
@@ -131,10 +127,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
-    // Now, not before the scan: services live on meanwhile.
-    let (available, _) = facts::memory()?;
-    budget.check(available, cgroup::left())?;
-    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
+    let available = check_memory(&budget)?;
     let preview = Preview {
         options,
         facts: &facts,
@@ -150,6 +143,29 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     };
     preview.print()?;
     Ok(Decision { facts, image, one, plan, new_files, budget, config, report })
+}
+
+/// Where stage 2 is to keep its log: the old root, when nothing was written, and the log device.
+fn places_for_log(
+    options: &Options,
+    facts: &Facts,
+    report: &mut Report,
+) -> Result<(Option<LogPlan>, Option<LogPlan>), Error> {
+    let log_device = logs::device(options, facts.target.number)?;
+    let old_log = logs::of_old_os(&facts.root)?;
+    if old_log.is_none() && log_device.is_none() {
+        report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
+    }
+    Ok((old_log, log_device))
+}
+
+/// There is the memory that it takes, now and not before the scan: services live on meanwhile. Gives what there is, in
+/// bytes.
+fn check_memory(budget: &Budget) -> Result<u64, Error> {
+    let (available, _) = facts::memory()?;
+    budget.check(available, cgroup::left())?;
+    crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
+    Ok(available)
 }
 
 /// Something will be placed on the data partition of the new OS.
