@@ -329,6 +329,106 @@ fn no_room_uses_what_it_may_not_know() {
     }
 }
 
+/// The module of a file below src: `stage1::look::facts`, and `stage1` for its `mod.rs`.
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let mut parts: Vec<_> =
+        inside.with_extension("").iter().map(|part| part.to_str().unwrap().to_string()).collect();
+    if parts.last().is_some_and(|last| last == "mod" || last == "lib") {
+        parts.pop();
+    }
+    parts.join("::")
+}
+
+/// What a file of this module names, each as the module that it lies in; `modules` are all there are.
+fn modules_named(module: &str, text: &str, modules: &[String]) -> Vec<String> {
+    let of_crate =
+        names_below("crate", text).into_iter().map(|name| name["crate::".len()..].to_string());
+    let relative = names_below("super", text).into_iter().map(|name| {
+        let mut parts: Vec<_> = module.split("::").collect();
+        let mut rest = &name[..];
+        while let Some(after) = rest.strip_prefix("super::") {
+            parts.pop();
+            rest = after;
+        }
+        parts.push(rest);
+        parts.join("::")
+    });
+    let owner = |name: String| {
+        let of_it = |known: &&String| {
+            name.strip_prefix(known.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        modules.iter().filter(of_it).max_by_key(|known| known.len()).cloned()
+    };
+    of_crate.chain(relative).filter_map(owner).filter(|other| other != module).collect()
+}
+
+/// The first circle that is found: each of these uses the next, and the last the first.
+fn circle(uses: &std::collections::BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
+    fn walk(
+        from: &str,
+        uses: &std::collections::BTreeMap<String, Vec<String>>,
+        way: &mut Vec<String>,
+        done: &mut Vec<String>,
+    ) -> Option<Vec<String>> {
+        if let Some(at) = way.iter().position(|module| module == from) {
+            return Some(way[at..].to_vec());
+        }
+        if done.iter().any(|module| module == from) {
+            return None;
+        }
+        way.push(from.to_string());
+        for next in uses.get(from).into_iter().flatten() {
+            if let Some(found) = walk(next, uses, way, done) {
+                return Some(found);
+            }
+        }
+        way.pop();
+        done.push(from.to_string());
+        None
+    }
+    let mut done = Vec::new();
+    uses.keys().find_map(|module| walk(module, uses, &mut Vec::new(), &mut done))
+}
+
+/// Who wants to understand one of two files that use each other must understand both.
+#[test]
+fn no_file_uses_one_that_uses_it() {
+    let all = lines("src");
+    let mut texts = std::collections::BTreeMap::<String, String>::new();
+    for (path, _, line) in &all {
+        if !path.ends_with("tests.rs")
+            && !path.ends_with("fixtures.rs")
+            && !path.ends_with("main.rs")
+        {
+            let text = texts.entry(module_of(path)).or_default();
+            *text += line;
+            *text += "\n";
+        }
+    }
+    let modules: Vec<_> = texts.keys().filter(|module| !module.is_empty()).cloned().collect();
+    let uses = texts
+        .iter()
+        .map(|(module, text)| (module.clone(), modules_named(module, text, &modules)))
+        .collect();
+    assert_eq!(circle(&uses), None);
+}
+
+#[test]
+fn a_circle_is_found() {
+    let modules = ["a", "a::b", "a::c", "d"].map(String::from).to_vec();
+    let named = |module: &str, text: &str| modules_named(module, text, &modules);
+    assert_eq!(named("a::b", "use super::c::X; use crate::d::{self, Y};"), ["d", "d", "a::c"]);
+    assert_eq!(named("a::b", "use super::super::d; crate::a::b::f(); super::g()"), ["d", "a"]);
+    let uses = |all: &[(&str, &[&str])]| {
+        let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        all.iter().map(|(from, to)| (from.to_string(), own(to))).collect()
+    };
+    assert_eq!(circle(&uses(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])])), None);
+    assert_eq!(circle(&uses(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])).unwrap(), ["b", "c"]);
+}
+
 #[test]
 fn a_room_that_uses_what_it_may_not_know_is_found() {
     let forbidden = ["crate::{image,sys::block,info!}", "rustix"];
