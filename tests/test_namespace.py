@@ -1183,7 +1183,7 @@ def test_flash_refuses_a_disk_that_has_changed_since_it_was_checked(folder):
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
     done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 1400], capture_output=True, text=True)
-    assert done.returncode == 1 and "cap of this program; nothing was changed" in done.stderr, done
+    assert done.returncode == 1 and "cap of this program; no disk was changed" in done.stderr, done
 
 
 def test_a_closed_pipe_is_an_error_and_not_the_end(folder):
