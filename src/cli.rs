@@ -12,15 +12,15 @@ pub const HELP: &str = "\
 takeover: replaces the operating system of this device with a disk image, in place
 
 USAGE
-  takeover -i IMAGE -c CONFIG [OPTIONS]    take this device over
+  takeover -i IMAGE [-c CONFIG] [OPTIONS]  take this device over
   takeover flash -i IMAGE -f DEV [OPTIONS] flash a disk that is not in use, from a system that runs from RAM
   takeover scan IMAGE                      say what an image is
 
 WHAT AND WHERE
-  -i, --image FILE       the image: raw, gzip (any number of members) or zip with one deflated entry
-  -c, --config FILE      config.json for the new OS; default /mnt/boot/config.json where there is one
+  -i, --image FILE       the image: raw, gzip (any number of members) or a zip archive with one file
+  -c, --config FILE      config.json for a balenaOS; default /mnt/boot/config.json where there is one
   -f, --flash-to DEV     the disk to write; default: the disk under /
-  -w, --work-dir DIR     for generated files; default: the current directory
+  -w, --work-dir DIR     for what later versions generate or download; default: the current directory
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
       --pretend          do everything up to the proof that the disk is free, then restart the old OS
@@ -67,7 +67,7 @@ EXIT CODES
   0  done, or handed over: the rest is on the console
   1  failed; what was changed is undone, or named in the log
   2  wrong usage
-  3  refused by a check; nothing was changed
+  3  refused by a check, a disk in use (flash), too; nothing was changed
   4  takeover flash: failed while writing; the disk is incomplete
 ";
 

@@ -6,7 +6,19 @@
 //! - Memory is fixed. Stage 2 executes nothing, loads nothing and allocates nothing.
 //! - Pure functions over slices inside a thin shell of system calls: nearly everything is tested without root.
 //!
-//! Read `main.rs` for who is who, then `stage1` and `stage2`, each a page of steps.
+//! The way of a device, from left to right:
+//!
+//! ```text
+//! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head ─▶ restart
+//!            read only    plan and   RAMFS, image, PID 1 is     old root  all but    read back   ext4    first MiB
+//!                         patches    backup        this program gone      the head               only    last of all
+//!            └────── any failure: undone, the old OS goes on ─────────┘   └─ from here: retry and repair ─┘
+//! ```
+//!
+//! What is flashed is the image with the files of the new OS in it already: the `image` room lays patches over what it
+//! inflates, and everything after that knows one image.
+//!
+//! Read `main.rs` for who is who, then `stage1` and `stage2::sequence`, each a page of steps.
 
 #![forbid(unsafe_op_in_unsafe_fn)]
 #![deny(unsafe_code)]

@@ -1,11 +1,12 @@
 //! How much memory this program may use, and that it asks for none when it must not fail.
 //!
 //! The heap is for the command line (lexopt, std's arguments): it is capped, and sealed as soon as the options are
-//! read. A program that can make backups (feature `backup`, in the default set) unseals it once more while it makes
-//! one, for the crates for YAML and regular expressions and for the packer, under the same cap and before anything is
-//! changed. So between the first change of the live system and the undoing of it, and between the first and the last
-//! destructive byte (invariant 3), there is no allocation that could fail: one would abort the process, and tests would
-//! see it. Whatever is large is mapped before it is needed, faulted in and locked, or an error.
+//! read. A program that can make backups (feature `backup`, in the default set) unseals it twice more, for the crates
+//! for YAML and regular expressions and for the packer, under the same cap: while it counts what the backup takes,
+//! before the question, and in a child process that makes the backup when all else is prepared. So in the process that
+//! has changes to undo, and between the first and the last destructive byte (invariant 3), there is no allocation that
+//! could fail: one would abort the process, and tests would see it. Whatever is large is mapped before it is needed,
+//! faulted in and locked, or an error.
 
 use crate::text::kib_in;
 use crate::{files, sys};
@@ -13,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 ///
-/// The backup needs more, before anything is changed: 370 KiB for the packer and its buffers, 230 KiB at most for the
+/// The backup needs more: 370 KiB for the packer and its buffers, 230 KiB at most for the
 /// names in the directories that are open, 170 KiB at most for filters and what they match with, and the description,
 /// of 64 KiB at most. `tests/backup.rs` finds 450 KiB in use for a tree however large, and 820 KiB at worst, its own
 /// strings included.
@@ -31,10 +32,10 @@ static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, end_if_asked);
 static FAIL_CLEARLY: AtomicBool = AtomicBool::new(false);
 const OUT_OF_MEMORY: &[u8] =
     b"error: reading what the user gave: it needs more memory than there is, \
-    or than the cap of this program; nothing was changed\n";
+    or than the cap of this program; no disk was changed\n";
 
-/// From here on an allocation that cannot be had ends the process with a message and exit code 1, as it should while
-/// nothing was changed, instead of aborting it.
+/// From here on an allocation that cannot be had ends the process with a message and exit code 1, instead of aborting
+/// it, as it should while this process has nothing to undo.
 pub fn fail_clearly() {
     FAIL_CLEARLY.store(true, Relaxed);
 }

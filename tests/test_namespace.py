@@ -346,6 +346,14 @@ def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
         check_result_line(box.console().strip().splitlines()[-1], "done")
 
 
+# What a takeover leaves that was killed at the hand-over.
+LEFTOVERS = """left=/run/takeover-0123456789abcdef
+mkdir $left; mount --bind $left $left; mount -t tmpfs takeover $left
+dd if=/dev/zero of=$left/image bs=1M count=6 2>/dev/null
+cat /tk/takeover >$left/takeover; mount --bind $left/takeover /sbin/init
+"""
+
+
 def test_a_dry_run_passes_what_a_run_passes_and_refuses_what_it_refuses(folder):
     """One table of set-ups: the same exit code and the same error, and nothing changed by either."""
     image = make_image(folder, size_mib=32, data=True)
@@ -370,26 +378,40 @@ def test_a_dry_run_passes_what_a_run_passes_and_refuses_what_it_refuses(folder):
             "-i /tk/image -c /tk/config.json --backup-cfg /tk/greedy.yml", "-i /tk/other --fallback-log",
             "-i /tk/image -c /tk/config.json --log-to /dev/nothing", "-i /tk/image -c /tk/config.json -f /dev/nothing"],
     }
-    with Sandbox(folder, files=box_files) as box:
-        runs = [options for all_of in table.values() for options in all_of]
-        script = "".join(f"echo BEGIN\n/tk/takeover {options} --no-ack --in-namespace --dry-run\necho EXIT $?\n"
-                         f"/tk/takeover {options} --no-ack --in-namespace\necho EXIT $?\n" for options in runs)
-        box.start(f"{LOOK}\n{script}{LOOK}\necho ALL REFUSED\n{COMMAND} --dry-run\necho EXIT $?\n"
-                  f"{COMMAND} --backup-cfg /tk/backup.yml --dry-run\necho EXIT $?\n"
-                  f"{COMMAND} --backup-cfg /tk/backup.yml\nsleep 60\n")
+    # 3 MiB less than it takes.
+    little = len(packed) + TAKEOVER.stat().st_size + 6 * MIB
+    box_files["/tk/meminfo"] = b"MemTotal: 1000000 kB\nMemAvailable: %d kB\n" % (little // 1024)
+    with other_disk(folder, size_mib=40) as loop, Sandbox(folder, files=box_files) as box:
+        # Others that ask, and wait for an answer until `free`; what is mounted over the figures of the memory.
+        wait = ("2>/tk/log </tk/answers & other=$!; exec 3>/tk/answers\n"
+                "while ! grep -q 'Type .yes.' /tk/log; do sleep 0.05; done\n")
+        free, enough = "exec 3>&-; wait $other\n", "umount /proc/meminfo\n"
+        node = f"/bin/busybox mknod {loop} b {os.major(os.stat(loop).st_rdev)} {os.minor(os.stat(loop).st_rdev)}"
+        set_ups = [("another takeover is running", f"{COMMAND.replace('--no-ack', '')} {wait}", free),
+                   ("another takeover is running", f"{node}\n/tk/takeover flash -i /tk/image -f {loop} {wait}", free),
+                   ("comparing with the memory", "mount --bind /tk/meminfo /proc/meminfo\n", enough)]
+        runs = [(code, "", f"/tk/takeover {options} --no-ack --in-namespace", "", "")
+                for code, all_of in table.items() for options in all_of]
+        runs += [(3, before, COMMAND, after, message) for message, before, after in set_ups]
+        script = "".join(f"{before}echo BEGIN\n{command} --dry-run\necho EXIT $?\n{command}\necho EXIT $?\n{after}"
+                         for _, before, command, after, _ in runs)
+        last = f"{COMMAND} --backup-cfg /tk/backup.yml"
+        box.start(f"/bin/busybox mkfifo /tk/answers\n{LOOK}\n{script}{LOOK}\necho ALL REFUSED\n"
+                  f"{COMMAND} --dry-run\necho EXIT $?\n{LEFTOVERS}mount --bind /tk/meminfo /proc/meminfo\n"
+                  f"{last} --dry-run\necho EXIT $?\n{enough}{last}\nsleep 60\n")
         box.wait_for("ALL REFUSED")
         text = box.console()
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
         blocks = text.split("BEGIN\n")[1:]
-        for options, block in zip(runs, blocks, strict=True):
-            code = next(code for code, all_of in table.items() if options in all_of)
+        for (code, _, command, _, message), block in zip(runs, blocks, strict=True):
+            assert re.findall(r"EXIT (\d+)", block)[:2] == [str(code)] * 2, (command, block)
             said = [re.search(r"error: (.*)", part)[1] for part in re.split(r"EXIT \d+\n", block)[:2]]
-            assert re.findall(r"EXIT (\d+)", block)[:2] == [str(code)] * 2, (options, block)
-            assert said[0] == said[1], (options, block)
+            assert said[0] == said[1] and message in said[0], (command, block)
         box.wait_exit()
         text = box.console().split("ALL REFUSED")[1]
         assert text.count("dry run: every check passed") == 2 and text.count("EXIT 0") == 2, text
+        assert text.count("the next run removes") == 2 and text.count("abcdef is removed") == 1, text
         check_new_os(box.disk, image, data=True)
 
 
@@ -400,19 +422,78 @@ def test_flash_agrees_with_its_dry_run(folder):
     large = folder / "large"
     rootfs.make_file(large, 300 * MIB)
     with Sandbox(folder, files={}) as box:
-        box.attach()
-        point = folder / "point"
-        point.mkdir()
+        loop = box.attach()
         used = ["-i", image, "-c", folder / "config.json"]
-        for options, code in [(["-i", large], 3), (["-i", folder / "nothing"], 3), ([*used, "--nwmgr-cfg", "/nothing"], 3),
-                              (used, 0)]:
-            both = [subprocess.run([TAKEOVER, "flash", "-f", box.loop, "--no-ack", *options, *dry], capture_output=True,
-                                   text=True, timeout=60) for dry in (["--dry-run"], [])]
+        free = contextlib.nullcontext()
+        for meanwhile, options, code, message in [
+                (free, ["-i", large], 3, ""), (free, ["-i", folder / "nothing"], 3, ""),
+                (free, [*used, "--nwmgr-cfg", "/nothing"], 3, ""),
+                (loop_device_on(loop), used, 3, r"it is in use: below loop\d+"),
+                (mounted(loop, folder), used, 3, r"it is in use: mounted at \S+ \(ext4\) for sleep"), (free, used, 0, "")]:
+            with meanwhile:
+                both = [subprocess.run([TAKEOVER, "flash", "-f", loop, "--no-ack", *options, *dry], capture_output=True,
+                                       text=True, timeout=60) for dry in (["--dry-run"], [])]
             assert [run.returncode for run in both] == [code, code], [run.stderr for run in both]
             if code:
                 said = [re.search(r"error: .*", run.stderr)[0] for run in both]
-                assert said[0] == said[1], said
+                assert said[0] == said[1] and re.search(message, said[0]), said
         check_new_os(box.disk, folder / "image.raw", config=CONFIG)
+
+
+@contextlib.contextmanager
+def loop_device_on(disk):
+    """A loop device that lies on a disk, and claims nothing."""
+    above = subprocess.run(["losetup", "--show", "--find", "--offset", str(MIB), disk], check=True, capture_output=True,
+                           text=True).stdout.strip()
+    try:
+        yield
+    finally:
+        subprocess.run(["losetup", "--detach", above], check=True)
+
+
+@contextlib.contextmanager
+def mounted(disk, folder):
+    """An ext4 file system on a disk, mounted where only one process sees it."""
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True, capture_output=True)
+    point = folder / "point"
+    point.mkdir()
+    holder = subprocess.Popen([*OWN_MOUNTS, "sh", "-c", 'mount "$0" "$1" && echo UP && exec sleep 1000', disk, point],
+                              stdout=subprocess.PIPE, preexec_fn=leftovers.die_with_parent)
+    try:
+        assert holder.stdout.readline() == b"UP\n"
+        yield
+    finally:
+        holder.kill()
+        holder.communicate()
+        end = time.monotonic() + 10
+        while not is_free(disk):
+            assert time.monotonic() < end, f"{disk} is still mounted"
+            time.sleep(0.02)
+
+
+def is_free(disk):
+    """Whether the kernel would let somebody claim a disk: open(2), O_EXCL."""
+    try:
+        os.close(os.open(disk, os.O_RDONLY | os.O_EXCL))
+    except OSError:
+        return False
+    return True
+
+
+def test_flash_claims_the_disk_again_after_the_question(folder):
+    image = make_image(folder)
+    with Sandbox(folder, files={}) as box:
+        loop = box.attach()
+        for meanwhile, message in [(loop_device_on(loop), r"loop\d+ lies on it"), (mounted(loop, folder), "uses it: mounted at")]:
+            process = start_flash(image, loop)
+            said = ""
+            while "Type 'yes'" not in said and process.poll() is None:
+                said += process.stderr.read(1)
+            with meanwhile:
+                before = box.disk_bytes(0, 4096)
+                _, errors = process.communicate("yes\n", timeout=60)
+                assert process.returncode == 1 and re.search(message, errors), errors
+                assert box.disk_bytes(0, 4096) == before
 
 
 def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
@@ -858,10 +939,10 @@ def test_an_unknown_init_is_refused(folder):
 
 
 @contextlib.contextmanager
-def other_disk(folder):
+def other_disk(folder, size_mib=4):
     """A second loop disk: one ext4 file system."""
     disk = folder / "other.img"
-    rootfs.make_file(disk, 4 * MIB)
+    rootfs.make_file(disk, size_mib * MIB)
     subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True, capture_output=True)
     loop = subprocess.run(["losetup", "--show", "--find", disk], check=True, capture_output=True, text=True).stdout.strip()
     try:
@@ -1076,14 +1157,10 @@ def test_flash_refuses_a_disk_that_a_loop_device_lies_on(folder):
     with Sandbox(folder) as box:
         loop = box.attach()
         before = box.disk_bytes(0, 4096)
-        above = subprocess.run(["losetup", "--show", "--find", "--offset", str(MIB), loop],
-                               check=True, capture_output=True, text=True).stdout.strip()
-        try:
+        with loop_device_on(loop):
             done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
                                   capture_output=True, text=True, timeout=60)
-        finally:
-            subprocess.run(["losetup", "--detach", above], check=True)
-        assert done.returncode == 1 and re.search(r"loop\d+ lies on it", done.stderr), done.stderr
+        assert done.returncode == 3 and re.search(r"it is in use: below loop\d+; end", done.stderr), done.stderr
         assert box.disk_bytes(0, 4096) == before
 
 
@@ -1107,7 +1184,7 @@ def test_flash_refuses_a_disk_that_has_changed_since_it_was_checked(folder):
 
 def test_a_command_line_over_the_heap_cap_is_a_clear_error(folder):
     done = subprocess.run([TAKEOVER, "scan", *["x" * 1000] * 1400], capture_output=True, text=True)
-    assert done.returncode == 1 and "cap of this program; nothing was changed" in done.stderr, done
+    assert done.returncode == 1 and "cap of this program; no disk was changed" in done.stderr, done
 
 
 def test_a_closed_pipe_is_an_error_and_not_the_end(folder):
@@ -1350,7 +1427,7 @@ def test_what_a_killed_flash_left_is_removed_by_the_next_one_and_what_a_living_o
 
 def test_what_is_mounted_is_not_open_for_writing(folder):
     """A kernel started with bdev_allow_write_mounted=0 would not mount it."""
-    image = make_image(folder)
+    image = make_image(folder, boot="ext4")
     trace = folder / "trace"
     config = folder / "config.json"
     config.write_bytes(CONFIG)
@@ -1369,7 +1446,8 @@ def test_what_is_mounted_is_not_open_for_writing(folder):
         elif found := re.search(r' mount\("(/\S+/dev/loop\d+)", .* = (-?\d+)', line):
             mounted += 1
             assert found[2] == "0" and found[1] not in writers.values(), (line, writers)
-    assert mounted >= 1, trace.read_text()
+    # The rehearsal, and the boot partition to place its files and to read them back.
+    assert mounted >= 3, trace.read_text()
 
 
 SWAP = "dd if=/dev/zero of=/swap bs=1024k count=4 2>/dev/null; /bin/busybox mkswap /swap >/dev/null"
@@ -1467,7 +1545,10 @@ def test_what_a_killed_takeover_left_is_removed_by_the_next_one(folder):
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
         assert re.search(r"a takeover was killed, or left it with --no-cleanup: /run/takeover-\w+ is removed", text), text
-        assert "which the next one removes" in text, text
+        # The RAMFS, and its program over init's file.
+        assert "DRY 0\n2\n" in text and text.count("dry run: every check passed") == 1, text
+        assert re.search(r"the next run removes /run/takeover-\w+, with [1-9]\S* MiB in it", text), text
+        assert "the next run removes what it mounted over /sbin/init" in text, text
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
 
 
@@ -1592,11 +1673,11 @@ def test_who_holds_a_disk_stands_in_the_error(folder):
         def refusal():
             done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
                                   capture_output=True, text=True, timeout=60)
-            assert done.returncode in (1, 3), done.stderr
+            assert done.returncode == 3, done.stderr
             return done.stderr
         held = os.open(loop, os.O_RDWR | os.O_EXCL)
         try:
-            assert f"something still uses it: python3 ({os.getpid()}) has it open" in refusal()
+            assert f"it is in use: python3 ({os.getpid()}) has it open; end" in refusal()
         finally:
             os.close(held)
         point = folder / "point"
@@ -1604,13 +1685,13 @@ def test_who_holds_a_disk_stands_in_the_error(folder):
         subprocess.run(["mkfs.ext4", "-q", "-F", loop], check=True, capture_output=True)
         subprocess.run(["mount", loop, point], check=True)
         try:
-            assert f"something still uses it: mounted at {point} (ext4)" in refusal()
+            assert f"it is in use: mounted at {point} (ext4)" in refusal()
         finally:
             subprocess.run(["umount", point], check=True)
         above = subprocess.run(["losetup", "--show", "--find", loop], check=True, capture_output=True,
                                text=True).stdout.strip()
         try:
-            assert f"{os.path.basename(above)} lies on it" in refusal()
+            assert f"it is in use: below {os.path.basename(above)}; end" in refusal()
         finally:
             subprocess.run(["losetup", "--detach", above], check=True)
 

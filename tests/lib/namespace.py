@@ -232,20 +232,24 @@ class Sandbox:
         return self._child_of(self.process.pid)
 
     def worker(self):
-        """The worker of stage 2: the child of PID 1 that bears our name. PID 1 says that it starts one before it does."""
+        """The worker of stage 2: the child of PID 1 that has its command line. PID 1 says that it starts one before it
+        does, and stage 1 may be its child by then, too."""
         end = time.monotonic() + 5
         while True:
             try:
-                return self._child_of(self.pid1(), "takeover")
+                return self._child_of(self.pid1(), "takeover", is_fork=True)
             except AssertionError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.001)
 
-    def _child_of(self, parent, name=None):
+    def _child_of(self, parent, name=None, is_fork=False):
+        command = pathlib.Path(f"/proc/{parent}/cmdline").read_bytes()
         for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 text = path.read_text()
+                if is_fork and (path.parent / "cmdline").read_bytes() != command:
+                    continue
             except OSError:
                 continue
             comm = text[text.index("(") + 1:text.rindex(")")]

@@ -97,16 +97,24 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 }
 
 /// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
-/// what was opened for writing is looked at anew by udev when it is closed.
+/// what was opened for writing is looked at anew by udev when it is closed. And nothing lies on it: a loop device does
+/// not claim what it is attached to, so that the kernel's answer leaves it out.
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
     let path = crate::path!("/dev/{}", disk.name)?;
-    match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
-        Err(Errno::BUSY) => {
-            let why: Text<240> = crate::text!("it is in use: {}", holders::of("/dev", disk.number));
-            Err(Error::refused("claiming the disk", &path, &why).advice("end that first"))
+    let is_claimed = match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
+        Err(Errno::BUSY) => true,
+        result => {
+            result.doing("claiming the disk", &path).map_err(Error::as_refusal)?;
+            false
         }
-        result => result.doing("claiming the disk", &path).map_err(Error::as_refusal).map(drop),
+    };
+    let is_below =
+        || loops::none_on("/dev", disk.number).is_err() || stack::none_on(disk.number).is_err();
+    if is_claimed || is_below() {
+        let why: Text<240> = crate::text!("it is in use: {}", holders::of("/dev", disk.number));
+        return Err(Error::refused("claiming the disk", &path, &why).advice("end that first"));
     }
+    Ok(())
 }
 
 /// Memory, files, volumes of a pool and other machines' disks: the program that runs would lose them with the old OS,

@@ -7,6 +7,7 @@ use crate::disk::mounts::{self, Found};
 use crate::disk::{pools, stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::stage1::look::leftovers;
 use crate::text::{PathText, Size, Text, kib_in};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -60,7 +61,8 @@ pub struct Init {
     pub flavour: Option<Flavour>,
     /// The file it executes itself from.
     pub path: PathText,
-    /// Something is mounted over that file.
+    /// Something is mounted over that file; what a killed takeover has left there, and the next one removes, does not
+    /// count.
     pub is_covered: bool,
 }
 
@@ -91,7 +93,7 @@ pub struct Facts {
     pub init: Init,
     /// Swap that must be turned off.
     pub swaps: SwapAreas,
-    /// MemAvailable, in bytes.
+    /// MemAvailable, and what is available once the leftovers of a killed takeover are removed, in bytes.
     pub available: u64,
     /// MemTotal, in bytes.
     pub total: u64,
@@ -143,7 +145,10 @@ fn init() -> Result<Init, Error> {
         "init" if control_pipe().is_some() => Some(Flavour::Sysvinit),
         _ => None,
     };
-    let is_covered = mounts::at(&path)?.is_some();
+    let is_covered = match mounts::at(&path)? {
+        Some(cover) => !leftovers::is_of_ramfs(cover.device)?,
+        None => false,
+    };
     Ok(Init { flavour, path, is_covered })
 }
 
@@ -251,7 +256,9 @@ fn is_same(source: &str, status: &Stat) -> bool {
     })
 }
 
-/// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5).
+/// MemAvailable and MemTotal in bytes: /proc/meminfo, proc(5). What a killed takeover has left is counted as available:
+/// a takeover has removed it by now, and a dry run tells what a takeover will have. (Of a memory file system nothing is
+/// in MemAvailable: si_mem_available() in mm/show_mem.c.)
 pub fn memory() -> Result<(u64, u64), Error> {
     let path = "/proc/meminfo";
     let mut buffer = [0; 4096];
@@ -263,7 +270,7 @@ pub fn memory() -> Result<(u64, u64), Error> {
         Some(field("MemFree:")? + cached)
     };
     match (field("MemAvailable:").or_else(older), field("MemTotal:")) {
-        (Some(available), Some(total)) => Ok((available, total)),
+        (Some(available), Some(total)) => Ok((available + leftovers::memory()?, total)),
         _ => Err(Error::failed("reading", path, "it does not tell the memory")),
     }
 }

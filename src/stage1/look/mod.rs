@@ -8,6 +8,7 @@ pub mod examination;
 pub mod exports;
 pub mod facts;
 pub mod identity;
+pub mod leftovers;
 pub mod logs;
 pub mod modules;
 pub mod origin;

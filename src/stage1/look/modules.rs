@@ -1,4 +1,5 @@
-//! Whether the kernel has a driver, or can load one: what is built in or loaded, else what is in its folder of modules.
+//! Whether the kernel has a driver, or can load one: what is built in or loaded, else what is in its folder of modules,
+//! unless it was told to load none any more.
 //!
 //! Reads only: what loads a module is to use it, and that is the rehearsal's business.
 
@@ -23,16 +24,24 @@ pub fn can_loop() -> Result<bool, Error> {
         || has_module("loop")?)
 }
 
-/// True when a module of this name is built into the running kernel or lies in its folder: `modules.builtin` and
-/// `modules.dep` have one a line, by its path (modules.dep(5)).
 fn has_module(name: &str) -> Result<bool, Error> {
     let uname = rustix::system::uname();
-    let release = uname.release().to_str().unwrap_or_default();
+    has_module_in("", uname.release().to_str().unwrap_or_default(), name)
+}
+
+/// True when a module of this name is built into the kernel of this release, or lies in its folder and can be loaded:
+/// `modules.builtin` and `modules.dep` have one a line, by its path (modules.dep(5)). Below the folder `root`.
+fn has_module_in(root: &str, release: &str, name: &str) -> Result<bool, Error> {
     let file: Text<40> = crate::text!("/{}.ko", name);
-    let folder = crate::path!("/lib/modules/{}", release)?;
+    let folder = crate::path!("{}/lib/modules/{}", root, release)?;
     let builtin = crate::path!("{}/modules.builtin", folder)?;
     if has_line(&builtin, &mut |line| line.ends_with(file.as_bytes()))? {
         return Ok(true);
+    }
+    // Once that is 1 it stays so until the restart (Documentation/admin-guide/sysctl/kernel.rst, modules_disabled).
+    let switch = crate::path!("{}/proc/sys/kernel/modules_disabled", root)?;
+    if files::read_number(&switch) == Some(1) {
+        return Ok(false);
     }
     let list = crate::path!("{}/modules.dep", folder)?;
     has_line(&list, &mut |line| {
@@ -118,6 +127,27 @@ mod tests {
         }
         assert!(lies_in("/proc", b"self/status") && lies_in("/x", b"/proc/version"));
         assert!(!lies_in("/proc", b"no/such") && !lies_in("/proc", b"\xff"));
+    }
+
+    #[test]
+    fn what_lies_in_the_folder_counts_until_no_module_is_loaded_any_more() {
+        let root = std::env::temp_dir().join(format!("takeover-modules-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("lib/modules/6.1/modules.builtin", "kernel/drivers/block/loop.ko\n");
+        write("lib/modules/6.1/modules.dep", "kernel/ext4.ko: kernel/jbd2.ko\nkernel/xfs.ko:\n");
+        write("lib/modules/6.1/kernel/ext4.ko", "");
+        let has = |name: &str| has_module_in(root.to_str().unwrap(), "6.1", name).unwrap();
+        // A kernel that loads no modules at all has no such switch, and no list either.
+        assert!(has("loop") && has("ext4") && !has("xfs"));
+        write("proc/sys/kernel/modules_disabled", "0\n");
+        assert!(has("loop") && has("ext4"));
+        write("proc/sys/kernel/modules_disabled", "1\n");
+        assert!(has("loop") && !has("ext4"));
+        std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::stage1::look::leftovers::{self, is_ramfs};
 use crate::text::PathText;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, OFlags};
@@ -44,15 +45,11 @@ pub fn beside_others() -> Result<OwnedFd, Error> {
     lock(FlockOperation::NonBlockingLockShared)
 }
 
-/// What a dry run may do: it refuses like a takeover, but keeps no lock and removes nothing.
+/// What a dry run may do: it is refused like a takeover, which wants the lock alone, but keeps no lock; and it says what
+/// a takeover would remove.
 pub fn look() -> Result<Option<OwnedFd>, Error> {
-    lock(FlockOperation::NonBlockingLockShared)?;
-    if let Some(found) = mounts::find(mounts::OWN, &mut is_ramfs)? {
-        crate::warn!(
-            "{} is of a takeover that was killed, which the next one removes, or of a flash that runs",
-            found.point
-        );
-    }
+    let _lock = lock(FlockOperation::NonBlockingLockExclusive)?;
+    leftovers::tell()?;
     Ok(None)
 }
 
@@ -68,19 +65,11 @@ fn lock(operation: FlockOperation) -> Result<OwnedFd, Error> {
     }
 }
 
-fn is_ramfs(mount: &Mount) -> bool {
-    let is_named = |point: PathText| super::ramfs::is_name_of_one(&point);
-    mount.source == "takeover"
-        && mount.file_system == "tmpfs"
-        && mount.root == "/"
-        && mount.point().is_ok_and(is_named)
-}
-
 /// True for the directory that a RAMFS is mounted on, mounted over itself: `Ramfs::mount`.
 fn is_directory_of_one(mount: &Mount) -> bool {
     let name = mount.root.rsplit('/').next().unwrap_or_default();
     let is_itself = |point: PathText| point.ends_with(name);
-    super::ramfs::is_name_of_one(mount.root) && mount.point().is_ok_and(is_itself)
+    leftovers::is_name_of_ramfs(mount.root) && mount.point().is_ok_and(is_itself)
 }
 
 /// Removes each RAMFS that `is_dead`, that of a takeover or flash that was killed, with what is mounted in it and its

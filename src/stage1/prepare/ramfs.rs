@@ -190,14 +190,6 @@ pub fn is_abandoned(path: &str) -> bool {
     is_free && is_made
 }
 
-/// True for a path that ends like those of the directories that a RAMFS is mounted on.
-pub fn is_name_of_one(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    name.strip_prefix("takeover-")
-        .is_some_and(|digits| digits.len() == 16 && digits.bytes().all(is_digit))
-}
-
 fn fresh_directory() -> Result<PathText, Error> {
     let mut random = [0; 8];
     files::read_start("/dev/urandom", &mut random).doing("reading", "/dev/urandom")?;
@@ -211,18 +203,4 @@ fn fresh_directory() -> Result<PathText, Error> {
         }
     }
     Err(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_directory_of_a_ramfs_is_known_by_its_name() {
-        assert!(is_name_of_one("/run/takeover-b211bae5baf6955f"));
-        assert!(is_name_of_one("/takeover-0000000000000000"));
-        for path in ["/run/takeover", "/takeover-1", "/run/takeover-B211BAE5BAF6955F", "/x/", ""] {
-            assert!(!is_name_of_one(path), "{path}");
-        }
-    }
 }
