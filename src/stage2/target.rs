@@ -18,9 +18,13 @@ use core::sync::atomic::Ordering::SeqCst;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use ufmt::uwrite;
 
 /// The unit in which a failed write is tried again, in bytes: the physical sector of most media.
 const PIECE: usize = 4096;
+/// What is written last of all, in bytes: the boot sector with the partition table, or the first header of a GPT. No
+/// smaller than a logical block.
+pub const FIRST_BLOCK: usize = PIECE;
 /// How often a piece is tried.
 const TRIES: u32 = 3;
 /// The backup GPT: a header and 32 sectors of entries at the very end of a disk, and one sector before for tools
@@ -164,15 +168,16 @@ impl Target {
         // Written, not asked for: drives that promise zeros and do nothing do take writes.
         let length = old.len() as u64;
         let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
+        let is_clear = self.read_blocks(now, shared).is_some_and(|unread| unread.is_empty());
+        if cleared.is_ok() && is_clear && is_zero(now) {
+            return Ok(());
+        }
         let is_old = |now: &mut [u8]| {
             known.as_ref().is_some_and(|unread| self.reads_as(old, now, unread, shared))
         };
         let has_old = is_old(now);
-        // Zeros that were there before, and were written, say nothing.
-        if cleared.is_ok() && (!has_old || is_zero(old)) {
-            return Ok(());
-        }
-        let mut error = Error::failed("clearing", "the first MiB of the disk", NO_WRITES);
+        let why = if has_old { NO_WRITES } else { "it does not read back as zeros" };
+        let mut error = Error::failed("clearing", "the first MiB of the disk", why);
         if let Err(cause) = cleared {
             crate::warn!("{}", cause);
             // Of a disk that takes some writes, what it does not take is said.
@@ -189,7 +194,13 @@ impl Target {
             }
         }
         shared.destroyed.store(false, SeqCst);
-        Err(error.advice(UNCHANGED))
+        match known.as_deref() {
+            Some([]) | None => Err(error.advice(UNCHANGED)),
+            Some(unread) => {
+                crate::warn!("{}", error);
+                Err(zeroed(unread))
+            }
+        }
     }
 
     /// Reads the first bytes of the disk, and those block by block that cannot be read together; gives the places of
@@ -257,6 +268,11 @@ impl Target {
         }
     }
 
+    /// Makes the first block zeros, as far as the disk takes it: without a partition table it does not boot.
+    pub fn clear_first_block(&self, zeros: &[u8], shared: &Shared) {
+        self.put_back(zeros.get(..FIRST_BLOCK).unwrap_or_default(), &[], shared);
+    }
+
     /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
     /// the chunk for changed, and writes it again.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
@@ -322,6 +338,16 @@ impl Target {
 
 const NO_WRITES: &str = "it takes no writes";
 const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected, or going bad";
+
+/// The error of a disk that is as it was, but for blocks that could not be read. What made it fail is in the log.
+fn zeroed(unread: &[u64]) -> Error {
+    let why: Text<240> = Text::build(&mut |writer| {
+        uwrite!(writer, "what could not be read before may be zeros now, at sector")?;
+        unread.iter().try_for_each(|place| uwrite!(writer, " {}", place / SECTOR))
+    });
+    Error::failed("clearing", "the first MiB of the disk", &why)
+        .advice("nothing else was changed; the medium is going bad")
+}
 
 fn claim(path: &str) -> Result<OwnedFd, Errno> {
     files::open(path, OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL)
