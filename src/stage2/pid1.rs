@@ -122,7 +122,7 @@ pub fn alone() -> ! {
     };
     let supervisor = Supervisor { plan: &plan, shared, feeder: Feeder::new(plan.watchdog) };
     memory::seal();
-    supervisor.run()
+    supervisor.run(&supervisor.feeder.names)
 }
 
 fn path_of(name: &str) -> PathText {
@@ -181,15 +181,17 @@ enum Ended {
 }
 
 impl Supervisor<'_> {
-    fn run(&self) -> ! {
-        let supervise = || -> Infallible { self.supervise() };
+    /// Supervises, with a thread beside it for each of the watchdogs.
+    fn run(&self, watchdogs: &[watchdog::Name]) -> ! {
+        let Some((name, others)) = watchdogs.split_first() else { self.supervise() };
+        let go_on = || -> Infallible { self.run(others) };
         let ended = map::stack(watchdog::STACK)
-            .and_then(|stack| thread::alongside(stack, &|| self.feeder.run(), supervise));
+            .and_then(|stack| thread::alongside(stack, &|| self.feeder.run(name), go_on));
         match ended {
             Ok(never) => match never {},
             Err(errno) => {
-                crate::warn!("{}: none is fed", Error::os("starting", "the watchdogs", errno));
-                self.supervise()
+                crate::warn!("{}", Error::os("starting a thread to feed", name, errno));
+                self.run(others)
             }
         }
     }
