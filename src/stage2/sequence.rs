@@ -62,8 +62,10 @@ fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
 
     let watch = shared.enter(Phase::Unmount);
     exports::withdraw(shared);
-    unmount::old_root(plan, buffers.scratch(), shared)?;
-    unmount::prove_free(plan, shared)?;
+    let node = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
+    let number = target::number_now(&node, plan, shared);
+    unmount::old_root(number, buffers.scratch(), shared)?;
+    unmount::prove_free(plan, number, shared)?;
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
 

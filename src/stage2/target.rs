@@ -52,13 +52,9 @@ impl Target {
     /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
     pub fn open(path: &str, plan: &Plan, shared: &Shared) -> Result<Self, Error> {
-        let status = files::status(path).doing("claiming the disk", path)?;
-        let node = Number::from_stat(status.st_rdev);
-        let is_written = shared.destroyed.load(SeqCst);
-        let number = locate(identity::SYSFS, &plan.target, node, is_written)?;
-        if number != node {
-            files::remove(path).doing("removing", path)?;
-            device::make_node(path, number)?;
+        let (node, number) = find(path, plan, shared)?;
+        if node != Some(number) {
+            put_node(path, number)?;
             crate::info!("the disk came back as {}:{}", number.major, number.minor);
         }
         let disk = claim(path).doing("claiming the disk", path)?;
@@ -365,27 +361,77 @@ pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
     Error::failed("claiming", &object, &why).advice("end that first")
 }
 
-/// The number of the disk of the plan, whose node has the number `node`. After the first write it may have another
-/// number than before.
+/// The number that the disk of the plan has now, whose node is at `path`; the one that it had when it is not there.
+pub fn number_now(path: &str, plan: &Plan, shared: &Shared) -> Number {
+    find(path, plan, shared).map_or(plan.target.number, |(_, number)| number)
+}
+
+/// The number that its node has, and the number that the disk of the plan has. Once it is written it can do without a
+/// node.
+fn find(path: &str, plan: &Plan, shared: &Shared) -> Result<(Option<Number>, Number), Error> {
+    let is_written = shared.destroyed.load(SeqCst);
+    let node = match files::status(path) {
+        Ok(status) => Some(Number::from_stat(status.st_rdev)),
+        Err(Errno::NOENT) if is_written => None,
+        Err(errno) => return Err(Error::os("claiming the disk", path, errno)),
+    };
+    let known = node.unwrap_or(plan.target.number);
+    Ok((node, locate(identity::SYSFS, &plan.target, known, is_written)?))
+}
+
+/// Makes the node anew: under another name first, so that there is one at any moment.
+fn put_node(path: &str, number: Number) -> Result<(), Error> {
+    let new = crate::path!("{}.new", path)?;
+    // A worker that died may have left it.
+    let _ = files::remove(&new);
+    device::make_node(&new, number)?;
+    files::rename(&new, path).doing("renaming", &new)
+}
+
+/// The number of the disk of the plan, which was `known` by another one. After the first write it may have a new one.
 fn locate(
     sysfs: &str,
     target: &TargetPlan,
-    node: Number,
+    known: Number,
     is_written: bool,
 ) -> Result<Number, Error> {
-    // Without an identity any other disk could be taken for it.
-    if target.identity.is_empty() || *identity::of_number(sysfs, node) == *target.identity {
-        return Ok(node);
+    let told = identity::of_number(sysfs, known);
+    let is_same = identity::is_same(&target.identity, &told, is_written);
+    if is_same && !(is_written && is_offline(sysfs, known)) {
+        return Ok(known);
     }
     if !is_written {
         let why = "its number belongs to no disk any more, or to another one";
         return Err(Error::failed("looking at the disk", &target.name, why)
             .advice("it is not the disk that was checked"));
     }
-    identity::find(sysfs, &target.identity, target.size).ok_or_else(|| {
+    let found = identity::find(sysfs, &target.identity, target.size);
+    found.or(is_same.then_some(known)).ok_or_else(|| {
         Error::failed("looking for the disk", &target.identity, "it is not there")
             .advice("connect it again: it is looked for before every try")
     })
+}
+
+/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again: scsi_device_set_state()
+/// in drivers/scsi/scsi_lib.c, `state`.
+fn is_offline(sysfs: &str, number: Number) -> bool {
+    let Ok(path) =
+        crate::path!("{}/dev/block/{}:{}/device/state", sysfs, number.major, number.minor)
+    else {
+        return false;
+    };
+    let mut buffer = [0; 32];
+    let mut is_offline =
+        || files::read_text(&path, &mut buffer).is_ok_and(|state| state.ends_with("offline"));
+    if !is_offline() {
+        return false;
+    }
+    crate::warn!("the kernel has given the disk up: it is told to use it again");
+    if let Ok(file) = files::open(&path, OFlags::WRONLY) {
+        // What the kernel makes of it is read.
+        let _ = files::write_all(&file, b"running\n");
+    }
+    is_offline()
 }
 
 fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
@@ -440,6 +486,58 @@ mod tests {
         assert!(at(&target, false).unwrap_err().contains("not the disk that was checked"));
         target.identity.clear();
         assert_eq!(at(&target, true), Ok(number(0)), "one without an identity is not looked for");
+        assert_eq!(at(&target, false), Ok(number(0)));
+        // One that is known by its place alone.
+        target.identity = heapless::String::try_from("diskseq=7 path=port").unwrap();
+        sysfs.plug("port", "8:32", 64, &[("diskseq", "9")]);
+        assert_eq!(at(&target, true), Ok(number(32)));
+    }
+
+    #[test]
+    fn a_disk_that_the_kernel_has_given_up_is_used_again_once_it_is_written() {
+        use crate::disk::identity::tests::Sysfs;
+        let sysfs = Sysfs::new("offline");
+        let number = Number { major: 8, minor: 0 };
+        let mut target = crate::plan::tests::sample().target;
+        target.size = 64 << 20;
+        target.identity = heapless::String::try_from("serial=DD56419").unwrap();
+        let file = std::path::Path::new(sysfs.path()).join("devices/sda/device/state");
+        for (state, is_written, wanted) in [
+            ("offline", true, "running"),
+            ("transport-offline", true, "running"),
+            ("offline", false, "offline"),
+            ("live", true, "live"),
+        ] {
+            let told = [("serial", "DD56419"), ("device/state", state)];
+            sysfs.plug("sda", "8:0", 64, &told);
+            assert_eq!(locate(sysfs.path(), &target, number, is_written).ok(), Some(number));
+            let found = std::fs::read_to_string(&file).unwrap();
+            assert!(found.starts_with(wanted), "{state} {is_written}: {found}");
+            sysfs.unplug("sda");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_made_again_once_the_disk_is_written() {
+        let folder = std::env::temp_dir().join(format!("takeover-node-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = PathText::from(folder.join("sda").to_str().unwrap());
+        let mut plan = crate::plan::tests::sample();
+        plan.target.identity.clear();
+        plan.target.number = Number { major: 1, minor: 250 };
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        assert!(find(&path, &plan, shared).is_err(), "before the first write it is a failure");
+        shared.destroyed.store(true, SeqCst);
+        assert!(find(&path, &plan, shared).unwrap() == (None, plan.target.number));
+        assert!(number_now(&path, &plan, shared) == plan.target.number);
+        // With what a worker left that died; and in place of another node.
+        std::fs::write(folder.join("sda.new"), "").unwrap();
+        for minor in [250, 251] {
+            put_node(&path, Number { major: 1, minor }).unwrap();
+            assert_eq!(device::number_of(&path).unwrap(), Number { major: 1, minor });
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
