@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
@@ -40,7 +41,7 @@ const IO_ERROR: i32 = 5;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 25] = [
+const TESTS: [Test; 26] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
@@ -57,6 +58,7 @@ const TESTS: [Test; 25] = [
     ("the_first_block_is_written_when_all_behind_it_was_read_back", head_in_order),
     ("a_head_that_is_not_whole_has_no_table", head_in_part),
     ("a_head_that_does_not_read_back_as_zeros_is_not_cleared", half_cleared),
+    ("the_old_head_is_put_back_by_the_next_worker", old_head_of_another),
     ("files_are_placed_while_the_disk_does_not_boot_yet", files_before_the_head),
     ("the_image_is_written_and_read_back_with_its_patches", patched),
     ("zeros_are_repaired_without_the_image_and_not_asked_for_again", repaired_zeros),
@@ -474,6 +476,40 @@ fn half_cleared(directory: &Path) {
     }
 }
 
+fn old_head_of_another(directory: &Path) {
+    // The first worker comes to an end where nothing can be put back; the second one can, or cannot.
+    for can in [true, false] {
+        let bench = Bench::new(directory, image());
+        bench.disk.write_all_at(b"the old system", 512).unwrap();
+        let before = bench.contents();
+        let mut writes = 0;
+        let mut run = |fails_from: u32| {
+            bench.run(&mut |call| {
+                writes += u32::from(call.name() == Name::Write);
+                match call.name() {
+                    Name::Write if writes >= fails_from => Answer::Fails(IO_ERROR),
+                    _ => Answer::Real,
+                }
+            })
+        };
+        assert!(!run(5).unwrap_err().contains("nothing was changed"));
+        assert!(bench.shared.destroyed.load(SeqCst) && bench.contents() != before);
+        if can {
+            let error = run(u32::MAX).unwrap_err();
+            assert!(error.contains("nothing was changed"), "{error}");
+            assert!(!bench.shared.destroyed.load(SeqCst) && bench.contents() == before);
+        } else {
+            assert!(!run(0).unwrap_err().contains("nothing was changed"));
+            assert!(bench.shared.destroyed.load(SeqCst));
+        }
+        // What is left is the new OS.
+        let result = run(u32::MAX);
+        assert!(result.is_ok() && bench.contents()[..IMAGE] == *image(), "{result:?}");
+        // From the moment that anything else is written the old head is of no use.
+        assert!(run(5).is_err() && run(u32::MAX).is_ok());
+    }
+}
+
 fn files_before_the_head(directory: &Path) {
     let bench = Bench::new(directory, image());
     let mut seen = false;
@@ -733,6 +769,7 @@ struct Bench {
     plan: Plan,
     disk: File,
     shared: &'static Shared,
+    buffers: Mutex<Buffers>,
     /// The descriptor that the disk is written and read by.
     descriptor: AtomicIsize,
 }
@@ -768,7 +805,8 @@ impl Bench {
         (plan.image.patches, plan.image.patches_crc) = (sectors.len() as u32, patches_crc);
         let patches = (kept, sectors.len() as u32);
         let (shared, descriptor) = (sys::map::shared().unwrap(), AtomicIsize::new(-1));
-        Self { source, map, patches, plan, disk, shared, descriptor }
+        let buffers = Mutex::new(Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap());
+        Self { source, map, patches, plan, disk, shared, buffers, descriptor }
     }
 
     /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
@@ -786,7 +824,7 @@ impl Bench {
         let disk: OwnedFd = self.disk.try_clone().unwrap().into();
         self.descriptor.store(disk.as_raw_fd() as isize, SeqCst);
         let target = Target::new(disk, size, self.plan.target.logical_block);
-        let mut buffers = Buffers::map().unwrap();
+        let buffers = &mut *self.buffers.lock().unwrap();
         let stream = self.plan.image.stream;
         let (file, count) = &self.patches;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
@@ -796,7 +834,7 @@ impl Bench {
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
             let result =
-                write_to(&target, &self.plan, staged, &mut buffers, self.shared, &mut || place());
+                write_to(&target, &self.plan, staged, buffers, self.shared, &mut || place());
             memory::unseal();
             result
         };

@@ -25,6 +25,7 @@ const ZERO_RUN: u64 = 16 << 20;
 /// All the memory that flashing needs: mapped once, faulted in.
 pub struct Buffers {
     slots: [&'static mut [u8]; SLOTS],
+    /// The old head of the disk until that is cleared, the new one from then on.
     head: &'static mut [u8],
     /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
     zeros: &'static [u8],
@@ -38,12 +39,12 @@ const STACK: usize = 64 * 1024;
 const ZEROS: usize = 64 * 1024;
 
 impl Buffers {
-    /// Maps the buffers: (3 + 1) times 1 MiB and 32 KiB.
-    pub fn map() -> Result<Self, Error> {
+    /// Maps the buffers: 3 times 1 MiB and 32 KiB; `head` is a fourth one, which the workers share.
+    pub fn map(head: &'static mut [u8]) -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
         let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
-        Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros, stack })
+        Ok(Self { slots: [map()?, map()?, map()?], head, zeros, stack })
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
@@ -131,6 +132,9 @@ impl<'a> Ring<'a> {
                 self.changed.notify_all();
                 return Ok(found);
             }
+            // futex(2) with 32 bits for the time, even without a time: a 32-bit kernel that has been built without
+            // CONFIG_COMPAT_32BIT_TIME does not know it, and then std does not wait but asks again and again. That
+            // costs a core, and does no harm otherwise.
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -189,7 +193,7 @@ impl Job<'_> {
             let started = ring.wait_for(|state| state.started.then_some(()));
             lock_memory();
             let result = started.map_err(Ended::from).and_then(|()| {
-                self.clear_head(&mut lock(&ring.slots[0]), &mut lock(&ring.slots[1]), zeros)?;
+                self.clear_head(head, &mut lock(&ring.slots[0]), zeros)?;
                 self.decode(decoder, &ring, head)
             });
             match result {
@@ -207,7 +211,7 @@ impl Job<'_> {
         self.target.flush()
     }
 
-    /// Clears the first chunk of the disk; both buffers are scratch. See [`super::Target::clear_head`].
+    /// Clears the first chunk of the disk; `now` is scratch. See [`super::Target::clear_head`].
     fn clear_head(&self, old: &mut [u8], now: &mut [u8], zeros: &[u8]) -> Result<(), Error> {
         let length = self.in_blocks(self.chunk_length(0));
         let old = old.get_mut(..length).unwrap_or_default();

@@ -35,11 +35,11 @@ pub enum End {
     Failed = 20,
 }
 
-/// Does the worker's work, and gives the exit code.
-pub fn work(plan: &Plan, shared: &Shared) -> i32 {
+/// Does the worker's work, and gives the exit code; for `head` see [`Buffers::map`].
+pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
     // Without it only the chance grows that the kernel picks this process when memory is short.
     let _ = spare_from_oom();
-    let end = take_over(plan, shared).unwrap_or_else(|error| {
+    let end = take_over(plan, shared, head).unwrap_or_else(|error| {
         crate::error!("{}", error);
         End::Failed
     });
@@ -49,8 +49,8 @@ pub fn work(plan: &Plan, shared: &Shared) -> i32 {
 }
 
 /// From the hand-over to the new OS.
-fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
-    let mut buffers = Buffers::map()?;
+fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<End, Error> {
+    let mut buffers = Buffers::map(head)?;
     let watch = shared.enter(Phase::Kill);
     let all_ended = kill::everyone(shared);
     shared.leave(Phase::Kill, watch);

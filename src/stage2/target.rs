@@ -154,18 +154,23 @@ impl Target {
         zeros: &[u8],
         shared: &Shared,
     ) -> Result<(), Error> {
+        if shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst) {
+            self.restore_head(old, now, shared)?;
+        }
         let was_destroyed = shared.destroyed.load(SeqCst);
         let known = self.read_blocks(old, shared);
         if known.is_none() && !was_destroyed {
             let why = "more than 64 of its blocks cannot be read";
-            return Err(Error::failed("reading", "the first MiB of the disk", why)
+            return Err(Error::failed("reading", HEAD, why)
                 .advice("nothing was changed; the medium or its connection is going bad"));
         }
+        shared.head_only.store(!was_destroyed, SeqCst);
         // Written, not asked for: drives that promise zeros and do nothing do take writes.
         let length = old.len() as u64;
         let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
         let is_clear = self.read_blocks(now, shared).is_some_and(|unread| unread.is_empty());
         if cleared.is_ok() && is_clear && is_zero(now) {
+            shared.head_only.store(false, SeqCst);
             return Ok(());
         }
         let is_old = |now: &mut [u8]| {
@@ -173,7 +178,7 @@ impl Target {
         };
         let has_old = is_old(now);
         let why = if has_old { NO_WRITES } else { "it does not read back as zeros" };
-        let mut error = Error::failed("clearing", "the first MiB of the disk", why);
+        let mut error = Error::failed("clearing", HEAD, why);
         if let Err(cause) = cleared {
             crate::warn!("{}", cause);
             // Of a disk that takes some writes, what it does not take is said.
@@ -197,6 +202,20 @@ impl Target {
                 Err(zeroed(unread))
             }
         }
+    }
+
+    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where that
+    /// does not work the new one is all that is left.
+    fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
+        crate::info!("putting back the first MiB of the disk");
+        self.put_back(old, &[], shared);
+        if !self.reads_as(old, now, &Unread::new(), shared) {
+            shared.head_only.store(false, SeqCst);
+            return Ok(());
+        }
+        shared.destroyed.store(false, SeqCst);
+        let why = "the try before this one did not come to its end";
+        Err(Error::failed("clearing", HEAD, why).advice(UNCHANGED))
     }
 
     /// Reads the first bytes of the disk, and those block by block that cannot be read together; gives the places of
@@ -332,6 +351,7 @@ impl Target {
     }
 }
 
+const HEAD: &str = "the first MiB of the disk";
 const NO_WRITES: &str = "it takes no writes";
 const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected, or going bad";
 
@@ -341,7 +361,7 @@ fn zeroed(unread: &[u64]) -> Error {
         uwrite!(writer, "what could not be read before may be zeros now, at sector")?;
         unread.iter().try_for_each(|place| uwrite!(writer, " {}", place / SECTOR))
     });
-    Error::failed("clearing", "the first MiB of the disk", &why)
+    Error::failed("clearing", HEAD, &why)
         .advice("nothing else was changed; the medium is going bad")
 }
 
