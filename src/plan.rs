@@ -337,7 +337,7 @@ impl Plan {
     pub fn read(path: &str) -> Result<Self, Error> {
         let mut buffer = [0; MAX_JSON];
         let bytes = files::read(path, &mut buffer).doing("reading the plan", path)?;
-        let mut unescaped = [0; 256];
+        let mut unescaped = [0; crate::disk::identity::LONGEST];
         let (plan, _) = serde_json_core::from_slice_escaped(bytes, &mut unescaped)
             .map_err(|_| Error::failed("reading the plan", path, "it is not a plan"))?;
         Ok(plan)

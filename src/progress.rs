@@ -51,9 +51,12 @@ impl Phase {
 pub struct Shared {
     /// Changes whenever the worker gets on.
     pub heartbeat: AtomicU64,
-    /// Set before the first destructive byte: the point of no return. Cleared only by the worker that set it, when the
-    /// head of the disk reads back as it was: the disk takes no writes.
+    /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the disk
+    /// was written, when that reads back as it was.
     pub destroyed: AtomicBool,
+    /// Set when the head of the disk, which is written first, is in the memory that the workers share; cleared before
+    /// anything else is written.
+    pub head_only: AtomicBool,
     /// Set when the first chunk, which is written last, was read back: the new OS is on the disk, whole.
     pub complete: AtomicBool,
     /// Set when a range that the disk had promised to make zeros was not: it is not asked again.

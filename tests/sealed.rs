@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use takeover::crc32;
@@ -40,7 +41,7 @@ const IO_ERROR: i32 = 5;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 22] = [
+const TESTS: [Test; 26] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
@@ -54,6 +55,10 @@ const TESTS: [Test; 22] = [
     ("a_head_that_cannot_be_read_is_not_written", unreadable_head),
     ("the_cleared_head_is_flushed_before_anything_else_is_written", head_is_flushed),
     ("every_chunk_is_read_back_and_the_head_is_written_last", rot),
+    ("the_first_block_is_written_when_all_behind_it_was_read_back", head_in_order),
+    ("a_head_that_is_not_whole_has_no_table", head_in_part),
+    ("a_head_that_does_not_read_back_as_zeros_is_not_cleared", half_cleared),
+    ("the_old_head_is_put_back_by_the_next_worker", old_head_of_another),
     ("files_are_placed_while_the_disk_does_not_boot_yet", files_before_the_head),
     ("the_image_is_written_and_read_back_with_its_patches", patched),
     ("zeros_are_repaired_without_the_image_and_not_asked_for_again", repaired_zeros),
@@ -273,7 +278,12 @@ fn unread_sector_in_head(directory: &Path) {
             }
             _ => Answer::Real,
         });
-        assert!(error.unwrap_err().contains("nothing was changed"));
+        let error = error.unwrap_err();
+        assert!(
+            error.contains("at sector 165: nothing else")
+                || error.contains("at sector 165; nothing else"),
+            "{error}"
+        );
         assert!(!bench.shared.destroyed.load(SeqCst));
         let disk = bench.contents();
         let bad = BAD as usize..BAD as usize + 512;
@@ -338,8 +348,8 @@ fn rot(directory: &Path) {
             (Name::Flush, 2) => [1, 3, 6].into_iter().for_each(|index| bench.spoil(index)),
             // And repaired.
             (Name::Flush, 3) => bootable = bench.boots(),
-            // The head is written.
-            (Name::Flush, 4) => bench.spoil(0),
+            // The head is written, its first block last.
+            (Name::Flush, 5) => bench.spoil(0),
             _ => {}
         }
         Answer::Real
@@ -348,6 +358,156 @@ fn rot(directory: &Path) {
     assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
     assert_eq!(bench.shared.repaired.load(SeqCst), 4);
     assert!(!bootable, "the head was written before everything else was read back");
+}
+
+/// The beginning of the disk, which is written last, in bytes.
+const FIRST_BLOCK: usize = 4096;
+
+fn head_in_order(directory: &Path) {
+    let image = image();
+    // Behind the first block: before that is written, and after it.
+    for (spoilt_at, wanted) in [(3, 1), (4, 2)] {
+        let bench = Bench::new(directory, image);
+        let (mut flushes, mut times, mut in_order) = (0, 0, true);
+        let result = bench.run(&mut |call| {
+            flushes += u32::from(call.name() == Name::Flush);
+            if call.name() == Name::Flush && flushes == spoilt_at {
+                bench.disk.write_all_at(b"rotten", 9000).unwrap();
+            }
+            if call.name() == Name::Write && flushes > 2 && call.arguments[3] == 0 {
+                let is_whole = bench.contents()[FIRST_BLOCK..CHUNK] == image[FIRST_BLOCK..CHUNK];
+                // Written, or cleared before the rest is repaired.
+                in_order &= call.arguments[2] == FIRST_BLOCK as u64 && is_whole != bench.boots();
+                times += u32::from(is_whole);
+            } else if call.name() == Name::Write && flushes > 2 {
+                in_order &= !bench.boots();
+            }
+            Answer::Real
+        });
+        assert!(result.is_ok() && in_order && times == wanted, "{result:?} {in_order} {times}");
+        assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    }
+}
+
+fn head_in_part(directory: &Path) {
+    let fails = |answer: &mut dyn FnMut(&Bench, &Call, u32) -> Answer, boots_before: bool| {
+        let bench = Bench::new(directory, image());
+        let (mut flushes, mut has_booted) = (0, false);
+        let error = bench.run(&mut |call| {
+            flushes += u32::from(call.name() == Name::Flush);
+            has_booted |= flushes > 2 && bench.boots();
+            answer(&bench, call, flushes)
+        });
+        assert!(
+            error.is_err() && has_booted == boots_before,
+            "{error:?} {has_booted} {boots_before}"
+        );
+        assert!(!bench.boots() && !bench.shared.complete.load(SeqCst), "{error:?}: it boots");
+    };
+    let is_at = |call: &Call, place: u64| {
+        let [_, _, length, offset, ..] = call.arguments;
+        (offset..offset + length).contains(&place)
+    };
+    let io_error = |is_time: bool| if is_time { Answer::Fails(IO_ERROR) } else { Answer::Real };
+    // A bad sector behind the first block.
+    fails(
+        &mut |_, call, flushes| {
+            io_error(call.name() == Name::Write && flushes > 1 && is_at(call, 9000))
+        },
+        false,
+    );
+    // One in the first block, which takes zeros, of which the sectors before it were written.
+    let mut writes = 0;
+    fails(
+        &mut |bench, call, flushes| {
+            let is_first = call.name() == Name::Write && flushes > 2 && is_at(call, 0);
+            writes += u32::from(is_first);
+            if is_first && writes <= 4 {
+                bench.disk.write_all_at(&image()[..1024], 0).unwrap();
+            }
+            io_error(is_first && writes <= 4)
+        },
+        true,
+    );
+    // It was written, and cannot be read, or is another every time, or cannot be flushed.
+    fails(
+        &mut |bench, call, _| {
+            let is_read = call.name() == Name::Read && bench.is_of_disk(call);
+            io_error(is_read && is_at(call, 0) && bench.contents()[4 * CHUNK] != 0xee)
+        },
+        true,
+    );
+    fails(
+        &mut |bench, call, _| {
+            if call.name() == Name::Flush && bench.boots() && bench.contents()[4 * CHUNK] != 0xee {
+                bench.disk.write_all_at(b"rotten", 2000).unwrap();
+            }
+            Answer::Real
+        },
+        true,
+    );
+    fails(
+        &mut |bench, call, flushes| {
+            io_error(call.name() == Name::Flush && flushes > 3 && bench.boots())
+        },
+        true,
+    );
+}
+
+fn half_cleared(directory: &Path) {
+    for kept in [true, false] {
+        let bench = Bench::new(directory, image());
+        let mut writes = 0;
+        let error = bench.run(&mut |call| {
+            writes += u32::from(call.name() == Name::Write);
+            match call.name() {
+                // A piece of the zeros is promised only.
+                Name::Write if kept && writes == 5 => Answer::Pretends(call.arguments[2] as i64),
+                // Or a sector cannot be read once it was written.
+                Name::Read if !kept && writes > 0 && touches_bad(call) => Answer::Fails(IO_ERROR),
+                _ => Answer::Real,
+            }
+        });
+        let error = error.unwrap_err();
+        assert!(error.contains("it does not read back as zeros"), "{error}");
+        assert_eq!(error.contains("nothing was changed"), kept, "{error}");
+        assert_eq!(bench.shared.destroyed.load(SeqCst), !kept);
+        assert!(bench.contents().iter().all(|byte| *byte == 0xee), "it was not put back");
+    }
+}
+
+fn old_head_of_another(directory: &Path) {
+    // The first worker comes to an end where nothing can be put back; the second one can, or cannot.
+    for can in [true, false] {
+        let bench = Bench::new(directory, image());
+        bench.disk.write_all_at(b"the old system", 512).unwrap();
+        let before = bench.contents();
+        let mut writes = 0;
+        let mut run = |fails_from: u32| {
+            bench.run(&mut |call| {
+                writes += u32::from(call.name() == Name::Write);
+                match call.name() {
+                    Name::Write if writes >= fails_from => Answer::Fails(IO_ERROR),
+                    _ => Answer::Real,
+                }
+            })
+        };
+        assert!(!run(5).unwrap_err().contains("nothing was changed"));
+        assert!(bench.shared.destroyed.load(SeqCst) && bench.contents() != before);
+        if can {
+            let error = run(u32::MAX).unwrap_err();
+            assert!(error.contains("nothing was changed"), "{error}");
+            assert!(!bench.shared.destroyed.load(SeqCst) && bench.contents() == before);
+        } else {
+            assert!(!run(0).unwrap_err().contains("nothing was changed"));
+            assert!(bench.shared.destroyed.load(SeqCst));
+        }
+        // What is left is the new OS.
+        let result = run(u32::MAX);
+        assert!(result.is_ok() && bench.contents()[..IMAGE] == *image(), "{result:?}");
+        // From the moment that anything else is written the old head is of no use.
+        assert!(run(5).is_err() && run(u32::MAX).is_ok());
+    }
 }
 
 fn files_before_the_head(directory: &Path) {
@@ -392,13 +552,14 @@ fn patched(directory: &Path) {
 fn repaired_zeros(directory: &Path) {
     let bench = Bench::new(directory, image());
     let (mut flushes, mut zeroings) = (0, 0);
+    // Opened before: the heap is sealed for this thread too.
+    let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
     let result = bench.run(&mut |call| {
         flushes += u32::from(call.name() == Name::Flush);
         zeroings += u32::from(call.name() == Name::Zero);
         if call.name() == Name::Flush && flushes == 2 {
             bench.spoil(3);
             // Whoever decodes it now fails.
-            let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
             packed.set_len(100).unwrap();
         }
         Answer::Real
@@ -608,6 +769,7 @@ struct Bench {
     plan: Plan,
     disk: File,
     shared: &'static Shared,
+    buffers: Mutex<Buffers>,
     /// The descriptor that the disk is written and read by.
     descriptor: AtomicIsize,
 }
@@ -643,7 +805,8 @@ impl Bench {
         (plan.image.patches, plan.image.patches_crc) = (sectors.len() as u32, patches_crc);
         let patches = (kept, sectors.len() as u32);
         let (shared, descriptor) = (sys::map::shared().unwrap(), AtomicIsize::new(-1));
-        Self { source, map, patches, plan, disk, shared, descriptor }
+        let buffers = Mutex::new(Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap());
+        Self { source, map, patches, plan, disk, shared, buffers, descriptor }
     }
 
     /// Flashes while the heap is sealed; `answer` plays the disk. Gives the error in words.
@@ -661,7 +824,7 @@ impl Bench {
         let disk: OwnedFd = self.disk.try_clone().unwrap().into();
         self.descriptor.store(disk.as_raw_fd() as isize, SeqCst);
         let target = Target::new(disk, size, self.plan.target.logical_block);
-        let mut buffers = Buffers::map().unwrap();
+        let buffers = &mut *self.buffers.lock().unwrap();
         let stream = self.plan.image.stream;
         let (file, count) = &self.patches;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
@@ -671,7 +834,7 @@ impl Bench {
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
             let result =
-                write_to(&target, &self.plan, staged, &mut buffers, self.shared, &mut || place());
+                write_to(&target, &self.plan, staged, buffers, self.shared, &mut || place());
             memory::unseal();
             result
         };

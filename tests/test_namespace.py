@@ -1643,7 +1643,14 @@ def test_watchdogs_that_are_in_use_are_taken_and_no_other_and_none_stalls_pid1(f
         box.wait_for("takeover is PID 1")
         tasks = pathlib.Path(f"/proc/{box.pid1()}/task")
         box.wait_for("watchdog is ours")
-        assert len(list(tasks.iterdir())) == 2, "the watchdogs are fed by PID 1 itself"
+        assert len(list(tasks.iterdir())) == 3, "there is not one thread for each of the watchdogs"
+        fed = pathlib.Path(f"/proc/{box.pid1()}/root/dev/watchdog")
+        first = fed.stat().st_size
+        end = time.monotonic() + 5
+        while fed.stat().st_size == first and time.monotonic() < end:
+            time.sleep(0.02)
+        assert first > 0, "it is not fed as soon as it is open"
+        assert fed.stat().st_size > first, "it is not fed while another one does not let itself be opened"
         box.wait_exit()
         assert "watchdog2 is ours" not in box.console(), box.console()
         check_taken_over(box, image)

@@ -6,9 +6,9 @@ use crate::sys::process;
 use rustix::fs::OFlags;
 
 /// Every such switch; 0 is off in each. Documentation/admin-guide/sysctl/kernel.rst and vm.rst, and
-/// drivers/edac/edac_mc.c. `oops_limit` and `warn_limit` count: 0 is no limit. A counter such as
+/// drivers/edac/edac_mc.c, and Documentation/admin-guide/xfs.rst for old file systems that are still there. `oops_limit` and `warn_limit` count: 0 is no limit. A counter such as
 /// `max_rcu_stall_to_panic` and what is printed (`panic_print`) are nothing without the switch.
-const SWITCHES: [(&str, &[&str]); 3] = [
+const SWITCHES: [(&str, &[&str]); 4] = [
     (
         "proc/sys/kernel",
         &[
@@ -28,6 +28,7 @@ const SWITCHES: [(&str, &[&str]); 3] = [
         ],
     ),
     ("proc/sys/vm", &["panic_on_oom"]),
+    ("proc/sys/fs/xfs", &["panic_mask"]),
     ("sys/module/edac_core/parameters", &["edac_mc_panic_on_ue"]),
 ];
 
@@ -62,6 +63,7 @@ mod tests {
             "proc/sys/kernel/unknown_nmi_panic",
             "proc/sys/kernel/oops_limit",
             "proc/sys/vm/panic_on_oom",
+            "proc/sys/fs/xfs/panic_mask",
         ];
         // Not a switch: that a kernel which panics restarts stays.
         for file in there.into_iter().chain(["proc/sys/kernel/panic"]) {

@@ -2,10 +2,12 @@
 //!
 //! A ring of buffers goes round between the two. Chunks of zeros are not written but made zeros by the kernel, in runs.
 //! Each chunk is compared with the scan before it is written. The first MiB, with the partition table, is cleared and
-//! flushed before anything else is written, and written last, when all else is in its place: a disk that was left
-//! half-written does not boot.
+//! flushed before anything else is written, and written last, when all else is in its place, its first block last of
+//! all: a disk that was left half-written does not boot.
 
 use super::job::Job;
+use super::target::FIRST_BLOCK;
+use super::verify::{KEEPS_NOTHING, PATIENCE};
 use crate::error::{Doing, Error};
 use crate::image::CHUNK;
 use crate::image::decode::{BUFFER, Decoder, WINDOW};
@@ -23,6 +25,7 @@ const ZERO_RUN: u64 = 16 << 20;
 /// All the memory that flashing needs: mapped once, faulted in.
 pub struct Buffers {
     slots: [&'static mut [u8]; SLOTS],
+    /// The old head of the disk until that is cleared, the new one from then on.
     head: &'static mut [u8],
     /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
     zeros: &'static [u8],
@@ -36,18 +39,24 @@ const STACK: usize = 64 * 1024;
 const ZEROS: usize = 64 * 1024;
 
 impl Buffers {
-    /// Maps the buffers: (3 + 1) times 1 MiB and 32 KiB.
-    pub fn map() -> Result<Self, Error> {
+    /// Maps the buffers: 3 times 1 MiB and 32 KiB; `head` is a fourth one, which the workers share.
+    pub fn map(head: &'static mut [u8]) -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
         let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
-        Ok(Self { slots: [map()?, map()?, map()?], head: map()?, zeros, stack })
+        Ok(Self { slots: [map()?, map()?, map()?], head, zeros, stack })
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
     pub fn scratch(&mut self) -> &mut [u8] {
         let [first, ..] = &mut self.slots;
         first
+    }
+
+    /// Two such buffers, and the zeros.
+    pub fn scratches(&mut self) -> ([&mut [u8]; 2], &'static [u8]) {
+        let [first, second, _] = &mut self.slots;
+        ([first, second], self.zeros)
     }
 
     /// Zeros, as many as are written at once. Never written to.
@@ -123,6 +132,9 @@ impl<'a> Ring<'a> {
                 self.changed.notify_all();
                 return Ok(found);
             }
+            // futex(2) with 32 bits for the time, even without a time: a 32-bit kernel that has been built without
+            // CONFIG_COMPAT_32BIT_TIME does not know it, and then std does not wait but asks again and again. That
+            // costs a core, and does no harm otherwise.
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -181,7 +193,7 @@ impl Job<'_> {
             let started = ring.wait_for(|state| state.started.then_some(()));
             lock_memory();
             let result = started.map_err(Ended::from).and_then(|()| {
-                self.clear_head(&mut lock(&ring.slots[0]), &mut lock(&ring.slots[1]), zeros)?;
+                self.clear_head(head, &mut lock(&ring.slots[0]), zeros)?;
                 self.decode(decoder, &ring, head)
             });
             match result {
@@ -199,7 +211,7 @@ impl Job<'_> {
         self.target.flush()
     }
 
-    /// Clears the first chunk of the disk; both buffers are scratch. See [`super::Target::clear_head`].
+    /// Clears the first chunk of the disk; `now` is scratch. See [`super::Target::clear_head`].
     fn clear_head(&self, old: &mut [u8], now: &mut [u8], zeros: &[u8]) -> Result<(), Error> {
         let length = self.in_blocks(self.chunk_length(0));
         let old = old.get_mut(..length).unwrap_or_default();
@@ -207,11 +219,45 @@ impl Job<'_> {
         self.target.clear_head(old, now, zeros, self.shared)
     }
 
-    /// Writes the first chunk, which is in `buffers`: from here on the disk boots.
-    pub fn write_head(&self, buffers: &Buffers) -> Result<(), Error> {
-        let head = self.padded(buffers.head, self.chunk_length(0));
-        self.target.write(0, head, self.shared)?;
-        self.target.flush()
+    /// Writes the first chunk, which is in `buffers`, and reads it back: from here on the disk boots. After an error it
+    /// has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
+    pub fn write_head<S: Source>(
+        &self,
+        decoder: &mut Decoder<S>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
+        let Buffers { slots: [_, now, _], head, zeros, .. } = buffers;
+        let (head, zeros) = (self.padded(head, self.chunk_length(0)), *zeros);
+        let written = self.write_first_chunk(head, now, zeros);
+        written.and_then(|()| self.verify(decoder, 0..1, buffers)).inspect_err(|_| {
+            self.target.clear_first_block(zeros, self.shared);
+        })
+    }
+
+    /// Writes the first chunk so that a power cut leaves no partition table over what is wrong: its first block is
+    /// cleared, and written only when all that lies behind it was read back. `now` is scratch.
+    pub fn write_first_chunk(
+        &self,
+        chunk: &[u8],
+        now: &mut [u8],
+        zeros: &[u8],
+    ) -> Result<(), Error> {
+        let Job { target, shared, .. } = self;
+        let (first, rest) = chunk.split_at(FIRST_BLOCK.min(chunk.len()));
+        let now = now.get_mut(..rest.len()).unwrap_or_default();
+        target.write_zeros(0, first.len() as u64, zeros, shared)?;
+        for _ in 0..PATIENCE {
+            target.write(FIRST_BLOCK as u64, rest, shared)?;
+            target.flush()?;
+            target.forget_cache();
+            if target.read(FIRST_BLOCK as u64, now).is_ok() && now == rest {
+                target.write(0, first, shared)?;
+                return target.flush();
+            }
+            crate::warn!("the first chunk was read back wrong behind its first block");
+        }
+        Err(Error::failed("reading back", "chunk 0", "still wrong when written again")
+            .advice(KEEPS_NOTHING))
     }
 
     /// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.

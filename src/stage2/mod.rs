@@ -26,6 +26,7 @@ pub use target::Target;
 
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
@@ -46,7 +47,8 @@ pub fn flash_here(
     map: &ChunkMap,
 ) -> Result<Flashed, Error> {
     let shared: &Shared = sys::map::shared().doing("mapping", "the shared page")?;
-    let mut buffers = Buffers::map()?;
+    let head = sys::map::buffer(BUFFER).doing("reserving", "the flash buffers")?;
+    let mut buffers = Buffers::map(head)?;
     shared.attempts.store(1, SeqCst);
     let path = crate::path!("{}/{}", base, names::PATCHES)?;
     let patches = Patches::open(&path, plan.image.patches)?;
@@ -105,7 +107,7 @@ mod tests {
             map.set(index, Record { crc: index, zero: false }).unwrap();
         }
         let shared: &Shared = sys::map::shared().unwrap();
-        let mut buffers = Buffers::map().unwrap();
+        let mut buffers = Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap();
         let patches = || {
             let mut patches = Patches::create().unwrap();
             patches.push(7, &[1; 512]).unwrap();

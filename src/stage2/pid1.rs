@@ -9,12 +9,14 @@ use super::watchdog::{self, Feeder};
 use super::{keep_log, totals};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
+use crate::image::decode::BUFFER;
 use crate::log::{Line, Stopwatch};
 use crate::plan::{LogPlan, OnFailure, Plan, names};
 use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
 use crate::sys::{map, process, thread};
 use crate::text::PathText;
 use crate::{files, log, memory};
+use core::cell::Cell;
 use core::convert::Infallible;
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
@@ -120,9 +122,13 @@ pub fn alone() -> ! {
         Ok(shared) => shared,
         Err(error) => restart(Some(error), None),
     };
-    let supervisor = Supervisor { plan: &plan, shared, feeder: Feeder::new(plan.watchdog) };
+    let head = match map::shared_buffer(BUFFER).doing("mapping", "the old head of the disk") {
+        Ok(head) => Cell::new(Some(head)),
+        Err(error) => restart(Some(error), None),
+    };
+    let supervisor = Supervisor { plan: &plan, shared, head, feeder: Feeder::new(plan.watchdog) };
     memory::seal();
-    supervisor.run()
+    supervisor.run(&supervisor.feeder.names)
 }
 
 fn path_of(name: &str) -> PathText {
@@ -166,6 +172,8 @@ fn open_logs() {
 struct Supervisor<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
+    /// The buffer that the workers share: each takes it, in its own copy of this.
+    head: Cell<Option<&'static mut [u8]>>,
     /// Feeds the watchdogs, beside all this.
     feeder: Feeder,
 }
@@ -181,15 +189,18 @@ enum Ended {
 }
 
 impl Supervisor<'_> {
-    fn run(&self) -> ! {
-        let supervise = || -> Infallible { self.supervise() };
+    /// Supervises, with a thread beside it for each of the watchdogs.
+    fn run(&self, watchdogs: &[watchdog::Name]) -> ! {
+        let Some((name, others)) = watchdogs.split_first() else { self.supervise() };
+        let feeder = &self.feeder;
+        let go_on = || -> Infallible { self.run(others) };
         let ended = map::stack(watchdog::STACK)
-            .and_then(|stack| thread::alongside(stack, &|| self.feeder.run(), supervise));
+            .and_then(|stack| thread::alongside(stack, &|| feeder.run(name), go_on));
         match ended {
             Ok(never) => match never {},
             Err(errno) => {
-                crate::warn!("{}: none is fed", Error::os("starting", "the watchdogs", errno));
-                self.supervise()
+                crate::warn!("{}", Error::os("starting a thread to feed", name, errno));
+                self.run(others)
             }
         }
     }
@@ -214,7 +225,7 @@ impl Supervisor<'_> {
         if attempt > 1 {
             crate::info!("starting the worker again (run {})", attempt);
         }
-        let child = || sequence::work(self.plan, self.shared);
+        let child = || sequence::work(self.plan, self.shared, self.head.take().unwrap_or_default());
         let id = match process::spawn(child).doing("starting", "the worker") {
             Ok(id) => id,
             Err(error) => {

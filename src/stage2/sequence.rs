@@ -35,11 +35,11 @@ pub enum End {
     Failed = 20,
 }
 
-/// Does the worker's work, and gives the exit code.
-pub fn work(plan: &Plan, shared: &Shared) -> i32 {
+/// Does the worker's work, and gives the exit code; for `head` see [`Buffers::map`].
+pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
     // Without it only the chance grows that the kernel picks this process when memory is short.
     let _ = spare_from_oom();
-    let end = take_over(plan, shared).unwrap_or_else(|error| {
+    let end = take_over(plan, shared, head).unwrap_or_else(|error| {
         crate::error!("{}", error);
         End::Failed
     });
@@ -49,8 +49,8 @@ pub fn work(plan: &Plan, shared: &Shared) -> i32 {
 }
 
 /// From the hand-over to the new OS.
-fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
-    let mut buffers = Buffers::map()?;
+fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<End, Error> {
+    let mut buffers = Buffers::map(head)?;
     let watch = shared.enter(Phase::Kill);
     let all_ended = kill::everyone(shared);
     shared.leave(Phase::Kill, watch);
@@ -62,8 +62,10 @@ fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
 
     let watch = shared.enter(Phase::Unmount);
     exports::withdraw(shared);
-    unmount::old_root(plan, buffers.scratch(), shared)?;
-    unmount::prove_free(plan, shared)?;
+    let node = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
+    let number = target::number_now(&node, plan, shared);
+    unmount::old_root(number, buffers.scratch(), shared)?;
+    unmount::prove_free(plan, number, shared)?;
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
 
@@ -142,8 +144,7 @@ pub fn write_to<S: Source>(
     shared.leave(Phase::Data, watch);
 
     let watch = shared.enter(Phase::Head);
-    job.write_head(buffers)?;
-    job.verify(&mut decoder, 0..1, buffers)?;
+    job.write_head(&mut decoder, buffers)?;
     shared.leave(Phase::Head, watch);
     shared.complete.store(true, SeqCst);
     crate::info!("the head is written and read back: the disk boots ({} s)", watch.shown());

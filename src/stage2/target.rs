@@ -18,9 +18,13 @@ use core::sync::atomic::Ordering::SeqCst;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use ufmt::uwrite;
 
 /// The unit in which a failed write is tried again, in bytes: the physical sector of most media.
 const PIECE: usize = 4096;
+/// What is written last of all, in bytes: the boot sector with the partition table, or the first header of a GPT. No
+/// smaller than a logical block.
+pub const FIRST_BLOCK: usize = PIECE;
 /// How often a piece is tried.
 const TRIES: u32 = 3;
 /// The backup GPT: a header and 32 sectors of entries at the very end of a disk, and one sector before for tools
@@ -48,13 +52,9 @@ impl Target {
     /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
     pub fn open(path: &str, plan: &Plan, shared: &Shared) -> Result<Self, Error> {
-        let status = files::status(path).doing("claiming the disk", path)?;
-        let node = Number::from_stat(status.st_rdev);
-        let is_written = shared.destroyed.load(SeqCst);
-        let number = locate(identity::SYSFS, &plan.target, node, is_written)?;
-        if number != node {
-            files::remove(path).doing("removing", path)?;
-            device::make_node(path, number)?;
+        let (node, number) = find(path, plan, shared)?;
+        if node != Some(number) {
+            put_node(path, number)?;
             crate::info!("the disk came back as {}:{}", number.major, number.minor);
         }
         let disk = claim(path).doing("claiming the disk", path)?;
@@ -159,25 +159,31 @@ impl Target {
         zeros: &[u8],
         shared: &Shared,
     ) -> Result<(), Error> {
+        if shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst) {
+            self.restore_head(old, now, shared)?;
+        }
         let was_destroyed = shared.destroyed.load(SeqCst);
         let known = self.read_blocks(old, shared);
         if known.is_none() && !was_destroyed {
             let why = "more than 64 of its blocks cannot be read";
-            return Err(Error::failed("reading", "the first MiB of the disk", why)
+            return Err(Error::failed("reading", HEAD, why)
                 .advice("nothing was changed; the medium or its connection is going bad"));
         }
+        shared.head_only.store(!was_destroyed, SeqCst);
         // Written, not asked for: drives that promise zeros and do nothing do take writes.
         let length = old.len() as u64;
         let cleared = self.write_zeros(0, length, zeros, shared).and_then(|()| self.flush());
+        let is_clear = self.read_blocks(now, shared).is_some_and(|unread| unread.is_empty());
+        if cleared.is_ok() && is_clear && is_zero(now) {
+            shared.head_only.store(false, SeqCst);
+            return Ok(());
+        }
         let is_old = |now: &mut [u8]| {
             known.as_ref().is_some_and(|unread| self.reads_as(old, now, unread, shared))
         };
         let has_old = is_old(now);
-        // Zeros that were there before, and were written, say nothing.
-        if cleared.is_ok() && (!has_old || is_zero(old)) {
-            return Ok(());
-        }
-        let mut error = Error::failed("clearing", "the first MiB of the disk", NO_WRITES);
+        let why = if has_old { NO_WRITES } else { "it does not read back as zeros" };
+        let mut error = Error::failed("clearing", HEAD, why);
         if let Err(cause) = cleared {
             crate::warn!("{}", cause);
             // Of a disk that takes some writes, what it does not take is said.
@@ -194,7 +200,27 @@ impl Target {
             }
         }
         shared.destroyed.store(false, SeqCst);
-        Err(error.advice(UNCHANGED))
+        match known.as_deref() {
+            Some([]) | None => Err(error.advice(UNCHANGED)),
+            Some(unread) => {
+                crate::warn!("{}", error);
+                Err(zeroed(unread))
+            }
+        }
+    }
+
+    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where that
+    /// does not work the new one is all that is left.
+    fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
+        crate::info!("putting back the first MiB of the disk");
+        self.put_back(old, &[], shared);
+        if !self.reads_as(old, now, &Unread::new(), shared) {
+            shared.head_only.store(false, SeqCst);
+            return Ok(());
+        }
+        shared.destroyed.store(false, SeqCst);
+        let why = "the try before this one did not come to its end";
+        Err(Error::failed("clearing", HEAD, why).advice(UNCHANGED))
     }
 
     /// Reads the first bytes of the disk, and those block by block that cannot be read together; gives the places of
@@ -262,6 +288,11 @@ impl Target {
         }
     }
 
+    /// Makes the first block zeros, as far as the disk takes it: without a partition table it does not boot.
+    pub fn clear_first_block(&self, zeros: &[u8], shared: &Shared) {
+        self.put_back(zeros.get(..FIRST_BLOCK).unwrap_or_default(), &[], shared);
+    }
+
     /// Reads bytes past the cache (whole blocks, aligned). A sector that cannot be read is an error: the caller takes
     /// the chunk for changed, and writes it again.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
@@ -325,8 +356,19 @@ impl Target {
     }
 }
 
+const HEAD: &str = "the first MiB of the disk";
 const NO_WRITES: &str = "it takes no writes";
 const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected, or going bad";
+
+/// The error of a disk that is as it was, but for blocks that could not be read. What made it fail is in the log.
+fn zeroed(unread: &[u64]) -> Error {
+    let why: Text<240> = Text::build(&mut |writer| {
+        uwrite!(writer, "what could not be read before may be zeros now, at sector")?;
+        unread.iter().try_for_each(|place| uwrite!(writer, " {}", place / SECTOR))
+    });
+    Error::failed("clearing", HEAD, &why)
+        .advice("nothing else was changed; the medium is going bad")
+}
 
 fn claim(path: &str) -> Result<OwnedFd, Errno> {
     files::open(path, OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL)
@@ -344,27 +386,77 @@ pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
     Error::failed("claiming", &object, &why).advice("end that first")
 }
 
-/// The number of the disk of the plan, whose node has the number `node`. After the first write it may have another
-/// number than before.
+/// The number that the disk of the plan has now, whose node is at `path`; the one that it had when it is not there.
+pub fn number_now(path: &str, plan: &Plan, shared: &Shared) -> Number {
+    find(path, plan, shared).map_or(plan.target.number, |(_, number)| number)
+}
+
+/// The number that its node has, and the number that the disk of the plan has. Once it is written it can do without a
+/// node.
+fn find(path: &str, plan: &Plan, shared: &Shared) -> Result<(Option<Number>, Number), Error> {
+    let is_written = shared.destroyed.load(SeqCst);
+    let node = match files::status(path) {
+        Ok(status) => Some(Number::from_stat(status.st_rdev)),
+        Err(Errno::NOENT) if is_written => None,
+        Err(errno) => return Err(Error::os("claiming the disk", path, errno)),
+    };
+    let known = node.unwrap_or(plan.target.number);
+    Ok((node, locate(identity::SYSFS, &plan.target, known, is_written)?))
+}
+
+/// Makes the node anew: under another name first, so that there is one at any moment.
+fn put_node(path: &str, number: Number) -> Result<(), Error> {
+    let new = crate::path!("{}.new", path)?;
+    // A worker that died may have left it.
+    let _ = files::remove(&new);
+    device::make_node(&new, number)?;
+    files::rename(&new, path).doing("renaming", &new)
+}
+
+/// The number of the disk of the plan, which was `known` by another one. After the first write it may have a new one.
 fn locate(
     sysfs: &str,
     target: &TargetPlan,
-    node: Number,
+    known: Number,
     is_written: bool,
 ) -> Result<Number, Error> {
-    // Without an identity any other disk could be taken for it.
-    if target.identity.is_empty() || *identity::of_number(sysfs, node) == *target.identity {
-        return Ok(node);
+    let told = identity::of_number(sysfs, known);
+    let is_same = identity::is_same(&target.identity, &told, is_written);
+    if is_same && !(is_written && is_offline(sysfs, known)) {
+        return Ok(known);
     }
     if !is_written {
         let why = "its number belongs to no disk any more, or to another one";
         return Err(Error::failed("looking at the disk", &target.name, why)
             .advice("it is not the disk that was checked"));
     }
-    identity::find(sysfs, &target.identity, target.size).ok_or_else(|| {
+    let found = identity::find(sysfs, &target.identity, target.size);
+    found.or(is_same.then_some(known)).ok_or_else(|| {
         Error::failed("looking for the disk", &target.identity, "it is not there")
             .advice("connect it again: it is looked for before every try")
     })
+}
+
+/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again: scsi_device_set_state()
+/// in drivers/scsi/scsi_lib.c, `state`.
+fn is_offline(sysfs: &str, number: Number) -> bool {
+    let Ok(path) =
+        crate::path!("{}/dev/block/{}:{}/device/state", sysfs, number.major, number.minor)
+    else {
+        return false;
+    };
+    let mut buffer = [0; 32];
+    let mut is_offline =
+        || files::read_text(&path, &mut buffer).is_ok_and(|state| state.ends_with("offline"));
+    if !is_offline() {
+        return false;
+    }
+    crate::warn!("the kernel has given the disk up: it is told to use it again");
+    if let Ok(file) = files::open(&path, OFlags::WRONLY) {
+        // What the kernel makes of it is read.
+        let _ = files::write_all(&file, b"running\n");
+    }
+    is_offline()
 }
 
 fn write_whole(disk: &OwnedFd, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
@@ -419,6 +511,58 @@ mod tests {
         assert!(at(&target, false).unwrap_err().contains("not the disk that was checked"));
         target.identity.clear();
         assert_eq!(at(&target, true), Ok(number(0)), "one without an identity is not looked for");
+        assert_eq!(at(&target, false), Ok(number(0)));
+        // One that is known by its place alone.
+        target.identity = heapless::String::try_from("diskseq=7 path=port").unwrap();
+        sysfs.plug("port", "8:32", 64, &[("diskseq", "9")]);
+        assert_eq!(at(&target, true), Ok(number(32)));
+    }
+
+    #[test]
+    fn a_disk_that_the_kernel_has_given_up_is_used_again_once_it_is_written() {
+        use crate::disk::identity::tests::Sysfs;
+        let sysfs = Sysfs::new("offline");
+        let number = Number { major: 8, minor: 0 };
+        let mut target = crate::plan::tests::sample().target;
+        target.size = 64 << 20;
+        target.identity = heapless::String::try_from("serial=DD56419").unwrap();
+        let file = std::path::Path::new(sysfs.path()).join("devices/sda/device/state");
+        for (state, is_written, wanted) in [
+            ("offline", true, "running"),
+            ("transport-offline", true, "running"),
+            ("offline", false, "offline"),
+            ("live", true, "live"),
+        ] {
+            let told = [("serial", "DD56419"), ("device/state", state)];
+            sysfs.plug("sda", "8:0", 64, &told);
+            assert_eq!(locate(sysfs.path(), &target, number, is_written).ok(), Some(number));
+            let found = std::fs::read_to_string(&file).unwrap();
+            assert!(found.starts_with(wanted), "{state} {is_written}: {found}");
+            sysfs.unplug("sda");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_made_again_once_the_disk_is_written() {
+        let folder = std::env::temp_dir().join(format!("takeover-node-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = PathText::from(folder.join("sda").to_str().unwrap());
+        let mut plan = crate::plan::tests::sample();
+        plan.target.identity.clear();
+        plan.target.number = Number { major: 1, minor: 250 };
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        assert!(find(&path, &plan, shared).is_err(), "before the first write it is a failure");
+        shared.destroyed.store(true, SeqCst);
+        assert!(find(&path, &plan, shared).unwrap() == (None, plan.target.number));
+        assert!(number_now(&path, &plan, shared) == plan.target.number);
+        // With what a worker left that died; and in place of another node.
+        std::fs::write(folder.join("sda.new"), "").unwrap();
+        for minor in [250, 251] {
+            put_node(&path, Number { major: 1, minor }).unwrap();
+            assert_eq!(device::number_of(&path).unwrap(), Number { major: 1, minor });
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

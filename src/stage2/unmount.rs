@@ -32,14 +32,15 @@ const CLAIMS: u32 = 100;
 /// How long a file system with a server may take to be let go of, in milliseconds.
 const SERVER_PATIENCE: u64 = 2000;
 
-/// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`.
-pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
-    abandon_servers(plan.target.number, scratch, shared)?;
+/// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`; `target` is the
+/// number that the disk has now.
+pub fn old_root(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
+    abandon_servers(target, scratch, shared)?;
     let mut idle = 0;
     for _ in 0..PASSES {
         shared.beat();
-        let (left, gone) = unmount_pass(plan.target.number, scratch)?;
-        let detached = release(plan.target.number);
+        let (left, gone) = unmount_pass(target, scratch)?;
+        let detached = release(target);
         if left == 0 && detached == 0 {
             return Ok(());
         }
@@ -51,7 +52,7 @@ pub fn old_root(plan: &Plan, scratch: &mut [u8], shared: &Shared) -> Result<(), 
             crate::sys::clock::sleep(Duration::from_millis(100));
         }
     }
-    last_resort(plan.target.number, scratch)
+    last_resort(target, scratch)
 }
 
 /// Lets go of each mount that has a server, oldest first: what is mounted below one goes with it. (Of more than fit
@@ -175,7 +176,7 @@ fn is_foreign(point: &str) -> bool {
 
 /// The proof that the disk is free: claiming it succeeds, and no loop device lies on it. (A loop device claims the
 /// file system of its backing file, but a backing disk or partition it does not.)
-pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
+pub fn prove_free(plan: &Plan, number: Number, shared: &Shared) -> Result<(), Error> {
     let path = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
     for _ in 0..CLAIMS {
         shared.beat();
@@ -184,7 +185,7 @@ pub fn prove_free(plan: &Plan, shared: &Shared) -> Result<(), Error> {
         }
         crate::sys::clock::sleep(Duration::from_millis(100));
         // What was detached as a last resort may have let go of it by now.
-        release(plan.target.number);
+        release(number);
     }
     is_free(&path, plan, shared).map_err(|error| target::name_holders(error, &path, plan))
 }

@@ -16,9 +16,11 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// How often a chunk that is bad again after its repair is forgiven.
-const PATIENCE: u32 = 3;
+pub const PATIENCE: u32 = 3;
 /// How many bad chunks are handled at a time; more are found in the next round.
 const MAX_BAD: usize = 256;
+/// What to make of a chunk that stays wrong.
+pub const KEEPS_NOTHING: &str = "the medium is bad: it does not keep what is written";
 
 type Bad = heapless::Vec<u32, MAX_BAD>;
 
@@ -104,7 +106,7 @@ impl Job<'_> {
             self.note_repair(*index);
         }
         if let Some(last) = last {
-            self.repair_from_image(decoder, bad, last, buffers.scratch())?;
+            self.repair_from_image(decoder, bad, last, buffers)?;
         }
         self.target.flush()?;
         self.target.forget_cache();
@@ -117,8 +119,9 @@ impl Job<'_> {
         decoder: &mut Decoder<S>,
         bad: &Bad,
         last: u32,
-        buffer: &mut [u8],
+        buffers: &mut Buffers,
     ) -> Result<(), Error> {
+        let ([buffer, now], zeros) = buffers.scratches();
         decoder.restart();
         for index in 0..=last {
             self.shared.beat();
@@ -129,7 +132,11 @@ impl Job<'_> {
             self.compare(index, filled)?;
             self.pad(buffer, filled.length);
             let chunk = self.padded(buffer, filled.length);
-            self.target.write(u64::from(index) * CHUNK as u64, chunk, self.shared)?;
+            if index == 0 {
+                self.write_first_chunk(chunk, now, zeros)?;
+            } else {
+                self.target.write(u64::from(index) * CHUNK as u64, chunk, self.shared)?;
+            }
             self.note_repair(index);
         }
         Ok(())
@@ -144,6 +151,5 @@ impl Job<'_> {
 fn still_bad(bad: &Bad) -> Error {
     let object: crate::text::Text<60> =
         crate::text!("{} chunk(s), the first is {}", bad.len(), bad.first().copied().unwrap_or(0));
-    Error::failed("reading back", &object, "still wrong after three repairs")
-        .advice("the medium is bad: it does not keep what is written")
+    Error::failed("reading back", &object, "still wrong after three repairs").advice(KEEPS_NOTHING)
 }

@@ -1,8 +1,9 @@
 //! The watchdogs of the machine: those that run are taken over and fed, so that none bites in the middle of the flash.
 //!
-//! Opening one and feeding it are calls into a driver, which may wait for a slow bus or for ever. A thread of its own
-//! makes them, and PID 1 only says how long it may. The thread takes no lock: PID 1 forks while it runs, and a lock
-//! that the thread held would be held in the child for good. So it makes no [`Error`](crate::error::Error).
+//! Opening one and feeding it are calls into a driver, which may wait for a slow bus or for ever: each has a thread of
+//! its own, so that none waits for another, and PID 1 only says how long they may. The threads take no lock: PID 1
+//! forks while they run, and a lock that a thread held would be held in the child for good. So they make no
+//! [`Error`](crate::error::Error).
 
 use crate::files;
 use crate::log;
@@ -10,14 +11,14 @@ use crate::plan::names;
 use crate::sys::{block, clock};
 use crate::text::Text;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
 /// The most watchdogs that are fed.
 const MOST: usize = 8;
-/// The feeding thread's stack, in bytes.
+/// The stack of a feeding thread, in bytes.
 pub const STACK: usize = 32 * 1024;
 /// How long one permission lasts before the first write, in milliseconds: should PID 1 itself hang, the watchdog brings
 /// the old OS back.
@@ -45,15 +46,8 @@ enum Choice {
     Start,
 }
 
-type Name = Text<20>;
-
-/// One that is ours.
-struct Taken {
-    name: Name,
-    file: OwnedFd,
-}
-
-type Pack = heapless::Vec<Taken, MOST>;
+/// The name of a watchdog's node.
+pub type Name = Text<20>;
 
 /// Feeds the watchdogs for as long as it may.
 pub struct Feeder {
@@ -61,12 +55,26 @@ pub struct Feeder {
     until: AtomicU64,
     /// With which time one is started when none runs, in seconds; 0: none is.
     seconds: u32,
+    /// Every watchdog that has a node: stage 1 has made those.
+    pub names: heapless::Vec<Name, MOST>,
+    /// One is ours, or is being started.
+    runs: AtomicBool,
 }
 
 impl Feeder {
     /// One that may feed for a while.
     pub fn new(seconds: u32) -> Self {
-        let feeder = Self { until: AtomicU64::new(0), seconds };
+        let mut names = heapless::Vec::new();
+        // Without /dev there is none.
+        let _ = files::for_each_entry("/dev", &mut |name| {
+            if name.starts_with(names::WATCHDOG) {
+                // More than there is room for are left.
+                let _ = names.push(Name::from(name));
+            }
+            ControlFlow::Continue(())
+        });
+        let (until, runs) = (AtomicU64::new(0), AtomicBool::new(false));
+        let feeder = Self { until, seconds, names, runs };
         feeder.allow(false);
         feeder
     }
@@ -86,51 +94,53 @@ impl Feeder {
         log::now() < self.until.load(SeqCst)
     }
 
-    /// Takes watchdogs and feeds them, about once a second, for ever. Those that are held by others are tried again:
-    /// they end with the rest.
-    pub fn run(&self) {
-        let mut taken = Pack::new();
+    /// Takes a watchdog and feeds it, about once a second, for ever. One that is held by others is tried again: they end
+    /// with the rest.
+    pub fn run(&self, name: &str) {
+        let mut taken = None;
         loop {
             if self.is_allowed() {
-                self.take(&mut taken);
-            }
-            for watchdog in taken.iter().filter(|_| self.is_allowed()) {
-                // A watchdog that cannot be fed will restart the device; there is nothing else to do about it.
-                let _ = block::watchdog_feed(&watchdog.file);
+                match &taken {
+                    Some(file) => feed(file),
+                    None => taken = self.take(name),
+                }
             }
             clock::sleep(Duration::from_secs(1));
         }
     }
 
-    /// Takes what is not ours yet and runs; or starts one, when that was asked for and none runs.
-    fn take(&self, taken: &mut Pack) {
-        let mut others = heapless::Vec::<(Name, State), MOST>::new();
-        // Without a node there is none.
-        let _ = files::for_each_entry("/dev", &mut |name| {
-            let is_ours = taken.iter().any(|watchdog| *watchdog.name == *name);
-            if name.starts_with(names::WATCHDOG) && !is_ours {
-                // More than there is room for are left.
-                let _ = others.push((Name::from(name), state("/sys", name)));
-            }
-            ControlFlow::Continue(())
-        });
-        let mut runs = others.iter().any(|(_, state)| *state == State::Active);
-        for (name, state) in others {
-            let choice = choice(state, self.seconds, runs || !taken.is_empty());
-            let path: Text<40> = crate::text!("/{}/{}", names::DEV, name);
-            if choice == Choice::Leave {
-                continue;
-            }
-            if let Ok(file) = files::open(&path, OFlags::WRONLY) {
-                crate::info!("{} is ours", name);
-                if choice == Choice::Start {
-                    start(&file, self.seconds);
-                }
-                runs = true;
-                let _ = taken.push(Taken { name, file });
-            }
+    /// Takes a watchdog that runs; or starts it, when that was asked for and none runs. It is fed at once.
+    fn take(&self, name: &str) -> Option<OwnedFd> {
+        let is_active = |name: &Name| state("/sys", name) == State::Active;
+        let runs = self.runs.load(SeqCst) || self.names.iter().any(is_active);
+        let choice = choice(state("/sys", name), self.seconds, runs);
+        let starts = choice == Choice::Start;
+        // Of several that could be started one is.
+        if choice == Choice::Leave || (starts && self.runs.swap(true, SeqCst)) {
+            return None;
         }
+        let path: Text<40> = crate::text!("/{}/{}", names::DEV, name);
+        let Ok(file) = files::open(&path, OFlags::WRONLY) else {
+            if starts {
+                self.runs.store(false, SeqCst);
+            }
+            return None;
+        };
+        feed(&file);
+        self.runs.store(true, SeqCst);
+        crate::info!("{} is ours", name);
+        if starts {
+            start(&file, self.seconds);
+        }
+        Some(file)
     }
+}
+
+/// By a write, which every driver takes; some do not know WDIOC_KEEPALIVE (watchdog_write() and watchdog_ioctl() in
+/// drivers/watchdog/watchdog_dev.c).
+fn feed(watchdog: &OwnedFd) {
+    // One that cannot be fed will restart the device; there is nothing else to do about it.
+    let _ = rustix::io::write(watchdog, &[0]);
 }
 
 /// A watchdog is started by opening it; this sets its time. Its driver rounds that, or has another.

@@ -42,11 +42,6 @@ pub fn reread_partitions(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, request::BLKRRPART, 0).map(drop)
 }
 
-/// Tells a watchdog that all is well.
-pub fn watchdog_feed(fd: impl AsFd) -> Result<(), Errno> {
-    ioctl(fd, request::WDIOC_KEEPALIVE, 0).map(drop)
-}
-
 /// Sets a watchdog's time in seconds, and gives what the driver made of it: <linux/watchdog.h>, WDIOC_SETTIMEOUT.
 pub fn watchdog_set_time(fd: impl AsFd, seconds: u32) -> Result<u32, Errno> {
     let mut time = seconds as i32;

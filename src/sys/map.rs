@@ -7,8 +7,18 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 
 /// Maps `length` bytes of zeros, private, page-aligned, faulted in at once (mmap(2), MAP_POPULATE), for ever.
 pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
-    let address = map(length, MapFlags::PRIVATE | MapFlags::POPULATE)?;
-    // SAFETY: a fresh private mapping of `length` readable and writable bytes that nothing else refers to and that
+    bytes(length, MapFlags::PRIVATE)
+}
+
+/// The same, shared with the children of this process (MAP_SHARED): what one of them leaves there the next one finds.
+/// Only one process at a time may use it.
+pub fn shared_buffer(length: usize) -> Result<&'static mut [u8], Errno> {
+    bytes(length, MapFlags::SHARED)
+}
+
+fn bytes(length: usize, flags: MapFlags) -> Result<&'static mut [u8], Errno> {
+    let address = map(length, flags | MapFlags::POPULATE)?;
+    // SAFETY: a fresh mapping of `length` readable and writable bytes that nothing else refers to and that
     // is never unmapped, so the exclusive reference may live for ever.
     Ok(unsafe { core::slice::from_raw_parts_mut(address.cast(), length) })
 }
@@ -107,6 +117,21 @@ mod tests {
             0
         });
         waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn what_a_child_leaves_in_a_shared_buffer_the_next_one_finds() {
+        let shared = shared_buffer(8192).unwrap();
+        let alone = buffer(8192).unwrap();
+        let mut code_of_next = || {
+            let child = crate::sys::process::spawn(|| {
+                shared[8191] += 1;
+                alone[8191] += 1;
+                i32::from(shared[8191] * 10 + alone[8191])
+            });
+            waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap().1.exit_status()
+        };
+        assert_eq!([code_of_next(), code_of_next()], [Some(11), Some(21)]);
     }
 
     #[test]

@@ -65,11 +65,11 @@ pub fn plan(
     })
 }
 
-/// By what stage 2 knows the disk again. None when another disk says that it is the same one.
+/// By what stage 2 knows the disk again; not once it was plugged in again, when another disk says the same.
 fn identity_of(target: &Disk) -> Result<heapless::String<{ identity::LONGEST }>, Error> {
     let told = identity::of_number(identity::SYSFS, target.number);
     let is_alone = identity::find(identity::SYSFS, &told, target.size) == Some(target.number);
-    plan::bounded("use another disk", if is_alone { &told } else { "" })
+    plan::bounded("use another disk", if is_alone { &told } else { identity::sequence_of(&told) })
 }
 
 /// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those
