@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::log::Stopwatch;
-use crate::text::{Seconds, Size, Text};
+use crate::text::{Seconds, Size, Text, Writer};
 use crate::{files, memory};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -186,7 +186,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
         Outcome::Pretended | Outcome::Untouched => (0, 0, 0),
     };
-    Text::build(&mut |line| {
+    Text::build(&mut |line: &mut Writer| {
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;

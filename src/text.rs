@@ -35,14 +35,24 @@ impl uWrite for Writer<'_> {
     }
 }
 
-/// What formats a text: made by the macros.
-pub type Format<'a> = dyn FnMut(&mut Writer<'_>) -> Result<(), Infallible> + 'a;
+/// What formats a text: made by the macros. Not `dyn FnMut`: each closure would bring a second way to call it into the
+/// program, which nobody takes.
+pub trait Format {
+    /// Writes the text.
+    fn format(&mut self, writer: &mut Writer<'_>);
+}
+
+impl<F: FnMut(&mut Writer<'_>) -> Result<(), Infallible>> Format for F {
+    fn format(&mut self, writer: &mut Writer<'_>) {
+        let Ok(()) = self(writer);
+    }
+}
 
 /// Formats into bytes; gives the length, and whether something was left out.
 #[inline(never)]
-fn fill(bytes: &mut [u8], format: &mut Format) -> (usize, bool) {
+fn fill(bytes: &mut [u8], format: &mut dyn Format) -> (usize, bool) {
     let mut writer = Writer { bytes, length: 0, cut: false };
-    let Ok(()) = format(&mut writer);
+    format.format(&mut writer);
     (writer.length, writer.cut)
 }
 
@@ -65,7 +75,7 @@ impl<const N: usize> Text<N> {
     }
 
     /// What `format` writes. Use [`text!`](crate::text).
-    pub fn build(format: &mut Format) -> Self {
+    pub fn build(format: &mut dyn Format) -> Self {
         let mut text = Self::new();
         (text.length, _) = fill(&mut text.bytes, format);
         text
@@ -93,7 +103,7 @@ impl<const N: usize> Deref for Text<N> {
 
 impl<const N: usize> From<&str> for Text<N> {
     fn from(text: &str) -> Self {
-        Self::build(&mut |writer| writer.write_str(text))
+        Self::build(&mut |writer: &mut Writer| writer.write_str(text))
     }
 }
 
@@ -113,7 +123,7 @@ pub type PathText = Text<255>;
 
 /// The path that `format` writes. Use [`path!`](crate::path).
 #[inline(never)]
-pub fn build_path(format: &mut Format) -> Result<PathText, Error> {
+pub fn build_path(format: &mut dyn Format) -> Result<PathText, Error> {
     let mut path = PathText::new();
     let (length, cut) = fill(&mut path.bytes, format);
     path.length = length;
@@ -126,7 +136,7 @@ pub fn build_path(format: &mut Format) -> Result<PathText, Error> {
 /// Bytes from outside (a process name, a label) made fit for a log: control characters and whatever is not UTF-8
 /// become `?`.
 pub fn printable<const N: usize>(bytes: &[u8]) -> Text<N> {
-    Text::build(&mut |writer| write_printable(writer, bytes))
+    Text::build(&mut |writer: &mut Writer| write_printable(writer, bytes))
 }
 
 #[inline(never)]
@@ -143,11 +153,19 @@ fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> 
     Ok(())
 }
 
+/// What a function that takes a [`Format`](crate::text::Format) is given: a ufmt format string, not yet filled in.
+#[macro_export]
+macro_rules! format {
+    ($($arg:tt)*) => {
+        &mut |writer: &mut $crate::text::Writer<'_>| ufmt::uwrite!(writer, $($arg)*)
+    };
+}
+
 /// A text of the wanted capacity from a ufmt format string, cut when full.
 #[macro_export]
 macro_rules! text {
     ($($arg:tt)*) => {
-        $crate::text::Text::build(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
+        $crate::text::Text::build($crate::format!($($arg)*))
     };
 }
 
@@ -155,7 +173,7 @@ macro_rules! text {
 #[macro_export]
 macro_rules! path {
     ($($arg:tt)*) => {
-        $crate::text::build_path(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
+        $crate::text::build_path($crate::format!($($arg)*))
     };
 }
 
