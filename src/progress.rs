@@ -302,12 +302,12 @@ impl Writeback {
 fn written_kib() -> u64 {
     let mut sectors = 0u64;
     let mut add = |disk: &str| {
-        let is_device =
-            crate::path!("/sys/block/{}/device", disk).is_ok_and(|path| files::exists(&path));
-        if is_device && let Ok(path) = crate::path!("/sys/block/{}/stat", disk) {
+        if let Ok(folder) = files::below("/sys/block", disk)
+            && files::is_below(&folder, "device")
+        {
             // 17 figures of up to 20 digits.
             let mut buffer = [0; 512];
-            let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
+            let figures = files::text_below(&folder, "stat", &mut buffer).unwrap_or_default();
             sectors = sectors.saturating_add(sectors_written(figures));
         }
         ControlFlow::Continue(())

@@ -48,7 +48,7 @@ pub fn flash_here(
     let shared: &Shared = sys::map::shared().doing("mapping", "the shared page")?;
     let mut buffers = Buffers::map()?;
     shared.attempts.store(1, SeqCst);
-    let path = crate::path!("{}/{}", base, names::PATCHES)?;
+    let path = files::below(base, names::PATCHES)?;
     let patches = Patches::open(&path, plan.image.patches)?;
     let staged = Staged { source, stream, patches, map };
     let result = sequence::write(plan, base, staged, &mut buffers, shared);

@@ -61,8 +61,8 @@ pub fn claim() -> Arrival {
 }
 
 fn claim_plan(ramfs: &str) -> Result<(), Error> {
-    let plan = crate::path!("{}/{}", ramfs, names::PLAN)?;
-    let claimed = crate::path!("{}/{}", ramfs, names::CLAIMED)?;
+    let plan = files::below(ramfs, names::PLAN)?;
+    let claimed = files::below(ramfs, names::CLAIMED)?;
     let file = files::open(&plan, OFlags::RDONLY).doing("opening", &plan)?;
     // The lock is stage 1's: nobody waits for the hand-over if it can be had.
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {

@@ -67,9 +67,9 @@ fn take_over(plan: &Plan, shared: &Shared) -> Result<End, Error> {
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
 
-    let source = FileSource::open(&crate::path!("/{}", names::IMAGE)?)?;
-    let map = ChunkMap::open(&crate::path!("/{}", names::MAP)?)?;
-    let patches = Patches::open(&crate::path!("/{}", names::PATCHES)?, plan.image.patches)?;
+    let source = FileSource::open(&files::below("", names::IMAGE)?)?;
+    let map = ChunkMap::open(&files::below("", names::MAP)?)?;
+    let patches = Patches::open(&files::below("", names::PATCHES)?, plan.image.patches)?;
     let staged = Staged { source: &source, stream: plan.image.stream, patches, map: &map };
     write(plan, "", staged, &mut buffers, shared)
 }
@@ -100,8 +100,8 @@ pub fn write<S: Source>(
 
 /// The disk, ours alone, and its node.
 fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
-    let nodes = crate::path!("{}/{}", base, names::DEV)?;
-    let path = crate::path!("{}/{}", nodes, plan.target.name.as_str())?;
+    let nodes = files::below(base, names::DEV)?;
+    let path = files::below(&nodes, &plan.target.name)?;
     let target = Target::open(&path, plan, shared)
         .map_err(|error| target::name_holders(error, &path, plan))?;
     loops::none_on(&nodes, target.number)?;

@@ -99,7 +99,7 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 /// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
 /// what was opened for writing is looked at anew by udev when it is closed.
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
-    let path = crate::path!("/dev/{}", disk.name)?;
+    let path = files::below("/dev", &disk.name)?;
     match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
         Err(Errno::BUSY) => {
             let why: Text<240> = crate::text!("it is in use: {}", holders::of("/dev", disk.number));

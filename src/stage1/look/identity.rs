@@ -62,7 +62,7 @@ pub fn gather(root: &str) -> Result<Identity, Error> {
 }
 
 fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Error> {
-    let at = |path: &str| crate::path!("{}/{}", root, path);
+    let at = |path: &str| files::below(root, path);
     let processor = processor(machine);
     let mut buffer = [0; CPUINFO_LENGTH];
     // Of the first CPU only: there may be hundreds.

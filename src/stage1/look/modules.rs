@@ -29,12 +29,12 @@ fn has_module(name: &str) -> Result<bool, Error> {
     let uname = rustix::system::uname();
     let release = uname.release().to_str().unwrap_or_default();
     let file: Text<40> = crate::text!("/{}.ko", name);
-    let folder = crate::path!("/lib/modules/{}", release)?;
-    let builtin = crate::path!("{}/modules.builtin", folder)?;
+    let folder = files::below("/lib/modules", release)?;
+    let builtin = files::below(&folder, "modules.builtin")?;
     if has_line(&builtin, &mut |line| line.ends_with(file.as_bytes()))? {
         return Ok(true);
     }
-    let list = crate::path!("{}/modules.dep", folder)?;
+    let list = files::below(&folder, "modules.dep")?;
     has_line(&list, &mut |line| {
         let path = line.split(|byte| *byte == b':').next().unwrap_or_default();
         is_called(path, &file) && lies_in(&folder, path)
