@@ -15,6 +15,12 @@ pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)
 }
 
+/// The same, with the error in words.
+#[inline(never)]
+pub fn opened(path: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+    open(path, flags).doing("opening", path)
+}
+
 /// Opens or makes a plain file below the directory `base`, and nothing else: on the way from there no symbolic link is
 /// followed, and a device, a named pipe or a file with a second name is refused. A new file gets mode 0600.
 ///

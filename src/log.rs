@@ -154,6 +154,7 @@ impl Stopwatch {
     }
 
     /// Milliseconds since the start.
+    #[inline(never)]
     pub fn elapsed(self) -> u64 {
         now().saturating_sub(self.0)
     }

@@ -24,7 +24,7 @@ const ESP: [u8; 16] = [
 const ENTRY: u64 = 128;
 
 /// Adds the partitions of a GPT with 512-byte sectors.
-pub fn read(disk: &mut impl ReadAt, table: &mut Table) -> Result<(), Error> {
+pub fn read(disk: &mut dyn ReadAt, table: &mut Table) -> Result<(), Error> {
     let mut header = [0; SECTOR as usize];
     disk.read_exact_at(SECTOR, &mut header)?;
     if !header.starts_with(SIGNATURE) {

@@ -126,7 +126,6 @@ fn open_node(
 ) -> Result<OwnedFd, Error> {
     let path = device::node(nodes, name, kind, number)?;
     // Opening the control node makes the kernel load the driver (char-major-10-237).
-    files::open(&path, flags)
-        .doing("opening", &path)
+    files::opened(&path, flags)
         .map_err(|error| error.advice("the kernel needs loop devices (CONFIG_BLK_DEV_LOOP)"))
 }

@@ -212,17 +212,17 @@ fn take_down_one(nodes: &str, name: &str, number: Number) -> Result<(), Error> {
         Kind::Mapper => {
             let path =
                 device::node(nodes, "mapper-control", FileType::CharacterDevice, MAPPER_CONTROL)?;
-            let control = files::open(&path, OFlags::RDWR).doing("opening", &path)?;
+            let control = files::opened(&path, OFlags::RDWR)?;
             block::mapper_remove(&control, number.to_dev())
         }
         Kind::Md => {
             let path = device::node(nodes, name, FileType::BlockDevice, number)?;
-            let array = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+            let array = files::opened(&path, OFlags::RDONLY)?;
             block::md_stop(&array)
         }
         Kind::Zram => {
             let path = crate::path!("/sys/block/{}/reset", name)?;
-            let reset = files::open(&path, OFlags::WRONLY).doing("opening", &path)?;
+            let reset = files::opened(&path, OFlags::WRONLY)?;
             files::write_all(&reset, b"1")
         }
         Kind::Unknown => Err(Errno::OPNOTSUPP),

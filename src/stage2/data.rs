@@ -123,7 +123,7 @@ impl Volume<'_> {
         work: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let point = files::below(self.base, names::MOUNT)?;
-        let disk = files::open(self.disk, OFlags::RDWR).doing("opening", self.disk)?;
+        let disk = files::opened(self.disk, OFlags::RDWR)?;
         // What the cache of the disk holds may be from before the flash, and what is compared shall be on the medium.
         block::flush_buffers(&disk).doing("dropping the cache of", self.disk)?;
         let nodes = files::below(self.base, names::DEV)?;
@@ -172,7 +172,7 @@ impl Volume<'_> {
     fn compare(&self, point: &str, new: &NewFile, shared: &Shared) -> Result<(), Error> {
         let source = self.source(&new.from)?;
         let path = files::below(point, &new.to)?;
-        let file = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+        let file = files::opened(&path, OFlags::RDONLY)?;
         let (mut wanted, mut found) = ([0; PIECE], [0; PIECE]);
         loop {
             shared.beat();
@@ -190,7 +190,7 @@ impl Volume<'_> {
 
     fn source(&self, from: &str) -> Result<OwnedFd, Error> {
         let path = crate::path!("{}/{}/{}", self.base, names::FILES, from)?;
-        files::open(&path, OFlags::RDONLY).doing("opening", &path)
+        files::opened(&path, OFlags::RDONLY)
     }
 }
 

@@ -35,7 +35,7 @@ pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
 
 fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Error> {
     let from = files::below(base, names::LOG)?;
-    let source = files::open(&from, OFlags::RDONLY).doing("opening", &from)?;
+    let source = files::opened(&from, OFlags::RDONLY)?;
     let to = files::below(point, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     // What is there may be anybody's: a link could lead to any file of that system, and of the RAMFS.

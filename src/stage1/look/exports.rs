@@ -6,8 +6,8 @@
 use crate::disk::device::{self, Number};
 use crate::disk::{detached, mounts, pools, stack};
 use crate::error::Error;
-use crate::files;
 use crate::text::PathText;
+use crate::{bytes, files};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
 
@@ -123,8 +123,9 @@ fn for_each_of_lio(top: &str, visit: &mut Visit) {
             with_text(store, "udev_path", &mut |path| visit(Exporter::Lio, path));
             with_text(store, "info", &mut |info| {
                 let after = |mark: &str, end: &str| {
-                    let (_, rest) = info.split_once(mark)?;
-                    Some(rest.split(end).next().unwrap_or_default().trim_ascii())
+                    let (_, rest) = bytes::split_at_word(info, mark)?;
+                    let found = bytes::split_at_word(rest, end).map_or(rest, |(found, _)| found);
+                    Some(found.trim_ascii())
                 };
                 if let Some(name) = after("iBlock device: ", " ")
                     && let Ok(path) = files::below("/dev", name)

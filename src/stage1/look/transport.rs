@@ -2,7 +2,7 @@
 //!
 //! Reads only: the path of its device in sysfs names what it hangs on.
 
-use crate::files;
+use crate::{bytes, files};
 use core::ops::ControlFlow;
 
 /// How a disk is reached.
@@ -41,7 +41,7 @@ fn of_in(sys: &str, disk: &str) -> Transport {
 /// (scsi_transport_iscsi.c and scsi_transport_fc.c in drivers/scsi). FCoE of the kernel hangs on a network interface
 /// (drivers/scsi/fcoe), that of an adapter on the adapter; USB over IP on a controller that is none.
 fn by_path(path: &str) -> Transport {
-    let has = |part: &str| path.contains(part);
+    let has = |part: &str| bytes::has_word(path, part);
     if has("/session") {
         Transport::Network("iSCSI")
     } else if has("/rport-") && (has("/net/") || has("/ctlr_")) {
