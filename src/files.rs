@@ -1,6 +1,7 @@
 //! Small files: those of the kernel, read into the caller's buffer, and those of ours, written whole and synced.
 
 use crate::error::{Doing, Error};
+use crate::text::{Format, PathText};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
@@ -12,6 +13,12 @@ use rustix::io::Errno;
 #[inline(never)]
 pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)
+}
+
+/// The same, with the error in words.
+#[inline(never)]
+pub fn opened(path: &str, flags: OFlags) -> Result<OwnedFd, Error> {
+    open(path, flags).doing("opening", path)
 }
 
 /// Opens or makes a plain file below the directory `base`, and nothing else: on the way from there no symbolic link is
@@ -161,6 +168,36 @@ pub fn read_text<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a str, Errno>
     read(path, buffer).map(as_text)
 }
 
+/// The path of what a folder has by this name, or names with slashes between.
+#[inline(never)]
+pub fn below(folder: &str, name: &str) -> Result<PathText, Error> {
+    crate::path!("{}/{}", folder, name)
+}
+
+/// What [`read_text`] reads from the file that `path` names; None where there is none, or its path is too long.
+#[inline(never)]
+pub fn text_at<'a>(path: &mut dyn Format, buffer: &'a mut [u8]) -> Option<&'a str> {
+    read_text(&crate::path::build(path).ok()?, buffer).ok()
+}
+
+/// The same of a file in a folder.
+#[inline(never)]
+pub fn text_below<'a>(folder: &str, name: &str, buffer: &'a mut [u8]) -> Option<&'a str> {
+    text_at(crate::format!("{}/{}", folder, name), buffer)
+}
+
+/// What [`read_number`] reads from a file in a folder.
+#[inline(never)]
+pub fn number_below(folder: &str, name: &str) -> Option<u64> {
+    read_number(&below(folder, name).ok()?)
+}
+
+/// True when a folder has something by this name, symbolic links followed.
+#[inline(never)]
+pub fn is_below(folder: &str, name: &str) -> bool {
+    below(folder, name).is_ok_and(|path| exists(&path))
+}
+
 /// Bytes of the kernel as text without the white space around it; what is not UTF-8 reads as empty.
 pub fn as_text(bytes: &[u8]) -> &str {
     core::str::from_utf8(bytes).unwrap_or_default().trim_ascii()
@@ -242,6 +279,16 @@ pub fn for_each_entry(
         }
     }
     Ok(())
+}
+
+/// Whether a folder is there and has an entry.
+pub fn has_entry(folder: &str) -> bool {
+    let mut found = false;
+    let visited = for_each_entry(folder, &mut |_| {
+        found = true;
+        ControlFlow::Break(())
+    });
+    visited.is_ok() && found
 }
 
 /// Calls `visit` with the number of each process, as a text, until it breaks.
@@ -349,5 +396,26 @@ mod tests {
         .unwrap();
         assert_eq!(names, ["plan"]);
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_a_folder() {
+        let folder = std::env::temp_dir().join(format!("takeover-below-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.to_str().unwrap();
+        assert!(!has_entry(path) && !is_below(path, "dev/size"));
+        std::fs::create_dir(folder.join("dev")).unwrap();
+        std::fs::write(folder.join("dev/size"), " 12\n").unwrap();
+        assert!(has_entry(path) && is_below(path, "dev/size") && !is_below(path, "dev/other"));
+        assert_eq!(number_below(path, "dev/size"), Some(12));
+        assert_eq!(number_below(path, "dev"), None);
+        assert_eq!(text_below(path, "dev/size", &mut [0; 8]), Some("12"));
+        // Neither a part of a file nor one of a path is taken for the whole.
+        assert_eq!(text_below(path, "dev/size", &mut [0; 3]), None);
+        let long = format!("dev{}size", "/".repeat(255));
+        assert!(!is_below(path, &long) && number_below(path, &long).is_none());
+        assert_eq!(text_below(path, &long, &mut [0; 8]), None);
+        assert!(!has_entry(&format!("{path}/nothing")));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -9,7 +9,8 @@
 //! The way of a device, from left to right:
 //!
 //! ```text
-//! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head ─▶ restart
+//! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head ─▶
+//! restart
 //!            read only    plan and   RAMFS, image, PID 1 is     old root  all but    read back   ext4    first MiB
 //!                         patches    backup        this program gone      the head               only    last of all
 //!            └────── any failure: undone, the old OS goes on ─────────┘   └─ from here: retry and repair ─┘
@@ -37,6 +38,7 @@ pub mod image;
 pub mod log;
 pub mod memory;
 pub mod network;
+pub mod path;
 pub mod plan;
 pub mod progress;
 pub mod stage1;

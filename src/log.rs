@@ -5,7 +5,7 @@
 //! values.
 
 use crate::sys::clock;
-use crate::text::{Format, Seconds, Text};
+use crate::text::{Format, Seconds, Text, Writer};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use rustix::fd::{AsFd, OwnedFd};
@@ -82,13 +82,14 @@ pub fn now() -> u64 {
 
 /// Writes a line. Use the macros [`info!`](crate::info) and its sisters.
 #[inline(never)]
-pub fn write(level: Level, message: &mut Format) {
+pub fn write(level: Level, message: &mut dyn Format) {
     if level as u8 > LEVEL.load(Relaxed) {
         return;
     }
-    let line = Line::build(&mut |writer| {
+    let line = Line::build(&mut |writer: &mut Writer| {
         ufmt::uwrite!(writer, "[{}] {}", Seconds(now()), level.label())?;
-        message(writer)
+        message.format(writer);
+        Ok(())
     });
     to_sinks(&line);
 }
@@ -153,6 +154,7 @@ impl Stopwatch {
     }
 
     /// Milliseconds since the start.
+    #[inline(never)]
     pub fn elapsed(self) -> u64 {
         now().saturating_sub(self.0)
     }
@@ -183,6 +185,6 @@ macro_rules! trace { ($($arg:tt)*) => { $crate::log_at!(Trace, $($arg)*) }; }
 #[macro_export]
 macro_rules! log_at {
     ($level:ident, $($arg:tt)*) => {
-        $crate::log::write($crate::log::Level::$level, &mut |line| ufmt::uwrite!(line, $($arg)*))
+        $crate::log::write($crate::log::Level::$level, $crate::format!($($arg)*))
     };
 }

@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::log::Stopwatch;
-use crate::text::{Seconds, Size, Text};
+use crate::text::{Seconds, Size, Text, Writer};
 use crate::{files, memory};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -51,8 +51,8 @@ impl Phase {
 pub struct Shared {
     /// Changes whenever the worker gets on.
     pub heartbeat: AtomicU64,
-    /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the disk
-    /// was written, when that reads back as it was.
+    /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the
+    /// disk was written, when that reads back as it was.
     pub destroyed: AtomicBool,
     /// Set when the head of the disk, which is written first, is in the memory that the workers share; cleared before
     /// anything else is written.
@@ -187,7 +187,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
         Outcome::Pretended | Outcome::Untouched => (0, 0, 0),
     };
-    Text::build(&mut |line| {
+    Text::build(&mut |line: &mut Writer| {
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
@@ -303,12 +303,12 @@ impl Writeback {
 fn written_kib() -> u64 {
     let mut sectors = 0u64;
     let mut add = |disk: &str| {
-        let is_device =
-            crate::path!("/sys/block/{}/device", disk).is_ok_and(|path| files::exists(&path));
-        if is_device && let Ok(path) = crate::path!("/sys/block/{}/stat", disk) {
+        if let Ok(folder) = files::below("/sys/block", disk)
+            && files::is_below(&folder, "device")
+        {
             // 17 figures of up to 20 digits.
             let mut buffer = [0; 512];
-            let figures = files::read_text(&path, &mut buffer).unwrap_or_default();
+            let figures = files::text_below(&folder, "stat", &mut buffer).unwrap_or_default();
             sectors = sectors.saturating_add(sectors_written(figures));
         }
         ControlFlow::Continue(())

@@ -3,7 +3,6 @@
 //! All formatting goes through one [`Writer`] over the caller's bytes, behind a call that is not generic: a formatter
 //! for every capacity and every caller was two thirds of the program once.
 
-use crate::error::Error;
 use core::convert::Infallible;
 use core::ops::Deref;
 use ufmt::{Formatter, uDisplay, uWrite};
@@ -35,14 +34,24 @@ impl uWrite for Writer<'_> {
     }
 }
 
-/// What formats a text: made by the macros.
-pub type Format<'a> = dyn FnMut(&mut Writer<'_>) -> Result<(), Infallible> + 'a;
+/// What formats a text: made by the macros. Not `dyn FnMut`: each closure would bring a second way to call it into the
+/// program, which nobody takes.
+pub trait Format {
+    /// Writes the text.
+    fn format(&mut self, writer: &mut Writer<'_>);
+}
+
+impl<F: FnMut(&mut Writer<'_>) -> Result<(), Infallible>> Format for F {
+    fn format(&mut self, writer: &mut Writer<'_>) {
+        let Ok(()) = self(writer);
+    }
+}
 
 /// Formats into bytes; gives the length, and whether something was left out.
 #[inline(never)]
-fn fill(bytes: &mut [u8], format: &mut Format) -> (usize, bool) {
+fn fill(bytes: &mut [u8], format: &mut dyn Format) -> (usize, bool) {
     let mut writer = Writer { bytes, length: 0, cut: false };
-    let Ok(()) = format(&mut writer);
+    format.format(&mut writer);
     (writer.length, writer.cut)
 }
 
@@ -65,10 +74,16 @@ impl<const N: usize> Text<N> {
     }
 
     /// What `format` writes. Use [`text!`](crate::text).
-    pub fn build(format: &mut Format) -> Self {
+    pub fn build(format: &mut dyn Format) -> Self {
+        Self::build_whole(format).0
+    }
+
+    /// The same, and whether something of it was left out.
+    pub fn build_whole(format: &mut dyn Format) -> (Self, bool) {
         let mut text = Self::new();
-        (text.length, _) = fill(&mut text.bytes, format);
-        text
+        let cut;
+        (text.length, cut) = fill(&mut text.bytes, format);
+        (text, cut)
     }
 }
 
@@ -93,7 +108,7 @@ impl<const N: usize> Deref for Text<N> {
 
 impl<const N: usize> From<&str> for Text<N> {
     fn from(text: &str) -> Self {
-        Self::build(&mut |writer| writer.write_str(text))
+        Self::build(&mut |writer: &mut Writer| writer.write_str(text))
     }
 }
 
@@ -111,22 +126,10 @@ fn as_text(bytes: &[u8], length: usize) -> &str {
 /// A path of at most 255 bytes; longer ones are refused, never cut.
 pub type PathText = Text<255>;
 
-/// The path that `format` writes. Use [`path!`](crate::path).
-#[inline(never)]
-pub fn build_path(format: &mut Format) -> Result<PathText, Error> {
-    let mut path = PathText::new();
-    let (length, cut) = fill(&mut path.bytes, format);
-    path.length = length;
-    match cut {
-        false => Ok(path),
-        true => Err(path_too_long(&path)),
-    }
-}
-
 /// Bytes from outside (a process name, a label) made fit for a log: control characters and whatever is not UTF-8
 /// become `?`.
 pub fn printable<const N: usize>(bytes: &[u8]) -> Text<N> {
-    Text::build(&mut |writer| write_printable(writer, bytes))
+    Text::build(&mut |writer: &mut Writer| write_printable(writer, bytes))
 }
 
 #[inline(never)]
@@ -143,26 +146,20 @@ fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> 
     Ok(())
 }
 
+/// What a function that takes a [`Format`](crate::text::Format) is given: a ufmt format string, not yet filled in.
+#[macro_export]
+macro_rules! format {
+    ($($arg:tt)*) => {
+        &mut |writer: &mut $crate::text::Writer<'_>| ufmt::uwrite!(writer, $($arg)*)
+    };
+}
+
 /// A text of the wanted capacity from a ufmt format string, cut when full.
 #[macro_export]
 macro_rules! text {
     ($($arg:tt)*) => {
-        $crate::text::Text::build(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
+        $crate::text::Text::build($crate::format!($($arg)*))
     };
-}
-
-/// A path from a ufmt format string, or an error when it does not fit into a [`PathText`](crate::text::PathText).
-#[macro_export]
-macro_rules! path {
-    ($($arg:tt)*) => {
-        $crate::text::build_path(&mut |writer| ufmt::uwrite!(writer, $($arg)*))
-    };
-}
-
-/// What [`path!`](crate::path) fails with.
-pub fn path_too_long(start: &str) -> Error {
-    Error::failed("using the path", start, "it is longer than 255 bytes")
-        .advice("use shorter directory names")
 }
 
 /// Milliseconds, shown as seconds with three decimals.
@@ -214,13 +211,6 @@ mod tests {
     fn a_full_text_is_cut_at_a_character() {
         let cut: Text<4> = Text::from("abcé");
         assert_eq!(&*cut, "abc");
-    }
-
-    #[test]
-    fn a_full_path_is_an_error() {
-        let long = "x".repeat(300);
-        assert!(path!("/{}", long.as_str()).is_err());
-        assert_eq!(&*path!("/{}", "a").unwrap(), "/a");
     }
 
     #[test]

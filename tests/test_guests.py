@@ -233,7 +233,7 @@ has() { grep -q "$1" /tmp/said || { cat /tmp/said; exit 1; }; }
 other=$(lsblk -bdno NAME,SIZE | awk '$2 == 268435456 { print $1 }')
 btrfs device add -f /dev/$other / || exit 1
 dry
-has 'it lies on several disks: nvme0n1, '$other
+has 'lies on several disks: nvme0n1, '$other
 has 'exit 3'
 dry -f /dev/nvme0n1
 has "/ lies on $other, too, which keeps what it has"

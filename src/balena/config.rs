@@ -5,7 +5,7 @@
 use super::devices;
 use super::json::{self, Member};
 use crate::error::Error;
-use crate::text::Text;
+use crate::text::{Text, Writer};
 use ufmt::uWrite;
 
 /// The largest config.json that is taken, in bytes. Real ones are under 20 KiB, CA bundles included.
@@ -100,7 +100,7 @@ pub fn text<const N: usize>(bytes: &[u8], key: &str) -> Option<Text<N>> {
     }
     let length: usize = json::unescaped(inside).map(char::len_utf8).sum();
     (length <= N).then(|| {
-        Text::build(&mut |writer| {
+        Text::build(&mut |writer: &mut Writer| {
             json::unescaped(inside).try_for_each(|c| writer.write_str(c.encode_utf8(&mut [0; 4])))
         })
     })

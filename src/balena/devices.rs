@@ -2,6 +2,8 @@
 //!
 //! Works on strings it is given; how they are read is the business of stage 1.
 
+use crate::bytes;
+
 /// What balena calls an architecture: the programs that a device type's OS is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Architecture {
@@ -275,7 +277,7 @@ pub fn board(
 /// By the system on a chip, whatever it is mounted on; by the name where ACPI has taken the place of the device tree.
 fn is_jetson(model: &str, compatible: &[u8]) -> bool {
     let mut entries = compatible.split(|byte| *byte == 0);
-    entries.any(|entry| entry.starts_with(b"nvidia,tegra")) || model.contains("Jetson")
+    entries.any(|entry| entry.starts_with(b"nvidia,tegra")) || bytes::has_word(model, "Jetson")
 }
 
 fn by_model(model: &str) -> Option<&'static Board> {

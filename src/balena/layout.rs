@@ -82,7 +82,7 @@ pub struct DataPartition {
 
 /// Finds the boot partition, and what a firmware starts from the disk. The table may be one that was begun: it is read
 /// on only when the primary partitions have no name or label of a boot partition.
-pub fn find_boot(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
+pub fn find_boot(disk: &mut dyn ReadAt, table: &mut Table) -> Result<Layout, Error> {
     // First of all: it lies at the front, or at the front of the boot partition.
     let has_boot_code = match table.bios {
         Bios::Nothing => false,
@@ -108,7 +108,7 @@ pub fn find_boot(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Er
 }
 
 /// By name or label, else the holder of device-type.json, else the first.
-fn find_boot_partition(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layout, Error> {
+fn find_boot_partition(disk: &mut dyn ReadAt, table: &mut Table) -> Result<Layout, Error> {
     if let Some(partition) = table.partitions.iter().find(|p| is_boot(&p.name)) {
         return look(disk, partition).map(|(layout, _)| layout);
     }
@@ -135,7 +135,7 @@ fn find_boot_partition(disk: &mut impl ReadAt, table: &mut Table) -> Result<Layo
 /// Finds the data partition, by name or label of an ext4 file system. Looks at the partitions while the table is read,
 /// from the one behind the boot partition on: forward, where the image is one of balenaOS.
 pub fn find_data(
-    disk: &mut impl ReadAt,
+    disk: &mut dyn ReadAt,
     table: &mut Table,
     boot: &Layout,
 ) -> Result<Option<DataPartition>, Error> {
@@ -164,7 +164,7 @@ pub fn find_data(
 }
 
 /// What a partition holds, and its label.
-fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<16>), Error> {
+fn look(disk: &mut dyn ReadAt, partition: &Partition) -> Result<(Layout, Text<16>), Error> {
     let mut layout = Layout {
         boot_start: partition.start,
         boot_length: partition.length,
@@ -201,7 +201,7 @@ fn look(disk: &mut impl ReadAt, partition: &Partition) -> Result<(Layout, Text<1
 const SMALLEST: u64 = 4096;
 
 /// The FAT file system of a partition, if it has one.
-fn open_fat(disk: &mut impl ReadAt, partition: &Partition) -> Result<Option<Fat>, Error> {
+fn open_fat(disk: &mut dyn ReadAt, partition: &Partition) -> Result<Option<Fat>, Error> {
     if partition.length < SMALLEST {
         return Ok(None);
     }
@@ -214,7 +214,7 @@ fn is_boot(name: &str) -> bool {
 }
 
 /// The ext4 file system of a partition. One that is longer than the partition is not mounted by any kernel.
-fn open_ext4(disk: &mut impl ReadAt, partition: &Partition) -> Result<Option<Superblock>, Error> {
+fn open_ext4(disk: &mut dyn ReadAt, partition: &Partition) -> Result<Option<Superblock>, Error> {
     let superblock = ext4::open(disk, partition.start)?;
     Ok(superblock.filter(|superblock| superblock.length <= partition.length))
 }
@@ -225,7 +225,7 @@ fn is_of_flasher(name: &str) -> bool {
 
 /// What a FAT partition holds, and its label. First its table, then the root directory, then the files and the
 /// directory EFI in their order: a packed image is read forward, but for one step back to the table.
-fn look_into(disk: &mut impl ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Text<16>, Error> {
+fn look_into(disk: &mut dyn ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Text<16>, Error> {
     layout.file_system = Some(FileSystem::Vfat);
     let (start, length) = fat.first_table();
     disk.keep(start, length)?;
@@ -254,7 +254,7 @@ fn look_into(disk: &mut impl ReadAt, fat: &Fat, layout: &mut Layout) -> Result<T
 
 /// Notes which loaders lie in `EFI/BOOT`, `efi` being the entry of the root directory.
 fn look_for_loaders(
-    disk: &mut impl ReadAt,
+    disk: &mut dyn ReadAt,
     fat: &Fat,
     efi: Option<File>,
     layout: &mut Layout,
@@ -279,7 +279,7 @@ fn look_for_loaders(
 
 /// Where the beginning of a file lies; nowhere when there is no such file.
 fn place(
-    disk: &mut impl ReadAt,
+    disk: &mut dyn ReadAt,
     fat: &Fat,
     file: Option<File>,
     most: usize,
@@ -289,7 +289,7 @@ fn place(
 }
 
 /// The slug in device-type.json.
-fn slug(disk: &mut impl ReadAt, fat: &Fat, place: &Place) -> Result<Text<64>, Error> {
+fn slug(disk: &mut dyn ReadAt, fat: &Fat, place: &Place) -> Result<Text<64>, Error> {
     let mut buffer = [0; DEVICE_TYPE_LENGTH];
     let length = fat.read(disk, place, &mut buffer)?;
     let bytes = buffer.get(..length).unwrap_or_default();
@@ -307,7 +307,7 @@ fn slug(disk: &mut impl ReadAt, fat: &Fat, place: &Place) -> Result<Text<64>, Er
 }
 
 /// The version in os-release.
-fn version(disk: &mut impl ReadAt, fat: &Fat, place: &Place) -> Result<Text<32>, Error> {
+fn version(disk: &mut dyn ReadAt, fat: &Fat, place: &Place) -> Result<Text<32>, Error> {
     let mut buffer = [0; systems::MAX_LENGTH];
     let length = fat.read(disk, place, &mut buffer)?;
     Ok(systems::System::parse(buffer.get(..length).unwrap_or_default()).version)

@@ -2,7 +2,7 @@
 //!
 //! Works on bytes it is given. Every system of the table has an os-release; older ones are not in it.
 
-use crate::text::Text;
+use crate::text::{Text, Writer};
 use ufmt::uWrite;
 
 /// The largest os-release that is looked at, in bytes. Real ones have less than 1 KiB.
@@ -98,7 +98,7 @@ fn version(text: &str) -> (u32, u32) {
 /// A value without its quotes and escapes: double quotes with backslashes, single quotes without, or none. Control
 /// characters do not get through: it is shown in logs.
 fn unquoted<const N: usize>(value: &str) -> Text<N> {
-    Text::build(&mut |writer| {
+    Text::build(&mut |writer: &mut Writer| {
         let mut quote = None;
         let mut escaped = false;
         for character in value.chars().filter(|character| !character.is_control()) {

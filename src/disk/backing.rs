@@ -18,7 +18,7 @@ pub fn of(number: Number) -> [Option<Number>; 2] {
     let Ok(name) = device::name_of(number) else {
         return [None; 2];
     };
-    let node = crate::path!("/dev/{}", name).ok();
+    let node = files::below("/dev", &name).ok();
     let device = node.and_then(|node| files::open(&node, OFlags::RDONLY).ok());
     device.map_or([None; 2], |device| backing_of(&device, &name))
 }
@@ -37,7 +37,7 @@ pub(super) fn backing_of(device: &OwnedFd, name: &str) -> [Option<Number>; 2] {
 /// no mount has. The kernel prints the path as whoever reads it would have to open it.
 fn device_of_file(name: &str) -> Option<Number> {
     let mut buffer = [0; 1024];
-    let path = crate::path!("/sys/block/{}/loop/backing_file", name).ok()?;
-    let file = files::read_text(&path, &mut buffer).ok()?;
+    let path = crate::format!("/sys/block/{}/loop/backing_file", name);
+    let file = files::text_at(path, &mut buffer)?;
     mounts::above(file).ok()??.lies_on()
 }

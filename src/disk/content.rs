@@ -25,7 +25,7 @@ pub(super) const OTHERS: [(u64, &[u8], &str); 8] = [
 /// Names what begins at the first byte of a disk of `length` bytes, if it is known. With `has_table`, only what has its
 /// boot sector where the table is.
 pub(super) fn of(
-    disk: &mut impl ReadAt,
+    disk: &mut dyn ReadAt,
     length: u64,
     has_table: bool,
 ) -> Result<Option<&'static str>, Error> {
@@ -49,7 +49,7 @@ pub(super) fn of(
 }
 
 /// True when these bytes stand at a place.
-fn begins(disk: &mut impl ReadAt, length: u64, at: u64, expected: &[u8]) -> Result<bool, Error> {
+fn begins(disk: &mut dyn ReadAt, length: u64, at: u64, expected: &[u8]) -> Result<bool, Error> {
     let mut buffer = [0; 8];
     let Some(found) = buffer.get_mut(..expected.len()) else {
         return Ok(false);

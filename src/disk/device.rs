@@ -70,7 +70,7 @@ pub fn number_of(path: &str) -> Result<Number, Error> {
 /// The kernel's name of a device.
 pub fn name_of(number: Number) -> Result<Text<32>, Error> {
     let folder = number.folder()?;
-    let path = crate::path!("{}/uevent", folder)?;
+    let path = files::below(&folder, "uevent")?;
     let mut buffer = [0; 1024];
     let text = files::read_text(&path, &mut buffer).doing("reading", &path)?;
     let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
@@ -80,7 +80,7 @@ pub fn name_of(number: Number) -> Result<Text<32>, Error> {
 /// True when the device is a partition.
 pub fn is_partition(number: Number) -> Result<bool, Error> {
     let folder = number.folder()?;
-    Ok(files::exists(&crate::path!("{}/partition", folder)?))
+    Ok(files::is_below(&folder, "partition"))
 }
 
 /// The whole disk that a device is, or is a partition of.
@@ -90,13 +90,13 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
     }
     // ".." through the symbolic link that the folder is: the disk's folder.
     let folder = number.folder()?;
-    read_number(&crate::path!("{}/../dev", folder)?)
+    read_number(&files::below(&folder, "../dev")?)
 }
 
 /// Calls `visit` with each device that a stack (device-mapper, md) names as one it lies on, until it says false.
 pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> Result<(), Error> {
     let folder = number.folder()?;
-    let folder = crate::path!("{}/slaves", folder)?;
+    let folder = files::below(&folder, "slaves")?;
     let mut result = Ok(());
     // A partition has no such folder, and lies on nothing but its disk.
     let _ = files::for_each_entry(&folder, &mut |name| {
@@ -113,18 +113,21 @@ pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> 
 /// The name that device-mapper's user gave a device (LVM's, cryptsetup's); empty for what is none of its devices.
 pub fn mapper_name(number: Number) -> Text<128> {
     let mut buffer = [0; 160];
-    let path = number.folder().and_then(|folder| crate::path!("{}/dm/name", folder));
-    let name = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
-    Text::from(name.unwrap_or_default())
+    Text::from(mapper_text(number, "name", &mut buffer))
 }
 
 /// True for one of device-mapper's devices that is several ways to the same disk (multipath-tools gives it such a
 /// uuid).
 pub fn is_multipath(number: Number) -> bool {
     let mut buffer = [0; 160];
-    let path = number.folder().and_then(|folder| crate::path!("{}/dm/uuid", folder));
-    let uuid = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
-    uuid.is_some_and(|uuid| uuid.starts_with("mpath-"))
+    mapper_text(number, "uuid", &mut buffer).starts_with("mpath-")
+}
+
+/// What a file of device-mapper says of a device; nothing for what is none of its devices.
+fn mapper_text<'a>(number: Number, file: &str, buffer: &'a mut [u8]) -> &'a str {
+    let Number { major, minor } = number;
+    let path = crate::format!("/sys/dev/block/{}:{}/dm/{}", major, minor, file);
+    files::text_at(path, buffer).unwrap_or_default()
 }
 
 /// The number of a whole disk or stacked device by its kernel name, if there is such a device.
@@ -168,15 +171,15 @@ fn read_number(path: &str) -> Result<Number, Error> {
 pub fn disk(number: Number) -> Result<Disk, Error> {
     let folder = number.folder()?;
     let name = name_of(number)?;
-    let size = files::read_number(&crate::path!("{}/size", folder)?);
-    let block = files::read_number(&crate::path!("{}/queue/logical_block_size", folder)?);
+    let size = files::number_below(&folder, "size");
+    let block = files::number_below(&folder, "queue/logical_block_size");
     match (size, block) {
         (Some(sectors), Some(block @ (512 | 1024 | 2048 | 4096))) => Ok(Disk {
             name,
             number,
             size: sectors * super::table::SECTOR,
             logical_block: block as u32,
-            read_only: files::read_number(&crate::path!("{}/ro", folder)?) == Some(1),
+            read_only: files::number_below(&folder, "ro") == Some(1),
         }),
         _ => Err(Error::failed("reading the size of", &name, "the kernel does not tell it")),
     }
@@ -184,25 +187,31 @@ pub fn disk(number: Number) -> Result<Disk, Error> {
 
 /// The partition of `disk` that begins at byte `start` and has `length` bytes, if the kernel knows one.
 pub fn partition_at(disk: &str, start: u64, length: u64) -> Option<Number> {
-    let folder = crate::path!("/sys/class/block/{}", disk).ok()?;
+    let folder = files::below("/sys/class/block", disk).ok()?;
     let mut found = None;
     let listed = files::for_each_entry(&folder, &mut |name| {
-        let number = |file: &str| {
-            let path = crate::path!("{}/{}/{}", folder, name, file).ok()?;
-            files::read_number(&path)
+        let Ok(part) = files::below(&folder, name) else {
+            return ControlFlow::Continue(());
         };
-        let sectors = |bytes: u64| Some(bytes / super::table::SECTOR);
-        if number("start") != sectors(start) || number("size") != sectors(length) {
+        let is = |file: &str, bytes: u64| {
+            files::number_below(&part, file) == Some(bytes / super::table::SECTOR)
+        };
+        if !is("start", start) || !is("size", length) {
             return ControlFlow::Continue(());
         }
-        let mut buffer = [0; 32];
-        let text = crate::path!("{}/{}/dev", folder, name)
-            .ok()
-            .and_then(|path| files::read_text(&path, &mut buffer).ok());
-        found = text.and_then(Number::parse);
+        found = number_in(&folder, name, "dev");
         ControlFlow::Break(())
     });
     listed.ok().and(found)
+}
+
+/// The path of a device's node in `nodes`, where it is made when it is missing.
+pub fn node(nodes: &str, name: &str, kind: FileType, number: Number) -> Result<PathText, Error> {
+    let path = files::below(nodes, name)?;
+    if !files::exists(&path) {
+        files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
+    }
+    Ok(path)
 }
 
 /// Makes the node of a block device, mode 0600.

@@ -65,14 +65,14 @@ impl Superblock {
 }
 
 /// The superblock of the ext file system that begins at `start`, or nothing when there is none.
-pub fn open(disk: &mut impl ReadAt, start: u64) -> Result<Option<Superblock>, Error> {
+pub fn open(disk: &mut dyn ReadAt, start: u64) -> Result<Option<Superblock>, Error> {
     let mut superblock = [0; 512];
     disk.read_exact_at(start + 1024, &mut superblock)?;
     Ok(parse(&superblock))
 }
 
 /// The label of the ext file system that begins at `start`, or nothing when there is none.
-pub fn label(disk: &mut impl ReadAt, start: u64) -> Result<Option<Text<16>>, Error> {
+pub fn label(disk: &mut dyn ReadAt, start: u64) -> Result<Option<Text<16>>, Error> {
     Ok(open(disk, start)?.map(|superblock| superblock.label))
 }
 

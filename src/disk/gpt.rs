@@ -8,7 +8,7 @@ use super::reader::ReadAt;
 use crate::bytes::little_endian;
 use crate::crc32;
 use crate::error::Error;
-use crate::text::Text;
+use crate::text::{Text, Writer};
 use ufmt::uWrite;
 
 /// What a GPT header begins with, the primary one and the one at the end of the disk.
@@ -24,7 +24,7 @@ const ESP: [u8; 16] = [
 const ENTRY: u64 = 128;
 
 /// Adds the partitions of a GPT with 512-byte sectors.
-pub fn read(disk: &mut impl ReadAt, table: &mut Table) -> Result<(), Error> {
+pub fn read(disk: &mut dyn ReadAt, table: &mut Table) -> Result<(), Error> {
     let mut header = [0; SECTOR as usize];
     disk.read_exact_at(SECTOR, &mut header)?;
     if !header.starts_with(SIGNATURE) {
@@ -88,7 +88,7 @@ fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {
 fn name(entry: &[u8]) -> Text<36> {
     let units = (0..36).map(|index| little_endian::<2>(entry, 56 + 2 * index) as u16);
     let name = units.take_while(|unit| *unit != 0);
-    Text::build(&mut |writer| {
+    Text::build(&mut |writer: &mut Writer| {
         for character in char::decode_utf16(name.clone()) {
             writer.write_str(character.unwrap_or('?').encode_utf8(&mut [0; 4]))?;
         }

@@ -6,8 +6,8 @@
 
 use super::device::Number;
 use super::{device, loops, mounts, pools, stack, swaps};
-use crate::files;
 use crate::text::{Text, printable};
+use crate::{bytes, files};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
 
@@ -101,7 +101,7 @@ fn for_each_process(disk: Number, visit: Visit) {
     files::for_each_process(&mut |id| {
         let _ = files::for_each_open(id, &mut |link, path| {
             // Only what is called like a device is looked at: a file whose server has gone would hold up the look.
-            if path.contains("dev/") && is_part(link, disk) {
+            if bytes::has_word(path, "dev/") && is_part(link, disk) {
                 let clause: Text<200> = crate::text!("{} ({}) has it open", name_of(id), id);
                 visit(&clause);
                 return ControlFlow::Break(());

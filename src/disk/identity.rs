@@ -12,8 +12,8 @@ use crate::text::{Text, printable};
 use core::ops::ControlFlow;
 use ufmt::uwrite;
 
-/// The longest identity, in bytes: a T10 name, the serial number of a USB bridge and a path. A part that finds no room is
-/// left out.
+/// The longest identity, in bytes: a T10 name, the serial number of a USB bridge and a path. A part that finds no room
+/// is left out.
 pub const LONGEST: usize = 320;
 
 /// An identity: parts of a word, `=` and a value without spaces, with spaces between. Empty for a disk that tells
@@ -109,9 +109,9 @@ pub fn of_number(sysfs: &str, number: Number) -> Identity {
 /// What is in a file of a disk, if it can tell one disk from another: a row of the same sign is what makers leave there
 /// who have no numbers.
 fn told(folder: &str, place: &str) -> Text<100> {
-    let path = crate::path!("{}/{}", folder, place);
     let mut buffer = [0; 128];
-    let bytes = path.ok().and_then(|path| files::read(&path, &mut buffer).ok());
+    let bytes =
+        files::below(folder, place).ok().and_then(|path| files::read(&path, &mut buffer).ok());
     let bytes = bytes.unwrap_or_default().trim_ascii();
     let differs = bytes.iter().any(|byte| Some(byte) != bytes.first());
     if !differs || bytes.len() < 4 {
@@ -119,7 +119,7 @@ fn told(folder: &str, place: &str) -> Text<100> {
     }
     let text: Text<100> = printable(bytes);
     let mut gap = "";
-    Text::build(&mut |writer| {
+    Text::build(&mut |writer: &mut crate::text::Writer| {
         // Spaces part the parts.
         text.split(' ')
             .try_for_each(|word| uwrite!(writer, "{}{}", core::mem::replace(&mut gap, "_"), word))
@@ -137,8 +137,8 @@ fn add(all: &mut Identity, word: &str, value: &str) {
 fn usb_serial(folder: &str) -> Text<100> {
     let mut place: Text<40> = Text::from("device");
     for _ in 0..USB_LEVELS {
-        let maker = crate::path!("{}/{}/idVendor", folder, place);
-        if maker.is_ok_and(|maker| files::exists(&maker)) {
+        let maker: Text<60> = crate::text!("{}/idVendor", place);
+        if files::is_below(folder, &maker) {
             let file: Text<60> = crate::text!("{}/serial", place);
             return told(folder, &file);
         }
@@ -150,7 +150,7 @@ fn usb_serial(folder: &str) -> Text<100> {
 /// The logical unit of a SCSI disk: the last part of its address, as the link to its device ends.
 fn unit(folder: &str) -> Text<20> {
     let mut buffer = [0; 256];
-    let path = crate::path!("{}/device", folder).ok();
+    let path = files::below(folder, "device").ok();
     let link = path.and_then(|path| files::read_link(&path, &mut buffer).ok());
     Text::from(link.and_then(|link| link.rsplit_once(':')).map_or("", |(_, unit)| unit))
 }
@@ -160,7 +160,7 @@ fn unit(folder: &str) -> Text<20> {
 pub fn find(sysfs: &str, identity: &str, size: u64) -> Option<Number> {
     let mut found = None;
     let mut count = 0;
-    let folder = crate::path!("{}/block", sysfs).ok()?;
+    let folder = files::below(sysfs, "block").ok()?;
     // It is as true of a disk that tells nothing.
     if is_same(identity, "", true) {
         return None;
@@ -179,9 +179,9 @@ pub fn find(sysfs: &str, identity: &str, size: u64) -> Option<Number> {
 /// The number and the size in bytes of a whole disk.
 fn number_and_size(sysfs: &str, name: &str) -> Option<(Number, u64)> {
     let mut buffer = [0; 32];
-    let path = crate::path!("{}/block/{}/dev", sysfs, name).ok()?;
-    let number = Number::parse(files::read_text(&path, &mut buffer).ok()?)?;
-    let sectors = files::read_number(&crate::path!("{}/block/{}/size", sysfs, name).ok()?)?;
+    let folder = crate::path!("{}/block/{}", sysfs, name).ok()?;
+    let number = Number::parse(files::text_below(&folder, "dev", &mut buffer)?)?;
+    let sectors = files::number_below(&folder, "size")?;
     Some((number, sectors * SECTOR))
 }
 

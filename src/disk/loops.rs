@@ -35,7 +35,7 @@ pub fn attach(nodes: &str, backing: impl AsFd, offset: u64, limit: u64) -> Resul
         let number = block::loop_get_free(&control).doing("asking for", "a free loop device")?;
         let name: Text<16> = crate::text!("loop{}", number);
         let node = minor_of(&name)?;
-        let path = crate::path!("{}/{}", nodes, name)?;
+        let path = files::below(nodes, &name)?;
         // For writing, or the device would be read-only (loop_configure() in drivers/block/loop.c).
         let writer = open_node(nodes, &name, FileType::BlockDevice, node, OFlags::RDWR)?;
         match block::loop_attach(&writer, &backing, offset, limit) {
@@ -78,7 +78,8 @@ pub fn none_on(nodes: &str, disk: Number) -> Result<(), Error> {
 }
 
 fn is_attached(name: &str) -> bool {
-    crate::path!("/sys/block/{}/loop/backing_file", name).is_ok_and(|path| files::exists(&path))
+    files::below("/sys/block", name)
+        .is_ok_and(|folder| files::is_below(&folder, "loop/backing_file"))
 }
 
 /// Calls `visit` with each attached loop device that lies on a disk. Nodes are looked for in `nodes`, and made there
@@ -123,12 +124,8 @@ fn open_node(
     number: Number,
     flags: OFlags,
 ) -> Result<OwnedFd, Error> {
-    let path = crate::path!("{}/{}", nodes, name)?;
-    if !files::exists(&path) {
-        files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
-    }
+    let path = device::node(nodes, name, kind, number)?;
     // Opening the control node makes the kernel load the driver (char-major-10-237).
-    files::open(&path, flags)
-        .doing("opening", &path)
+    files::opened(&path, flags)
         .map_err(|error| error.advice("the kernel needs loop devices (CONFIG_BLK_DEV_LOOP)"))
 }

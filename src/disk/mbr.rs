@@ -126,7 +126,7 @@ const MOST_WITHOUT: u32 = 100;
 /// Reads the next extended boot record and adds the logical partitions in it; false when there is no more. As
 /// parse_extended() does in block/partitions/msdos.c of Linux: whoever deletes a partition may leave an empty entry,
 /// and the link is not in the same slot everywhere.
-pub(super) fn read_on(disk: &mut impl ReadAt, table: &mut Table) -> Result<bool, Error> {
+pub(super) fn read_on(disk: &mut dyn ReadAt, table: &mut Table) -> Result<bool, Error> {
     let chain = &mut table.chain;
     if chain.link.is_none() {
         chain.current = chain.extended.iter_mut().find_map(Option::take);

@@ -291,7 +291,7 @@ fn mount(line: &str) -> Option<Mount<'_>> {
 /// Undoes the kernel's escapes: a backslash and three octal digits (mangle() in fs/proc_namespace.c).
 pub fn unescape(text: &str) -> Result<PathText, Error> {
     let mut path = heapless::Vec::<u8, 256>::new();
-    let too_long = || crate::text::path_too_long(text);
+    let too_long = || crate::path::too_long(text);
     let mut bytes = text.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
         let digits = bytes.as_slice().get(..3).filter(|_| byte == b'\\');

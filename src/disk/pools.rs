@@ -26,12 +26,10 @@ fn for_each_member_in(top: &str, name: &str, visit: &mut dyn FnMut(&str)) {
         return;
     }
     let _ = files::for_each_entry(top, &mut |file_system| {
-        let Ok(devices) = crate::path!("{}/{}/devices", top, file_system) else {
+        let devices = crate::path!("{}/{}/devices", top, file_system);
+        let Some(devices) = devices.ok().filter(|devices| files::is_below(devices, name)) else {
             return ControlFlow::Continue(());
         };
-        if !crate::path!("{}/{}", devices, name).is_ok_and(|path| files::exists(&path)) {
-            return ControlFlow::Continue(());
-        }
         let _ = files::for_each_entry(&devices, &mut |member| {
             visit(member);
             ControlFlow::Continue(())
@@ -84,7 +82,7 @@ fn bcachefs_on(disk: Number) -> Option<Text<32>> {
     let top = "/sys/fs/bcachefs";
     let mut found = None;
     let _ = files::for_each_entry(top, &mut |file_system| {
-        let Ok(folder) = crate::path!("{}/{}", top, file_system) else {
+        let Ok(folder) = files::below(top, file_system) else {
             return ControlFlow::Continue(());
         };
         let _ = files::for_each_entry(&folder, &mut |entry| {
@@ -106,7 +104,7 @@ fn zfs_on(disk: &str) -> Option<Text<32>> {
     let mut found = None;
     let mut look = |name: &str| {
         if name.starts_with(disk)
-            && let Ok(node) = crate::path!("/dev/{}", name)
+            && let Ok(node) = files::below("/dev", name)
             && is_claimed(&node)
             && has_zfs_label(&node)
         {
@@ -115,7 +113,7 @@ fn zfs_on(disk: &str) -> Option<Text<32>> {
         ControlFlow::Continue(())
     };
     let _ = look(disk);
-    let folder = crate::path!("/sys/block/{}", disk).ok()?;
+    let folder = files::below("/sys/block", disk).ok()?;
     let _ = files::for_each_entry(&folder, &mut look);
     found
 }

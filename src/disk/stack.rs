@@ -89,19 +89,21 @@ fn too_many_layers() -> Error {
 pub fn is_memory(number: Number) -> bool {
     let is_zram = device::name_of(number).is_ok_and(|name| Kind::of(&name) == Kind::Zram);
     let mut buffer = [0; 256];
-    let writes_to = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor)
-        .ok()
-        .and_then(|path| files::read_text(&path, &mut buffer).ok());
+    let writes_to = backing_dev(number, &mut buffer);
     // A kernel whose zram cannot write to a disk has no such file.
     is_zram && writes_to.is_none_or(|path| path == "none")
 }
 
 /// What a zram writes to (Documentation/admin-guide/blockdev/zram.rst, "writeback"); none for other devices.
 fn zram_backing(number: Number) -> Option<Number> {
-    let path = crate::path!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor).ok()?;
     let mut buffer = [0; 4096];
     // A path to its node, seen from the root directory of whoever asks; or "none".
-    device::number_of_node(files::read_text(&path, &mut buffer).ok()?)
+    device::number_of_node(backing_dev(number, &mut buffer)?)
+}
+
+fn backing_dev(number: Number, buffer: &mut [u8]) -> Option<&str> {
+    let path = crate::format!("/sys/dev/block/{}:{}/backing_dev", number.major, number.minor);
+    files::text_at(path, buffer)
 }
 
 /// The whole disks that a device is, is a partition of, or lies on; each once. A loop device counts as a disk: what is
@@ -208,18 +210,19 @@ pub fn take_down(nodes: &str, disk: Number) -> u32 {
 fn take_down_one(nodes: &str, name: &str, number: Number) -> Result<(), Error> {
     let result = match Kind::of(name) {
         Kind::Mapper => {
-            let path = node(nodes, "mapper-control", FileType::CharacterDevice, MAPPER_CONTROL)?;
-            let control = files::open(&path, OFlags::RDWR).doing("opening", &path)?;
+            let path =
+                device::node(nodes, "mapper-control", FileType::CharacterDevice, MAPPER_CONTROL)?;
+            let control = files::opened(&path, OFlags::RDWR)?;
             block::mapper_remove(&control, number.to_dev())
         }
         Kind::Md => {
-            let path = node(nodes, name, FileType::BlockDevice, number)?;
-            let array = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+            let path = device::node(nodes, name, FileType::BlockDevice, number)?;
+            let array = files::opened(&path, OFlags::RDONLY)?;
             block::md_stop(&array)
         }
         Kind::Zram => {
             let path = crate::path!("/sys/block/{}/reset", name)?;
-            let reset = files::open(&path, OFlags::WRONLY).doing("opening", &path)?;
+            let reset = files::opened(&path, OFlags::WRONLY)?;
             files::write_all(&reset, b"1")
         }
         Kind::Unknown => Err(Errno::OPNOTSUPP),
@@ -229,39 +232,18 @@ fn take_down_one(nodes: &str, name: &str, number: Number) -> Result<(), Error> {
 
 /// True when another device lies on this one, or on a partition of it.
 fn is_held(name: &str) -> bool {
-    let Ok(folder) = crate::path!("/sys/block/{}", name) else {
+    let Ok(folder) = files::below("/sys/block", name) else {
         return true;
     };
-    let has_holder = |place: &str| {
-        let mut held = false;
-        if let Ok(path) = crate::path!("{}/holders", place) {
-            // What has no such folder has no holder.
-            let _ = files::for_each_entry(&path, &mut |_| {
-                held = true;
-                ControlFlow::Break(())
-            });
-        }
-        held
-    };
+    // What has no such folder has no holder.
+    let has_holder =
+        |place: &str| files::below(place, "holders").is_ok_and(|path| files::has_entry(&path));
     let mut held = has_holder(&folder);
     let listed = files::for_each_entry(&folder, &mut |entry| {
-        held |= crate::path!("{}/{}", folder, entry).is_ok_and(|place| has_holder(&place));
+        held |= files::below(&folder, entry).is_ok_and(|place| has_holder(&place));
         if held { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     held || listed.is_err()
-}
-
-fn node(
-    nodes: &str,
-    name: &str,
-    kind: FileType,
-    number: Number,
-) -> Result<crate::text::PathText, Error> {
-    let path = crate::path!("{}/{}", nodes, name)?;
-    if !files::exists(&path) {
-        files::make_node(&path, kind, number.to_dev()).doing("making the device node", &path)?;
-    }
-    Ok(path)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::text::Text;
 
 /// Reads the partition table of a disk of `length` bytes.
-pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
+pub fn read(disk: &mut dyn ReadAt, length: u64) -> Result<Table, Error> {
     let mut table = begin(disk, length)?;
     table.finish(disk, length)?;
     Ok(table)
@@ -18,7 +18,7 @@ pub fn read(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
 /// Reads what lies at the front of a disk of `length` bytes: a GPT, or the primary partitions. The logical ones are
 /// read as [`Table::nth`] comes to them, and the last ones by [`Table::finish`]: each record lies before its partition,
 /// and a packed image should be read forward once.
-pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
+pub fn begin(disk: &mut dyn ReadAt, length: u64) -> Result<Table, Error> {
     let mut sector = [0; SECTOR as usize];
     if length < SECTOR {
         return Err(missing());
@@ -40,7 +40,7 @@ pub fn begin(disk: &mut impl ReadAt, length: u64) -> Result<Table, Error> {
     Ok(table)
 }
 
-fn read_front(disk: &mut impl ReadAt, sector: &[u8]) -> Result<Table, Error> {
+fn read_front(disk: &mut dyn ReadAt, sector: &[u8]) -> Result<Table, Error> {
     let mut table = Table::empty();
     if little_endian::<2>(sector, 510) != 0xaa55 {
         return Err(missing());
@@ -60,17 +60,13 @@ fn read_front(disk: &mut impl ReadAt, sector: &[u8]) -> Result<Table, Error> {
 
 impl Table {
     /// The partition at `index`, counted from 0 in the order of the table; nothing behind the last.
-    pub fn nth(
-        &mut self,
-        disk: &mut impl ReadAt,
-        index: usize,
-    ) -> Result<Option<Partition>, Error> {
+    pub fn nth(&mut self, disk: &mut dyn ReadAt, index: usize) -> Result<Option<Partition>, Error> {
         while self.partitions.len() <= index && mbr::read_on(disk, self)? {}
         Ok(self.partitions.get(index).cloned())
     }
 
     /// Reads what is left of the table of a disk of `length` bytes, and checks that all partitions lie on it.
-    pub fn finish(&mut self, disk: &mut impl ReadAt, length: u64) -> Result<(), Error> {
+    pub fn finish(&mut self, disk: &mut dyn ReadAt, length: u64) -> Result<(), Error> {
         while mbr::read_on(disk, self)? {}
         self.lies_within(length)
     }

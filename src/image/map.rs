@@ -57,7 +57,7 @@ impl ChunkMap {
 
     /// Opens a map that was stored.
     pub fn open(path: &str) -> Result<Self, Error> {
-        let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
+        let file = files::opened(path, OFlags::RDONLY)?;
         Ok(Self { file })
     }
 

@@ -46,7 +46,7 @@ impl Patches {
         if count == 0 {
             return Ok(Self::none());
         }
-        let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
+        let file = files::opened(path, OFlags::RDONLY)?;
         let mut patches = Self { file: Some(file), count, last: 0 };
         patches.last = patches.sector(count - 1)?;
         Ok(patches)

@@ -23,7 +23,7 @@ impl FileSource {
     /// Opens a regular file for reading.
     pub fn open(path: &str) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let file = files::open(path, flags).doing("opening", path)?;
+        let file = files::opened(path, flags)?;
         let status = rustix::fs::fstat(&file).doing("reading the status of", path)?;
         if !rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() {
             return Err(Error::refused("opening", path, "it is not a regular file"));

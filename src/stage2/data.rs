@@ -176,15 +176,15 @@ impl Volume<'_> {
         flags: MountFlags,
         work: &mut dyn FnMut(&str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let point = crate::path!("{}/{}", self.base, names::MOUNT)?;
+        let point = files::below(self.base, names::MOUNT)?;
         if mounts::at(&point)?.is_some() {
             // Twice at once would break it.
             return Err(Error::failed("mounting at", &point, "an earlier mount is still there"));
         }
-        let disk = files::open(self.disk, OFlags::RDWR).doing("opening", self.disk)?;
+        let disk = files::opened(self.disk, OFlags::RDWR)?;
         // What the cache of the disk holds may be from before the flash, and what is compared shall be on the medium.
         block::flush_buffers(&disk).doing("dropping the cache of", self.disk)?;
-        let nodes = crate::path!("{}/{}", self.base, names::DEV)?;
+        let nodes = files::below(self.base, names::DEV)?;
         let PartitionPlan { start, length } = self.partition;
         let device = loops::attach(&nodes, &disk, start, length)?;
         // The image may want a panic; what is in memory is the only copy.
@@ -202,7 +202,7 @@ impl Volume<'_> {
     /// Copies a file beside its place, syncs it, and renames it there: it is whole or not there.
     fn put(&self, point: &str, new: &NewFile, shared: &Shared) -> Result<(), Error> {
         let source = self.source(&new.from)?;
-        let path = crate::path!("{}/{}", point, new.to.as_str())?;
+        let path = files::below(point, &new.to)?;
         let fresh = crate::path!("{}.new", path.as_str())?;
         make_parents(point, &new.to)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
@@ -230,8 +230,8 @@ impl Volume<'_> {
 
     fn compare(&self, point: &str, new: &NewFile, shared: &Shared) -> Result<(), Error> {
         let source = self.source(&new.from)?;
-        let path = crate::path!("{}/{}", point, new.to.as_str())?;
-        let file = files::open(&path, OFlags::RDONLY).doing("opening", &path)?;
+        let path = files::below(point, &new.to)?;
+        let file = files::opened(&path, OFlags::RDONLY)?;
         let (mut wanted, mut found) = ([0; PIECE], [0; PIECE]);
         loop {
             shared.beat();
@@ -249,14 +249,14 @@ impl Volume<'_> {
 
     fn source(&self, from: &str) -> Result<OwnedFd, Error> {
         let path = crate::path!("{}/{}/{}", self.base, names::FILES, from)?;
-        files::open(&path, OFlags::RDONLY).doing("opening", &path)
+        files::opened(&path, OFlags::RDONLY)
     }
 }
 
 /// Makes the directories above a file.
 fn make_parents(point: &str, to: &str) -> Result<(), Error> {
     for (at, _) in to.match_indices('/') {
-        let directory = crate::path!("{}/{}", point, to.get(..at).unwrap_or_default())?;
+        let directory = files::below(point, to.get(..at).unwrap_or_default())?;
         match files::make_directory(&directory) {
             Err(Errno::EXIST) => {}
             result => result.doing("making", &directory)?,

@@ -99,7 +99,7 @@ fn give(folder: &str, pattern: &str, order: &str) {
 }
 
 fn give_to(folder: &str, name: &str, rest: &str, order: &str) {
-    let Ok(path) = crate::path!("{}/{}", folder, name) else {
+    let Ok(path) = files::below(folder, name) else {
         return;
     };
     if !rest.is_empty() {

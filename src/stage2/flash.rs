@@ -5,65 +5,19 @@
 //! flushed before anything else is written, and written last, when all else is in its place, its first block last of
 //! all: a disk that was left half-written does not boot.
 
+use super::buffers::{Buffers, SLOTS};
 use super::job::Job;
-use super::target::FIRST_BLOCK;
-use super::verify::{KEEPS_NOTHING, PATIENCE};
 use crate::error::{Doing, Error};
 use crate::image::CHUNK;
-use crate::image::decode::{BUFFER, Decoder, WINDOW};
+use crate::image::decode::{Decoder, WINDOW};
 use crate::image::source::Source;
 use crate::progress::Rate;
 use crate::sys;
 use core::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Buffers in the ring: one is decoded into, one is written, one waits.
-const SLOTS: usize = 3;
 /// The longest run of zeros that is given to the kernel at once: a slow card must still show a heartbeat.
 const ZERO_RUN: u64 = 16 << 20;
-
-/// All the memory that flashing needs: mapped once, faulted in.
-pub struct Buffers {
-    slots: [&'static mut [u8]; SLOTS],
-    /// The old head of the disk until that is cleared, the new one from then on.
-    head: &'static mut [u8],
-    /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
-    zeros: &'static [u8],
-    /// The stack of the writing thread.
-    stack: &'static mut [u8],
-}
-
-/// The writing thread's stack, in bytes; it uses a tenth of that.
-const STACK: usize = 64 * 1024;
-/// How many zeros are written at once, in bytes.
-const ZEROS: usize = 64 * 1024;
-
-impl Buffers {
-    /// Maps the buffers: 3 times 1 MiB and 32 KiB; `head` is a fourth one, which the workers share.
-    pub fn map(head: &'static mut [u8]) -> Result<Self, Error> {
-        let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
-        let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
-        let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
-        Ok(Self { slots: [map()?, map()?, map()?], head, zeros, stack })
-    }
-
-    /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
-    pub fn scratch(&mut self) -> &mut [u8] {
-        let [first, ..] = &mut self.slots;
-        first
-    }
-
-    /// Two such buffers, and the zeros.
-    pub fn scratches(&mut self) -> ([&mut [u8]; 2], &'static [u8]) {
-        let [first, second, _] = &mut self.slots;
-        ([first, second], self.zeros)
-    }
-
-    /// Zeros, as many as are written at once. Never written to.
-    pub fn zeros(&self) -> &'static [u8] {
-        self.zeros
-    }
-}
 
 /// The other thread has failed, and left its error in the ring.
 struct Stopped;
@@ -217,47 +171,6 @@ impl Job<'_> {
         let old = old.get_mut(..length).unwrap_or_default();
         let now = now.get_mut(..length).unwrap_or_default();
         self.target.clear_head(old, now, zeros, self.shared)
-    }
-
-    /// Writes the first chunk, which is in `buffers`, and reads it back: from here on the disk boots. After an error it
-    /// has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
-    pub fn write_head<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        buffers: &mut Buffers,
-    ) -> Result<(), Error> {
-        let Buffers { slots: [_, now, _], head, zeros, .. } = buffers;
-        let (head, zeros) = (self.padded(head, self.chunk_length(0)), *zeros);
-        let written = self.write_first_chunk(head, now, zeros);
-        written.and_then(|()| self.verify(decoder, 0..1, buffers)).inspect_err(|_| {
-            self.target.clear_first_block(zeros, self.shared);
-        })
-    }
-
-    /// Writes the first chunk so that a power cut leaves no partition table over what is wrong: its first block is
-    /// cleared, and written only when all that lies behind it was read back. `now` is scratch.
-    pub fn write_first_chunk(
-        &self,
-        chunk: &[u8],
-        now: &mut [u8],
-        zeros: &[u8],
-    ) -> Result<(), Error> {
-        let Job { target, shared, .. } = self;
-        let (first, rest) = chunk.split_at(FIRST_BLOCK.min(chunk.len()));
-        let now = now.get_mut(..rest.len()).unwrap_or_default();
-        target.write_zeros(0, first.len() as u64, zeros, shared)?;
-        for _ in 0..PATIENCE {
-            target.write(FIRST_BLOCK as u64, rest, shared)?;
-            target.flush()?;
-            target.forget_cache();
-            if target.read(FIRST_BLOCK as u64, now).is_ok() && now == rest {
-                target.write(0, first, shared)?;
-                return target.flush();
-            }
-            crate::warn!("the first chunk was read back wrong behind its first block");
-        }
-        Err(Error::failed("reading back", "chunk 0", "still wrong when written again")
-            .advice(KEEPS_NOTHING))
     }
 
     /// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.

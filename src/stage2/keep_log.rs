@@ -13,7 +13,7 @@ pub fn keep(log: &LogPlan, result: &str) -> Result<(), Error> {
     // Left over from the log device when it is the old root's turn.
     let _ = files::remove(&node);
     crate::disk::device::make_node(&node, log.number)?;
-    let point = crate::path!("/{}", names::MOUNT)?;
+    let point = files::below("", names::MOUNT)?;
     let kind = log.file_system.as_str();
     // Whoever could write there, nothing of it is executed, and none of its devices is opened.
     let safe = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -34,9 +34,9 @@ pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
 }
 
 fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Error> {
-    let from = crate::path!("{}/{}", base, names::LOG)?;
-    let source = files::open(&from, OFlags::RDONLY).doing("opening", &from)?;
-    let to = crate::path!("{}/{}", point, path)?;
+    let from = files::below(base, names::LOG)?;
+    let source = files::opened(&from, OFlags::RDONLY)?;
+    let to = files::below(point, path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     // What is there may be anybody's: a link could lead to any file of that system, and of the RAMFS.
     let file = files::open_plain(point, path, flags).doing("making the plain file", &to)?;

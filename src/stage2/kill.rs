@@ -5,7 +5,7 @@
 //! holds (a paused container) does not even listen to SIGKILL, so it is thawed before.
 
 use crate::disk::mounts::{self, Mount};
-use crate::error::{Doing, Error};
+use crate::error::Error;
 use crate::files;
 use crate::progress::Shared;
 use crate::sys::process;
@@ -58,7 +58,7 @@ fn thaw_everyone() {
         return;
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let root = match files::open(&freezer.point, flags).doing("opening", &freezer.point) {
+    let root = match files::opened(&freezer.point, flags) {
         Ok(root) => root,
         Err(error) => return crate::warn!("{}", error),
     };

@@ -4,10 +4,12 @@
 //! allocates nothing: buffers are mapped, faulted in and locked before, and the heap is sealed. `sequence` is the page
 //! to begin with.
 
+mod buffers;
 mod data;
 mod exports;
 mod faults;
 mod flash;
+mod head;
 mod job;
 mod keep_log;
 mod kill;
@@ -19,7 +21,7 @@ mod unmount;
 mod verify;
 mod watchdog;
 
-pub use flash::Buffers;
+pub use buffers::Buffers;
 pub use sequence::write_to;
 pub use staged::Staged;
 pub use target::Target;
@@ -50,7 +52,7 @@ pub fn flash_here(
     let head = sys::map::buffer(BUFFER).doing("reserving", "the flash buffers")?;
     let mut buffers = Buffers::map(head)?;
     shared.attempts.store(1, SeqCst);
-    let path = crate::path!("{}/{}", base, names::PATCHES)?;
+    let path = files::below(base, names::PATCHES)?;
     let patches = Patches::open(&path, plan.image.patches)?;
     let staged = Staged { source, stream, patches, map };
     let result = sequence::write(plan, base, staged, &mut buffers, shared);

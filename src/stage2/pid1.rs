@@ -63,9 +63,9 @@ pub fn claim() -> Arrival {
 }
 
 fn claim_plan(ramfs: &str) -> Result<(), Error> {
-    let plan = crate::path!("{}/{}", ramfs, names::PLAN)?;
-    let claimed = crate::path!("{}/{}", ramfs, names::CLAIMED)?;
-    let file = files::open(&plan, OFlags::RDONLY).doing("opening", &plan)?;
+    let plan = files::below(ramfs, names::PLAN)?;
+    let claimed = files::below(ramfs, names::CLAIMED)?;
+    let file = files::opened(&plan, OFlags::RDONLY)?;
     // The lock is stage 1's: nobody waits for the hand-over if it can be had.
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         return Err(Error::failed("claiming", &plan, "stage 1 has gone"));
@@ -102,7 +102,7 @@ fn open_console(base: &str) -> Result<(), Error> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::APPEND;
     let open = |name| {
         let path = crate::path!("{}/{}/{}", base, names::DEV, name)?;
-        files::open(&path, flags).doing("opening", &path)
+        files::opened(&path, flags)
     };
     let console = open("console").or_else(|_| open("null"))?;
     process::become_stdio(console).doing("becoming", "standard input and output")

@@ -3,8 +3,8 @@
 //! The worker is a child of PID 1, runs from the RAMFS, and may die at any time: PID 1 starts another, which begins at
 //! the top. `takeover flash` comes in where the disk is free.
 
+use super::buffers::Buffers;
 use super::data;
-use super::flash::Buffers;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
@@ -69,9 +69,9 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
 
-    let source = FileSource::open(&crate::path!("/{}", names::IMAGE)?)?;
-    let map = ChunkMap::open(&crate::path!("/{}", names::MAP)?)?;
-    let patches = Patches::open(&crate::path!("/{}", names::PATCHES)?, plan.image.patches)?;
+    let source = FileSource::open(&files::below("", names::IMAGE)?)?;
+    let map = ChunkMap::open(&files::below("", names::MAP)?)?;
+    let patches = Patches::open(&files::below("", names::PATCHES)?, plan.image.patches)?;
     let staged = Staged { source: &source, stream: plan.image.stream, patches, map: &map };
     write(plan, "", staged, &mut buffers, shared)
 }
@@ -102,8 +102,8 @@ pub fn write<S: Source>(
 
 /// The disk, ours alone, and its node.
 fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
-    let nodes = crate::path!("{}/{}", base, names::DEV)?;
-    let path = crate::path!("{}/{}", nodes, plan.target.name.as_str())?;
+    let nodes = files::below(base, names::DEV)?;
+    let path = files::below(&nodes, &plan.target.name)?;
     let target = Target::open(&path, plan, shared)
         .map_err(|error| target::name_holders(error, &path, plan))?;
     loops::none_on(&nodes, target.number)?;

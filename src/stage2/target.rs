@@ -209,8 +209,8 @@ impl Target {
         }
     }
 
-    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where that
-    /// does not work the new one is all that is left.
+    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where
+    /// that does not work the new one is all that is left.
     fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
         crate::info!("putting back the first MiB of the disk");
         self.put_back(old, &[], shared);
@@ -362,7 +362,7 @@ const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected,
 
 /// The error of a disk that is as it was, but for blocks that could not be read. What made it fail is in the log.
 fn zeroed(unread: &[u64]) -> Error {
-    let why: Text<240> = Text::build(&mut |writer| {
+    let why: Text<240> = Text::build(&mut |writer: &mut crate::text::Writer| {
         uwrite!(writer, "what could not be read before may be zeros now, at sector")?;
         unread.iter().try_for_each(|place| uwrite!(writer, " {}", place / SECTOR))
     });
@@ -437,8 +437,8 @@ fn locate(
     })
 }
 
-/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again: scsi_device_set_state()
-/// in drivers/scsi/scsi_lib.c, `state`.
+/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again:
+/// scsi_device_set_state() in drivers/scsi/scsi_lib.c, `state`.
 fn is_offline(sysfs: &str, number: Number) -> bool {
     let Ok(path) =
         crate::path!("{}/dev/block/{}:{}/device/state", sysfs, number.major, number.minor)

@@ -3,7 +3,7 @@
 //! Zeros that the kernel made are read like everything else. A bad chunk is written again and read again, a few times;
 //! then it is a failure.
 
-use super::flash::Buffers;
+use super::buffers::Buffers;
 use super::job::Job;
 use crate::crc32;
 use crate::disk::table::SECTOR;

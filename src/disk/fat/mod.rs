@@ -102,7 +102,7 @@ impl Place {
 }
 
 /// Opens the FAT file system that begins at `start`, or nothing when there is none.
-pub fn open(disk: &mut impl ReadAt, start: u64) -> Result<Option<Fat>, Error> {
+pub fn open(disk: &mut dyn ReadAt, start: u64) -> Result<Option<Fat>, Error> {
     let mut boot = [0; SECTOR as usize];
     disk.read_exact_at(start, &mut boot)?;
     Ok(parse(&boot, start))
@@ -192,7 +192,7 @@ impl Fat {
     /// none.
     pub fn find_all(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         names: &[&str],
         found: &mut [Option<File>],
     ) -> Result<Text<16>, Error> {
@@ -202,7 +202,7 @@ impl Fat {
     /// The same in `directory`, or in the root directory.
     pub fn find_in(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         directory: Option<File>,
         names: &[&str],
         found: &mut [Option<File>],
@@ -234,7 +234,7 @@ impl Fat {
 
     /// Where the first `most` bytes of a file lie. Read from the table, which comes before all files: whoever can
     /// only read forward cheaply, as what is unpacked meanwhile, asks for the places of all files first.
-    pub fn locate(&self, disk: &mut impl ReadAt, file: File, most: usize) -> Result<Place, Error> {
+    pub fn locate(&self, disk: &mut dyn ReadAt, file: File, most: usize) -> Result<Place, Error> {
         let mut place =
             Place { length: most.min(file.length as usize), chain: heapless::Vec::new() };
         let mut cluster = file.first;
@@ -253,7 +253,7 @@ impl Fat {
     /// Reads what lies at a place, as much as fits into `buffer`, and gives its length.
     pub fn read(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         place: &Place,
         buffer: &mut [u8],
     ) -> Result<usize, Error> {
@@ -271,7 +271,7 @@ impl Fat {
 
     /// The bytes in free clusters, counted in the first table; nothing for a table of more than 8 MiB. What FSInfo says
     /// is a hint that not every writer keeps.
-    pub fn free(&self, disk: &mut impl ReadAt) -> Result<Option<u64>, Error> {
+    pub fn free(&self, disk: &mut dyn ReadAt) -> Result<Option<u64>, Error> {
         if self.used_table() > MAX_TABLE {
             return Ok(None);
         }
@@ -333,7 +333,7 @@ impl Fat {
     }
 
     /// The cluster after `cluster`, as the table has it; what is no data cluster is an end.
-    fn next(&self, disk: &mut impl ReadAt, cluster: u32) -> Result<u32, Error> {
+    fn next(&self, disk: &mut dyn ReadAt, cluster: u32) -> Result<u32, Error> {
         let cluster = u64::from(cluster);
         let mut entry = [0; 4];
         match self.width {
@@ -358,7 +358,7 @@ impl Fat {
     /// and nothing steps back once per cluster, which is dear where a disk is unpacked while it is read.
     fn directory_chain(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         first: u32,
     ) -> Result<heapless::Vec<u32, MAX_DIRECTORY_CLUSTERS>, Error> {
         let most = self.clusters.min(MAX_ENTRIES * ENTRY / self.cluster);
@@ -376,7 +376,7 @@ impl Fat {
     /// Calls `visit` with each entry of a directory, or of the root directory, that has a name, and that.
     fn for_each_entry(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         directory: Option<File>,
         visit: &mut dyn FnMut(&Entry, &Names),
     ) -> Result<(), Error> {
@@ -409,7 +409,7 @@ impl Fat {
     /// The same for the entries that begin at a place and are that many. Breaks at the mark of the directory's end.
     fn visit_range(
         &self,
-        disk: &mut impl ReadAt,
+        disk: &mut dyn ReadAt,
         (start, count): (u64, u64),
         names: &mut Names,
         visit: &mut dyn FnMut(&Entry, &Names),

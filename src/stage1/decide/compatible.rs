@@ -6,7 +6,7 @@ use crate::balena::devices::{self, Architecture, Processor};
 use crate::balena::layout::{LOADERS, Layout};
 use crate::error::Error;
 use crate::stage1::look::identity::{Identity, SecureBoot, shown};
-use crate::text::Text;
+use crate::text::{Text, Writer};
 use ufmt::uWrite;
 
 /// What the user wants, as far as the device has a say in it.
@@ -163,7 +163,7 @@ fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> 
 
 /// Names with commas between them.
 fn listed(names: &[&str]) -> Text<120> {
-    Text::build(&mut |writer| {
+    Text::build(&mut |writer: &mut Writer| {
         names.iter().enumerate().try_for_each(|(place, name)| {
             writer.write_str(if place == 0 { "" } else { ", " })?;
             writer.write_str(name)

@@ -19,7 +19,7 @@ const REST: u64 = 30;
 
 /// The rate that a disk is read at, in bytes per second; none when it cannot be told.
 fn read_rate(disk: &Disk, buffer: &mut [u8]) -> Option<u64> {
-    let path = crate::path!("/dev/{}", disk.name).ok()?;
+    let path = files::below("/dev", &disk.name).ok()?;
     let file = files::open(&path, OFlags::RDONLY | OFlags::DIRECT).ok()?;
     let buffer = buffer.get_mut(..CHUNK)?;
     let watch = Stopwatch::start();

@@ -195,7 +195,7 @@ impl<'a> Page<'a> {
     }
 
     fn quoted(&mut self, value: &str) {
-        let text: Text<1200> = Text::build(&mut |writer| write_quoted(writer, value));
+        let text: Text<1200> = Text::build(&mut |writer: &mut Writer| write_quoted(writer, value));
         self.put(&text);
     }
 

@@ -100,7 +100,7 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 /// what was opened for writing is looked at anew by udev when it is closed. And nothing lies on it: a loop device does
 /// not claim what it is attached to, so that the kernel's answer leaves it out.
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
-    let path = crate::path!("/dev/{}", disk.name)?;
+    let path = files::below("/dev", &disk.name)?;
     let is_claimed = match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
         Err(Errno::BUSY) => true,
         result => {
@@ -149,9 +149,16 @@ fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
     })?;
     let disk = match *pools::disks_below(number)? {
         [disk] => disk,
-        [first, second, ..] => {
+        [first, second, ref more @ ..] => {
             let (first, second) = (device::name_of(first)?, device::name_of(second)?);
-            let why: Text<160> = crate::text!("it lies on several disks: {}, {}, …", first, second);
+            let rest = if more.is_empty() { "" } else { ", …" };
+            let why: Text<160> = crate::text!(
+                "its {} lies on several disks: {}, {}{}",
+                root.file_system,
+                first,
+                second,
+                rest
+            );
             return Err(refuse(&why));
         }
         [] => return Err(refuse("it lies on none")),

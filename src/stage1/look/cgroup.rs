@@ -84,9 +84,9 @@ impl Hierarchy {
 
     fn left_in(&self, folder: &str) -> Option<u64> {
         // "max" is no number: no limit.
-        let number = |name: &str| files::read_number(&crate::path!("{}/{}", folder, name).ok()?);
+        let number = |name: &str| files::number_below(folder, name);
         let limit = self.limits.iter().filter_map(|name| number(name)).min()?;
-        let path = crate::path!("{}/memory.stat", folder).ok()?;
+        let path = files::below(folder, "memory.stat").ok()?;
         let mut reclaimable = 0_u64;
         // Without that file nothing is taken back. It has a line a figure, and each kernel more of them.
         let _ = files::for_each_line(&path, &mut |line| {

@@ -64,6 +64,8 @@ impl ImageFile {
 
     /// What the boot partition says, decoded no further than that takes. Where the length is not known, tables that
     /// reach too far are found by the scan.
+    // With its decoder on a stack of its own: what lies beyond 4 KiB of a large one takes more instructions to reach.
+    #[inline(never)]
     pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
         let mut decoder = Decoder::new(&self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, None);
@@ -104,8 +106,9 @@ pub fn examine(
 
 /// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is
 /// decoded once, as far as its last logical partition.
+#[inline(never)]
 fn look_into(
-    image: &mut impl ReadAt,
+    image: &mut dyn ReadAt,
     length: u64,
     is_data_used: bool,
     at_boot: AtBoot<'_>,
@@ -123,6 +126,7 @@ fn look_into(
 
 impl Examined {
     /// Does once more what is done at the boot partition.
+    #[inline(never)]
     pub fn again_at_boot(&self, buffer: &mut [u8], at_boot: AtBoot<'_>) -> Result<(), Error> {
         let mut decoder = Decoder::new(&self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, Some(&self.map));

@@ -6,8 +6,8 @@
 use crate::disk::device::{self, Number};
 use crate::disk::{detached, mounts, pools, stack};
 use crate::error::Error;
-use crate::files;
 use crate::text::PathText;
+use crate::{bytes, files};
 use core::ops::ControlFlow;
 use rustix::fs::FileType;
 
@@ -71,11 +71,9 @@ type Visit<'a> = dyn FnMut(Exporter, &str) + 'a;
 fn for_each_in_configfs(visit: &mut Visit) -> Result<(), Error> {
     let modules = [("target", "target_core_mod"), ("nvmet", "nvmet")];
     for (folder, module) in modules {
-        let is_there =
-            |top: &str| crate::path!("{}/{}", top, folder).is_ok_and(|path| files::exists(&path));
-        if is_there(CONFIGFS) {
+        if files::is_below(CONFIGFS, folder) {
             for_each_of(CONFIGFS, folder, visit);
-        } else if crate::path!("/sys/module/{}", module).is_ok_and(|path| files::exists(&path)) {
+        } else if files::is_below("/sys/module", module) {
             let mount = detached::mount("configfs").map_err(|errno| {
                 Error::os("looking into configfs for what is lent by", module, errno)
                     .as_refusal()
@@ -99,7 +97,7 @@ fn for_each_of(top: &str, folder: &str, visit: &mut Visit) {
 fn for_each_below(folder: &str, visit: &mut dyn FnMut(&str)) {
     // What is not there has no entries.
     let _ = files::for_each_entry(folder, &mut |name| {
-        if let Ok(path) = crate::path!("{}/{}", folder, name) {
+        if let Ok(path) = files::below(folder, name) {
             visit(&path);
         }
         ControlFlow::Continue(())
@@ -109,8 +107,7 @@ fn for_each_below(folder: &str, visit: &mut dyn FnMut(&str)) {
 /// Calls `visit` with what a file says, when it is there.
 fn with_text(folder: &str, name: &str, visit: &mut dyn FnMut(&str)) {
     let mut buffer = [0; 4096];
-    if let Ok(path) = crate::path!("{}/{}", folder, name)
-        && let Ok(text) = files::read_text(&path, &mut buffer)
+    if let Some(text) = files::text_below(folder, name, &mut buffer)
         && !text.is_empty()
     {
         visit(text);
@@ -120,17 +117,18 @@ fn with_text(folder: &str, name: &str, visit: &mut dyn FnMut(&str)) {
 /// The backstores: `target/core/HBA/NAME`. `udev_path` is what their maker wrote there; `info` is the kernel's own word
 /// (iblock_show_configfs_dev_params and fd_show_configfs_dev_params in drivers/target).
 fn for_each_of_lio(top: &str, visit: &mut Visit) {
-    let Ok(core) = crate::path!("{}/target/core", top) else { return };
+    let Ok(core) = files::below(top, "target/core") else { return };
     for_each_below(&core, &mut |adapter| {
         for_each_below(adapter, &mut |store| {
             with_text(store, "udev_path", &mut |path| visit(Exporter::Lio, path));
             with_text(store, "info", &mut |info| {
                 let after = |mark: &str, end: &str| {
-                    let (_, rest) = info.split_once(mark)?;
-                    Some(rest.split(end).next().unwrap_or_default().trim_ascii())
+                    let (_, rest) = bytes::split_at_word(info, mark)?;
+                    let found = bytes::split_at_word(rest, end).map_or(rest, |(found, _)| found);
+                    Some(found.trim_ascii())
                 };
                 if let Some(name) = after("iBlock device: ", " ")
-                    && let Ok(path) = crate::path!("/dev/{}", name)
+                    && let Ok(path) = files::below("/dev", name)
                 {
                     visit(Exporter::Lio, &path);
                 }
@@ -144,12 +142,11 @@ fn for_each_of_lio(top: &str, visit: &mut Visit) {
 
 /// The namespaces that are turned on: `nvmet/subsystems/NAME/namespaces/NUMBER`.
 fn for_each_of_nvmet(top: &str, visit: &mut Visit) {
-    let Ok(subsystems) = crate::path!("{}/nvmet/subsystems", top) else { return };
+    let Ok(subsystems) = files::below(top, "nvmet/subsystems") else { return };
     for_each_below(&subsystems, &mut |subsystem| {
-        let Ok(namespaces) = crate::path!("{}/namespaces", subsystem) else { return };
+        let Ok(namespaces) = files::below(subsystem, "namespaces") else { return };
         for_each_below(&namespaces, &mut |namespace| {
-            let enable = crate::path!("{}/enable", namespace).ok();
-            if enable.and_then(|path| files::read_number(&path)) == Some(1) {
+            if files::number_below(namespace, "enable") == Some(1) {
                 with_text(namespace, "device_path", &mut |path| visit(Exporter::Nvmet, path));
             }
         });

@@ -7,8 +7,7 @@ use crate::balena::{config, systems};
 use crate::disk::detached;
 use crate::error::Error;
 use crate::files;
-use crate::text::{PathText, Text};
-use core::ops::ControlFlow;
+use crate::text::Text;
 
 /// The folder of the EFI variables, each a file of NAME-VENDOR (Documentation/filesystems/efivarfs.rst in Linux).
 const VARIABLES: &str = "sys/firmware/efi/efivars";
@@ -62,25 +61,21 @@ pub fn gather(root: &str) -> Result<Identity, Error> {
 }
 
 fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Error> {
-    let at = |path: &str| crate::path!("{}/{}", root, path);
+    let at = |path: &str| files::below(root, path);
     let processor = processor(machine);
-    let mut buffer = [0; CPUINFO_LENGTH];
-    // Of the first CPU only: there may be hundreds.
-    let cpuinfo = files::read_start(&at("proc/cpuinfo")?, &mut buffer).unwrap_or_default();
-    let cpuinfo = files::as_text(cpuinfo);
-    let runs_64_bit = runs_64_bit(processor, machine, cpuinfo);
-    let efi = files::exists(&at("sys/firmware/efi")?);
+    let runs_64_bit = cpu_runs_64_bit(processor, machine, &at("proc/cpuinfo")?);
+    let efi = files::is_below(root, "sys/firmware/efi");
     let mut compatible = [0; 512];
     let compatible =
         files::read_start(&at("proc/device-tree/compatible")?, &mut compatible).unwrap_or_default();
-    let mut model = first_string(&at("proc/device-tree/model")?);
+    let mut model = first_string(root, "proc/device-tree/model");
     let has_tree = !model.is_empty();
     if !has_tree {
-        model = first_string(&at("sys/class/dmi/id/product_name")?);
+        model = first_string(root, "sys/class/dmi/id/product_name");
     }
     let board = devices::board(&model, compatible, processor, runs_64_bit, efi);
     if !has_tree {
-        model = with_vendor(&first_string(&at("sys/class/dmi/id/sys_vendor")?), &model);
+        model = with_vendor(&first_string(root, "sys/class/dmi/id/sys_vendor"), &model);
     }
     let mut secure_boot = if efi { secure_boot_in(&at(VARIABLES)?)? } else { SecureBoot::Off };
     // Not mounted. (Of a device in a test nothing can be.)
@@ -93,21 +88,23 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     Ok(Identity {
         model,
         board,
-        system: operating_system([at("etc/os-release")?, at("usr/lib/os-release")?]),
+        system: operating_system(root),
         processor,
         machine: Text::from(machine),
         runs_64_bit,
         efi,
-        efi_bits: files::read_number(&at("sys/firmware/efi/fw_platform_size")?),
+        efi_bits: files::number_below(root, "sys/firmware/efi/fw_platform_size"),
         secure_boot,
-        hostname: hostname(&at("etc/hostname")?, node_name),
+        hostname: hostname(root, node_name),
     })
 }
 
 /// The first string of a file: up to a NUL (device tree) or the end of a line; empty when there is none.
-fn first_string(path: &str) -> Text<128> {
+fn first_string(root: &str, path: &str) -> Text<128> {
     let mut buffer = [0; 256];
-    let bytes = files::read_start(path, &mut buffer).unwrap_or_default();
+    let path = files::below(root, path).ok();
+    let bytes = path.and_then(|path| files::read_start(&path, &mut buffer).ok());
+    let bytes = bytes.unwrap_or_default();
     let mut strings = bytes.split(|byte| matches!(byte, 0 | b'\n'));
     crate::text::printable(strings.next().unwrap_or_default().trim_ascii())
 }
@@ -126,6 +123,14 @@ fn processor(machine: &str) -> Processor {
         _ if machine.starts_with("arm") || machine.starts_with("aarch64") => Processor::Arm,
         _ => Processor::Other,
     }
+}
+
+/// The same as below, by the beginning of `/proc/cpuinfo`: of the first CPU only, there may be hundreds.
+#[inline(never)]
+fn cpu_runs_64_bit(processor: Processor, machine: &str, path: &str) -> bool {
+    let mut buffer = [0; CPUINFO_LENGTH];
+    let cpuinfo = files::read_start(path, &mut buffer).unwrap_or_default();
+    runs_64_bit(processor, machine, files::as_text(cpuinfo))
 }
 
 /// Whether the CPU runs 64-bit code. A 64-bit kernel says so itself (`armv8l` is what a 32-bit program is told by one).
@@ -169,11 +174,13 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 }
 
 /// The operating system, from the first of two places that has a file.
-fn operating_system(places: [PathText; 2]) -> systems::System {
+#[inline(never)]
+fn operating_system(root: &str) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
-    let found = places.iter().find(|path| files::exists(path));
+    let places = ["etc/os-release", "usr/lib/os-release"].into_iter();
+    let found = places.flat_map(|place| files::below(root, place)).find(|path| files::exists(path));
     // One of more than 8 KiB is none of a system that is known.
-    let bytes = found.and_then(|path| files::read_start(path, &mut buffer).ok());
+    let bytes = found.and_then(|path| files::read_start(&path, &mut buffer).ok());
     systems::System::parse(bytes.unwrap_or_default())
 }
 
@@ -191,22 +198,19 @@ fn secure_boot_in(folder: &str) -> Result<SecureBoot, Error> {
         (Some(_), _) => Ok(SecureBoot::Off),
         // Firmware that has variables, but not this one, does not know secure boot.
         (None, _) => {
-            let mut has_variables = false;
             // A folder that is not there has none.
-            let _ = files::for_each_entry(folder, &mut |_| {
-                has_variables = true;
-                ControlFlow::Break(())
-            });
+            let has_variables = files::has_entry(folder);
             Ok(if has_variables { SecureBoot::Off } else { SecureBoot::Unknown })
         }
     }
 }
 
 /// The name that was given to the device: hostname(5), else what the kernel has; not the one that every device has.
-fn hostname(path: &str, node_name: &str) -> Text<64> {
+fn hostname(root: &str, node_name: &str) -> Text<64> {
     let mut buffer = [0; 512];
-    let text = files::read_text(path, &mut buffer).unwrap_or_default();
-    let given = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let text = files::text_below(root, "etc/hostname", &mut buffer).unwrap_or_default();
+    let given =
+        text.lines().map(str::trim_ascii).find(|line| !line.is_empty() && !line.starts_with('#'));
     let name = given.unwrap_or(node_name);
     match name {
         "(none)" => Text::new(),

@@ -31,7 +31,7 @@ pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Erro
         return Err(refuse("it lies on the disk that will be overwritten")
             .advice("name a partition of another disk"));
     }
-    let file = files::open(path, OFlags::RDONLY).doing("opening", path)?;
+    let file = files::opened(path, OFlags::RDONLY)?;
     let mut disk = DeviceReader { file, path };
     let file_system = match fat::open(&mut disk, 0)? {
         Some(_) => "vfat",

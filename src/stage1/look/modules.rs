@@ -5,11 +5,7 @@
 
 use crate::error::Error;
 use crate::files;
-use crate::text::{PathText, Text};
-use rustix::fs::OFlags;
-
-/// The longest line of `modules.dep` that is read whole: a module and all that it needs, each with its path.
-const LONGEST_LINE: usize = 4096;
+use crate::text::Text;
 
 /// True when the kernel can mount this type: it is registered, or there is a module of its name.
 pub fn can_mount(file_system: &str) -> Result<bool, Error> {
@@ -34,16 +30,16 @@ fn has_module(name: &str) -> Result<bool, Error> {
 fn has_module_in(root: &str, release: &str, name: &str) -> Result<bool, Error> {
     let file: Text<40> = crate::text!("/{}.ko", name);
     let folder = crate::path!("{}/lib/modules/{}", root, release)?;
-    let builtin = crate::path!("{}/modules.builtin", folder)?;
+    let builtin = files::below(&folder, "modules.builtin")?;
     if has_line(&builtin, &mut |line| line.ends_with(file.as_bytes()))? {
         return Ok(true);
     }
     // Once that is 1 it stays so until the restart (Documentation/admin-guide/sysctl/kernel.rst, modules_disabled).
-    let switch = crate::path!("{}/proc/sys/kernel/modules_disabled", root)?;
+    let switch = files::below(root, "proc/sys/kernel/modules_disabled")?;
     if files::read_number(&switch) == Some(1) {
         return Ok(false);
     }
-    let list = crate::path!("{}/modules.dep", folder)?;
+    let list = files::below(&folder, "modules.dep")?;
     has_line(&list, &mut |line| {
         let path = line.split(|byte| *byte == b':').next().unwrap_or_default();
         is_called(path, &file) && lies_in(&folder, path)
@@ -62,45 +58,19 @@ fn lies_in(folder: &str, path: &[u8]) -> bool {
     let Ok(path) = core::str::from_utf8(path) else {
         return false;
     };
-    let whole: Result<PathText, Error> = if path.starts_with('/') {
-        crate::path!("{}", path)
-    } else {
-        crate::path!("{}/{}", folder, path)
-    };
-    whole.is_ok_and(|path| files::exists(&path))
+    if path.starts_with('/') { files::exists(path) } else { files::is_below(folder, path) }
 }
 
 fn is_last_word(line: &[u8], word: &str) -> bool {
     line.rsplit(|byte| byte.is_ascii_whitespace()).next() == Some(word.as_bytes())
 }
 
-/// True when `wanted` says so of a line of a file; the beginning stands for a line that is longer than 4 KiB. A file
-/// that is not there has no lines.
+/// True when `wanted` says so of a line of a file. A file that is not there has no lines.
 fn has_line(path: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Error> {
-    let Ok(file) = files::open(path, OFlags::RDONLY) else {
-        return Ok(false);
-    };
-    let mut buffer = [0; LONGEST_LINE];
-    let mut filled = 0;
-    loop {
-        let space = buffer.get_mut(filled..).unwrap_or_default();
-        let count =
-            files::read_to_end(&file, space).map_err(|errno| Error::os("reading", path, errno))?;
-        filled += count;
-        let held = buffer.get(..filled).unwrap_or_default();
-        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let end = if whole == 0 { filled } else { whole };
-        let lines = held.get(..end).unwrap_or_default().split(|byte| *byte == b'\n');
-        for line in lines {
-            if wanted(line) {
-                return Ok(true);
-            }
-        }
-        if count == 0 {
-            return Ok(false);
-        }
-        buffer.copy_within(end..filled, 0);
-        filled -= end;
+    let mut found = false;
+    match files::for_each_line(path, &mut |line| found = found || wanted(line)) {
+        Err(errno) if files::exists(path) => Err(Error::os("reading", path, errno)),
+        _ => Ok(found),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Reads only: the path of its device in sysfs names what it hangs on.
 
-use crate::files;
+use crate::{bytes, files};
 use core::ops::ControlFlow;
 
 /// How a disk is reached.
@@ -41,7 +41,7 @@ fn of_in(sys: &str, disk: &str) -> Transport {
 /// (scsi_transport_iscsi.c and scsi_transport_fc.c in drivers/scsi). FCoE of the kernel hangs on a network interface
 /// (drivers/scsi/fcoe), that of an adapter on the adapter; USB over IP on a controller that is none.
 fn by_path(path: &str) -> Transport {
-    let has = |part: &str| path.contains(part);
+    let has = |part: &str| bytes::has_word(path, part);
     if has("/session") {
         Transport::Network("iSCSI")
     } else if has("/rport-") && (has("/net/") || has("/ctlr_")) {
@@ -60,8 +60,8 @@ fn is_srp(sys: &str, path: &str) -> bool {
     let mut buffer = [0; 64];
     let host = path.split('/').find(|part| part.starts_with("host"));
     let name = host
-        .and_then(|host| crate::path!("{}/class/scsi_host/{}/proc_name", sys, host).ok())
-        .and_then(|path| files::read_text(&path, &mut buffer).ok());
+        .and_then(|host| crate::path!("{}/class/scsi_host/{}", sys, host).ok())
+        .and_then(|folder| files::text_below(&folder, "proc_name", &mut buffer));
     name == Some("ib_srp")
 }
 
@@ -74,8 +74,7 @@ fn nvme(sys: &str, disk: &str) -> Option<Transport> {
     let device = crate::path!("{}/block/{}/device", sys, disk).ok()?;
     let one = |folder: &str| {
         let mut buffer = [0; 32];
-        let path = crate::path!("{}/transport", folder).ok()?;
-        match files::read_text(&path, &mut buffer).ok()? {
+        match files::text_below(folder, "transport", &mut buffer)? {
             "tcp" | "rdma" | "loop" => Some(Transport::Network("NVMe over fabrics")),
             "fc" => Some(Transport::FibreChannel),
             _ => Some(Transport::Local),
@@ -85,7 +84,7 @@ fn nvme(sys: &str, disk: &str) -> Option<Transport> {
     // Without controllers it is no disk.
     let _ = files::for_each_entry(&device, &mut |name| {
         if name.starts_with("nvme")
-            && let Ok(controller) = crate::path!("{}/{}", device, name)
+            && let Ok(controller) = files::below(&device, name)
         {
             found = found.or_else(|| one(&controller));
         }

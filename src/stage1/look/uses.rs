@@ -35,7 +35,7 @@ fn for_each_unseen(facts: &Facts, visit: &mut dyn FnMut(&str)) {
     let disk: &str = &facts.target.name;
     let mut look = |name: &str| {
         if name.starts_with(disk)
-            && let Ok(node) = crate::path!("/dev/{}", name)
+            && let Ok(node) = files::below("/dev", name)
             && let Ok(number) = device::number_of(&node)
             && pools::is_claimed(&node)
             && !is_explained(facts, name, number)
@@ -46,14 +46,14 @@ fn for_each_unseen(facts: &Facts, visit: &mut dyn FnMut(&str)) {
     };
     // Facts were gathered from there: it can be read.
     let _ =
-        crate::path!("/sys/block/{}", disk).map(|folder| files::for_each_entry(&folder, &mut look));
+        files::below("/sys/block", disk).map(|folder| files::for_each_entry(&folder, &mut look));
 }
 
 /// Whether a mount, a stacked device, a swap area or another device of a btrfs claims a partition.
 fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
     let mounted = mounts::find(mounts::OWN, &mut |mount| mount.lies_on() == Some(number));
-    let has_holder =
-        crate::path!("/sys/class/block/{}/holders", name).is_ok_and(|holders| has_entry(&holders));
+    let has_holder = crate::path!("/sys/class/block/{}/holders", name)
+        .is_ok_and(|holders| files::has_entry(&holders));
     let mut is_btrfs = false;
     pools::for_each_btrfs_member(name, &mut |_| is_btrfs = true);
     let is_swap = |path: &str| device::number_of(path).is_ok_and(|swap| swap == number);
@@ -61,14 +61,4 @@ fn is_explained(facts: &Facts, name: &str, number: Number) -> bool {
         || has_holder
         || is_btrfs
         || facts.swaps.iter().any(|swap| is_swap(&swap.path))
-}
-
-/// Whether a folder has an entry.
-fn has_entry(folder: &str) -> bool {
-    let mut found = false;
-    let visited = files::for_each_entry(folder, &mut |_| {
-        found = true;
-        ControlFlow::Break(())
-    });
-    visited.is_ok() && found
 }

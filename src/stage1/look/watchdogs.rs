@@ -42,8 +42,8 @@ pub fn all() -> heapless::Vec<Watchdog, MOST> {
 
 fn look_at(name: &str) -> Watchdog {
     let mut buffer = [0; 16];
-    let path = crate::path!("/sys/class/watchdog/{}/state", name).ok();
-    let state = path.and_then(|path| files::read_text(&path, &mut buffer).ok());
+    let path = crate::format!("/sys/class/watchdog/{}/state", name);
+    let state = files::text_at(path, &mut buffer);
     let runs = state.map_or_else(|| is_held(name), |state| state == "active");
     Watchdog { name: Text::from(name), runs, is_told: state.is_some() }
 }

@@ -13,7 +13,7 @@ use crate::balena::keyfile;
 use crate::error::Error;
 use crate::log::Level;
 use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
-use crate::text::{PathText, Text, printable};
+use crate::text::{PathText, Text, Writer, printable};
 use choice::{Candidate, Owner, Sort};
 use sources::{
     BALENA_LOCATIONS, LOCATIONS, Location, Reader, for_each_name, has_own_wifis, interface_of,
@@ -77,7 +77,7 @@ impl Note {
     /// The note as a sentence.
     pub fn text(&self) -> Text<500> {
         let colon = |text: &str| if text.is_empty() { "" } else { ": " };
-        Text::build(&mut |line| {
+        Text::build(&mut |line: &mut Writer| {
             ufmt::uwrite!(line, "{}{}", self.file, colon(&self.file))?;
             ufmt::uwrite!(line, "{}{}{}", self.name, colon(&self.name), self.why)
         })
@@ -86,7 +86,7 @@ impl Note {
     /// Writes it to the log.
     pub fn log(&self) {
         let text = self.text();
-        crate::log::write(self.level, &mut |line| ufmt::uwrite!(line, "{}", text));
+        crate::log::write(self.level, crate::format!("{}", text));
     }
 }
 
