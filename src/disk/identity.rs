@@ -29,7 +29,7 @@ const USB_LEVELS: u32 = 6;
 /// two disks. `folder` is the disk's own in sysfs.
 fn of(folder: &str) -> Identity {
     let mut all = Identity::new();
-    for place in PLACES {
+    for place in &PLACES {
         add(&mut all, place, &told(folder, place));
     }
     let serial = usb_serial(folder);

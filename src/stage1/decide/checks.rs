@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 /// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
-    for (ours, first) in [
+    for (ours, first) in &[
         ("/proc/self/ns/pid", "/proc/1/ns/pid"),
         ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
         ("/proc/self/root", "/proc/1/root"),

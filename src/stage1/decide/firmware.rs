@@ -33,7 +33,7 @@ pub fn starts_from(
         );
         warn(&text);
     }
-    for place in PLACES {
+    for place in &PLACES {
         let Some(mount) = automount::mount_at(place)? else {
             continue;
         };

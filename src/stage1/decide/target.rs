@@ -114,7 +114,7 @@ pub fn claimable(disk: &Disk) -> Result<(), Error> {
 fn startable(name: &str) -> Result<(), Error> {
     const KINDS: [&str; 11] =
         ["loop", "ram", "zram", "nbd", "mtdblock", "zd", "rbd", "drbd", "rnbd", "etherd", "ublkb"];
-    match KINDS.into_iter().any(|kind| name.starts_with(kind)) {
+    match KINDS.iter().any(|kind| name.starts_with(kind)) {
         true => Err(Error::refused("looking at the target", name, "no device starts from that")
             .advice("name the disk that this device starts from")),
         false => Ok(()),

@@ -69,7 +69,7 @@ type Visit<'a> = dyn FnMut(Exporter, &str) + 'a;
 /// Calls `visit` with everything that LIO and the NVMe target have. An error when they are there, and configfs cannot
 /// be looked into.
 fn for_each_in_configfs(visit: &mut Visit) -> Result<(), Error> {
-    let modules = [("target", "target_core_mod"), ("nvmet", "nvmet")];
+    let modules = &[("target", "target_core_mod"), ("nvmet", "nvmet")];
     for (folder, module) in modules {
         if files::is_below(CONFIGFS, folder) {
             for_each_of(CONFIGFS, folder, visit);

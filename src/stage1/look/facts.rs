@@ -149,7 +149,7 @@ fn init() -> Result<Init, Error> {
 
 /// sysvinit's named pipe for requests, when there is one.
 pub fn control_pipe() -> Option<&'static str> {
-    CONTROL_PIPES.into_iter().find(|path| {
+    CONTROL_PIPES.iter().copied().find(|path| {
         let status = files::status(path);
         status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
     })

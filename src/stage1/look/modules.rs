@@ -39,7 +39,7 @@ fn has_module(name: &str) -> Result<bool, Error> {
 
 /// A module's path ends in its name, and in `.xz`, `.gz` or `.zst` when it is packed.
 fn is_called(path: &[u8], file: &str) -> bool {
-    [".xz", ".gz", ".zst", ""].into_iter().any(|packed| {
+    [".xz", ".gz", ".zst", ""].iter().any(|packed| {
         path.strip_suffix(packed.as_bytes()).is_some_and(|path| path.ends_with(file.as_bytes()))
     })
 }
