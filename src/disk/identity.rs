@@ -92,7 +92,7 @@ pub fn find(sysfs: &str, identity: &str, size: u64) -> Option<Number> {
     let mut found = None;
     let mut count = 0;
     let folder = files::below(sysfs, "block").ok().filter(|_| !identity.is_empty())?;
-    let visited = files::for_each_entry(&folder, &mut |name| {
+    let visited = files::for_each_entry(&folder, &mut |name: &str| {
         if let Some((number, _)) = number_and_size(sysfs, name).filter(|(_, found)| *found == size)
             && *of_number(sysfs, number) == *identity
         {

@@ -90,7 +90,7 @@ fn give(folder: &str, pattern: &str, order: &str) {
         return give_to(folder, name, rest, order);
     };
     // A folder that is not there has nothing in it.
-    let _ = files::for_each_entry(folder, &mut |entry| {
+    let _ = files::for_each_entry(folder, &mut |entry: &str| {
         if entry.starts_with(start) {
             give_to(folder, entry, rest, order);
         }

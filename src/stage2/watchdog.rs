@@ -106,7 +106,7 @@ impl Feeder {
     fn take(&self, taken: &mut Pack) {
         let mut others = heapless::Vec::<(Name, State), MOST>::new();
         // Without a node there is none.
-        let _ = files::for_each_entry("/dev", &mut |name| {
+        let _ = files::for_each_entry("/dev", &mut |name: &str| {
             let is_ours = taken.iter().any(|watchdog| *watchdog.name == *name);
             if name.starts_with(names::WATCHDOG) && !is_ours {
                 // More than there is room for are left.

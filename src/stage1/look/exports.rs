@@ -96,7 +96,7 @@ fn for_each_of(top: &str, folder: &str, visit: &mut Visit) {
 /// Calls `visit` with the path of each entry of a folder.
 fn for_each_below(folder: &str, visit: &mut dyn FnMut(&str)) {
     // What is not there has no entries.
-    let _ = files::for_each_entry(folder, &mut |name| {
+    let _ = files::for_each_entry(folder, &mut |name: &str| {
         if let Ok(path) = files::below(folder, name) {
             visit(&path);
         }

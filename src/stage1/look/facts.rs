@@ -168,7 +168,7 @@ fn swaps_of(list: &str, target: Option<Number>, can_swap_ramfs: bool) -> Result<
     }
     let mut result = Ok(());
     let mut is_heading = true;
-    let read = files::for_each_line(list, &mut |line| {
+    let read = files::for_each_line(list, &mut |line: &[u8]| {
         if !is_heading && result.is_ok() {
             let odd = || Error::refused("reading", list, "it has a line that makes no sense");
             let swap = swaps::parse(files::as_text(line)).ok_or_else(odd);

@@ -59,7 +59,7 @@ fn is_last_word(line: &[u8], word: &str) -> bool {
 /// True when `wanted` says so of a line of a file. A file that is not there has no lines.
 fn has_line(path: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Error> {
     let mut found = false;
-    match files::for_each_line(path, &mut |line| found = found || wanted(line)) {
+    match files::for_each_line(path, &mut |line: &[u8]| found = found || wanted(line)) {
         Err(errno) if files::exists(path) => Err(Error::os("reading", path, errno)),
         _ => Ok(found),
     }
