@@ -48,6 +48,8 @@ pub fn transport(target: &Disk) -> Result<Transport, Error> {
 
 /// For `takeover flash`, on which everything goes on running: a disk that is reached over a network is the user's own
 /// affair.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn warn_of_network(target: &Disk, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if let Transport::Network(protocol) = transport(target)? {
         let text: Text<160> = crate::text!(
@@ -98,6 +100,8 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 
 /// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
 /// what was opened for writing is looked at anew by udev when it is closed.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
     let path = files::below("/dev", &disk.name)?;
     match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
