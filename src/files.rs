@@ -107,13 +107,26 @@ fn read_piece<'a>(path: &str, buffer: &'a mut [u8], whole: bool) -> Result<&'a [
     Ok(buffer.get(..count).unwrap_or_default())
 }
 
+/// What is given one thing after the other: any closure that takes it. Not `dyn FnMut`, for the reason of
+/// [`Format`].
+pub trait Visit<T: ?Sized, R = ()> {
+    /// Takes the next one.
+    fn visit(&mut self, what: &T) -> R;
+}
+
+impl<T: ?Sized, R, F: FnMut(&T) -> R> Visit<T, R> for F {
+    fn visit(&mut self, what: &T) -> R {
+        self(what)
+    }
+}
+
 /// The longest line that [`for_each_line`] gives whole, in bytes. A line of a mount table has options, a source and
 /// two paths, of a page each at most, but for an overlay of more layers than fit into a page.
 const LONGEST_LINE: usize = 20 * 1024;
 
 /// Calls `visit` with each line of a file of any length, without the line feed. Of a line that is longer than 20 KiB it
 /// gets the beginning.
-pub fn for_each_line(path: &str, visit: &mut dyn FnMut(&[u8])) -> Result<(), Errno> {
+pub fn for_each_line(path: &str, visit: &mut dyn Visit<[u8]>) -> Result<(), Errno> {
     let file = open(path, OFlags::RDONLY)?;
     let mut buffer = [0; LONGEST_LINE];
     let mut filled = 0;
@@ -128,14 +141,14 @@ pub fn for_each_line(path: &str, visit: &mut dyn FnMut(&[u8])) -> Result<(), Err
         let mut held = buffer.get(..filled).unwrap_or_default();
         while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
             if !in_rest {
-                visit(held.get(..end).unwrap_or_default());
+                visit.visit(held.get(..end).unwrap_or_default());
             }
             in_rest = false;
             held = held.get(end + 1..).unwrap_or_default();
         }
         if count == 0 || held.len() == LONGEST_LINE {
             if !in_rest && !held.is_empty() {
-                visit(held);
+                visit.visit(held);
             }
             in_rest = true;
             held = &[];
@@ -263,7 +276,7 @@ pub fn unnamed(folder: &str) -> Result<OwnedFd, Errno> {
 /// Calls `visit` with the name of each entry of a directory, dot entries left out, until it breaks.
 pub fn for_each_entry(
     path: &str,
-    visit: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    visit: &mut dyn Visit<str, ControlFlow<()>>,
 ) -> Result<(), Errno> {
     let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -274,7 +287,7 @@ pub fn for_each_entry(
         if name.starts_with('.') || name.is_empty() {
             continue;
         }
-        if visit(name).is_break() {
+        if visit.visit(name).is_break() {
             break;
         }
     }
@@ -284,7 +297,7 @@ pub fn for_each_entry(
 /// Whether a folder is there and has an entry.
 pub fn has_entry(folder: &str) -> bool {
     let mut found = false;
-    let visited = for_each_entry(folder, &mut |_| {
+    let visited = for_each_entry(folder, &mut |_: &str| {
         found = true;
         ControlFlow::Break(())
     });
@@ -292,10 +305,10 @@ pub fn has_entry(folder: &str) -> bool {
 }
 
 /// Calls `visit` with the number of each process, as a text, until it breaks.
-pub fn for_each_process(visit: &mut dyn FnMut(&str) -> ControlFlow<()>) {
+pub fn for_each_process(visit: &mut dyn Visit<str, ControlFlow<()>>) {
     // Without /proc there is nobody to be seen.
-    let _ = for_each_entry("/proc", &mut |name| match name.parse::<u32>() {
-        Ok(_) => visit(name),
+    let _ = for_each_entry("/proc", &mut |name: &str| match name.parse::<u32>() {
+        Ok(_) => visit.visit(name),
         Err(_) => ControlFlow::Continue(()),
     });
 }
@@ -307,7 +320,7 @@ pub fn for_each_open(
     visit: &mut dyn FnMut(&str, &str) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let folder = crate::path!("/proc/{}/fd", id)?;
-    let visited = for_each_entry(&folder, &mut |number| {
+    let visited = for_each_entry(&folder, &mut |number: &str| {
         let mut buffer = [0; 256];
         let Ok(link) = crate::path!("{}/{}", folder, number) else {
             return ControlFlow::Continue(());
@@ -363,13 +376,14 @@ mod tests {
         for end in ["\n", ""] {
             std::fs::write(&path, [&text, end.as_bytes()].concat()).unwrap();
             let mut read = Vec::new();
-            for_each_line(path.to_str().unwrap(), &mut |line| read.push(line.to_vec())).unwrap();
+            for_each_line(path.to_str().unwrap(), &mut |line: &[u8]| read.push(line.to_vec()))
+                .unwrap();
             let wanted: Vec<_> =
                 lines.iter().map(|line| line[..line.len().min(long)].to_vec()).collect();
             assert!(read == wanted, "{:?}", read.iter().map(Vec::len).collect::<Vec<_>>());
         }
         std::fs::write(&path, "").unwrap();
-        for_each_line(path.to_str().unwrap(), &mut |_| panic!("there is no line")).unwrap();
+        for_each_line(path.to_str().unwrap(), &mut |_: &[u8]| panic!("there is no line")).unwrap();
         std::fs::remove_file(path).unwrap();
     }
 
@@ -389,7 +403,7 @@ mod tests {
         assert_eq!(read_start(path, &mut [0; 2]).unwrap(), b"on");
         assert_eq!(rustix::fs::stat(path).unwrap().st_mode & 0o777, 0o600);
         let mut names = Vec::new();
-        for_each_entry(directory.to_str().unwrap(), &mut |name| {
+        for_each_entry(directory.to_str().unwrap(), &mut |name: &str| {
             names.push(name.to_string());
             ControlFlow::Continue(())
         })

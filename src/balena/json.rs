@@ -258,8 +258,8 @@ impl Scanner<'_> {
 
     fn word(&mut self) -> Checked {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let words: [&[u8]; 3] = [b"true", b"false", b"null"];
-        let word = words.into_iter().find(|word| rest.starts_with(word));
+        let words: &[&[u8]] = &[b"true", b"false", b"null"];
+        let word = words.iter().find(|word| rest.starts_with(word));
         self.at += word.ok_or_else(|| self.unexpected("expected a value"))?.len();
         Ok(())
     }

@@ -224,7 +224,7 @@ fn family(output: &mut Output, family: &Family, is_ipv6: bool, search: &str) -> 
     }
     // The version of a server decides, not where a reader put it: NetworkManager drops the whole line otherwise.
     let mut is_first = true;
-    for server in family.dns.iter().filter(|server| server.contains(':') == is_ipv6) {
+    for server in family.dns.iter().filter(|server| server.as_bytes().contains(&b':') == is_ipv6) {
         if is_first {
             output.key("dns");
         }

@@ -32,7 +32,7 @@ pub(super) fn of(
     if fat::open(disk, 0)?.is_some() {
         return Ok(Some("a file system (FAT)"));
     }
-    for (name, what) in VOLUMES {
+    for &(name, what) in &VOLUMES {
         if begins(disk, length, 3, name)? {
             return Ok(Some(what));
         }
@@ -40,7 +40,7 @@ pub(super) fn of(
     if length >= 2048 && ext4::open(disk, 0)?.is_some() {
         return Ok(Some("a file system (ext4)"));
     }
-    for (at, magic, what) in OTHERS {
+    for &(at, magic, what) in &OTHERS {
         if !has_table && begins(disk, length, at, magic)? {
             return Ok(Some(what));
         }

@@ -38,7 +38,7 @@ fn without_a_place(kind: &str) -> Result<OwnedFd, Errno> {
 
 fn on_a_directory(kind: &str) -> Result<OwnedFd, Errno> {
     let mut result = Err(Errno::NOENT);
-    for place in ["/run", "/tmp"] {
+    for place in &["/run", "/tmp"] {
         let path = crate::path!("{}/takeover-look-{}", place, std::process::id());
         let path = path.map_err(|_| Errno::NAMETOOLONG)?;
         if files::make_directory(&path).is_ok() {

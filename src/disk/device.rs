@@ -99,7 +99,7 @@ pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> 
     let folder = files::below(&folder, "slaves")?;
     let mut result = Ok(());
     // A partition has no such folder, and lies on nothing but its disk.
-    let _ = files::for_each_entry(&folder, &mut |name| {
+    let _ = files::for_each_entry(&folder, &mut |name: &str| {
         match crate::path!("{}/{}/dev", folder, name).and_then(|path| read_number(&path)) {
             Ok(slave) if visit(slave) => return ControlFlow::Continue(()),
             Ok(_) => {}
@@ -154,7 +154,7 @@ pub fn number_of_node(path: &str) -> Option<Number> {
     }
     let mut found = None;
     // Without /sys/block there is no device.
-    let _ = files::for_each_entry("/sys/block", &mut |device| {
+    let _ = files::for_each_entry("/sys/block", &mut |device: &str| {
         found = number_named(device).filter(|number| *mapper_name(*number) == *name);
         if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -189,7 +189,7 @@ pub fn disk(number: Number) -> Result<Disk, Error> {
 pub fn partition_at(disk: &str, start: u64, length: u64) -> Option<Number> {
     let folder = files::below("/sys/class/block", disk).ok()?;
     let mut found = None;
-    let listed = files::for_each_entry(&folder, &mut |name| {
+    let listed = files::for_each_entry(&folder, &mut |name: &str| {
         let Ok(part) = files::below(&folder, name) else {
             return ControlFlow::Continue(());
         };

@@ -73,7 +73,7 @@ fn is_on(number: Number, disk: Number) -> bool {
 
 fn for_each_swap(disk: Number, visit: Visit) {
     // A list that cannot be read shows nothing.
-    let _ = files::for_each_line("/proc/swaps", &mut |line| {
+    let _ = files::for_each_line("/proc/swaps", &mut |line: &[u8]| {
         let path =
             swaps::parse(files::as_text(line)).and_then(|swap| mounts::unescape(swap.path).ok());
         let path = path.unwrap_or_default();
@@ -98,7 +98,7 @@ fn for_each_process(disk: Number, visit: Visit) {
     let mut seen = heapless::Vec::<u64, 32>::new();
     // Of more namespaces than there is room for some are looked at twice.
     let _ = seen.push(namespace_of("self"));
-    files::for_each_process(&mut |id| {
+    files::for_each_process(&mut |id: &str| {
         let _ = files::for_each_open(id, &mut |link, path| {
             // Only what is called like a device is looked at: a file whose server has gone would hold up the look.
             if bytes::has_word(path, "dev/") && is_part(link, disk) {

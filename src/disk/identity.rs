@@ -44,7 +44,7 @@ fn of(folder: &str) -> Identity {
         let number: Text<20> = crate::text!("{}", number);
         add(&mut all, SEQUENCE, &number);
     }
-    for place in PLACES {
+    for place in &PLACES {
         add(&mut all, place, &told(folder, place));
     }
     let serial = usb_serial(folder);
@@ -165,7 +165,7 @@ pub fn find(sysfs: &str, identity: &str, size: u64) -> Option<Number> {
     if is_same(identity, "", true) {
         return None;
     }
-    let visited = files::for_each_entry(&folder, &mut |name| {
+    let visited = files::for_each_entry(&folder, &mut |name: &str| {
         if let Some((number, _)) = number_and_size(sysfs, name).filter(|(_, found)| *found == size)
             && is_same(identity, &of_number(sysfs, number), true)
         {

@@ -25,12 +25,12 @@ fn for_each_member_in(top: &str, name: &str, visit: &mut dyn FnMut(&str)) {
     if name.is_empty() {
         return;
     }
-    let _ = files::for_each_entry(top, &mut |file_system| {
+    let _ = files::for_each_entry(top, &mut |file_system: &str| {
         let devices = crate::path!("{}/{}/devices", top, file_system);
         let Some(devices) = devices.ok().filter(|devices| files::is_below(devices, name)) else {
             return ControlFlow::Continue(());
         };
-        let _ = files::for_each_entry(&devices, &mut |member| {
+        let _ = files::for_each_entry(&devices, &mut |member: &str| {
             visit(member);
             ControlFlow::Continue(())
         });
@@ -81,11 +81,11 @@ pub fn pool_on(disk: &Disk) -> Option<(&'static str, Text<32>)> {
 fn bcachefs_on(disk: Number) -> Option<Text<32>> {
     let top = "/sys/fs/bcachefs";
     let mut found = None;
-    let _ = files::for_each_entry(top, &mut |file_system| {
+    let _ = files::for_each_entry(top, &mut |file_system: &str| {
         let Ok(folder) = files::below(top, file_system) else {
             return ControlFlow::Continue(());
         };
-        let _ = files::for_each_entry(&folder, &mut |entry| {
+        let _ = files::for_each_entry(&folder, &mut |entry: &str| {
             if let Some(number) = device::number_in(&folder, entry, "block/dev")
                 && stack::lies_on(number, disk).unwrap_or(false)
             {

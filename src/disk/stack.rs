@@ -239,7 +239,7 @@ fn is_held(name: &str) -> bool {
     let has_holder =
         |place: &str| files::below(place, "holders").is_ok_and(|path| files::has_entry(&path));
     let mut held = has_holder(&folder);
-    let listed = files::for_each_entry(&folder, &mut |entry| {
+    let listed = files::for_each_entry(&folder, &mut |entry: &str| {
         held |= files::below(&folder, entry).is_ok_and(|place| has_holder(&place));
         if held { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

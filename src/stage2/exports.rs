@@ -50,7 +50,7 @@ pub fn withdraw(shared: &Shared) {
     }
     let child = || {
         mount_controls();
-        for (pattern, order) in ORDERS {
+        for &(pattern, order) in &ORDERS {
             give("", pattern, order);
         }
         0
@@ -73,7 +73,7 @@ fn mount_controls() {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mut buffer = [0; 4096];
     let known = files::read_text("/proc/filesystems", &mut buffer).unwrap_or_default();
-    for (kind, sign, point) in CONTROLS {
+    for &(kind, sign, point) in &CONTROLS {
         // Asked for by name, a file system that is not there would be loaded.
         let is_known = known.split_ascii_whitespace().any(|name| name == kind);
         if is_known && !files::exists(sign) {
@@ -90,7 +90,7 @@ fn give(folder: &str, pattern: &str, order: &str) {
         return give_to(folder, name, rest, order);
     };
     // A folder that is not there has nothing in it.
-    let _ = files::for_each_entry(folder, &mut |entry| {
+    let _ = files::for_each_entry(folder, &mut |entry: &str| {
         if entry.starts_with(start) {
             give_to(folder, entry, rest, order);
         }
@@ -143,7 +143,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        for (pattern, order) in ORDERS {
+        for &(pattern, order) in &ORDERS {
             give(root.to_str().unwrap(), pattern, order);
         }
         let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();

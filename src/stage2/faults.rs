@@ -41,7 +41,7 @@ pub fn outlive() {
 }
 
 fn outlive_below(root: &str) {
-    for (folder, switches) in SWITCHES {
+    for &(folder, switches) in &SWITCHES {
         for switch in switches {
             let path = crate::path!("{}/{}/{}", root, folder, *switch).ok();
             // Which there are depends on the kernel and the machine; each makes things better, no more.

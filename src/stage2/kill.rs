@@ -35,7 +35,7 @@ pub fn everyone(shared: &Shared) -> bool {
     if wait(PATIENCE_ASKED, shared) {
         return true;
     }
-    for_each_process(|id, name| {
+    for_each_process(&mut |id, name| {
         crate::info!("{} ({}) did not end when asked, and is killed", name, id)
     });
     for _ in 0..3 {
@@ -45,7 +45,7 @@ pub fn everyone(shared: &Shared) -> bool {
             return true;
         }
     }
-    for_each_process(|id, name| {
+    for_each_process(&mut |id, name| {
         crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
     });
     false
@@ -62,7 +62,7 @@ fn thaw_everyone() {
         Ok(root) => root,
         Err(error) => return crate::warn!("{}", error),
     };
-    for_each_process(|id, name| {
+    for_each_process(&mut |id, name| {
         if let Err(error) = thaw(id, &root) {
             crate::warn!("{} ({}) may be frozen: {}", name, id, error);
         }
@@ -82,7 +82,7 @@ fn thaw(id: u32, root: &OwnedFd) -> Result<(), Error> {
     let list = crate::path!("/proc/{}/cgroup", id)?;
     let mut found = Ok(PathText::new());
     // A process that is gone by now is in no group.
-    let _ = files::for_each_line(&list, &mut |line| {
+    let _ = files::for_each_line(&list, &mut |line: &[u8]| {
         if let Some(group) = freezer_group(files::as_text(line)) {
             found = crate::path!("{}", group);
         }
@@ -131,7 +131,7 @@ fn wait(steps: u32, shared: &Shared) -> bool {
     for _ in 0..steps {
         shared.beat();
         let mut anyone = false;
-        for_each_process(|_, _| anyone = true);
+        for_each_process(&mut |_, _| anyone = true);
         if !anyone {
             return true;
         }
@@ -141,9 +141,9 @@ fn wait(steps: u32, shared: &Shared) -> bool {
 }
 
 /// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread.
-fn for_each_process(mut visit: impl FnMut(u32, &str)) {
+fn for_each_process(visit: &mut dyn FnMut(u32, &str)) {
     let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
-    let result = files::for_each_entry("/proc", &mut |name| {
+    let result = files::for_each_entry("/proc", &mut |name: &str| {
         let id = name.parse().unwrap_or(0);
         if id > 1 && id != own {
             // A process that is gone by now has no file.

@@ -66,7 +66,7 @@ impl Feeder {
     pub fn new(seconds: u32) -> Self {
         let mut names = heapless::Vec::new();
         // Without /dev there is none.
-        let _ = files::for_each_entry("/dev", &mut |name| {
+        let _ = files::for_each_entry("/dev", &mut |name: &str| {
             if name.starts_with(names::WATCHDOG) {
                 // More than there is room for are left.
                 let _ = names.push(Name::from(name));

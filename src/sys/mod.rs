@@ -23,7 +23,7 @@ pub fn terminated<const N: usize>(text: &str) -> Result<[u8; N], Errno> {
     let mut bytes = [0; N];
     let place = bytes.get_mut(..text.len()).filter(|_| text.len() < N);
     place.ok_or(Errno::NAMETOOLONG)?.copy_from_slice(text.as_bytes());
-    if text.contains('\0') { Err(Errno::INVAL) } else { Ok(bytes) }
+    if text.as_bytes().contains(&0) { Err(Errno::INVAL) } else { Ok(bytes) }
 }
 
 /// Turns the C library's −1 into the calling thread's errno.

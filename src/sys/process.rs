@@ -108,7 +108,7 @@ pub fn block_all_signals() -> Result<(), Errno> {
 /// Blocks SIGHUP, SIGINT, SIGQUIT, SIGTERM and SIGTSTP, so that they wait until `pending_termination` is asked. Not
 /// those that are ignored, as nohup(1) has it: the kernel keeps an ignored signal pending when it is blocked.
 pub fn hold_termination() -> Result<(), Errno> {
-    let heeded = TERMINATION.into_iter().filter(|signal| !is_ignored(*signal));
+    let heeded = TERMINATION.iter().copied().filter(|signal| !is_ignored(*signal));
     set_mask(raw::SIG_BLOCK, heeded.fold(bit(SIGTSTP), |set, signal| set | bit(signal)))
 }
 
@@ -120,7 +120,7 @@ pub fn pending_termination() -> Option<u32> {
         unsafe { super::syscall(raw::__NR_rt_sigpending as _, &raw mut set, size_of::<u64>()) };
     // Should the call fail, the set is empty.
     let _ = super::checked(result);
-    TERMINATION.into_iter().find(|signal| set & bit(*signal) != 0)
+    TERMINATION.iter().copied().find(|signal| set & bit(*signal) != 0)
 }
 
 /// SIGHUP, SIGINT, SIGQUIT and SIGTERM.

@@ -113,7 +113,7 @@ impl Names {
             self.units.fill(0);
         }
         let places = self.units.iter_mut().skip(UNITS.len() * (usize::from(ordinal) - 1));
-        for (to, from) in places.zip(UNITS) {
+        for (to, &from) in places.zip(&UNITS) {
             *to = little_endian::<2>(part, from) as u16;
         }
         (self.ordinal, self.sum) = (ordinal, part[13]);

@@ -20,8 +20,10 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 /// In the namespaces and under the root directory of PID 1, which may do what stage 2 does.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn privileges(in_namespace: bool) -> Result<(), Error> {
-    for (ours, first) in [
+    for (ours, first) in &[
         ("/proc/self/ns/pid", "/proc/1/ns/pid"),
         ("/proc/self/ns/mnt", "/proc/1/ns/mnt"),
         ("/proc/self/root", "/proc/1/root"),
@@ -59,6 +61,8 @@ fn root_mount(table: &str) -> Result<Option<u32>, Error> {
 }
 
 /// A root that can be left, and an init that can be replaced.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn init_and_root(init: &Init, root: &Found) -> Result<(), Error> {
     if &*root.file_system == "rootfs" {
         let why = "it is the kernel's initramfs, which cannot be left";
@@ -127,6 +131,8 @@ fn clock(read: &mut dyn FnMut() -> Result<u64, Errno>) -> Result<(), Error> {
 }
 
 /// There is a watchdog to start, when that is asked for.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn watchdog(options: &Options, all: &[Watchdog]) -> Result<(), Error> {
     if options.watchdog == 0 || !all.is_empty() {
         return Ok(());
@@ -170,6 +176,8 @@ fn identity(status: &Stat) -> (u64, u64) {
 }
 
 /// A program with a dynamic linker would lose its libraries with the old root.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn static_program() -> Result<(), Error> {
     let path = "/proc/self/exe";
     let mut start = [0; 4096];
@@ -228,6 +236,8 @@ pub fn without_effect(options: &Options, report: &mut Report) {
 
 /// An init that SELinux confines may not execute a file in a memory file system: it would give up its place and have
 /// nothing to put there.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn no_selinux() -> Result<(), Error> {
     let path = "/sys/fs/selinux/enforce";
     match files::read_number(path) {

@@ -31,6 +31,8 @@ impl Wish<'_> {
 
 /// Checks that this device can be taken over and run an OS of the wanted device type: before anything slow. What is
 /// only doubtful goes to `warn`.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let secure_boot = check_secure_boot(identity, warn);
     // An image that is no balenaOS may be signed.

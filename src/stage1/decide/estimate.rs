@@ -34,6 +34,8 @@ fn read_rate(disk: &Disk, buffer: &mut [u8]) -> Option<u64> {
 }
 
 /// The expected time in seconds. `buffer` is [`crate::image::decode::BUFFER`] long.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn seconds_alone(disk: &Disk, image: &Examined, buffer: &mut [u8]) -> u64 {
     let written = u64::from(image.scan.chunks - image.scan.zero_chunks) * CHUNK as u64;
     let rate = read_rate(disk, buffer).unwrap_or(20 << 20);

@@ -48,6 +48,8 @@ pub fn transport(target: &Disk) -> Result<Transport, Error> {
 
 /// For `takeover flash`, on which everything goes on running: a disk that is reached over a network is the user's own
 /// affair.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn warn_of_network(target: &Disk, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if let Transport::Network(protocol) = transport(target)? {
         let text: Text<160> = crate::text!(
@@ -99,6 +101,8 @@ pub fn asked_for(path: &str) -> Result<Number, Error> {
 /// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
 /// what was opened for writing is looked at anew by udev when it is closed. And nothing lies on it: a loop device does
 /// not claim what it is attached to, so that the kernel's answer leaves it out.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn claimable(disk: &Disk) -> Result<(), Error> {
     let path = files::below("/dev", &disk.name)?;
     let is_claimed = match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
@@ -122,7 +126,7 @@ pub fn claimable(disk: &Disk) -> Result<(), Error> {
 fn startable(name: &str) -> Result<(), Error> {
     const KINDS: [&str; 11] =
         ["loop", "ram", "zram", "nbd", "mtdblock", "zd", "rbd", "drbd", "rnbd", "etherd", "ublkb"];
-    match KINDS.into_iter().any(|kind| name.starts_with(kind)) {
+    match KINDS.iter().any(|kind| name.starts_with(kind)) {
         true => Err(Error::refused("looking at the target", name, "no device starts from that")
             .advice("name the disk that this device starts from")),
         false => Ok(()),

@@ -43,7 +43,7 @@ pub fn left() -> Option<u64> {
 impl Hierarchy {
     fn left(&self) -> Option<u64> {
         let mut group = None;
-        files::for_each_line("/proc/self/cgroup", &mut |line| {
+        files::for_each_line("/proc/self/cgroup", &mut |line: &[u8]| {
             if let Some(found) = self.group(files::as_text(line)) {
                 group = crate::path!("{}", found).ok();
             }
@@ -89,7 +89,7 @@ impl Hierarchy {
         let path = files::below(folder, "memory.stat").ok()?;
         let mut reclaimable = 0_u64;
         // Without that file nothing is taken back. It has a line a figure, and each kernel more of them.
-        let _ = files::for_each_line(&path, &mut |line| {
+        let _ = files::for_each_line(&path, &mut |line: &[u8]| {
             let (name, figure) = files::as_text(line).split_once(' ').unwrap_or_default();
             if self.reclaimable.contains(&name) {
                 let figure = crate::text::decimal(figure).unwrap_or(0);

@@ -64,7 +64,7 @@ impl ImageFile {
 
     /// What the boot partition says, decoded no further than that takes. Where the length is not known, tables that
     /// reach too far are found by the scan.
-    // With its decoder on a stack of its own: what lies beyond 4 KiB of a large one takes more instructions to reach.
+    // Not in the large frame of its caller (size-report/README.md).
     #[inline(never)]
     pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
         let mut decoder = Decoder::new(&self.source, self.stream);

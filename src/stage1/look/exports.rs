@@ -69,7 +69,7 @@ type Visit<'a> = dyn FnMut(Exporter, &str) + 'a;
 /// Calls `visit` with everything that LIO and the NVMe target have. An error when they are there, and configfs cannot
 /// be looked into.
 fn for_each_in_configfs(visit: &mut Visit) -> Result<(), Error> {
-    let modules = [("target", "target_core_mod"), ("nvmet", "nvmet")];
+    let modules = &[("target", "target_core_mod"), ("nvmet", "nvmet")];
     for (folder, module) in modules {
         if files::is_below(CONFIGFS, folder) {
             for_each_of(CONFIGFS, folder, visit);
@@ -96,7 +96,7 @@ fn for_each_of(top: &str, folder: &str, visit: &mut Visit) {
 /// Calls `visit` with the path of each entry of a folder.
 fn for_each_below(folder: &str, visit: &mut dyn FnMut(&str)) {
     // What is not there has no entries.
-    let _ = files::for_each_entry(folder, &mut |name| {
+    let _ = files::for_each_entry(folder, &mut |name: &str| {
         if let Ok(path) = files::below(folder, name) {
             visit(&path);
         }

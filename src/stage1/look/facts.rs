@@ -154,7 +154,7 @@ fn init() -> Result<Init, Error> {
 
 /// sysvinit's named pipe for requests, when there is one.
 pub fn control_pipe() -> Option<&'static str> {
-    CONTROL_PIPES.into_iter().find(|path| {
+    CONTROL_PIPES.iter().copied().find(|path| {
         let status = files::status(path);
         status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
     })
@@ -173,7 +173,7 @@ fn swaps_of(list: &str, target: Option<Number>, can_swap_ramfs: bool) -> Result<
     }
     let mut result = Ok(());
     let mut is_heading = true;
-    let read = files::for_each_line(list, &mut |line| {
+    let read = files::for_each_line(list, &mut |line: &[u8]| {
         if !is_heading && result.is_ok() {
             let odd = || Error::refused("reading", list, "it has a line that makes no sense");
             let swap = swaps::parse(files::as_text(line)).ok_or_else(odd);

@@ -177,10 +177,13 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 #[inline(never)]
 fn operating_system(root: &str) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
-    let places = ["etc/os-release", "usr/lib/os-release"].into_iter();
-    let found = places.flat_map(|place| files::below(root, place)).find(|path| files::exists(path));
+    let place = match files::is_below(root, "etc/os-release") {
+        true => "etc/os-release",
+        false => "usr/lib/os-release",
+    };
+    let path = files::below(root, place).ok();
     // One of more than 8 KiB is none of a system that is known.
-    let bytes = found.and_then(|path| files::read_start(&path, &mut buffer).ok());
+    let bytes = path.and_then(|path| files::read_start(&path, &mut buffer).ok());
     systems::System::parse(bytes.unwrap_or_default())
 }
 

@@ -21,6 +21,8 @@ const ON_OLD_ROOT: &str = "var/log/takeover.log";
 const ELSEWHERE: &str = "takeover.log";
 
 /// Where stage 2 is to keep its log (`--log-to`): a file system that can be mounted, on another disk.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Error> {
     let Some(path) = options.log_to.as_deref() else {
         return Ok(None);
@@ -43,6 +45,8 @@ pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Erro
 
 /// Where the log goes when nothing was written. The old root, when it is a plain partition; LVM and dm-crypt are taken
 /// down before that can be known, so then another plain partition that is mounted: /boot, as a rule.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
 pub fn of_old_os(root: &Root) -> Result<Option<LogPlan>, Error> {
     if root.number.major != 0 && device::is_partition(root.number)? {
         return plan_for(root.number, &root.file_system, ON_OLD_ROOT).map(Some);

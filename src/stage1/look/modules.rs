@@ -48,7 +48,7 @@ fn has_module_in(root: &str, release: &str, name: &str) -> Result<bool, Error> {
 
 /// A module's path ends in its name, and in `.xz`, `.gz` or `.zst` when it is packed.
 fn is_called(path: &[u8], file: &str) -> bool {
-    [".xz", ".gz", ".zst", ""].into_iter().any(|packed| {
+    [".xz", ".gz", ".zst", ""].iter().any(|packed| {
         path.strip_suffix(packed.as_bytes()).is_some_and(|path| path.ends_with(file.as_bytes()))
     })
 }
@@ -68,7 +68,7 @@ fn is_last_word(line: &[u8], word: &str) -> bool {
 /// True when `wanted` says so of a line of a file. A file that is not there has no lines.
 fn has_line(path: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Error> {
     let mut found = false;
-    match files::for_each_line(path, &mut |line| found = found || wanted(line)) {
+    match files::for_each_line(path, &mut |line: &[u8]| found = found || wanted(line)) {
         Err(errno) if files::exists(path) => Err(Error::os("reading", path, errno)),
         _ => Ok(found),
     }

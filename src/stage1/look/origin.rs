@@ -67,7 +67,7 @@ fn below_overlay(overlay: &Found) -> Result<Option<Number>, Error> {
 /// The directories that an overlay is made of: `lowerdir=A:B`, or `lowerdir+=A` once for each since Linux 6.8, and
 /// `upperdir=C` (Documentation/filesystems/overlayfs.rst).
 fn collect_layers(options: &str, places: &mut heapless::Vec<PathText, 8>) {
-    for name in ["lowerdir=", "lowerdir+=", "upperdir="] {
+    for &name in &["lowerdir=", "lowerdir+=", "upperdir="] {
         for value in options.split(',').filter_map(|option| option.strip_prefix(name)) {
             for place in value.split(':').filter(|place| place.starts_with('/')) {
                 // The first eight layers are enough to find the disk by.
@@ -98,13 +98,13 @@ fn from_command_line() -> Result<Option<Number>, Error> {
 /// The node for a `root=` of the kernel (Documentation/admin-guide/kernel-parameters.txt) or of an initramfs.
 fn path_of_root(root: &str) -> Option<PathText> {
     let root = root.trim_matches('"');
-    let links = [
+    let links = &[
         ("PARTUUID=", "by-partuuid"),
         ("PARTLABEL=", "by-partlabel"),
         ("UUID=", "by-uuid"),
         ("LABEL=", "by-label"),
     ];
-    for (mark, folder) in links {
+    for &(mark, folder) in links {
         if let Some(value) = root.strip_prefix(mark) {
             let value: Text<128> = Text::from(value.trim_matches('"'));
             return crate::path!("/dev/disk/{}/{}", folder, value).ok();

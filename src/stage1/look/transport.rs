@@ -82,7 +82,7 @@ fn nvme(sys: &str, disk: &str) -> Option<Transport> {
     };
     let mut found = one(&device);
     // Without controllers it is no disk.
-    let _ = files::for_each_entry(&device, &mut |name| {
+    let _ = files::for_each_entry(&device, &mut |name: &str| {
         if name.starts_with("nvme")
             && let Ok(controller) = files::below(&device, name)
         {

@@ -27,7 +27,7 @@ pub fn all() -> heapless::Vec<Watchdog, MOST> {
     let has_first =
         files::exists("/dev/watchdog0") && files::exists("/sys/class/watchdog/watchdog0");
     // Without /dev there is none.
-    let _ = files::for_each_entry("/dev", &mut |name| {
+    let _ = files::for_each_entry("/dev", &mut |name: &str| {
         let number = name.strip_prefix(names::WATCHDOG);
         if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
             && !(has_first && name == names::WATCHDOG)
@@ -51,7 +51,7 @@ fn look_at(name: &str) -> Watchdog {
 /// True when a process has the watchdog open. The first one has two names.
 fn is_held(name: &str) -> bool {
     let mut held = false;
-    files::for_each_process(&mut |id| {
+    files::for_each_process(&mut |id: &str| {
         // A process that ends meanwhile holds nothing.
         let _ = files::for_each_open(id, &mut |_, path| {
             let open = path.strip_prefix("/dev/");

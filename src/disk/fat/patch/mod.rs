@@ -140,7 +140,7 @@ fn check(fat: &Fat, wanted: &[Wanted<'_>]) -> Result<(), Error> {
     }
     for file in wanted {
         let (directory, name) = file.split();
-        if file.path.contains('/') {
+        if file.path.as_bytes().contains(&b'/') {
             name::check(directory)?;
         }
         name::check(name)?;

@@ -10,7 +10,9 @@ const MAX_UNITS: usize = 255;
 
 /// Refuses a name that FAT cannot hold.
 pub fn check(name: &str) -> Result<(), Error> {
-    let is_bad = |c: char| c.is_control() || "\"*/:<>?\\|".contains(c);
+    let is_bad = |c: char| {
+        c.is_control() || matches!(c, '"' | '*' | '/' | ':' | '<' | '>' | '?' | '\\' | '|')
+    };
     let why = if name.is_empty() {
         "is empty"
     } else if name.contains(is_bad) {

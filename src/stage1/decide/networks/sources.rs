@@ -186,7 +186,7 @@ pub fn for_each_name(
     let mut last = PathText::new();
     for _ in 0..MAX_FILES {
         let mut next = PathText::new();
-        let visited = files::for_each_entry(folder, &mut |name| {
+        let visited = files::for_each_entry(folder, &mut |name: &str| {
             let is_one = name.starts_with(start) && name.ends_with(end);
             if is_one && name > &*last && (next.is_empty() || name < &*next) {
                 next = Text::from(name);
@@ -225,7 +225,7 @@ pub fn lasting_mac(root: &str, interface: &str) -> Option<Text<17>> {
     let mut count = 0_u32;
     // The ports of a switch have the address of the interface behind them (eth_hw_addr_inherit of the kernel), and say
     // of it what that one says.
-    let visited = files::for_each_entry(&folder, &mut |name| {
+    let visited = files::for_each_entry(&folder, &mut |name: &str| {
         count += u32::from(makers_mac(&folder, name).is_some_and(|other| other == mac));
         ControlFlow::Continue(())
     });
@@ -251,7 +251,7 @@ fn makers_mac(folder: &str, interface: &str) -> Option<Text<17>> {
 pub fn interface_with(root: &str, mac: &str) -> Text<15> {
     let (mut found, mut count) = (Text::new(), 0_u32);
     let Ok(folder) = crate::path!("{}/sys/class/net", root) else { return found };
-    let visited = files::for_each_entry(&folder, &mut |name| {
+    let visited = files::for_each_entry(&folder, &mut |name: &str| {
         let mut buffer = [0; 32];
         let path = crate::path!("{}/{}/address", folder, name);
         let address = path.ok().and_then(|path| files::read_text(&path, &mut buffer).ok());
@@ -317,7 +317,7 @@ pub fn is_access_point(root: &str, interface: &str, content: &mut [u8]) -> Resul
 pub fn is_wifi_only(root: &str) -> Result<bool, Error> {
     let folder = crate::path!("{}/sys/class/net", root)?;
     let (mut wifi_is_up, mut other_is_up) = (false, false);
-    let visited = files::for_each_entry(&folder, &mut |name| {
+    let visited = files::for_each_entry(&folder, &mut |name: &str| {
         let exists = |below| {
             crate::path!("{}/{}/{}", folder, name, below).is_ok_and(|path| files::exists(&path))
         };
