@@ -9,10 +9,10 @@
 //! The way of a device, from left to right:
 //!
 //! ```text
-//! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head ─▶ restart
-//!            read only    plan and   RAMFS, image, PID 1 is     old root  all but    read back   ext4    first MiB
-//!                         patches    backup        this program gone      the head               only    last of all
-//!            └────── any failure: undone, the old OS goes on ─────────┘   └─ from here: retry and repair ─┘
+//! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head
+//!            read only    plan and   RAMFS,      PID 1 is      old root  all but    read back   ext4    then
+//!                         patches    image       this program  gone      the head               only    restart
+//!            └──── any failure: undone, the old OS goes on ──────────┘   └─ any failure: tried again, repaired ─┘
 //! ```
 //!
 //! What is flashed is the image with the files of the new OS in it already: the `image` room lays patches over what it

@@ -1,5 +1,5 @@
-//! What a takeover that was killed has left: its RAMFS, and what is mounted of that elsewhere. The next takeover removes
-//! it before anything else (`prepare::instance`).
+//! What a takeover that was killed has left: its RAMFS, and what is mounted of that elsewhere. The next takeover
+//! removes it before anything else (`prepare::instance`).
 //!
 //! Reads only. Whoever asks holds the lock of a takeover: what is found belongs to nobody then.
 

@@ -45,8 +45,8 @@ pub fn beside_others() -> Result<OwnedFd, Error> {
     lock(FlockOperation::NonBlockingLockShared)
 }
 
-/// What a dry run may do: it is refused like a takeover, which wants the lock alone, but keeps no lock; and it says what
-/// a takeover would remove.
+/// What a dry run may do: it is refused like a takeover, which wants the lock alone, but keeps no lock; and it says
+/// what a takeover would remove.
 pub fn look() -> Result<Option<OwnedFd>, Error> {
     let _lock = lock(FlockOperation::NonBlockingLockExclusive)?;
     leftovers::tell()?;
