@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 OURS = "takeover"
+FLOORS = ("look", "decide", "prepare")
 OUTLINED = "outlined by the compiler"
 UNNAMED = "messages, tables"
 
@@ -45,11 +46,17 @@ def owner(name):
     if not found or "::" not in name:
         return "musl (C)", ""
     crate, path = found[1], found[2].strip(":").split("::")
-    inside = re.findall(rf"{OURS}::([a-z_0-9]+)(?:::([a-z_0-9]+))?", name)
+    inside = re.findall(rf"{OURS}::([a-z_0-9]+)(?:::([a-z_0-9]+))?(?:::([a-z_0-9]+))?", name)
     if crate == OURS or (inside and crate in ("core", "alloc")):
-        room = "/".join(part for part in (inside[0] if inside else path[:2]) if part)
-        return OURS, room
+        return OURS, room_of([part for part in (inside[0] if inside else path) if part])
     return crate, ""
+
+
+def room_of(path):
+    """A room by the path to it: the stages by their files, stage 1 by those on its floors."""
+    if path[:1] == ["stage1"] and path[1:2] and path[1] in FLOORS:
+        return "/".join(path[:3])
+    return "/".join(path[:2] if path[:1] in (["stage1"], ["stage2"]) else path[:1])
 
 
 def contributors(program):
@@ -58,7 +65,7 @@ def contributors(program):
         crate, room = owner(name)
         crates[crate] += size
         if crate == OURS:
-            rooms[room.split("/")[0] if room.split("/")[0] not in ("stage1", "stage2") else room] += size
+            rooms[room] += size
     return crates, rooms
 
 
