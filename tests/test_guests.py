@@ -639,7 +639,7 @@ BACKED_UP = {"app-data/files/a.txt": b"one\n", "app-data/files/deep/c.txt": b"th
              "logs/today": b"six\n", "logs/plain": bytes(300000)}
 
 
-def check_furnishings(folder, name, config):
+def check_new_files(folder, name, config):
     """The boot partition has the keyfiles and the name, the data partition the backup and the log, and no more."""
     keyfiles = {f"system-connections/{path.name}": path.read_bytes()
                 for path in (FIXTURES / "expected").iterdir()}
@@ -682,7 +682,7 @@ def old_settings(name, options):
 def check_migration(guest, folder, name, config, wait=180):
     check_boot(guest, config, wait)
     assert guest.find("NEWOS: data backup.tgz sha256="), guest.tail()
-    check_furnishings(folder, name, config)
+    check_new_files(folder, name, config)
     return check_result(guest, "done")
 
 
