@@ -391,6 +391,8 @@ fn patched(directory: &Path) {
 
 fn repaired_zeros(directory: &Path) {
     let bench = Bench::new(directory, image());
+    // The heap is sealed while calls are answered.
+    let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
     let (mut flushes, mut zeroings) = (0, 0);
     let result = bench.run(&mut |call| {
         flushes += u32::from(call.name() == Name::Flush);
@@ -398,7 +400,6 @@ fn repaired_zeros(directory: &Path) {
         if call.name() == Name::Flush && flushes == 2 {
             bench.spoil(3);
             // Whoever decodes it now fails.
-            let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
             packed.set_len(100).unwrap();
         }
         Answer::Real
