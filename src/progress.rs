@@ -51,8 +51,8 @@ impl Phase {
 pub struct Shared {
     /// Changes whenever the worker gets on.
     pub heartbeat: AtomicU64,
-    /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the disk
-    /// was written, when that reads back as it was.
+    /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the
+    /// disk was written, when that reads back as it was.
     pub destroyed: AtomicBool,
     /// Set when the head of the disk, which is written first, is in the memory that the workers share; cleared before
     /// anything else is written.

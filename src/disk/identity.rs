@@ -12,8 +12,8 @@ use crate::text::{Text, printable};
 use core::ops::ControlFlow;
 use ufmt::uwrite;
 
-/// The longest identity, in bytes: a T10 name, the serial number of a USB bridge and a path. A part that finds no room is
-/// left out.
+/// The longest identity, in bytes: a T10 name, the serial number of a USB bridge and a path. A part that finds no room
+/// is left out.
 pub const LONGEST: usize = 320;
 
 /// An identity: parts of a word, `=` and a value without spaces, with spaces between. Empty for a disk that tells

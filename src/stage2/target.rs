@@ -204,8 +204,8 @@ impl Target {
         }
     }
 
-    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where that
-    /// does not work the new one is all that is left.
+    /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where
+    /// that does not work the new one is all that is left.
     fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
         crate::info!("putting back the first MiB of the disk");
         self.put_back(old, &[], shared);
@@ -432,8 +432,8 @@ fn locate(
     })
 }
 
-/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again: scsi_device_set_state()
-/// in drivers/scsi/scsi_lib.c, `state`.
+/// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again:
+/// scsi_device_set_state() in drivers/scsi/scsi_lib.c.
 fn is_offline(sysfs: &str, number: Number) -> bool {
     let Ok(path) =
         crate::path!("{}/dev/block/{}:{}/device/state", sysfs, number.major, number.minor)

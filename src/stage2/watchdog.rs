@@ -94,8 +94,8 @@ impl Feeder {
         log::now() < self.until.load(SeqCst)
     }
 
-    /// Takes a watchdog and feeds it, about once a second, for ever. One that is held by others is tried again: they end
-    /// with the rest.
+    /// Takes a watchdog and feeds it, about once a second, for ever. One that is held by others is tried again: they
+    /// end with the rest.
     pub fn run(&self, name: &str) {
         let mut taken = None;
         loop {
