@@ -551,8 +551,6 @@ fn patched(directory: &Path) {
 
 fn repaired_zeros(directory: &Path) {
     let bench = Bench::new(directory, image());
-    // The heap is sealed while calls are answered.
-    let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();
     let (mut flushes, mut zeroings) = (0, 0);
     // Opened before: the heap is sealed for this thread too.
     let packed = File::options().write(true).open(directory.join("image.gz")).unwrap();

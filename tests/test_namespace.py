@@ -237,7 +237,11 @@ def test_a_worker_killed_before_the_first_write_leaves_the_old_os_whole(folder):
 
 def check_old_os_is_whole(box):
     assert '"outcome":"untouched"' in box.console(), box.console()
-    assert box.disk_bytes(0, 4096) == box.before, "the partition table was written"
+    check_old_disk_is_whole(box)
+
+
+def check_old_disk_is_whole(box):
+    assert box.disk_bytes(0, MIB) == box.before, "the head of the disk was written"
     done = subprocess.run(["e2fsck", "-f", "-y", f"{box.disk}?offset={ROOT_START}"], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout
     assert box.read_ext4(ROOT_START, "/tk/config.json") == CONFIG
@@ -511,7 +515,7 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         assert "takeover is PID 1" not in box.console()
         result = json.loads(box.console().strip().splitlines()[-1])
         assert result["outcome"] == "untouched" and result["attempts"] == 0, result
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
 
 
 def bypasses_the_cache(process, disk):
@@ -559,7 +563,7 @@ def test_pretend_stops_at_the_proof(folder):
         box.start(job("--pretend"))
         box.wait_exit()
         assert '"outcome":"pretended"' in box.console(), box.console()
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
         done = subprocess.run(["e2fsck", "-f", "-n", f"{box.disk}?offset={ROOT_START}"], capture_output=True)
         assert done.returncode == 0, done.stdout
         log = box.read_ext4(ROOT_START, "/var/log/takeover.log").decode()
@@ -596,7 +600,7 @@ def refused(folder, options="", *, image=None, config=CONFIG, code, message, ext
         assert views[1][1] == "init", text
         assert f"EXIT {code}" in text, text
         assert re.search(message, text), text
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
         check_secrets(box)
         return text
 
@@ -762,7 +766,7 @@ def test_a_hand_over_that_never_comes_is_undone(folder):
         assert len(views) == 2 and views[0] == views[1], text
         assert "EXIT 1" in text and "did not execute itself again within 1 s" in text, text
         assert "everything is undone" in text
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
 
 
 # A shell as PID 1 under the name of systemd: it is asked with SIGTERM, and does not hear.
@@ -807,7 +811,7 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
         meanwhile = re.search(r"MEANWHILE\n0\n.* /run tmpfs rw,nosuid,nodev,noexec,\S*size=(\d+)k", text)
         assert meanwhile and int(meanwhile[1]) > 16 << 10, text
         assert "LOOP DEVICE LEFT" not in text, text
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
 
 
 def test_the_ramfs_is_private_and_no_cleanup_leaves_it(folder):
@@ -1096,7 +1100,7 @@ def test_flash_refuses_a_disk_that_is_in_use(folder):
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 3, done.stderr
         assert re.search(r"it is in use: mounted at / \(ext4\) for \S+ \(\d+\); end", done.stderr), done.stderr
-        assert box.disk_bytes(0, 4096) == box.before
+        assert box.disk_bytes(0, MIB) == box.before
 
 
 # A suite with one test, which says what it has made and then sleeps.

@@ -4,6 +4,8 @@
 `tests/run fast` leaves these out.
 """
 
+import json
+import os
 import pathlib
 import re
 import shutil
@@ -16,7 +18,8 @@ import runner  # noqa: E402
 from namespace import MIB, Sandbox  # noqa: E402
 from result import check_result_line  # noqa: E402
 from stuck_fuse import StuckFuse  # noqa: E402
-from test_namespace import BACKUP, check_new_os, check_taken_over, files, job, make_image, pack  # noqa: E402
+from test_namespace import (BACKUP, check_new_os, check_old_disk_is_whole, check_taken_over, files, job,  # noqa: E402
+                            make_image, pack)
 
 
 def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
@@ -39,15 +42,17 @@ def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
 def stage2_lines(text):
     """The lines of stage 2 as patterns: figures differ from run to run."""
     lines = text.split("takeover is PID 1", 1)[1].splitlines()[1:-1]
-    words = [re.sub(r"^\[[\d.]+\] |(?<=/takeover-)[0-9a-f]{16}", "", line) for line in lines]
+    words = [re.sub(r"^\[[\d.]+\] ", "", line) for line in lines]
+    words = [re.sub(r"takeover-[0-9a-f]{16}", "takeover-HEX", word) for word in words]
     patterns = [re.sub(r"\d+(\\\.\d+)?", r"\\d+(\\.\\d+)?", re.escape(word)) for word in words]
-    patterns = [pattern.replace(r"/takeover\-", r"/takeover\-\w+") for pattern in patterns]
+    patterns = [pattern.replace("HEX", "[0-9a-f]{16}") for pattern in patterns]
     return list(dict.fromkeys(["takeover is PID 1", *patterns]))
 
 
 def state_of_disk(box, image):
     """The old OS, nothing that boots, or the whole new OS: there is nothing else."""
-    if box.disk_bytes(0, 4096) == box.before:
+    if box.disk_bytes(0, MIB) == box.before:
+        check_old_disk_is_whole(box)
         return "old"
     if box.disk_bytes(0, MIB) == bytes(MIB):
         return "cleared"
@@ -69,6 +74,7 @@ def test_whoever_is_killed_at_any_line_of_stage2_leaves_the_old_os_none_or_the_w
         patterns = stage2_lines(box.console())
     assert len(patterns) > 12, patterns
     states = {"power": [], "worker": []}
+    met, whole = {"power": 0, "worker": 0}, 0
     for number, pattern in enumerate(patterns):
         for victim in states:
             place = folder / f"{victim}-{number}"
@@ -76,26 +82,55 @@ def test_whoever_is_killed_at_any_line_of_stage2_leaves_the_old_os_none_or_the_w
             with Sandbox(place, files=box_files) as box:
                 box.start(command)
                 box.wait_for("takeover is PID 1", interval=0.0005)
-                try:
-                    box.stop_worker_at(pattern)
-                except (AssertionError, ProcessLookupError):
-                    # It came to its end in one of the small steps.
-                    assert box.process.poll() is not None or "is written and read back" in box.console(), box.console()
-                if victim == "power":
-                    box.process.kill()
-                    box.process.wait()
-                else:
-                    try:
-                        box.kill_worker()
-                    except (AssertionError, ProcessLookupError):
-                        pass
-                    box.wait_exit()
+                is_whole = kill_at(box, victim, pattern, met)
                 state = state_of_disk(box, image)
                 states[victim].append(state)
                 assert victim == "power" or state != "cleared", (pattern, box.console())
+                if is_whole:
+                    # Without the figures that the worker did not live to tell.
+                    result = json.loads(box.console().strip().splitlines()[-1])
+                    assert result["outcome"] == "done", box.console()
+                    assert state == "new" and result["attempts"] == 1, (pattern, box.console())
+                whole += is_whole
             shutil.rmtree(place)
     assert set(states["power"]) == {"old", "cleared", "new"}, list(zip(patterns, states["power"]))
     assert set(states["worker"]) == {"old", "new"}, list(zip(patterns, states["worker"]))
+    # The last line is said by PID 1 when the worker has ended.
+    assert min(met.values()) >= len(patterns) - 1 and whole, (met, len(patterns), whole)
+
+
+def wait_until_free(disk):
+    """The kernel unmounts after the last process of the namespace has gone."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return os.close(os.open(disk, os.O_RDONLY | os.O_EXCL))
+        except OSError:
+            assert time.monotonic() < end, f"{disk} stays in use"
+            time.sleep(0.01)
+
+
+def kill_at(box, victim, pattern, met):
+    """Kills the victim where the pattern is shown, and counts when that could be done. True when the worker was killed
+    after it had said that the new OS is whole."""
+    try:
+        box.stop_worker_at(pattern)
+        met[victim] += 1
+    except (AssertionError, ProcessLookupError):
+        # It has come to its end.
+        pass
+    if victim == "power":
+        box.process.kill()
+        box.process.wait()
+        wait_until_free(box.loop)
+        return False
+    is_whole = "the head is written and read back" in box.console()
+    try:
+        box.kill_worker()
+    except (AssertionError, ProcessLookupError):
+        is_whole = False
+    box.wait_exit()
+    return is_whole and "killed by signal 9" in box.console()
 
 
 def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):

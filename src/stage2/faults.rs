@@ -7,8 +7,9 @@ use rustix::fs::OFlags;
 
 /// Every such switch; 0 is off in each. Documentation/admin-guide/sysctl/kernel.rst and vm.rst, and
 /// drivers/edac/edac_mc.c, and Documentation/admin-guide/xfs.rst for old file systems that are still there.
-/// `oops_limit` and `warn_limit` count: 0 is no limit. A counter such as `max_rcu_stall_to_panic` and what is printed
-/// (`panic_print`) are nothing without the switch.
+///
+/// `oops_limit` and `warn_limit` count: 0 is no limit. A counter such as
+/// `max_rcu_stall_to_panic` and what is printed (`panic_print`) are nothing without the switch.
 const SWITCHES: [(&str, &[&str]); 4] = [
     (
         "proc/sys/kernel",

@@ -128,7 +128,7 @@ pub fn alone() -> ! {
     };
     let supervisor = Supervisor { plan: &plan, shared, head, feeder: Feeder::new(plan.watchdog) };
     memory::seal();
-    supervisor.run(&supervisor.feeder.names)
+    supervisor.run()
 }
 
 fn path_of(name: &str) -> PathText {
@@ -189,18 +189,22 @@ enum Ended {
 }
 
 impl Supervisor<'_> {
+    fn run(&self) -> ! {
+        self.run_beside(&self.feeder.names)
+    }
+
     /// Supervises, with a thread beside it for each of the watchdogs.
-    fn run(&self, watchdogs: &[watchdog::Name]) -> ! {
+    fn run_beside(&self, watchdogs: &[watchdog::Name]) -> ! {
         let Some((name, others)) = watchdogs.split_first() else { self.supervise() };
         let feeder = &self.feeder;
-        let go_on = || -> Infallible { self.run(others) };
+        let go_on = || -> Infallible { self.run_beside(others) };
         let ended = map::stack(watchdog::STACK)
             .and_then(|stack| thread::alongside(stack, &|| feeder.run(name), go_on));
         match ended {
             Ok(never) => match never {},
             Err(errno) => {
                 crate::warn!("{}", Error::os("starting a thread to feed", name, errno));
-                self.run(others)
+                self.run_beside(others)
             }
         }
     }
@@ -276,19 +280,19 @@ impl Supervisor<'_> {
             if !self.shared.destroyed.load(SeqCst) && writeback.gets_on() {
                 since = Stopwatch::start();
             }
-            // A worker that hangs before the first write may be ended by the watchdog: that brings the old OS back.
-            if killed.is_none() || self.shared.destroyed.load(SeqCst) {
-                self.feeder.allow(self.shared.destroyed.load(SeqCst));
+            let is_written = self.shared.destroyed.load(SeqCst);
+            if may_be_fed(killed.is_some(), is_written) {
+                self.feeder.allow(is_written);
             }
-            match killed {
-                None if since.elapsed() > STALL => {
+            match verdict(since.elapsed(), killed.map(Stopwatch::elapsed)) {
+                Verdict::Wait => {}
+                Verdict::Kill => {
                     crate::error!("no progress for {} s: the worker is killed", STALL / 1000);
                     // It may have ended just now; then it is reaped next time round.
                     let _ = rustix::process::kill_process(child, Signal::KILL);
                     killed = Some(Stopwatch::start());
                 }
-                Some(watch) if watch.elapsed() > DEATH => return Ended::Stuck,
-                _ => {}
+                Verdict::GiveUp => return Ended::Stuck,
             }
             crate::sys::clock::sleep(Duration::from_millis(20));
         }
@@ -369,6 +373,31 @@ impl Supervisor<'_> {
             let _ = self.watch(id);
         }
     }
+}
+
+/// What is done about a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// It is waited for.
+    Wait,
+    /// It is killed for a lack of progress.
+    Kill,
+    /// It is left to the kernel, which does not let it go.
+    GiveUp,
+}
+
+/// Judges a child that has not got on for `idle` milliseconds, and was killed so many milliseconds ago.
+fn verdict(idle: u64, killed: Option<u64>) -> Verdict {
+    match killed {
+        None if idle > STALL => Verdict::Kill,
+        Some(time) if time > DEATH => Verdict::GiveUp,
+        _ => Verdict::Wait,
+    }
+}
+
+/// A worker that hangs before the first write may be ended by the watchdogs: that brings the old OS back.
+fn may_be_fed(is_killed: bool, is_written: bool) -> bool {
+    is_written || !is_killed
 }
 
 /// How long to wait before the worker is started again after so many runs, in seconds. What fails at once (no memory
@@ -471,6 +500,27 @@ fn reset_later() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_without_progress_is_killed_once_and_then_left() {
+        for (idle, killed, wanted) in [
+            (0, None, Verdict::Wait),
+            (STALL, None, Verdict::Wait),
+            (STALL + 1, None, Verdict::Kill),
+            (STALL + 1, Some(0), Verdict::Wait),
+            (STALL + DEATH, Some(DEATH), Verdict::Wait),
+            (STALL + DEATH + 1, Some(DEATH + 1), Verdict::GiveUp),
+        ] {
+            assert_eq!(verdict(idle, killed), wanted, "{idle} {killed:?}");
+        }
+    }
+
+    #[test]
+    fn the_watchdogs_may_end_what_hangs_until_the_first_write() {
+        let fed = |is_written| [false, true].map(|is_killed| may_be_fed(is_killed, is_written));
+        assert_eq!(fed(false), [true, false]);
+        assert_eq!(fed(true), [true, true]);
+    }
 
     #[test]
     fn retries_are_spread_over_a_minute_unless_the_first_worker_died() {

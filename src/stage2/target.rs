@@ -438,7 +438,7 @@ fn locate(
 }
 
 /// True when the kernel has given a SCSI disk up, and does not let itself be told to use it again:
-/// scsi_device_set_state() in drivers/scsi/scsi_lib.c, `state`.
+/// scsi_device_set_state() in drivers/scsi/scsi_lib.c.
 fn is_offline(sysfs: &str, number: Number) -> bool {
     let Ok(path) =
         crate::path!("{}/dev/block/{}:{}/device/state", sysfs, number.major, number.minor)

@@ -32,7 +32,7 @@ const CLAIMS: u32 = 100;
 /// How long a file system with a server may take to be let go of, in milliseconds.
 const SERVER_PATIENCE: u64 = 2000;
 
-/// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`; `target` is
+/// Unmounts everything below the old root, which is at `/old`, and what an earlier worker left at `/mnt`. `target` is
 /// the number that the disk has now.
 pub fn old_root(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
     abandon_servers(target, scratch, shared)?;

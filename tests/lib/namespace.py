@@ -14,6 +14,7 @@ What this never does: run the program under test outside the namespace with more
 than --dry-run; touch loop devices, swap or mounts that are not its own.
 """
 
+import ctypes
 import os
 import pathlib
 import re
@@ -27,6 +28,9 @@ import leftovers
 import rootfs
 
 MIB = 1 << 20
+# <linux/ptrace.h>
+PTRACE_DETACH, PTRACE_SYSCALL, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 24, 0x4206, 0x4207
+PTRACE_O_TRACESYSGOOD = 1
 ROOT_START = 8 * MIB
 FIRST_PID_NAMESPACE = 4026531836
 
@@ -104,6 +108,14 @@ def make_root(folder, files, init=None):
             target.write_bytes(content)
 
 
+def _trace(request, process, value=0):
+    """ptrace(2)."""
+    call = ctypes.CDLL(None, use_errno=True).ptrace
+    call.argtypes = [ctypes.c_long] * 4
+    if call(request, process, 0, value) == -1:
+        raise ProcessLookupError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
+
+
 class Sandbox:
     """A loop disk with an old OS on it, and the namespace it runs in. No wait takes longer than `timeout` seconds, and
     the namespace does not live longer than three times that."""
@@ -150,7 +162,7 @@ class Sandbox:
         self.attach()
         subprocess.run(["partx", "--delete", self.loop], capture_output=True)
         subprocess.run(["partx", "--add", self.loop], check=True)
-        self.before = self.disk_bytes(0, 4096)
+        self.before = self.disk_bytes(0, MIB)
         self.console_path.write_bytes(b"")
         point = self.folder / "mnt"
         point.mkdir()
@@ -232,31 +244,28 @@ class Sandbox:
         return self._child_of(self.process.pid)
 
     def worker(self):
-        """The worker of stage 2: the child of PID 1 that has its command line. PID 1 says that it starts one before it
-        does, and stage 1 may be its child by then, too."""
+        """The worker of stage 2: the child of PID 1 that has its command line; stage 1 may be another child by now. PID 1
+        says that it starts one before it does."""
         end = time.monotonic() + 5
         while True:
             try:
-                return self._child_of(self.pid1(), "takeover", is_fork=True)
+                return self._child_of(self.pid1(), b"--alone")
             except AssertionError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.001)
 
-    def _child_of(self, parent, name=None, is_fork=False):
-        command = pathlib.Path(f"/proc/{parent}/cmdline").read_bytes()
+    def _child_of(self, parent, argument=b""):
         for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
             try:
                 text = path.read_text()
-                if is_fork and (path.parent / "cmdline").read_bytes() != command:
-                    continue
+                command = (path.parent / "cmdline").read_bytes()
             except OSError:
                 continue
-            comm = text[text.index("(") + 1:text.rindex(")")]
             fields = text[text.rindex(")") + 2:].split()
-            if int(fields[1]) == parent and fields[0] != "Z" and name in (None, comm):
+            if int(fields[1]) == parent and fields[0] != "Z" and argument in command:
                 return int(path.parent.name)
-        raise AssertionError(f"process {parent} has no child {name or ''}")
+        raise AssertionError(f"process {parent} has no child {argument}")
 
     def kill_worker(self):
         """SIGKILL for the worker, from outside; it must be in a PID namespace of ours."""
@@ -266,17 +275,25 @@ class Sandbox:
         os.kill(worker, signal.SIGKILL)
 
     def stop_worker_at(self, pattern):
-        """Lets the worker go on in very small steps until the console shows a pattern, and leaves it stopped there."""
+        """Lets the worker go on from one system call to the next until the console shows a pattern, and leaves it
+        stopped there."""
         worker = self.worker()
         namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
         assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
         end = time.monotonic() + self.timeout
+        _trace(PTRACE_SEIZE, worker, PTRACE_O_TRACESYSGOOD)
+        _trace(PTRACE_INTERRUPT, worker)
+        while True:
+            _, status = os.waitpid(worker, 0)
+            assert os.WIFSTOPPED(status), f"the worker ended before {pattern!r} came"
+            if re.search(pattern, self.console()) or time.monotonic() > end:
+                break
+            received = os.WSTOPSIG(status)
+            is_ours = status >> 16 or received == signal.SIGTRAP | 0x80
+            _trace(PTRACE_SYSCALL, worker, 0 if is_ours else received)
         os.kill(worker, signal.SIGSTOP)
-        while not re.search(pattern, self.console()):
-            assert time.monotonic() < end, f"{pattern!r} did not come"
-            os.kill(worker, signal.SIGCONT)
-            time.sleep(0.0005)
-            os.kill(worker, signal.SIGSTOP)
+        _trace(PTRACE_DETACH, worker)
+        assert re.search(pattern, self.console()), f"{pattern!r} did not come"
 
     def disk_bytes(self, start, length):
         with open(self.disk, "rb") as file:
