@@ -321,9 +321,10 @@ impl Plan {
     /// What is read from there is this plan.
     fn prove(&self, path: &str) -> Result<(), Error> {
         let (mut wanted, mut found) = ([0; MAX_JSON], [0; MAX_JSON]);
-        match Self::read(path)?.to_json(path, &mut found)? == self.to_json(path, &mut wanted)? {
-            true => Ok(()),
-            false => Err(Error::failed("reading back the plan", path, "it differs")),
+        if Self::read(path)?.to_json(path, &mut found)? == self.to_json(path, &mut wanted)? {
+            Ok(())
+        } else {
+            Err(Error::failed("reading back the plan", path, "it differs"))
         }
     }
 

@@ -475,9 +475,10 @@ impl Archive<'_, '_> {
     }
 
     fn append_entry(&mut self, name: &[u8]) -> Result<(), Error> {
-        match self.entry.is_empty() {
-            true => self.entry.extend_from_slice(name),
-            false => append(&mut self.entry, name)?,
+        if self.entry.is_empty() {
+            self.entry.extend_from_slice(name)
+        } else {
+            append(&mut self.entry, name)?
         }
         Ok(())
     }

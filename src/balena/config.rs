@@ -185,10 +185,11 @@ pub fn edit(bytes: &[u8], wishes: &Wishes, output: &mut [u8]) -> Result<usize, E
         }
     }
     copy.up_to(bytes.len());
-    match copy.is_full {
-        false => Ok(copy.length),
-        true => Err(Error::failed(DOING, FILE, "it does not fit into memory")
-            .advice("use a smaller config.json")),
+    if copy.is_full {
+        Err(Error::failed(DOING, FILE, "it does not fit into memory")
+            .advice("use a smaller config.json"))
+    } else {
+        Ok(copy.length)
     }
 }
 
@@ -382,10 +383,7 @@ mod tests {
     /// The value as the file spells it.
     fn quoted_spelling(text: &str, value: &str) -> String {
         let plain = format!("\"{value}\"");
-        match text.contains(&plain) {
-            true => plain,
-            false => "\"raspberrypi3\\u002d64\"".to_string(),
-        }
+        if text.contains(&plain) { plain } else { "\"raspberrypi3\\u002d64\"".to_string() }
     }
 
     #[test]

@@ -63,10 +63,8 @@ impl System {
             }
         }
         if system.name.is_empty() {
-            system.name = match plain_name.is_empty() {
-                true => Text::from(system.id.as_str()),
-                false => plain_name,
-            };
+            system.name =
+                if plain_name.is_empty() { Text::from(system.id.as_str()) } else { plain_name };
         }
         system
     }

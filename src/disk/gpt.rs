@@ -63,10 +63,7 @@ pub fn read(disk: &mut dyn ReadAt, table: &mut Table) -> Result<(), Error> {
             table.add(partition)?;
         }
     }
-    match crc == promised {
-        true => Ok(()),
-        false => Err(broken("the CRC of the GPT entries is wrong")),
-    }
+    if crc == promised { Ok(()) } else { Err(broken("the CRC of the GPT entries is wrong")) }
 }
 
 fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {

@@ -46,9 +46,10 @@ pub fn for_each_seen(disk: Number, visit: Visit) {
     for_each_mount(mounts::OWN, disk, visit);
     stack::for_each_on(disk, &mut |name, number| {
         let told = device::mapper_name(number);
-        let clause: Text<200> = match told.is_empty() {
-            true => crate::text!("below {}", name),
-            false => crate::text!("below {} ({})", name, told),
+        let clause: Text<200> = if told.is_empty() {
+            crate::text!("below {}", name)
+        } else {
+            crate::text!("below {} ({})", name, told)
         };
         visit(&clause);
     });
@@ -87,9 +88,10 @@ fn for_each_swap(disk: Number, visit: Visit) {
 /// The device that a path is, or lies on.
 fn number_below(path: &str) -> Option<Number> {
     let status = files::status(path).ok()?;
-    match FileType::from_raw_mode(status.st_mode).is_block_device() {
-        true => Some(Number::from_stat(status.st_rdev)),
-        false => mounts::above(path).ok()??.lies_on(),
+    if FileType::from_raw_mode(status.st_mode).is_block_device() {
+        Some(Number::from_stat(status.st_rdev))
+    } else {
+        mounts::above(path).ok()??.lies_on()
     }
 }
 

@@ -44,10 +44,7 @@ impl Filled {
     /// Takes in the next piece of the chunk, and gives the CRC of that piece.
     fn add(&mut self, piece: &[u8]) -> u32 {
         let zero = is_zero(piece);
-        let crc = match zero {
-            true => crc32::of_zeros(piece.len() as u64),
-            false => crc32::crc32(piece),
-        };
+        let crc = if zero { crc32::of_zeros(piece.len() as u64) } else { crc32::crc32(piece) };
         self.crc = crc32::combine(self.crc, crc, piece.len() as u64);
         self.length += piece.len();
         self.zero &= zero;
@@ -264,10 +261,7 @@ impl<S: Source> Decoder<S> {
         if self.unread.is_empty() {
             self.read_more()?;
         }
-        let more = match self.taken < self.stream.length {
-            true => TINFL_FLAG_HAS_MORE_INPUT,
-            false => 0,
-        };
+        let more = if self.taken < self.stream.length { TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
         let at = WINDOW + filled.length;
         let input = self.input.get(self.unread.clone()).unwrap_or_default();
         let flags = more | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;

@@ -159,12 +159,11 @@ impl<S: Source> ReadAt for ImageReader<'_, S> {
             return Ok(());
         }
         let wanted = buffer.len();
-        match self.read_at(offset, buffer)? == wanted {
-            true => Ok(()),
-            false => {
-                Err(Error::refused("reading", "the image", "a structure in it lies beyond its end")
-                    .advice("the image is cut short or damaged"))
-            }
+        if self.read_at(offset, buffer)? == wanted {
+            Ok(())
+        } else {
+            Err(Error::refused("reading", "the image", "a structure in it lies beyond its end")
+                .advice("the image is cut short or damaged"))
         }
     }
 

@@ -66,9 +66,10 @@ impl<'a> Service<'a> {
     /// The part of a remembered service's name with this number: `wifi_MAC_SSID_managed_SECURITY`,
     /// `ethernet_MAC_cable`.
     fn part(&self, number: usize) -> &'a str {
-        match self.group.starts_with("service_") {
-            true => "",
-            false => self.group.split('_').nth(number).unwrap_or_default(),
+        if self.group.starts_with("service_") {
+            ""
+        } else {
+            self.group.split('_').nth(number).unwrap_or_default()
         }
     }
 

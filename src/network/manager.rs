@@ -100,10 +100,7 @@ pub struct Summary {
 impl Summary {
     /// What it is called in messages.
     pub fn name(&self) -> Text<64> {
-        match self.ssid.is_empty() {
-            true => self.id.clone(),
-            false => wifi::shown(&self.ssid),
-        }
+        if self.ssid.is_empty() { self.id.clone() } else { wifi::shown(&self.ssid) }
     }
 
     /// Says what of it does not survive, or may not. `name_may_change`: whether the new OS may call an interface of

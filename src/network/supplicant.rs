@@ -237,10 +237,7 @@ fn pre_shared(raw: &[u8]) -> Result<Text<64>, &'static str> {
     };
     let key = core::str::from_utf8(bare).map_err(|_| wifi::BAD_KEY)?;
     // 64 characters in quotation marks are no key, 63 without them no passphrase.
-    match (key.len() == 64) == quoted.is_none() {
-        true => wifi::key(key),
-        false => Err(wifi::BAD_KEY),
-    }
+    if (key.len() == 64) == quoted.is_none() { wifi::key(key) } else { Err(wifi::BAD_KEY) }
 }
 
 /// The first method that `phase2="auth=… "` or `autheap=…` names.

@@ -115,10 +115,7 @@ pub fn ssid(bytes: &[u8]) -> Option<Ssid> {
 
 /// A name as it is shown.
 pub fn shown(ssid: &[u8]) -> Text<64> {
-    match ssid.is_empty() {
-        true => Text::from("a Wi-Fi without a name"),
-        false => printable(ssid),
-    }
+    if ssid.is_empty() { Text::from("a Wi-Fi without a name") } else { printable(ssid) }
 }
 
 /// The whole text, or nothing when it does not fit: secrets are not cut.
@@ -139,10 +136,7 @@ pub fn text_of(bytes: &[u8]) -> Option<Text<128>> {
 pub fn key(text: &str) -> Result<Text<64>, &'static str> {
     let is_raw = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_passphrase = (8..64).contains(&text.len()) && !text.chars().any(char::is_control);
-    match is_raw || is_passphrase {
-        true => whole(text).ok_or(BAD_KEY),
-        false => Err(BAD_KEY),
-    }
+    if is_raw || is_passphrase { whole(text).ok_or(BAD_KEY) } else { Err(BAD_KEY) }
 }
 
 /// The bytes of a string of hexadecimal digits, or nothing when it is not one or too long.

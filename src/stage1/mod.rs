@@ -60,10 +60,8 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     checks::can_be_answered(options)?;
     check_work_dir(options)?;
     // Held until the end of this process.
-    let _lock = match options.has(Flag::DryRun) {
-        true => instance::look()?,
-        false => Some(instance::alone()?),
-    };
+    let _lock =
+        if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
     let mut decision = decide(options, buffer)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
@@ -80,15 +78,12 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
         crate::warn!("--no-cleanup: what was prepared is left as it is");
         return Err(error.as_failure());
     }
-    match undo.run() {
-        true => {
-            crate::info!("everything is undone");
-            Err(error)
-        }
-        false => {
-            crate::error!("not everything could be undone: see above");
-            Err(error.as_failure())
-        }
+    if undo.run() {
+        crate::info!("everything is undone");
+        Err(error)
+    } else {
+        crate::error!("not everything could be undone: see above");
+        Err(error.as_failure())
     }
 }
 

@@ -194,9 +194,10 @@ impl Job<'_> {
                 ring.give_back(slot);
             } else if filled.zero {
                 ring.give_back(slot);
-                zeros = match zeros.is_empty() {
-                    true => offset..offset + length as u64,
-                    false => zeros.start..offset + length as u64,
+                zeros = if zeros.is_empty() {
+                    offset..offset + length as u64
+                } else {
+                    zeros.start..offset + length as u64
                 };
             } else {
                 self.pad(&mut buffer, filled.length);

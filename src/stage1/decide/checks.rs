@@ -183,10 +183,11 @@ pub fn static_program() -> Result<(), Error> {
     let mut start = [0; 4096];
     // The program headers stand right behind the first header.
     let start = files::read_start(path, &mut start).doing("reading", path)?;
-    match has_interpreter(start) {
-        false => Ok(()),
-        true => Err(Error::refused("looking at", path, "this program needs shared libraries")
-            .advice("build it static: see README.md")),
+    if has_interpreter(start) {
+        Err(Error::refused("looking at", path, "this program needs shared libraries")
+            .advice("build it static: see README.md"))
+    } else {
+        Ok(())
     }
 }
 
@@ -195,9 +196,10 @@ fn has_interpreter(elf: &[u8]) -> bool {
     use crate::bytes::little_endian as field;
     const INTERPRETER: u64 = 3;
     let wide = elf.get(4) == Some(&2);
-    let (offset, size, count) = match wide {
-        true => (field::<8>(elf, 32), field::<2>(elf, 54), field::<2>(elf, 56)),
-        false => (field::<4>(elf, 28), field::<2>(elf, 42), field::<2>(elf, 44)),
+    let (offset, size, count) = if wide {
+        (field::<8>(elf, 32), field::<2>(elf, 54), field::<2>(elf, 56))
+    } else {
+        (field::<4>(elf, 28), field::<2>(elf, 42), field::<2>(elf, 44))
     };
     (0..count).any(|index| field::<4>(elf, (offset + index * size) as usize) == INTERPRETER)
 }

@@ -83,9 +83,10 @@ fn check_system(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) ->
     }
     let name = shown(&identity.system.name);
     let error = Error::refused("looking at the running system,", name, "it is not known to work");
-    match wish.no_os_check {
-        false => Err(error.advice("--no-os-check goes on all the same")),
-        true => refuse_unless(true, error, warn),
+    if wish.no_os_check {
+        refuse_unless(true, error, warn)
+    } else {
+        Err(error.advice("--no-os-check goes on all the same"))
     }
 }
 
@@ -98,10 +99,11 @@ fn check_change(wish: &Wish) -> Result<(), Error> {
     if !devices::is_slug(&slug) {
         return Err(Error::usage("--change-dt-to", "device types are made of a-z, 0-9 and -"));
     }
-    match devices::is_known(&slug) || wish.no_dt_check {
-        true => Ok(()),
-        false => Err(Error::refused(DOING, &slug, "no such device type is known")
-            .advice("--no-dt-check takes it as it is")),
+    if devices::is_known(&slug) || wish.no_dt_check {
+        Ok(())
+    } else {
+        Err(Error::refused(DOING, &slug, "no such device type is known")
+            .advice("--no-dt-check takes it as it is"))
     }
 }
 
@@ -155,11 +157,12 @@ fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> 
         None => crate::text!("the model of this device is not known: {}", shown(&identity.model)),
     };
     let error = Error::refused("looking at the device type", &slug, &why);
-    match wish.no_dt_check {
-        false => Err(error.advice(
+    if wish.no_dt_check {
+        refuse_unless(true, error, warn)
+    } else {
+        Err(error.advice(
             "use a config.json for this device, or --change-dt-to; --no-dt-check goes on all the same",
-        )),
-        true => refuse_unless(true, error, warn),
+        ))
     }
 }
 
@@ -215,19 +218,15 @@ fn check_kind_of_image(
     let wanted: Text<80> = crate::text::printable(wanted.as_bytes());
     let why: Text<200> = crate::text!("it is for {}, not for {}", image.device_type, wanted);
     let error = Error::refused(DOING, IMAGE, &why);
-    match wish.no_dt_check {
-        false => {
-            Err(error
-                .advice("use an image for this device type; --no-dt-check goes on all the same"))
+    if wish.no_dt_check {
+        if let Some(identity) = identity {
+            let doing = "looking at the device type of the image,";
+            let advice = "use an image for this device";
+            check_processor(identity, &image.device_type, doing, advice)?;
         }
-        true => {
-            if let Some(identity) = identity {
-                let doing = "looking at the device type of the image,";
-                let advice = "use an image for this device";
-                check_processor(identity, &image.device_type, doing, advice)?;
-            }
-            refuse_unless(true, error, warn)
-        }
+        refuse_unless(true, error, warn)
+    } else {
+        Err(error.advice("use an image for this device type; --no-dt-check goes on all the same"))
     }
 }
 

@@ -93,8 +93,9 @@ pub fn kept_hostname<'a>(
     identity: &'a Identity,
     report: &mut Report,
 ) -> Option<&'a str> {
-    match options.has(Flag::NoKeepName) || identity.is_balena_os() {
-        true => None,
-        false => identity.kept_hostname(&mut |text| report.warn(text)),
+    if options.has(Flag::NoKeepName) || identity.is_balena_os() {
+        None
+    } else {
+        identity.kept_hostname(&mut |text| report.warn(text))
     }
 }

@@ -132,9 +132,10 @@ impl Preview<'_> {
         page.bytes("memory_needed", "memory needed", self.budget.needed());
         page.bytes("memory_available", "memory available", self.available);
         page.number("seconds_alone", "time alone, about", self.seconds_alone, " s");
-        let then = match self.options.has(Flag::Pretend) {
-            true => "restart the old OS: --pretend",
-            false => "restart into the new OS",
+        let then = if self.options.has(Flag::Pretend) {
+            "restart the old OS: --pretend"
+        } else {
+            "restart into the new OS"
         };
         page.text("then", "and then", then);
         if !self.facts.swaps.is_empty() {

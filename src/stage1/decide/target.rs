@@ -126,10 +126,11 @@ pub fn claimable(disk: &Disk) -> Result<(), Error> {
 fn startable(name: &str) -> Result<(), Error> {
     const KINDS: [&str; 11] =
         ["loop", "ram", "zram", "nbd", "mtdblock", "zd", "rbd", "drbd", "rnbd", "etherd", "ublkb"];
-    match KINDS.iter().any(|kind| name.starts_with(kind)) {
-        true => Err(Error::refused("looking at the target", name, "no device starts from that")
-            .advice("name the disk that this device starts from")),
-        false => Ok(()),
+    if KINDS.iter().any(|kind| name.starts_with(kind)) {
+        Err(Error::refused("looking at the target", name, "no device starts from that")
+            .advice("name the disk that this device starts from"))
+    } else {
+        Ok(())
     }
 }
 

@@ -116,10 +116,7 @@ fn look_into(
     let mut table = table::begin(image, length)?;
     let layout = layout::find_boot(image, &mut table)?;
     at_boot(image, &layout, length)?;
-    let data = match is_data_used {
-        true => layout::find_data(image, &mut table, &layout)?,
-        false => None,
-    };
+    let data = if is_data_used { layout::find_data(image, &mut table, &layout)? } else { None };
     table.finish(image, length)?;
     Ok((table, layout, data))
 }
@@ -147,10 +144,8 @@ impl Examined {
     }
 
     fn log(&self, watch: Stopwatch) {
-        let device_type = match self.layout.device_type.is_empty() {
-            true => "no device",
-            false => &self.layout.device_type,
-        };
+        let device_type =
+            if self.layout.device_type.is_empty() { "no device" } else { &self.layout.device_type };
         crate::info!(
             "the image: {}, {} bytes ({}), {} chunks, {} % zeros, {} with {} partitions, for {} ({} s)",
             self.stream.format.name(),

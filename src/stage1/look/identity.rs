@@ -111,9 +111,10 @@ fn first_string(root: &str, path: &str) -> Text<128> {
 
 /// A product with its vendor's name, for those that do not begin with it.
 fn with_vendor(vendor: &str, product: &str) -> Text<128> {
-    match vendor.split(' ').next().is_none_or(|word| product.starts_with(word)) {
-        true => Text::from(product),
-        false => crate::text!("{} {}", vendor, product),
+    if vendor.split(' ').next().is_none_or(|word| product.starts_with(word)) {
+        Text::from(product)
+    } else {
+        crate::text!("{} {}", vendor, product)
     }
 }
 
@@ -177,9 +178,10 @@ fn is_64_bit_part(implementer: Option<u32>, part: Option<u32>) -> bool {
 #[inline(never)]
 fn operating_system(root: &str) -> systems::System {
     let mut buffer = [0; systems::MAX_LENGTH];
-    let place = match files::is_below(root, "etc/os-release") {
-        true => "etc/os-release",
-        false => "usr/lib/os-release",
+    let place = if files::is_below(root, "etc/os-release") {
+        "etc/os-release"
+    } else {
+        "usr/lib/os-release"
     };
     let path = files::below(root, place).ok();
     // One of more than 8 KiB is none of a system that is known.

@@ -89,9 +89,10 @@ impl ReadAt for DeviceReader<'_> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let wanted = buffer.len();
         let count = rustix::io::pread(&self.file, buffer, offset).doing("reading", self.path)?;
-        match count == wanted {
-            true => Ok(()),
-            false => Err(Error::refused("reading", self.path, "it is too small")),
+        if count == wanted {
+            Ok(())
+        } else {
+            Err(Error::refused("reading", self.path, "it is too small"))
         }
     }
 }

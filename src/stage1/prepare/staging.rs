@@ -53,17 +53,15 @@ pub fn stage_image(
         done += count as u64;
         rate.advance(done);
     }
-    match crc == scan.packed_crc {
-        true => Ok(()),
-        false => Err(changed()),
-    }
+    if crc == scan.packed_crc { Ok(()) } else { Err(changed()) }
 }
 
 fn write_at(file: &rustix::fd::OwnedFd, page: &[u8], at: u64, path: &str) -> Result<(), Error> {
     let written = rustix::io::pwrite(file, page, at).doing("copying the image to", path)?;
-    match written == page.len() {
-        true => Ok(()),
-        false => Err(Error::failed("copying the image to", path, "not all of it was written")),
+    if written == page.len() {
+        Ok(())
+    } else {
+        Err(Error::failed("copying the image to", path, "not all of it was written"))
     }
 }
 

@@ -425,9 +425,10 @@ impl Gathering<'_, '_> {
     }
 
     fn wired(&mut self, file: &File, mut wired: Wired, output: &mut [u8]) -> Result<(), Error> {
-        let shown: Text<17> = match wired.interface.is_empty() {
-            true => wired.mac.clone(),
-            false => Text::from(&*wired.interface),
+        let shown: Text<17> = if wired.interface.is_empty() {
+            wired.mac.clone()
+        } else {
+            Text::from(&*wired.interface)
         };
         let port = self.port(&wired.interface, &wired.mac);
         let is_fixed = wired.addresses.is_fixed();
@@ -449,9 +450,10 @@ impl Gathering<'_, '_> {
 
     /// Binds settings to a hardware address instead of a name that may change, or warns.
     fn bind_to_hardware(&mut self, file: &File, wired: &mut Wired) {
-        let mac = match wired.mac.is_empty() {
-            true => lasting_mac(self.root, &wired.interface),
-            false => Some(wired.mac.clone()).filter(|mac| names::is_makers_mac(mac)),
+        let mac = if wired.mac.is_empty() {
+            lasting_mac(self.root, &wired.interface)
+        } else {
+            Some(wired.mac.clone()).filter(|mac| names::is_makers_mac(mac))
         };
         match mac {
             Some(mac) => {
@@ -593,14 +595,12 @@ impl Gathering<'_, '_> {
 
     /// Counts a connection and names its file.
     fn name_connection(&mut self, file: &File, sort: Sort) -> Text<MAX_NAME> {
-        let generated = match sort == Sort::Wifi && file.owner != Owner::User {
-            true => self.next_wifi(),
-            false => self.next_other(),
+        let generated = if sort == Sort::Wifi && file.owner != Owner::User {
+            self.next_wifi()
+        } else {
+            self.next_other()
         };
-        match self.is_from_balena() {
-            true => Text::from(file.name),
-            false => generated,
-        }
+        if self.is_from_balena() { Text::from(file.name) } else { generated }
     }
 
     /// True when a connection cannot be carried over. What the user gives, and what a balenaOS has, is in any case.
@@ -676,14 +676,13 @@ impl Gathering<'_, '_> {
             return Ok(());
         }
         let why = "a Wi-Fi is its only way online, and no settings of one are carried over";
-        match self.selection.no_nwmgr_check {
-            true => {
-                self.note(Level::Warn, "", "this device", why);
-                Ok(())
-            }
-            false => Err(Error::refused("looking at the networks of", "this device", why).advice(
+        if self.selection.no_nwmgr_check {
+            self.note(Level::Warn, "", "this device", why);
+            Ok(())
+        } else {
+            Err(Error::refused("looking at the networks of", "this device", why).advice(
                 "give a keyfile (--nwmgr-cfg FILE), connect a cable, or go on without (--no-nwmgr-check)",
-            )),
+            ))
         }
     }
 

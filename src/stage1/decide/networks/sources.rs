@@ -99,9 +99,10 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
     // One byte more than the largest is enough to see that it is too large.
     let bytes =
         files::read_start(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
-    match bytes.len() > MAX_FILE {
-        true => Err(too_large(path, "it is larger than 64 KiB")),
-        false => Ok(Some(bytes)),
+    if bytes.len() > MAX_FILE {
+        Err(too_large(path, "it is larger than 64 KiB"))
+    } else {
+        Ok(Some(bytes))
     }
 }
 
@@ -135,9 +136,10 @@ pub fn read_with_parts<'a>(
             length = append_included(&folder, &mut taken, buffer, length)?;
         }
     }
-    match length > MAX_FILE {
-        true => Err(too_large(path, "with the files that it includes it is larger than 64 KiB")),
-        false => Ok(buffer.get(..length)),
+    if length > MAX_FILE {
+        Err(too_large(path, "with the files that it includes it is larger than 64 KiB"))
+    } else {
+        Ok(buffer.get(..length))
     }
 }
 

@@ -59,9 +59,10 @@ impl SettingsApart {
     /// Takes note of settings. `port`: the lasting hardware address of their interface, or else its name.
     pub fn add(&mut self, port: &str, found: Wireless) {
         let is_named = !found.ssid.is_empty();
-        let same = match is_named {
-            true => self.named.iter_mut().find(|known| known.found.ssid == found.ssid),
-            false => self.interface.as_mut(),
+        let same = if is_named {
+            self.named.iter_mut().find(|known| known.found.ssid == found.ssid)
+        } else {
+            self.interface.as_mut()
         };
         if let Some(known) = same {
             if !is_named && *known.port != *port {
