@@ -156,18 +156,6 @@ def test_a_raw_image_is_taken_over(folder):
         check_taken_over(box, image)
 
 
-def test_a_full_run_directory_and_a_stubborn_process_do_not_stop_it(folder):
-    image = make_image(folder)
-    before = "dd if=/dev/zero of=/run/full bs=64k\nsh -c 'trap \"\" TERM; while :; do sleep 1; done' &\n" \
-             "/bin/busybox mkfifo /fifo; cat /fifo & sleep 0.5; kill -STOP $!"
-    with Sandbox(folder, files=files(pack(image))) as box:
-        box.start(job(before=before))
-        box.wait_exit()
-        check_taken_over(box, image)
-        assert "did not end when asked" in box.console()
-        assert "cat (" not in box.console(), "a stopped process goes on to end when asked"
-
-
 def test_a_loop_mounted_file_a_bind_mount_and_an_overlay_are_unmounted(folder):
     image = make_image(folder)
     inner = folder / "inner.img"
@@ -245,22 +233,6 @@ def check_old_disk_is_whole(box):
     done = subprocess.run(["e2fsck", "-f", "-y", f"{box.disk}?offset={ROOT_START}"], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout
     assert box.read_ext4(ROOT_START, "/tk/config.json") == CONFIG
-
-
-def test_a_worker_killed_while_flashing_is_run_again(folder):
-    image = make_image(folder, size_mib=200, content_mib=180)
-    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
-        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
-        box.start(job())
-        end = time.monotonic() + 50
-        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
-            time.sleep(0.002)
-        box.kill_worker()
-        assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
-        box.wait_exit()
-        assert "killed by signal 9 in phase flash" in box.console(), box.console()
-        result = check_taken_over(box, image)
-        assert result["attempts"] == 2, result
 
 
 def test_a_boot_partition_of_ext4_is_mounted_for_its_files(folder):
@@ -526,35 +498,6 @@ def bypasses_the_cache(process, disk):
             flags = re.search(r"^flags:\s*(\d+)", (folder / "fdinfo" / descriptor.name).read_text(), re.M)
             return bool(int(flags[1], 8) & os.O_DIRECT)
     raise AssertionError(f"{process} does not have {disk} open")
-
-
-def test_chunks_that_rot_before_the_read_back_are_repaired(folder):
-    """One of zeros at the front, one with content, one of zeros behind all content, and the last."""
-    image = make_image(folder, size_mib=200, content_mib=180)
-    with Sandbox(folder, size_mib=512, files=files(pack(image))) as box, open(box.disk, "r+b", buffering=0) as disk:
-        def rot(chunk):
-            disk.seek(chunk * MIB + 12345)
-            disk.write(b"rotten")
-        box.start(job())
-        box.wait_for("is free", interval=0.001)
-        wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
-        end = time.monotonic() + 50
-        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
-            time.sleep(0.002)
-        # The first to be read back: by the time that this is said it may have been.
-        rot(1)
-        box.stop_worker_at("reading back")
-        for chunk in (150, 195, 199):
-            rot(chunk)
-        assert bypasses_the_cache(box.worker(), box.loop)
-        box.stop_worker_at("chunk 150 was written again")
-        assert box.disk_bytes(0, 512) == bytes(512), "the head is not written last"
-        os.kill(box.worker(), signal.SIGCONT)
-        box.wait_exit()
-        for chunk in (1, 150, 195, 199):
-            assert re.search(f"chunk {chunk} .* was read back wrong", box.console()), box.console()
-        result = check_taken_over(box, image)
-        assert result["repaired_chunks"] == 4, result
 
 
 def test_pretend_stops_at_the_proof(folder):
@@ -1613,22 +1556,6 @@ def test_refused_without_the_capabilities_that_it_takes(folder):
 STUBBORN = "sh -c 'trap \"\" TERM; while :; do sleep 1; done' &"
 
 
-def test_a_flipped_bit_in_the_staged_image_is_found_before_the_first_write(folder):
-    """In the middle of the image: decoding would find it when half of the disk is written."""
-    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
-        box.start(job(before=STUBBORN))
-        box.wait_for("takeover is PID 1")
-        with open(f"/proc/{box.pid1()}/root/image", "r+b", buffering=0) as staged:
-            place = staged.seek(0, os.SEEK_END) // 2
-            staged.seek(place)
-            byte = staged.read(1)[0]
-            staged.seek(place)
-            staged.write(bytes([byte ^ 16]))
-        box.wait_exit()
-        assert "checking the image: it is not what was scanned; the memory" in box.console(), box.console()
-        check_old_os_is_whole(box)
-
-
 # Ends two seconds after it was asked to.
 SLOW = "sh -c 'trap \"sleep 2; exit\" TERM; while :; do sleep 1; done' &"
 
@@ -1717,23 +1644,6 @@ def test_flash_pretends_too(folder):
                               capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and '"outcome":"pretended"' in done.stderr, done.stderr
         assert box.disk_bytes(0, len(before)) == before, "something was written"
-
-
-def test_a_disk_that_takes_no_writes_any_more_brings_the_old_os_back(folder):
-    """A memory file behind the disk, sealed when the old OS has gone: a worn card goes read-only like that."""
-    memory = os.memfd_create("disk", os.MFD_ALLOW_SEALING)
-    (folder / "disk.img").symlink_to(f"/proc/{os.getpid()}/fd/{memory}")
-    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
-        box.start(job(before=STUBBORN))
-        box.wait_for("takeover is PID 1")
-        before = box.disk_bytes(0, ROOT_START)
-        add_seals, seal_write = 1033, 8
-        fcntl.fcntl(memory, add_seals, seal_write)
-        box.wait_exit()
-        assert "it takes no writes; nothing was changed" in box.console(), box.console()
-        assert '"outcome":"untouched"' in box.console(), box.console()
-        assert box.disk_bytes(0, ROOT_START) == before
-    os.close(memory)
 
 
 def flushes(loop):
