@@ -3,7 +3,6 @@
 
 import contextlib
 import ctypes
-import fcntl
 import gzip
 import io
 import json
@@ -488,16 +487,6 @@ def test_a_plan_whose_stage1_was_killed_is_not_carried_out(folder):
         result = json.loads(box.console().strip().splitlines()[-1])
         assert result["outcome"] == "untouched" and result["attempts"] == 0, result
         assert box.disk_bytes(0, MIB) == box.before
-
-
-def bypasses_the_cache(process, disk):
-    """A process has the disk open with O_DIRECT."""
-    folder = pathlib.Path(f"/proc/{process}")
-    for descriptor in (folder / "fd").iterdir():
-        if os.path.basename(os.readlink(descriptor)) == os.path.basename(disk):
-            flags = re.search(r"^flags:\s*(\d+)", (folder / "fdinfo" / descriptor.name).read_text(), re.M)
-            return bool(int(flags[1], 8) & os.O_DIRECT)
-    raise AssertionError(f"{process} does not have {disk} open")
 
 
 def test_pretend_stops_at_the_proof(folder):

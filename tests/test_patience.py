@@ -21,8 +21,18 @@ import runner  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
 from result import check_result_line  # noqa: E402
 from stuck_fuse import StuckFuse  # noqa: E402
-from test_namespace import (BACKUP, STUBBORN, bypasses_the_cache, check_new_os, check_old_disk_is_whole,  # noqa: E402
+from test_namespace import (BACKUP, STUBBORN, check_new_os, check_old_disk_is_whole,  # noqa: E402
                             check_old_os_is_whole, check_taken_over, files, job, make_image, pack)
+
+
+def bypasses_the_cache(process, disk):
+    """A process has the disk open with O_DIRECT."""
+    folder = pathlib.Path(f"/proc/{process}")
+    for descriptor in (folder / "fd").iterdir():
+        if os.path.basename(os.readlink(descriptor)) == os.path.basename(disk):
+            flags = re.search(r"^flags:\s*(\d+)", (folder / "fdinfo" / descriptor.name).read_text(), re.M)
+            return bool(int(flags[1], 8) & os.O_DIRECT)
+    raise AssertionError(f"{process} does not have {disk} open")
 
 
 def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
