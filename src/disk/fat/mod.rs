@@ -108,6 +108,17 @@ pub fn open(disk: &mut dyn ReadAt, start: u64) -> Result<Option<Fat>, Error> {
     Ok(parse(&boot, start))
 }
 
+/// What a boot sector of a FAT has, whatever its size.
+fn is_plausible(boot: &[u8]) -> bool {
+    little_endian::<2>(boot, 510) == 0xaa55
+        && matches!(boot.first(), Some(0xeb | 0xe9))
+        && matches!(little_endian::<2>(boot, 11), 512 | 1024 | 2048 | 4096)
+        && little_endian::<1>(boot, 13).is_power_of_two()
+        && little_endian::<2>(boot, 14) > 0
+        && (1..=2).contains(&little_endian::<1>(boot, 16))
+        && little_endian::<1>(boot, 21) >= 0xf0
+}
+
 fn parse(boot: &[u8], start: u64) -> Option<Fat> {
     let sector = little_endian::<2>(boot, 11);
     let per_cluster = little_endian::<1>(boot, 13);
@@ -115,14 +126,7 @@ fn parse(boot: &[u8], start: u64) -> Option<Fat> {
     let tables = little_endian::<1>(boot, 16);
     let root_entries = little_endian::<2>(boot, 17);
     let short_table = little_endian::<2>(boot, 22);
-    let plausible = little_endian::<2>(boot, 510) == 0xaa55
-        && matches!(boot.first(), Some(0xeb | 0xe9))
-        && matches!(sector, 512 | 1024 | 2048 | 4096)
-        && per_cluster.is_power_of_two()
-        && reserved > 0
-        && (1..=2).contains(&tables)
-        && little_endian::<1>(boot, 21) >= 0xf0;
-    if !plausible {
+    if !is_plausible(boot) {
         return None;
     }
     let table_sectors = match short_table {
