@@ -37,11 +37,6 @@ fn at(table: &Table, value: u32) -> u32 {
     table[(value & 0xff) as usize].load(Relaxed)
 }
 
-/// Builds the tables now, so that nothing is built while the heap is sealed and time matters.
-pub fn prepare() {
-    tables();
-}
-
 /// The CRC-32 of `bytes`.
 pub fn crc32(bytes: &[u8]) -> u32 {
     extend(0, bytes)

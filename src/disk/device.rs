@@ -185,26 +185,6 @@ pub fn disk(number: Number) -> Result<Disk, Error> {
     }
 }
 
-/// The partition of `disk` that begins at byte `start` and has `length` bytes, if the kernel knows one.
-pub fn partition_at(disk: &str, start: u64, length: u64) -> Option<Number> {
-    let folder = files::below("/sys/class/block", disk).ok()?;
-    let mut found = None;
-    let listed = files::for_each_entry(&folder, &mut |name: &str| {
-        let Ok(part) = files::below(&folder, name) else {
-            return ControlFlow::Continue(());
-        };
-        let is = |file: &str, bytes: u64| {
-            files::number_below(&part, file) == Some(bytes / super::table::SECTOR)
-        };
-        if !is("start", start) || !is("size", length) {
-            return ControlFlow::Continue(());
-        }
-        found = number_in(&folder, name, "dev");
-        ControlFlow::Break(())
-    });
-    listed.ok().and(found)
-}
-
 /// The path of a device's node in `nodes`, where it is made when it is missing.
 pub fn node(nodes: &str, name: &str, kind: FileType, number: Number) -> Result<PathText, Error> {
     let path = files::below(nodes, name)?;

@@ -8,7 +8,6 @@ use crate::text::Text;
 
 const HAS_JOURNAL: u32 = 0x4;
 const COMPRESSION: u32 = 0x1;
-const RECOVER: u32 = 0x4;
 const JOURNAL_DEV: u32 = 0x8;
 const WITH_64_BITS: u32 = 0x80;
 
@@ -56,11 +55,6 @@ impl Superblock {
     pub fn features(&self) -> Features {
         let Self { compat, incompat, ro_compat, block_size, .. } = *self;
         Features { compat, incompat, ro_compat, block_size }
-    }
-
-    /// True when the journal has something that is not in its place yet: whoever mounts it writes it there first.
-    pub fn needs_recovery(&self) -> bool {
-        self.incompat & RECOVER != 0
     }
 }
 
@@ -198,10 +192,8 @@ pub(crate) mod tests {
         assert_eq!((found.compat, found.incompat, found.ro_compat), (0x3c, 0x2c6, 0x46b));
         assert_eq!((found.block_size, found.inode_size, found.descriptor_size), (4096, 256, 64));
         assert_eq!((found.length, found.revision), (409_600, 1));
-        assert!(found.needs_recovery());
         let old = with(&[(0x4c, 0), (0x58, 0)]).unwrap();
         assert_eq!((old.inode_size, old.descriptor_size, old.revision), (128, 32, 0));
-        assert!(!old.needs_recovery());
     }
 
     #[test]

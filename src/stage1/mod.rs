@@ -203,7 +203,6 @@ impl Decision {
     fn gather_again(&mut self, options: &Options, buffer: &mut [u8]) -> Result<(), Error> {
         let identity = identity::gather("")?;
         let mut report = Report::quiet();
-        checks::without_effect(options, &mut report);
         let mut now = carry::files(options, self.config, Some(&identity), buffer, &mut report)?;
         report.log_new(&self.report);
         let mut has_changed = false;

@@ -37,11 +37,6 @@ pub fn flush_buffers(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, request::BLKFLSBUF, 0).map(drop)
 }
 
-/// Makes the kernel read the partition table again. A kernel without a partition parser says yes and does nothing.
-pub fn reread_partitions(fd: impl AsFd) -> Result<(), Errno> {
-    ioctl(fd, request::BLKRRPART, 0).map(drop)
-}
-
 /// Sets a watchdog's time in seconds, and gives what the driver made of it: <linux/watchdog.h>, WDIOC_SETTIMEOUT.
 pub fn watchdog_set_time(fd: impl AsFd, seconds: u32) -> Result<u32, Errno> {
     let mut time = seconds as i32;
