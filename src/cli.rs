@@ -12,15 +12,21 @@ pub const HELP: &str = "\
 takeover: replaces the operating system of this device with a disk image, in place
 
 USAGE
-  takeover -i IMAGE [-c CONFIG] [OPTIONS]  take this device over
+  takeover -c CONFIG [-i IMAGE] [OPTIONS]  take this device over
   takeover flash -i IMAGE -f DEV [OPTIONS] flash a disk that is not in use, from a system that runs from RAM
   takeover scan IMAGE                      say what an image is
 
 WHAT AND WHERE
-  -i, --image FILE       the image: raw, gzip (any number of members) or a zip archive with one file
-  -c, --config FILE      config.json for a balenaOS; default /mnt/boot/config.json where there is one
+  -i, --image FILE       the image, a file or a URL: raw, gzip (any number of members) or a zip archive with one
+                         file; without it a takeover downloads the balenaOS that config.json is for
+  -v, --version VER      which one: default, ~x.y, ^x.y.z, or exactly this
+      --sha256 HEX       what the image file must be
+  -d, --download-only    fetch the image into the work directory and look at it: no takeover, no root needed
+  -c, --config FILE      config.json for a balenaOS, may be gzip; default: the one in this program, else
+                         /mnt/boot/config.json where there is one
+      --ca-cert FILE     believe these certificate authorities (PEM), too
   -f, --flash-to DEV     the disk to write; default: the disk under /
-  -w, --work-dir DIR     for what later versions generate or download; default: the current directory
+  -w, --work-dir DIR     where downloads go; default: the current directory
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
       --pretend          do everything up to the proof that the disk is free, then restart the old OS
@@ -36,6 +42,9 @@ WHAT IS CARRIED OVER
       --change-dt-to SLUG  the device type that the new OS gets
 
 CHECKS TO LEAVE OUT
+      --no-api-check     that the API answers
+      --no-vpn-check     that the VPN can be reached
+      --check-timeout SEC  how long each of these two may take; default 10
       --no-os-check      of the operating system
       --no-dt-check      of the device type
       --no-nwmgr-check   that a network is carried over, and none is lost
@@ -52,13 +61,11 @@ LOGS AND FAILURES
       --on-failure WHAT  when flashing has failed for good: retry (default), halt or reboot
       --watchdog SEC     start a watchdog with this time (10 to 3600) if none runs; one that runs is taken over anyway
       --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
+      --report-hup-progress  tell the API how it ended
       --in-namespace     take over the PID namespace this runs in: a container with an init of its own
 
-REFUSED UNTIL THIS PROGRAM DOWNLOADS IMAGES
-  -v, --version VER; -d, --download-only
-
 ACCEPTED, WITHOUT EFFECT YET
-  --check-timeout SEC; --no-api-check; --no-vpn-check; --no-efi-setup; --report-hup-progress
+  --no-efi-setup
 
   -h, --help             this text
       --tool-version     the version of this program
@@ -126,8 +133,6 @@ pub enum Flag {
     ReportProgress,
     /// `--download-only`.
     DownloadOnly,
-    /// `--check-timeout`: it has a value, which is looked at and has no use yet.
-    CheckTimeout,
 }
 
 /// A parsed command line.
@@ -163,6 +168,12 @@ pub struct Options {
     pub device_type: Option<String>,
     /// `--version`.
     pub version: Option<String>,
+    /// `--sha256`.
+    pub sha256: Option<String>,
+    /// `--ca-cert`.
+    pub ca_cert: Option<String>,
+    /// `--check-timeout`, in seconds.
+    pub check_timeout: u64,
     /// `--hand-over-timeout`, in seconds.
     pub hand_over_timeout: u64,
     /// `--watchdog`, in seconds; 0 without it.
@@ -193,6 +204,9 @@ impl Options {
             backup: None,
             device_type: None,
             version: None,
+            sha256: None,
+            ca_cert: None,
+            check_timeout: 10,
             hand_over_timeout: 60,
             watchdog: 0,
             on_failure: OnFailure::Retry,
@@ -227,12 +241,13 @@ use Effect::{Ask, Keep, Read, Set};
 
 const LEVELS: &str = "it is none of error, warn, info, debug and trace";
 const SECONDS: &str = "it is not a number from 1 to 3600";
+const SHA256: &str = "it is not 64 hexadecimal digits";
 const WATCHDOG: &str = "it is not a number from 10 to 3600";
 const WAYS: &str = "it is none of retry, halt and reboot";
 
 /// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
 /// and README.md against it.
-static OPTIONS: [(&str, Option<char>, Effect); 39] = [
+static OPTIONS: [(&str, Option<char>, Effect); 41] = [
     ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
     ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
     ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
@@ -264,6 +279,8 @@ static OPTIONS: [(&str, Option<char>, Effect); 39] = [
     ("report-hup-progress", None, Set(Flag::ReportProgress)),
     ("version", Some('v'), Keep(|options| options.version.get_or_insert_default())),
     ("download-only", Some('d'), Set(Flag::DownloadOnly)),
+    ("sha256", None, Read(sha256, SHA256)),
+    ("ca-cert", None, Keep(|options| options.ca_cert.get_or_insert_default())),
     ("check-timeout", None, Read(check_timeout, SECONDS)),
     ("hand-over-timeout", None, Read(hand_over_timeout, SECONDS)),
     ("watchdog", None, Read(watchdog, WATCHDOG)),
@@ -334,9 +351,15 @@ fn apply(
 }
 
 fn check_timeout(options: &mut Options, value: &str) -> Option<()> {
-    seconds(value)?;
-    options.set(Flag::CheckTimeout);
+    options.check_timeout = seconds(value)?;
     Some(())
+}
+
+/// Kept in lower case, as digests are printed.
+fn sha256(options: &mut Options, value: &str) -> Option<()> {
+    let is_digest = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    options.sha256 = is_digest.then(|| value.to_ascii_lowercase());
+    options.sha256.as_ref().map(drop)
 }
 
 fn hand_over_timeout(options: &mut Options, value: &str) -> Option<()> {
@@ -374,14 +397,27 @@ fn stage2_log_level(options: &mut Options, value: &str) -> Option<()> {
     Some(())
 }
 
+/// True when this build knows HTTP.
+const CAN_DOWNLOAD: bool = cfg!(feature = "http");
+
 /// What belongs together, and what excludes each other.
 fn check(options: &Options) -> Result<(), Error> {
     let why = match options.command {
         Command::Help | Command::Version => return Ok(()),
-        _ if options.version.is_some() || options.has(Flag::DownloadOnly) => {
-            "this version does not download images yet: give one with -i FILE"
+        Command::Flash | Command::Scan if options.image.is_none() => {
+            "no image was given (-i FILE or URL)"
         }
-        _ if options.image.is_none() => "no image was given (-i FILE)",
+        Command::Flash | Command::Scan
+            if options.version.is_some() || options.has(Flag::DownloadOnly) =>
+        {
+            "--version and --download-only belong to a takeover"
+        }
+        _ if options.image.is_none() && !CAN_DOWNLOAD => {
+            "no image was given (-i FILE): this build downloads nothing, those with the feature http do"
+        }
+        _ if options.image.is_some() && options.version.is_some() => {
+            "--image and --version exclude each other"
+        }
         Command::Flash if options.flash_to.is_none() => "no disk was given (-f DEV)",
         Command::Flash if carries_over(options) => {
             "flash knows no old OS: --wifi, --backup-cfg, --json, --watchdog and the keeping of logs belong to a takeover"
@@ -419,6 +455,8 @@ fn is_odd(path: &str) -> bool {
 fn utf8(value: OsString, what: &str) -> Result<String, Error> {
     let text = value.into_string().map_err(|_| Error::usage(what, "the value is not UTF-8"))?;
     match text.len() {
+        // A URL never gets to the kernel; signed ones are long.
+        0..4096 if text.starts_with("http") && text.contains("://") => Ok(text),
         0..256 => Ok(text),
         _ => Err(Error::usage(what, "the value is longer than 255 bytes")),
     }
@@ -498,10 +536,7 @@ mod tests {
                 continue;
             };
             let options = read(&format!("-i a --{name}"));
-            // Alone in needing what this version cannot do.
-            if *flag != Flag::DownloadOnly {
-                assert_eq!(options.unwrap().flags, 1 << *flag as u8, "{name}");
-            }
+            assert_eq!(options.unwrap().flags, 1 << *flag as u8, "{name}");
             assert_eq!(seen & 1 << *flag as u8, 0, "{name}: the flag of another option");
             seen |= 1 << *flag as u8;
         }
@@ -511,15 +546,15 @@ mod tests {
     fn every_value_is_kept_in_its_own_place() {
         for (name, _, effect) in &OPTIONS {
             let value = match (effect, *name) {
-                (Set(_) | Ask(_), _) | (_, "check-timeout") => continue,
+                (Set(_) | Ask(_), _) => continue,
+                (_, "sha256") => &"7".repeat(64),
                 (_, "on-failure") => "halt",
                 (_, "log-level" | "s2-log-level") => "trace",
                 _ => "77",
             };
-            let line = if *name == "image" { "" } else { "-i a " };
+            let line = if matches!(*name, "image" | "version") { "" } else { "-i a " };
             let result = read(&format!("{line}--{name} {value}"));
-            if *name == "version" {
-                assert!(result.is_err(), "images are not downloaded yet");
+            if *name == "version" && !CAN_DOWNLOAD {
                 continue;
             }
             let place = match *name {
@@ -539,7 +574,10 @@ mod tests {
         let options = read("-i a --wifi one --wifi=two --nwmgr-cfg x --nwmgr-cfg y").unwrap();
         assert_eq!(options.wifis, ["one", "two"]);
         assert_eq!(options.keyfiles, ["x", "y"]);
-        assert!(read("-i a --check-timeout 5").unwrap().has(Flag::CheckTimeout));
+        assert_eq!(read("-i a --check-timeout 5").unwrap().check_timeout, 5);
+        let digest = "AB".repeat(32);
+        let options = read(&format!("-i a --sha256 {digest}")).unwrap();
+        assert_eq!(options.sha256, Some("ab".repeat(32)));
     }
 
     /// Every `--name` in a text.
@@ -623,7 +661,12 @@ mod tests {
         assert!(usage("-i a --nonsense").contains("--nonsense"));
         assert!(usage("-i").contains("-i needs a value"));
         assert!(usage("-i a b").contains("'b'"));
-        assert!(usage("").contains("no image"));
+        assert_eq!(read("").is_ok(), CAN_DOWNLOAD);
+        assert!(usage("flash -f a").contains("no image"));
+        assert!(usage("scan").contains("no image"));
+        assert!(usage("flash -i a -f b -v 5").contains("belong to a takeover"));
+        assert!(usage("-i a -v default").contains("exclude"));
+        assert!(usage("-i a --sha256 12").contains("64 hexadecimal"));
         assert!(usage("flash -i a").contains("no disk"));
         for option in ["--wifi x", "--backup-cfg x", "--json", "--log-to x", "--fallback-log"] {
             assert!(usage(&format!("flash -i a -f b {option}")).contains("no old OS"), "{option}");
@@ -632,11 +675,11 @@ mod tests {
         assert!(usage("-i a --log-level loud").contains("--log-level: it is none of error, warn"));
         assert!(usage("-i a --dry-run --pretend").contains("exclude"));
         assert!(usage(&format!("-i {}", "x".repeat(256))).contains("longer than 255"));
+        read(&format!("-i https://{}", "x".repeat(2000))).unwrap();
+        assert!(usage(&format!("-i https://{}", "x".repeat(4096))).contains("longer than 255"));
         assert!(usage("-i a --hand-over-timeout 0").contains("1 to 3600"));
         assert!(usage("-i a --check-timeout 3601").contains("1 to 3600"));
         assert!(usage("-i a --wifi x --no-wifis").contains("exclude"));
-        assert!(usage("-v default").contains("does not download"));
-        assert!(usage("-d").contains("does not download"));
         assert!(usage("-i a --fallback-log-dir ../x").contains("relative path"));
         assert!(usage("-i a -x").contains("-x"));
         assert!(usage("-i a --no-ack=1").contains("takes no value"));

@@ -37,6 +37,8 @@ pub mod files;
 pub mod image;
 pub mod log;
 pub mod memory;
+#[cfg(feature = "http")]
+pub mod net;
 pub mod network;
 pub mod path;
 pub mod plan;

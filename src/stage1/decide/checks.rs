@@ -222,13 +222,7 @@ pub fn can_be_answered(options: &Options) -> Result<(), Error> {
 /// Says which options have no effect yet.
 pub fn without_effect(options: &Options, report: &mut Report) {
     let given = |flag, name| options.has(flag).then_some(name);
-    let names = [
-        given(Flag::NoApiCheck, "--no-api-check"),
-        given(Flag::NoVpnCheck, "--no-vpn-check"),
-        given(Flag::NoEfiSetup, "--no-efi-setup"),
-        given(Flag::ReportProgress, "--report-hup-progress"),
-        given(Flag::CheckTimeout, "--check-timeout"),
-    ];
+    let names = [given(Flag::NoEfiSetup, "--no-efi-setup")];
     for name in names.into_iter().flatten() {
         let text: Text<120> =
             crate::text!("{} has no effect: this version does no such thing yet", name);
