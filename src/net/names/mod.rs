@@ -158,7 +158,10 @@ mod tests {
             ("b\u{fc}cher.example", "not in ASCII"),
         ] {
             let error = resolved(host).unwrap_err();
-            assert!(error.contains(host) && error.contains(why), "{error}");
+            assert!(
+                error.contains(host.get(..160).unwrap_or(host)) && error.contains(why),
+                "{error}"
+            );
         }
         assert!(resolved("a\x1bb").unwrap_err().starts_with("resolving a?b: not the name"));
         assert!(resolved("_a-b.1x.example.").unwrap_err().contains("no time"));
