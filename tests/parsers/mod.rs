@@ -13,6 +13,8 @@ mod balena;
 mod disk;
 mod image;
 mod live;
+#[cfg(feature = "http")]
+mod net;
 mod network;
 
 /// One parser under test.
@@ -50,6 +52,12 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "ifupdown", longest: 4096, check: network::ifupdown },
     Parser { name: "networkd", longest: 4096, check: network::networkd },
     Parser { name: "dhcpcd", longest: 4096, check: network::dhcpcd },
+    #[cfg(feature = "http")]
+    Parser { name: "dns", longest: 4096, check: net::dns },
+    #[cfg(feature = "http")]
+    Parser { name: "resolv-conf", longest: 2048, check: net::resolv_conf },
+    #[cfg(feature = "http")]
+    Parser { name: "hosts", longest: 2048, check: net::hosts },
     #[cfg(feature = "backup")]
     Parser { name: "yaml", longest: 4096, check: backup::description },
     #[cfg(feature = "backup")]
