@@ -14,6 +14,8 @@ mod disk;
 mod image;
 mod live;
 #[cfg(feature = "http")]
+mod names;
+#[cfg(feature = "http")]
 mod net;
 mod network;
 
@@ -53,11 +55,19 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "networkd", longest: 4096, check: network::networkd },
     Parser { name: "dhcpcd", longest: 4096, check: network::dhcpcd },
     #[cfg(feature = "http")]
-    Parser { name: "dns", longest: 4096, check: net::dns },
+    Parser { name: "dns", longest: 4096, check: names::dns },
     #[cfg(feature = "http")]
-    Parser { name: "resolv-conf", longest: 2048, check: net::resolv_conf },
+    Parser { name: "resolv-conf", longest: 2048, check: names::resolv_conf },
     #[cfg(feature = "http")]
-    Parser { name: "hosts", longest: 2048, check: net::hosts },
+    Parser { name: "hosts", longest: 2048, check: names::hosts },
+    #[cfg(feature = "http")]
+    Parser { name: "http-head", longest: 40 * 1024, check: net::head },
+    #[cfg(feature = "http")]
+    Parser { name: "chunks", longest: 8192, check: net::chunks },
+    #[cfg(feature = "http")]
+    Parser { name: "url", longest: 5000, check: net::url },
+    #[cfg(feature = "http")]
+    Parser { name: "proxy", longest: 1024, check: net::proxy },
     #[cfg(feature = "backup")]
     Parser { name: "yaml", longest: 4096, check: backup::description },
     #[cfg(feature = "backup")]
