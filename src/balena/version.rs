@@ -120,7 +120,7 @@ impl Wanted {
     /// mean what they mean to Cargo and npm; or a version.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (name, kind) = if text == "default" {
-            (text, Some(Kind::Default))
+            ("default version", Some(Kind::Default))
         } else if let Some(least) = text.strip_prefix(['~', '^']) {
             (text, Self::range(least, text.starts_with('~')))
         } else {
@@ -349,7 +349,10 @@ mod tests {
         );
         assert!(refusal("~7.0", all).contains("no ~7.0; it has 6.1.0-rc1, 2023.4.0, 6.0.1+rev2;"));
         assert!(refusal("5.1.21+rev1", "5.1.20").contains("it has 5.1.20;"), "each once");
-        assert!(refusal("default", "5.2.0-rc1 2022.7.0").contains("it has 2022.7.0;"));
+        assert!(
+            refusal("default", "5.2.0-rc1 2022.7.0")
+                .contains("no default version; it has 2022.7.0;")
+        );
         assert!(
             refusal("default", "")
                 .contains(": the API has none; give an image of your own with -i")
