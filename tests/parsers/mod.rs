@@ -10,6 +10,8 @@
 #[cfg(feature = "backup")]
 mod backup;
 mod balena;
+#[cfg(feature = "http")]
+mod cloud;
 mod disk;
 mod image;
 mod live;
@@ -33,6 +35,12 @@ pub struct Parser {
 pub const PARSERS: &[Parser] = &[
     Parser { name: "json", longest: 4096, check: balena::json },
     Parser { name: "config", longest: 4096, check: balena::config },
+    #[cfg(feature = "http")]
+    Parser { name: "json-stream", longest: 512, check: cloud::json_stream },
+    #[cfg(feature = "http")]
+    Parser { name: "version", longest: 1024, check: cloud::version },
+    #[cfg(feature = "http")]
+    Parser { name: "root-certificates", longest: 4096, check: cloud::root_certificates },
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },
     Parser { name: "fat", longest: 8192, check: disk::fat },
