@@ -32,7 +32,7 @@ const VIRTUAL: [(&[u8], &str); 5] = [
 ];
 
 /// Tells the format of an image file, and refuses what cannot be written.
-pub fn detect(source: &impl Source, name: &str) -> Result<Stream, Error> {
+pub fn detect(source: &dyn Source, name: &str) -> Result<Stream, Error> {
     let mut first = [0; 512];
     let count = source.read_at(0, &mut first)?;
     let first = first.get(..count).unwrap_or_default();

@@ -7,7 +7,6 @@
 
 use super::decode::{Decoder, Filled, WINDOW};
 use super::map::{ChunkMap, Record};
-use super::source::Source;
 use super::stream::Format;
 use super::{CHUNK, chunk_length, gzip, is_zero};
 use crate::crc32;
@@ -32,8 +31,8 @@ struct Kept {
 }
 
 /// A view of the disk that the image will become.
-pub struct ImageReader<'a, S> {
-    decoder: &'a mut Decoder<S>,
+pub struct ImageReader<'a, 's> {
+    decoder: &'a mut Decoder<'s>,
     buffer: &'a mut [u8],
     /// Where the chunk in the buffer begins on the disk, and its length.
     start: u64,
@@ -44,10 +43,10 @@ pub struct ImageReader<'a, S> {
     map: Option<&'a ChunkMap>,
 }
 
-impl<'a, S: Source> ImageReader<'a, S> {
+impl<'a, 's> ImageReader<'a, 's> {
     /// A reader; `buffer` is [`super::decode::BUFFER`] long. With a map it takes nothing but what the scan has seen.
     pub fn new(
-        decoder: &'a mut Decoder<S>,
+        decoder: &'a mut Decoder<'s>,
         buffer: &'a mut [u8],
         map: Option<&'a ChunkMap>,
     ) -> Self {
@@ -153,7 +152,7 @@ impl<'a, S: Source> ImageReader<'a, S> {
     }
 }
 
-impl<S: Source> ReadAt for ImageReader<'_, S> {
+impl ReadAt for ImageReader<'_, '_> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         if self.read_kept(offset, buffer)? {
             return Ok(());
@@ -202,7 +201,7 @@ mod tests {
             assert_eq!(bytes, image[offset..offset + 10]);
         }
         let mut bytes = [0; 20];
-        let consumed = |reader: &ImageReader<_>| reader.decoder.consumed();
+        let consumed = |reader: &ImageReader| reader.decoder.consumed();
         reader.keep(10, 2 * CHUNK as u64).unwrap();
         for offset in [10, CHUNK, 2 * CHUNK - 10, CHUNK + 7, 30] {
             reader.read_exact_at(offset as u64, &mut bytes).unwrap();

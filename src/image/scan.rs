@@ -6,7 +6,6 @@
 use super::decode::{Decoder, WINDOW};
 use super::is_zero;
 use super::map::{ChunkMap, Record};
-use super::source::Source;
 use super::stream::Format;
 use crate::error::Error;
 use crate::progress::Rate;
@@ -29,11 +28,7 @@ pub struct Scan {
 }
 
 /// Decodes the whole image and fills `map`. `buffer` is [`super::decode::BUFFER`] long.
-pub fn scan<S: Source>(
-    decoder: &mut Decoder<S>,
-    buffer: &mut [u8],
-    map: &ChunkMap,
-) -> Result<Scan, Error> {
+pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<Scan, Error> {
     let stream = decoder.stream();
     // What memory file systems are made of: 4 KiB mostly, 16 or 64 on some arm64 kernels.
     let page_size = crate::sys::map::page_size();

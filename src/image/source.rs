@@ -56,15 +56,6 @@ impl Source for FileSource {
     }
 }
 
-impl<S: Source> Source for &S {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        (**self).read_at(offset, buffer)
-    }
-    fn length(&self) -> u64 {
-        (**self).length()
-    }
-}
-
 #[cfg(test)]
 impl Source for Vec<u8> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {

@@ -12,9 +12,9 @@ use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
 
 /// An image that is ready to be written.
-pub struct Staged<'a, S> {
+pub struct Staged<'a> {
     /// The packed bytes.
-    pub source: S,
+    pub source: &'a dyn Source,
     /// Where the image is in them.
     pub stream: Stream,
     /// The sectors that are replaced.
@@ -23,7 +23,7 @@ pub struct Staged<'a, S> {
     pub map: &'a ChunkMap,
 }
 
-impl<S: Source> Staged<'_, S> {
+impl Staged<'_> {
     /// Everything is what stage 1 has left: a bit that has changed since the scan would show in the middle of the
     /// flash, and again in every retry.
     pub fn prove(&self, plan: &Plan, buffer: &mut [u8], shared: &Shared) -> Result<(), Error> {
