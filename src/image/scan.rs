@@ -55,7 +55,9 @@ pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<
             let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
             pages += chunk.chunks(page_size).filter(|page| !is_zero(page)).count() as u64;
         }
-        rate.advance(decoder.consumed());
+        if !decoder.source().is_arriving() {
+            rate.advance(decoder.consumed());
+        }
     }
     if stream.format == Format::Raw {
         scan.staged_length = pages * page_size as u64;

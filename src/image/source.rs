@@ -1,7 +1,11 @@
-//! Where the bytes of an image file are read from.
+//! Where the bytes of an image file are read from: a file, or a server by ranges.
 
 use crate::error::{Doing, Error};
 use crate::files;
+#[cfg(feature = "http")]
+use crate::net::remote::Remote;
+#[cfg(feature = "http")]
+use core::cell::RefCell;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
@@ -11,6 +15,21 @@ pub trait Source {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
     /// The length in bytes.
     fn length(&self) -> u64;
+    /// True for what is not on this device: to read it once more costs the network.
+    fn is_remote(&self) -> bool {
+        false
+    }
+    /// True while the bytes still come from elsewhere, and whoever fetches them says how far that is.
+    fn is_arriving(&self) -> bool {
+        false
+    }
+    /// The image in it was decoded to its end, and is good: what else the file must be is checked now, and a file that
+    /// was fetched meanwhile is kept.
+    fn finish(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    /// It is no image, or not the one that was wanted: what was fetched is not kept.
+    fn reject(&self) {}
 }
 
 /// A regular file.
@@ -53,6 +72,54 @@ impl Source for FileSource {
 
     fn length(&self) -> u64 {
         self.length
+    }
+}
+
+/// A file on a server, which is not stored: read by ranges, as often as it takes.
+#[cfg(feature = "http")]
+pub struct RemoteSource {
+    remote: RefCell<Remote>,
+    length: u64,
+}
+
+#[cfg(feature = "http")]
+impl RemoteSource {
+    /// Takes a file that can be read anywhere and known again, and no other: it is read twice at least, and what is
+    /// written must be what was scanned.
+    pub fn new(remote: Remote) -> Result<Self, Error> {
+        let validator = remote.validator();
+        let why = if !remote.takes_ranges() {
+            "the server gives no ranges of a file"
+        } else if validator.tag.is_empty() && validator.modified.is_empty() {
+            "the server does not tell when a file changes (ETag, Last-Modified)"
+        } else {
+            match remote.length() {
+                Some(length) => return Ok(Self { remote: RefCell::new(remote), length }),
+                None => "the server does not tell the length of the file",
+            }
+        };
+        Err(Error::refused("reading", &remote.shown(), why)
+            .advice("fetch it first (takeover -d -i URL), and give the file"))
+    }
+}
+
+#[cfg(feature = "http")]
+impl Source for RemoteSource {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        let wanted = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        match buffer.get_mut(..wanted) {
+            // Not asked for: a server refuses a range behind the end.
+            None | Some([]) => Ok(0),
+            Some(buffer) => self.remote.borrow_mut().read_at(offset, buffer),
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 }
 

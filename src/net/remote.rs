@@ -35,6 +35,11 @@ impl Remote {
         })
     }
 
+    /// Where it is, for people.
+    pub fn shown(&self) -> crate::text::Text<160> {
+        self.url.shown()
+    }
+
     /// The length of the whole file, where the server tells it.
     pub fn length(&self) -> Option<u64> {
         self.length

@@ -22,7 +22,7 @@ use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::log::{self, Stopwatch};
 use crate::plan::{LogPlan, Plan, names};
 use crate::progress::Flashed;
@@ -169,9 +169,9 @@ fn is_data_used(options: &Options) -> bool {
 }
 
 /// Everything that was decided, ready to be put in place.
-struct Decision {
+struct Decision<'a> {
     facts: Facts,
-    image: Examined,
+    image: Examined<'a>,
     one: OneImage,
     plan: Plan,
     new_files: NewFiles,
@@ -180,7 +180,7 @@ struct Decision {
     report: Report,
 }
 
-impl Decision {
+impl Decision<'_> {
     /// The facts as they are now: the question may have waited for hours, and services live on meanwhile. Swap that
     /// came up is turned off like the rest, if there is the memory.
     fn look_again(&self, options: &Options) -> Result<Facts, Error> {
@@ -260,7 +260,7 @@ impl Decision {
         swap::off(&now.swaps, undo)?;
         let watch = Stopwatch::start();
         let image = &self.image;
-        staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
+        staging::stage_image(&ramfs, image.source, image.stream, &image.scan, buffer)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         undo::interrupted()?;
         writeback::write_back()?;
@@ -329,7 +329,7 @@ impl Decision {
 
 /// Stage 2's flashing from a system that goes on running: the plan, where the RAMFS is mounted, the image file, where
 /// the image is in it, and what each chunk must be.
-pub type Flashing = fn(&Plan, &str, &FileSource, Stream, &ChunkMap) -> Result<Flashed, Error>;
+pub type Flashing = fn(&Plan, &str, &dyn Source, Stream, &ChunkMap) -> Result<Flashed, Error>;
 
 /// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
 /// Gives the exit code; an error is one that was found before flashing began.
@@ -408,7 +408,7 @@ fn examine_for(
 
 fn flash_here(
     plan: &Plan,
-    image: &Examined,
+    image: &Examined<'_>,
     one: &OneImage,
     new_files: &NewFiles,
     write: Flashing,
@@ -425,7 +425,7 @@ fn flash_here(
     new_files.log();
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, plan)?;
-    write(plan, &ramfs.path, &image.source, image.stream, &one.map)
+    write(plan, &ramfs.path, image.source, image.stream, &one.map)
 }
 
 /// Says what an image is, on standard output: for people, or with `--json` for programs.
@@ -490,7 +490,7 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
     }
 }
 
-fn rehearse(ramfs: &Ramfs, plan: &Plan, image: &Examined, buffer: &mut [u8]) -> Result<(), Error> {
+fn rehearse(ramfs: &Ramfs, plan: &Plan, image: &Examined<'_>, buffer: &mut [u8]) -> Result<(), Error> {
     for need in rehearsals(plan, image) {
         let watch = Stopwatch::start();
         rehearsal::rehearse(ramfs, need, buffer)?;

@@ -32,7 +32,7 @@ use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::plan::{Plan, names};
 use crate::progress::{Flashed, Outcome, Shared, Totals, result_line};
 use crate::{memory, sys};
@@ -44,7 +44,7 @@ use sequence::End;
 pub fn flash_here(
     plan: &Plan,
     base: &str,
-    source: &FileSource,
+    source: &dyn Source,
     stream: Stream,
     map: &ChunkMap,
 ) -> Result<Flashed, Error> {

@@ -1,22 +1,21 @@
 //! The image, decoded once from end to end and looked into, before anything else is decided.
 
 use crate::balena::layout::{self, DataPartition, Layout};
-use crate::cli::Options;
 use crate::disk::reader::ReadAt;
 use crate::disk::table::{self, Table};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::image::decode::Decoder;
 use crate::image::format::{self, Format, Stream};
 use crate::image::map::ChunkMap;
 use crate::image::reader::ImageReader;
 use crate::image::scan::{self, Scan};
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::log::Stopwatch;
 
 /// An image that was decoded from end to end and looked into.
-pub struct Examined {
+pub struct Examined<'a> {
     /// Its bytes.
-    pub source: FileSource,
+    pub source: &'a dyn Source,
     /// Where in them it is, and how it is packed.
     pub stream: Stream,
     /// What the scan found.
@@ -38,18 +37,22 @@ pub struct Examined {
 pub type AtBoot<'a> = &'a mut dyn FnMut(&mut dyn ReadAt, &Layout, u64) -> Result<(), Error>;
 
 /// An image file of a known format, before anything slow.
-pub struct ImageFile {
-    source: FileSource,
+pub struct ImageFile<'a> {
+    source: &'a dyn Source,
     stream: Stream,
 }
 
-impl ImageFile {
-    /// Opens the image that was named, and tells its format.
-    pub fn open(options: &Options) -> Result<Self, Error> {
-        let path = options.image.as_deref().unwrap_or_default();
-        let source = FileSource::open(path).map_err(Error::as_refusal)?;
-        let stream = format::detect(&source, path)?;
+impl<'a> ImageFile<'a> {
+    /// Tells the format of an image file, of which people know by this name.
+    pub fn open(source: &'a dyn Source, name: &str) -> Result<Self, Error> {
+        let stream = format::detect(source, name);
+        let stream = stream.inspect_err(|error| reject(source, error))?;
         Ok(Self { source, stream })
+    }
+
+    /// How many bytes the file has.
+    pub fn packed_length(&self) -> u64 {
+        self.stream.length
     }
 
     /// The length of the image in bytes, as far as it is known before the scan: gzip tells it only modulo 4 GiB, and so
@@ -67,7 +70,7 @@ impl ImageFile {
     // Not in the large frame of its caller (size-report/README.md).
     #[inline(never)]
     pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
-        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut decoder = Decoder::new(self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, None);
         // Of a packed one an archive may tell only the lower 32 bits.
         let length = match self.stream.format {
@@ -84,17 +87,19 @@ impl ImageFile {
 
 /// Decodes the image to its end and looks into it; for the data partition only when that is used. `buffer` is
 /// [`crate::image::decode::BUFFER`] long.
-pub fn examine(
-    file: ImageFile,
+pub fn examine<'a>(
+    file: ImageFile<'a>,
     is_data_used: bool,
     buffer: &mut [u8],
     at_boot: AtBoot<'_>,
-) -> Result<Examined, Error> {
+) -> Result<Examined<'a>, Error> {
     let watch = Stopwatch::start();
     let ImageFile { source, stream } = file;
     let map = ChunkMap::create()?;
-    let mut decoder = Decoder::new(&source, stream);
-    let scan = scan::scan(&mut decoder, buffer, &map)?;
+    let mut decoder = Decoder::new(source, stream);
+    let scan = scan::scan(&mut decoder, buffer, &map);
+    let scan = scan.and_then(|scan| source.finish().map(|()| scan));
+    let scan = scan.inspect_err(|error| reject(source, error))?;
     let scan_time = watch.elapsed();
     let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
     let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
@@ -102,6 +107,13 @@ pub fn examine(
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)
+}
+
+/// What was found to be no image, or not the one that was wanted, is not kept; what could not be read to its end is.
+fn reject(source: &dyn Source, error: &Error) {
+    if error.kind() == Kind::Refused {
+        source.reject();
+    }
 }
 
 /// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is
@@ -121,11 +133,11 @@ fn look_into(
     Ok((table, layout, data))
 }
 
-impl Examined {
+impl Examined<'_> {
     /// Does once more what is done at the boot partition.
     #[inline(never)]
     pub fn again_at_boot(&self, buffer: &mut [u8], at_boot: AtBoot<'_>) -> Result<(), Error> {
-        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut decoder = Decoder::new(self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, Some(&self.map));
         at_boot(&mut reader, &self.layout, self.scan.length)
     }
@@ -167,7 +179,6 @@ mod tests {
     use crate::disk::{fat, mbr};
     use crate::image::CHUNK;
     use crate::image::decode::{BUFFER, tests as fixtures};
-    use crate::image::source::Source;
     use core::cell::Cell;
 
     /// A file that counts what is read of it.

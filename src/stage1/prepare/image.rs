@@ -1,0 +1,144 @@
+//! Where the image comes from: a file, a server that is read by ranges, or a download into the work directory.
+//!
+//! Which of them it is, and what digest it must have, no decoder needs to know: see [`Source`].
+
+#[cfg(feature = "http")]
+use super::download::{Download, Order};
+use crate::cli::Options;
+use crate::error::Error;
+use crate::image::digest::{Digest, Hex};
+use crate::image::source::{FileSource, Source};
+#[cfg(feature = "http")]
+use crate::image::source::RemoteSource;
+#[cfg(feature = "http")]
+use crate::net::{client::Client, remote::Remote, url::Url};
+use crate::text::{PathText, Text};
+use core::cell::RefCell;
+
+/// The bytes of the image file that was asked for.
+pub struct ImageSource {
+    bytes: Bytes,
+    name: Text<160>,
+    digest: RefCell<Option<Digest>>,
+    /// What it must be, and once the file was read to its end, what it is. Empty: nobody asks.
+    wanted: Hex,
+    found: RefCell<Hex>,
+}
+
+enum Bytes {
+    File(FileSource),
+    #[cfg(feature = "http")]
+    Remote(RemoteSource),
+    #[cfg(feature = "http")]
+    Download(Download),
+}
+
+/// True for the URL of an image, of which nothing is known yet.
+pub fn is_url(image: &str) -> bool {
+    image.split_once("://").is_some_and(|(scheme, _)| {
+        ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    })
+}
+
+impl ImageSource {
+    /// The file at this path.
+    pub fn file(path: &str, options: &Options) -> Result<Self, Error> {
+        let source = FileSource::open(path).map_err(Error::as_refusal)?;
+        Ok(Self::new(Bytes::File(source), Text::from(path), options))
+    }
+
+    /// A file on a server, which is read by ranges and not stored.
+    #[cfg(feature = "http")]
+    pub fn remote(
+        client: Client,
+        url: &Url,
+        bearer: Option<&'static str>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let remote = Remote::open(client, url, bearer, 0, None)?;
+        Ok(Self::new(Bytes::Remote(RemoteSource::new(remote)?), url.shown(), options))
+    }
+
+    /// A file on a server, which is fetched while it is read.
+    #[cfg(feature = "http")]
+    pub fn download(client: Client, order: &Order<'_>, options: &Options) -> Result<Self, Error> {
+        let download = Download::open(client, order)?;
+        Ok(Self::new(Bytes::Download(download), order.url.shown(), options))
+    }
+
+    fn new(bytes: Bytes, name: Text<160>, options: &Options) -> Self {
+        let wanted = options.sha256.as_deref().map(Text::from).unwrap_or_default();
+        let is_asked_for = !wanted.is_empty() || options.has(crate::cli::Flag::DownloadOnly);
+        let digest = RefCell::new(is_asked_for.then(Digest::default));
+        Self { bytes, name, digest, wanted, found: RefCell::default() }
+    }
+
+    /// What people are told that it is: a path, or a URL without what is secret.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the file is that was fetched, and its SHA-256.
+    #[cfg(feature = "http")]
+    pub fn kept(&self) -> Option<(PathText, Hex)> {
+        match &self.bytes {
+            Bytes::Download(download) => Some((download.path().ok()?, self.found.borrow().clone())),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> &dyn Source {
+        match &self.bytes {
+            Bytes::File(source) => source,
+            #[cfg(feature = "http")]
+            Bytes::Remote(source) => source,
+            #[cfg(feature = "http")]
+            Bytes::Download(source) => source,
+        }
+    }
+
+    fn check_digest(&self) -> Result<(), Error> {
+        let Some(mut digest) = self.digest.borrow_mut().take() else {
+            return Ok(());
+        };
+        let found = digest.finish(self.bytes())?;
+        if !self.wanted.is_empty() && found != self.wanted {
+            let why: Text<240> = crate::text!("it is {}, and must be {}", found, self.wanted);
+            return Err(Error::refused("comparing the SHA-256 of", &self.name, &why)
+                .advice("fetch it again, or correct --sha256"));
+        }
+        self.found.replace(found);
+        Ok(())
+    }
+}
+
+impl Source for ImageSource {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        let count = self.bytes().read_at(offset, buffer)?;
+        if let Some(digest) = &mut *self.digest.borrow_mut() {
+            digest.take(offset, buffer.get(..count).unwrap_or_default());
+        }
+        Ok(count)
+    }
+
+    fn length(&self) -> u64 {
+        self.bytes().length()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.bytes().is_remote()
+    }
+
+    fn is_arriving(&self) -> bool {
+        self.bytes().is_arriving()
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        self.check_digest()?;
+        self.bytes().finish()
+    }
+
+    fn reject(&self) {
+        self.bytes().reject();
+    }
+}
