@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn in_whatever_order_a_file_is_read_its_digest_is_that_of_all_of_it() {
-        let file: Vec<u8> = (0..100_000u32).map(|number| (number.wrapping_mul(number) >> 7) as u8).collect();
+        let file: Vec<u8> =
+            (0..100_000u32).map(|number| (number.wrapping_mul(number) >> 7) as u8).collect();
         let expected = Digest::default().finish(&file).unwrap();
         let mut state = 7u32;
         let mut random = |below: usize| {

@@ -55,7 +55,7 @@ pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<
             let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
             pages += chunk.chunks(page_size).filter(|page| !is_zero(page)).count() as u64;
         }
-        if !decoder.source().is_arriving() {
+        if decoder.source().to_come() == 0 {
             rate.advance(decoder.consumed());
         }
     }

@@ -19,9 +19,9 @@ pub trait Source {
     fn is_remote(&self) -> bool {
         false
     }
-    /// True while the bytes still come from elsewhere, and whoever fetches them says how far that is.
-    fn is_arriving(&self) -> bool {
-        false
+    /// How many bytes are still to be fetched to this device, by somebody who says how far that is.
+    fn to_come(&self) -> u64 {
+        0
     }
     /// The image in it was decoded to its end, and is good: what else the file must be is checked now, and a file that
     /// was fetched meanwhile is kept.

@@ -1,6 +1,6 @@
 //! A file on a server, read by ranges, known again by its validator. (To be built.)
 
-use super::client::{Client, Validator};
+use super::client::{Client, Patience, Validator};
 use super::url::Url;
 use crate::error::Error;
 
@@ -38,6 +38,12 @@ impl Remote {
     /// Where it is, for people.
     pub fn shown(&self) -> crate::text::Text<160> {
         self.url.shown()
+    }
+
+    /// From here on an exchange, and a place in the file, is tried as often as this.
+    pub fn set_attempts(&mut self, attempts: u32) {
+        let patience = Patience { attempts, ..self.client.settings().patience };
+        self.client.set_patience(patience);
     }
 
     /// The length of the whole file, where the server tells it.

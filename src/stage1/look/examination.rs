@@ -28,7 +28,7 @@ pub struct Examined<'a> {
     pub layout: Layout,
     /// Where its data goes, when something is put there.
     pub data: Option<DataPartition>,
-    /// How long the scan took, in milliseconds.
+    /// How long the scan took, in milliseconds; 0 when it had to wait for the network.
     pub scan_time: u64,
 }
 
@@ -50,9 +50,12 @@ impl<'a> ImageFile<'a> {
         Ok(Self { source, stream })
     }
 
-    /// How many bytes the file has.
-    pub fn packed_length(&self) -> u64 {
-        self.stream.length
+    /// How many bytes the packed image has, and how many of its file are still to be fetched. A raw one takes less
+    /// memory than it has bytes.
+    #[cfg(feature = "http")]
+    pub fn packed_length(&self) -> Option<(u64, u64)> {
+        let is_packed = self.stream.format != Format::Raw;
+        is_packed.then(|| (self.stream.length, self.source.to_come()))
     }
 
     /// The length of the image in bytes, as far as it is known before the scan: gzip tells it only modulo 4 GiB, and so
@@ -95,12 +98,13 @@ pub fn examine<'a>(
 ) -> Result<Examined<'a>, Error> {
     let watch = Stopwatch::start();
     let ImageFile { source, stream } = file;
+    let is_here = source.to_come() == 0;
     let map = ChunkMap::create()?;
     let mut decoder = Decoder::new(source, stream);
     let scan = scan::scan(&mut decoder, buffer, &map);
     let scan = scan.and_then(|scan| source.finish().map(|()| scan));
     let scan = scan.inspect_err(|error| reject(source, error))?;
-    let scan_time = watch.elapsed();
+    let scan_time = if is_here { watch.elapsed() } else { 0 };
     let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
     let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
         .map_err(|error| error.about("the image"))?;

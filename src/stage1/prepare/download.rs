@@ -133,8 +133,8 @@ impl Source for Download {
         self.length
     }
 
-    fn is_arriving(&self) -> bool {
-        self.inner.borrow().arrived < self.length
+    fn to_come(&self) -> u64 {
+        self.length - self.inner.borrow().arrived
     }
 
     fn finish(&self) -> Result<(), Error> {
@@ -179,9 +179,9 @@ impl Inner {
         let count = self.remote.read_at(self.arrived, buffer)?;
         let path = place.path(PART)?;
         let bytes = buffer.get(..count).unwrap_or_default();
-        files::write_all(&self.file, bytes).doing("writing", &path).map_err(|error| {
-            error.advice("make room there, or name another directory (-w DIR)")
-        })?;
+        files::write_all(&self.file, bytes)
+            .doing("writing", &path)
+            .map_err(|error| error.advice("make room there, or name another directory (-w DIR)"))?;
         self.arrived += count as u64;
         self.rate.advance(self.arrived);
         Ok(count)
@@ -306,8 +306,9 @@ impl Place {
 
     fn odd(&self, end: &str, why: &str) -> Error {
         let path = self.path(end).unwrap_or_default();
-        Error::refused("downloading to", &path, why)
-            .advice("move it away, or name another directory (-w DIR), or give the file itself (-i FILE)")
+        Error::refused("downloading to", &path, why).advice(
+            "move it away, or name another directory (-w DIR), or give the file itself (-i FILE)",
+        )
     }
 
     /// Room for so many bytes more.

@@ -4,15 +4,19 @@
 
 #[cfg(feature = "http")]
 use super::download::{Download, Order};
-use crate::cli::Options;
+#[cfg(feature = "http")]
+use crate::cli::Command;
+use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::image::digest::{Digest, Hex};
-use crate::image::source::{FileSource, Source};
 #[cfg(feature = "http")]
 use crate::image::source::RemoteSource;
+use crate::image::source::{FileSource, Source};
 #[cfg(feature = "http")]
 use crate::net::{client::Client, remote::Remote, url::Url};
-use crate::text::{PathText, Text};
+#[cfg(feature = "http")]
+use crate::text::PathText;
+use crate::text::Text;
 use core::cell::RefCell;
 
 /// The bytes of the image file that was asked for.
@@ -25,6 +29,13 @@ pub struct ImageSource {
     found: RefCell<Hex>,
 }
 
+/// How long is waited while a disk is being flashed from the network: what is begun is worth waiting for, and the disk
+/// is incomplete until then. A quarter of an hour of attempts, and of each what is usual.
+#[cfg(feature = "http")]
+const WHILE_FLASHING: u32 = 36;
+
+// One of them is there in a run, and it stays where it is.
+#[allow(clippy::large_enum_variant)]
 enum Bytes {
     File(FileSource),
     #[cfg(feature = "http")]
@@ -55,7 +66,10 @@ impl ImageSource {
         bearer: Option<&'static str>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let remote = Remote::open(client, url, bearer, 0, None)?;
+        let mut remote = Remote::open(client, url, bearer, 0, None)?;
+        if options.command == Command::Flash {
+            remote.set_attempts(WHILE_FLASHING);
+        }
         Ok(Self::new(Bytes::Remote(RemoteSource::new(remote)?), url.shown(), options))
     }
 
@@ -68,7 +82,7 @@ impl ImageSource {
 
     fn new(bytes: Bytes, name: Text<160>, options: &Options) -> Self {
         let wanted = options.sha256.as_deref().map(Text::from).unwrap_or_default();
-        let is_asked_for = !wanted.is_empty() || options.has(crate::cli::Flag::DownloadOnly);
+        let is_asked_for = !wanted.is_empty() || options.has(Flag::DownloadOnly);
         let digest = RefCell::new(is_asked_for.then(Digest::default));
         Self { bytes, name, digest, wanted, found: RefCell::default() }
     }
@@ -129,8 +143,8 @@ impl Source for ImageSource {
         self.bytes().is_remote()
     }
 
-    fn is_arriving(&self) -> bool {
-        self.bytes().is_arriving()
+    fn to_come(&self) -> u64 {
+        self.bytes().to_come()
     }
 
     fn finish(&self) -> Result<(), Error> {
