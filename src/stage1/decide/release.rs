@@ -5,7 +5,7 @@ use crate::balena::config;
 use crate::balena::version::Wanted;
 use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
-use crate::net::client::{Patience, Settings};
+use crate::net::client::Settings;
 use crate::net::proxy::Proxies;
 use crate::net::trust::Trust;
 use crate::stage1::look::cloud::{self, Cloud, Download};
@@ -88,7 +88,7 @@ pub fn settings(options: &Options, config: Option<&[u8]>) -> Result<Settings, Er
     let extra = config::root_certificates(config, place)?;
     let file = kept(options.ca_cert.as_deref().unwrap_or_default())?;
     let trust = Trust { extra, file, only_these: false };
-    Ok(Settings { proxies: Proxies::of_environment(), trust, patience: Patience::default() })
+    Ok(Settings { proxies: Proxies::of_environment(), trust, ..Settings::default() })
 }
 
 /// A copy that lives as long as the process.

@@ -156,3 +156,103 @@ impl Source for ImageSource {
         self.bytes().reject();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::CHUNK;
+    use crate::image::decode::{BUFFER, tests as decoding};
+    use crate::stage1::look::examination::{ImageFile, examine};
+
+    fn options(arguments: &[&str]) -> Options {
+        crate::cli::parse(arguments.iter().map(std::ffi::OsString::from)).unwrap()
+    }
+
+    fn digest_of(bytes: &[u8]) -> Hex {
+        Digest::default().finish(&bytes.to_vec()).unwrap()
+    }
+
+    /// An image with a partition table, in an archive: its directory and a comment are never decoded.
+    fn archive() -> Vec<u8> {
+        let mut image = crate::disk::mbr::tests::disk(&[(0x0c, 2048, 200)], 6144);
+        image[CHUNK..2 * CHUNK].copy_from_slice(&decoding::sample(CHUNK));
+        let volume = crate::disk::fat::tests::volume_of("x", &[]);
+        image[CHUNK..CHUNK + volume.len()].copy_from_slice(&volume);
+        let packed = miniz_oxide::deflate::compress_to_vec(&image, 6);
+        let (length, crc) = (image.len() as u64, crate::crc32::crc32(&image));
+        let mut file = crate::image::zip::tests::archive(&packed, length, crc, 1, 8, false);
+        file.extend([7; 3000]);
+        file
+    }
+
+    fn look(source: &ImageSource) -> Result<(), String> {
+        let looked = ImageFile::open(source, source.name()).and_then(|file| {
+            examine(file, false, &mut vec![0; BUFFER], &mut |_, _, _| Ok(())).map(drop)
+        });
+        looked.map_err(|error| {
+            assert_eq!(error.kind(), crate::error::Kind::Refused);
+            let text: Text<500> = crate::text!("{}", error);
+            text.to_string()
+        })
+    }
+
+    #[test]
+    fn all_of_a_file_is_what_its_digest_is_of() {
+        let path = std::env::temp_dir().join(format!("takeover-digest-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        let mut file = archive();
+        let digest = digest_of(&file);
+        let options = options(&["scan", path, "--sha256", &digest.to_uppercase()]);
+        std::fs::write(path, &file).unwrap();
+        look(&ImageSource::file(path, &options).unwrap()).unwrap();
+        // Behind everything that is decoded.
+        *file.last_mut().unwrap() ^= 1;
+        std::fs::write(path, &file).unwrap();
+        let why = look(&ImageSource::file(path, &options).unwrap()).unwrap_err();
+        let other = digest_of(&file);
+        assert!(why.contains(&*digest) && why.contains(&*other) && why.contains(path), "{why}");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn what_has_not_the_digest_is_not_kept() {
+        use crate::image::source::remote_tests::{File, Shelf};
+        use crate::net::fixtures::client;
+        let folder = std::env::temp_dir().join(format!("takeover-sums-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = archive();
+        let shelf = Shelf::with(File::of(&file));
+        let url = shelf.server.url("/a.zip?secret");
+        let folder_name = folder.to_str().unwrap();
+        let order = Order { url: &url, bearer: None, name: url.file_name(), folder: folder_name };
+        let wrong = options(&["-i", "http://a/", "--sha256", &"0".repeat(64)]);
+        let why = look(&ImageSource::download(client(), &order, &wrong).unwrap()).unwrap_err();
+        assert!(why.contains(&"0".repeat(64)) && why.contains(&*digest_of(&file)), "{why}");
+        assert!(!why.contains("secret"), "{why}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        let remote = ImageSource::remote(client(), &url, None, &wrong).unwrap();
+        assert!(look(&remote).is_err() && remote.kept().is_none());
+
+        let right = options(&["-i", "http://a/", "-d", "--sha256", &digest_of(&file)]);
+        let source = ImageSource::download(client(), &order, &right).unwrap();
+        look(&source).unwrap();
+        let (path, digest) = source.kept().unwrap();
+        assert_eq!((std::fs::read(&*path).unwrap(), digest), (file.clone(), digest_of(&file)));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn urls_are_told_from_files() {
+        for (image, expected) in [
+            ("http://a/b", true),
+            ("HTTPS://a/b", true),
+            ("ftp://a/b", false),
+            ("./http/a", false),
+            ("http:/a", false),
+            ("image.img", false),
+        ] {
+            assert_eq!(is_url(image), expected, "{image}");
+        }
+    }
+}

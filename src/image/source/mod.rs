@@ -147,3 +147,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, feature = "http"))]
+pub(crate) mod remote_tests;

@@ -461,3 +461,6 @@ impl State {
             && is_same(&self.validator.modified, &now.validator.modified)
     }
 }
+
+#[cfg(test)]
+mod tests;
