@@ -41,6 +41,8 @@ pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<
         staged_length: stream.length.next_multiple_of(page_size as u64),
     };
     let mut pages = 0;
+    // Whoever fetches it says how far that is.
+    let is_here = decoder.source().to_come() == 0;
     let mut rate = Rate::start("scan", stream.length);
     loop {
         let filled = decoder.fill(buffer)?;
@@ -55,7 +57,7 @@ pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<
             let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
             pages += chunk.chunks(page_size).filter(|page| !is_zero(page)).count() as u64;
         }
-        if decoder.source().to_come() == 0 {
+        if is_here {
             rate.advance(decoder.consumed());
         }
     }

@@ -78,7 +78,7 @@ impl<'a> Proxy<'a> {
 }
 
 /// True when one of the items of a no_proxy, parted by commas or blanks, is for this host and port.
-fn is_listed(list: &str, host: &str, port: u16) -> bool {
+pub fn is_listed(list: &str, host: &str, port: u16) -> bool {
     let address = host.parse::<IpAddr>().ok();
     list.split([',', ' ', '\t']).any(|item| is_for(item, host, address, port))
 }

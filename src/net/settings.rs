@@ -88,7 +88,10 @@ mod tests {
         let patience = Patience { attempts: 100, ..Patience::default() };
         let seconds = |attempts, asked| patience.pause_after(attempts, asked).unwrap().as_secs();
         assert_eq!([1, 2, 3, 6, 7, 99].map(|count| seconds(count, 0)), [1, 2, 4, 30, 30, 30]);
-        assert_eq!([3, 4, 5, 300, 301, u64::MAX].map(|asked| seconds(3, asked)), [4, 4, 5, 300, 300, 300]);
+        assert_eq!(
+            [3, 4, 5, 300, 301, u64::MAX].map(|asked| seconds(3, asked)),
+            [4, 4, 5, 300, 300, 300]
+        );
     }
 
     #[test]

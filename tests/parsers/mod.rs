@@ -13,6 +13,8 @@ mod balena;
 mod disk;
 mod image;
 mod live;
+#[cfg(feature = "http")]
+mod net;
 mod network;
 
 /// One parser under test.
@@ -50,6 +52,14 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "ifupdown", longest: 4096, check: network::ifupdown },
     Parser { name: "networkd", longest: 4096, check: network::networkd },
     Parser { name: "dhcpcd", longest: 4096, check: network::dhcpcd },
+    #[cfg(feature = "http")]
+    Parser { name: "http-head", longest: 40 * 1024, check: net::head },
+    #[cfg(feature = "http")]
+    Parser { name: "chunks", longest: 8192, check: net::chunks },
+    #[cfg(feature = "http")]
+    Parser { name: "url", longest: 5000, check: net::url },
+    #[cfg(feature = "http")]
+    Parser { name: "proxy", longest: 1024, check: net::proxy },
     #[cfg(feature = "backup")]
     Parser { name: "yaml", longest: 4096, check: backup::description },
     #[cfg(feature = "backup")]
