@@ -149,6 +149,11 @@ impl<'a> Decoder<'a> {
         self.taken - self.unread.len() as u64
     }
 
+    /// How many bytes of the image were given.
+    pub fn produced(&self) -> u64 {
+        self.produced
+    }
+
     /// The CRC-32 of the packed bytes that were read.
     pub fn packed_crc(&self) -> u32 {
         self.packed_crc

@@ -41,6 +41,8 @@ pub struct ImageReader<'a, 's> {
     kept: Option<Kept>,
     /// What the chunks must be, once that is known.
     map: Option<&'a ChunkMap>,
+    /// How many chunks have been seen, where this is the first look at them.
+    seen: Option<u32>,
 }
 
 impl<'a, 's> ImageReader<'a, 's> {
@@ -52,7 +54,22 @@ impl<'a, 's> ImageReader<'a, 's> {
     ) -> Self {
         decoder.restart();
         let rate = Rate::start("looking into the image", decoder.stream().length);
-        Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map }
+        Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map, seen: None }
+    }
+
+    /// A reader before the scan, which goes on where this one ends: what each chunk is goes into `map`. For a packed
+    /// image that should be decoded once only.
+    pub fn before_scan(
+        decoder: &'a mut Decoder<'s>,
+        buffer: &'a mut [u8],
+        map: &'a ChunkMap,
+    ) -> Self {
+        Self { seen: Some(0), ..Self::new(decoder, buffer, Some(map)) }
+    }
+
+    /// How many chunks the map has by now.
+    pub fn seen(&self) -> u32 {
+        self.seen.unwrap_or(0)
     }
 
     /// What lies in the range that is kept, after that was filled as far as it takes.
@@ -120,9 +137,16 @@ impl<'a, 's> ImageReader<'a, 's> {
         Ok(())
     }
 
-    fn compare(&self, filled: Filled) -> Result<(), Error> {
+    fn compare(&mut self, filled: Filled) -> Result<(), Error> {
         let index = (self.start / CHUNK as u64) as u32;
-        self.map.map_or(Ok(()), |map| map.check(index, Record::of(filled)))
+        let (Some(map), record) = (self.map, Record::of(filled)) else {
+            return Ok(());
+        };
+        if self.seen == Some(index) {
+            self.seen = index.checked_add(1);
+            return map.set(index, record);
+        }
+        map.check(index, record)
     }
 
     /// The rest of the decoded chunk from `offset` on; empty behind the end of the image.

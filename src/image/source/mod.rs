@@ -80,13 +80,19 @@ impl Source for FileSource {
 pub struct RemoteSource {
     remote: RefCell<Remote>,
     length: u64,
+    /// What every look at a file begins with: kept, or to begin again would take another request.
+    first: [u8; FIRST],
 }
+
+/// How much of a file tells its format, in bytes.
+#[cfg(feature = "http")]
+const FIRST: usize = 512;
 
 #[cfg(feature = "http")]
 impl RemoteSource {
     /// Takes a file that can be read anywhere and known again, and no other: it is read twice at least, and what is
     /// written must be what was scanned.
-    pub fn new(remote: Remote) -> Result<Self, Error> {
+    pub fn new(mut remote: Remote) -> Result<Self, Error> {
         let validator = remote.validator();
         let why = if !remote.takes_ranges() {
             "the server gives no ranges of a file"
@@ -94,7 +100,11 @@ impl RemoteSource {
             "the server does not tell when a file changes (ETag, Last-Modified)"
         } else {
             match remote.length() {
-                Some(length) => return Ok(Self { remote: RefCell::new(remote), length }),
+                Some(length) => {
+                    let mut first = [0; FIRST];
+                    remote.read_at(0, &mut first)?;
+                    return Ok(Self { remote: RefCell::new(remote), length, first });
+                }
                 None => "the server does not tell the length of the file",
             }
         };
@@ -107,11 +117,17 @@ impl RemoteSource {
 impl Source for RemoteSource {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let wanted = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
-        match buffer.get_mut(..wanted) {
-            // Not asked for: a server refuses a range behind the end.
-            None | Some([]) => Ok(0),
-            Some(buffer) => self.remote.borrow_mut().read_at(offset, buffer),
+        let buffer = buffer.get_mut(..wanted).unwrap_or_default();
+        let known = usize::try_from(offset).ok().and_then(|offset| self.first.get(offset..));
+        let known = known.unwrap_or_default();
+        let (front, rest) = buffer.split_at_mut(known.len().min(wanted));
+        front.copy_from_slice(known.get(..front.len()).unwrap_or_default());
+        // Behind the end a server would refuse the range.
+        if rest.is_empty() {
+            return Ok(front.len());
         }
+        let count = self.remote.borrow_mut().read_at(offset + front.len() as u64, rest)?;
+        Ok(front.len() + count)
     }
 
     fn length(&self) -> u64 {

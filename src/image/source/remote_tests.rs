@@ -124,8 +124,9 @@ fn an_image_is_read_at_its_server_as_from_a_file() {
     let shelf = Shelf::with(File::of(&packed));
     let source = shelf.open().unwrap();
     assert_eq!((source.length(), source.is_remote()), (packed.len() as u64, true));
-    for _ in 0..2 {
+    for passes in 1..3 {
         assert_eq!(scan(&source).unwrap(), crate::crc32::crc32(&packed));
+        assert_eq!(shelf.server.seen().len(), passes, "one request for each pass");
     }
     for (offset, count) in [(0, 10), (packed.len() - 5, 5), (packed.len(), 0), (usize::MAX, 0)] {
         let mut bytes = [0; 10];

@@ -101,13 +101,28 @@ pub fn examine<'a>(
     let is_here = source.to_come() == 0;
     let map = ChunkMap::create()?;
     let mut decoder = Decoder::new(source, stream);
-    let scan = scan::scan(&mut decoder, buffer, &map);
+    let about = |error: Error| error.about("the image");
+    let mut looked = None;
+    let mut seen = 0;
+    if source.is_remote() && stream.format != Format::Raw {
+        // All of it comes over the network: once, so what it is made of is looked at on the way. How long it is shows
+        // at its end.
+        let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);
+        looked = Some(look_into(&mut reader, u64::MAX, is_data_used, at_boot).map_err(about)?);
+        seen = reader.seen();
+    }
+    let scan = scan::scan_on(&mut decoder, buffer, &map, seen);
     let scan = scan.and_then(|scan| source.finish().map(|()| scan));
     let scan = scan.inspect_err(|error| reject(source, error))?;
     let scan_time = if is_here { watch.elapsed() } else { 0 };
-    let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
-    let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
-        .map_err(|error| error.about("the image"))?;
+    let (table, layout, data) = match looked {
+        Some(looked) => looked,
+        None => {
+            let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
+            look_into(&mut reader, scan.length, is_data_used, at_boot).map_err(about)?
+        }
+    };
+    table.lies_within(scan.length).map_err(about)?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)
@@ -189,6 +204,7 @@ mod tests {
     struct Counting<'a> {
         file: &'a Vec<u8>,
         read: Cell<usize>,
+        is_remote: bool,
     }
 
     impl Source for Counting<'_> {
@@ -199,6 +215,9 @@ mod tests {
         }
         fn length(&self) -> u64 {
             self.file.length()
+        }
+        fn is_remote(&self) -> bool {
+            self.is_remote
         }
     }
 
@@ -228,7 +247,7 @@ mod tests {
     /// How many bytes of the packed image are read, and how many it has.
     fn read_and_length(image: &[u8], is_data_used: bool) -> (usize, usize) {
         let file = fixtures::stored_member(image, u16::MAX);
-        let source = Counting { file: &file, read: Cell::new(0) };
+        let source = Counting { file: &file, read: Cell::new(0), is_remote: false };
         let stream = format::detect(&source, "x").unwrap();
         let mut decoder = Decoder::new(&source, stream);
         let mut buffer = vec![0; BUFFER];
@@ -249,6 +268,47 @@ mod tests {
             let (read, length) = read_and_length(&image(label, CHUNK), is_data_used);
             assert!(read <= length, "{read} bytes of {length} were read");
         }
+    }
+
+    #[test]
+    fn a_packed_image_on_a_server_is_decoded_once_and_found_the_same() {
+        let image = image("resin-boot", CHUNK);
+        let packed = fixtures::stored_member(&image, u16::MAX);
+        let mut examined = [&packed, &image].map(|file| {
+            [false, true].map(|is_remote| {
+                let source = Box::new(Counting { file, read: Cell::new(0), is_remote });
+                let source: &Counting = Box::leak(source);
+                let opened = ImageFile::open(source, "x").unwrap();
+                source.read.set(0);
+                let at_boot = &mut |_: &mut dyn ReadAt, _: &Layout, _| Ok(());
+                let examined = examine(opened, true, &mut vec![0; BUFFER], at_boot).unwrap();
+                (examined, source.read.get())
+            })
+        });
+        for [(here, _), (there, read)] in &mut examined {
+            assert_eq!(here.scan, there.scan);
+            for index in 0..here.scan.chunks {
+                assert_eq!(here.map.get(index).unwrap(), there.map.get(index).unwrap());
+            }
+            assert_eq!(here.table.partitions.len(), there.table.partitions.len());
+            assert_eq!(here.data.map(|data| data.start), there.data.map(|data| data.start));
+            if here.stream.format == Format::Gzip {
+                assert_eq!(*read, packed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_on_a_server_that_is_cut_short_is_refused() {
+        let mut image = image("resin-boot", CHUNK);
+        image.truncate(11 * CHUNK);
+        let file = fixtures::stored_member(&image, u16::MAX);
+        let source = Counting { file: &file, read: Cell::new(0), is_remote: true };
+        let opened = ImageFile::open(&source, "x").unwrap();
+        let examined = examine(opened, false, &mut vec![0; BUFFER], &mut |_, _, _| Ok(()));
+        let error = examined.err().unwrap();
+        let text: crate::text::Text<400> = crate::text!("{}", error);
+        assert!(text.contains("it is cut short: partition"), "{text:?}");
     }
 
     #[test]
