@@ -530,8 +530,10 @@ fn download(options: &Options) -> Result<(), Error> {
         (None, None) => return Err(no_image()),
     };
     let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
-    let (path, digest) = place.get().and_then(ImageSource::kept).unwrap_or_default();
-    print_image(options, &image, &path, &digest)
+    match place.get().and_then(ImageSource::kept) {
+        Some((path, digest)) => print_image(options, &image, &path, &digest),
+        None => print_image(options, &image, place.get().map_or("", ImageSource::name), ""),
+    }
 }
 
 #[cfg(not(feature = "http"))]

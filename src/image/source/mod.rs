@@ -92,9 +92,12 @@ const FIRST: usize = 512;
 impl RemoteSource {
     /// Takes a file that can be read anywhere and known again, and no other: it is read twice at least, and what is
     /// written must be what was scanned.
-    pub fn new(mut remote: Remote) -> Result<Self, Error> {
+    ///
+    /// Without ranges it can still be read from its beginning again, by whoever writes nothing (`needs_ranges` false):
+    /// no place of it, and not on from where a connection broke.
+    pub fn new(mut remote: Remote, needs_ranges: bool) -> Result<Self, Error> {
         let validator = remote.validator();
-        let why = if !remote.takes_ranges() {
+        let why = if needs_ranges && !remote.takes_ranges() {
             "the server gives no ranges of a file"
         } else if validator.tag.is_empty() && validator.modified.is_empty() {
             "the server does not tell when a file changes (ETag, Last-Modified)"
@@ -109,7 +112,7 @@ impl RemoteSource {
             }
         };
         Err(Error::refused("reading", &remote.shown(), why)
-            .advice("fetch it first (takeover -d -i URL), and give the file"))
+            .advice("fetch it first (takeover -d), and give the file (-i FILE)"))
     }
 }
 

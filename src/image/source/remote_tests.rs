@@ -102,7 +102,7 @@ impl Shelf {
     }
 
     fn open(&self) -> Result<RemoteSource, Error> {
-        RemoteSource::new(Remote::open(client(), &self.server.url("/a.img"), None, 0, None)?)
+        RemoteSource::new(Remote::open(client(), &self.server.url("/a.img"), None, 0, None)?, true)
     }
 }
 
@@ -184,6 +184,27 @@ fn a_server_that_gives_no_ranges_no_length_or_no_validator_is_refused() {
         let error = Shelf::with(file).open().err().unwrap();
         assert_eq!(error.kind(), crate::error::Kind::Refused);
         let text = shown(&error);
-        assert!(text.contains(why) && text.contains("takeover -d -i URL"), "{text}");
+        assert!(text.contains(why) && text.contains("takeover -d"), "{text}");
     }
+}
+
+#[test]
+fn whoever_writes_nothing_reads_it_from_a_server_without_ranges_as_often_as_it_takes() {
+    let packed = sample();
+    let shelf = Shelf::with(File { has_ranges: false, ..File::of(&packed) });
+    let open = || {
+        let remote = Remote::open(client(), &shelf.server.url("/a.img"), None, 0, None)?;
+        RemoteSource::new(remote, false)
+    };
+    let source = open().unwrap();
+    for _ in 0..2 {
+        let crc = scan(&source).map_err(|error| shown(&error));
+        assert_eq!(crc, Ok(crate::crc32::crc32(&packed)));
+    }
+    let error = source.read_at(packed.len() as u64 - 5, &mut [0; 5]).unwrap_err();
+    assert!(shown(&error).contains("ranges"), "{}", shown(&error));
+    shelf.file().tag = "\"two\"";
+    assert!(shown(&scan(&source).unwrap_err()).contains("has changed since"));
+    shelf.file().tells_length = false;
+    assert!(shown(&open().err().unwrap()).contains("does not tell the length"));
 }

@@ -58,7 +58,8 @@ impl ImageSource {
         Ok(Self::new(Bytes::File(source), Text::from(path), options))
     }
 
-    /// A file on a server, which is read by ranges and not stored.
+    /// A file on a server, which is read by ranges and not stored. A dry run is content with less: the takeover itself
+    /// needs no ranges.
     #[cfg(feature = "http")]
     pub fn remote(
         client: Client,
@@ -70,7 +71,11 @@ impl ImageSource {
         if options.command == Command::Flash {
             remote.set_attempts(WHILE_FLASHING);
         }
-        Ok(Self::new(Bytes::Remote(RemoteSource::new(remote)?), url.shown(), options))
+        Ok(Self::new(
+            Bytes::Remote(RemoteSource::new(remote, !options.has(Flag::DryRun))?),
+            url.shown(),
+            options,
+        ))
     }
 
     /// A file on a server, which is fetched while it is read.
