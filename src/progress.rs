@@ -210,6 +210,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
 pub struct Rate {
     step: &'static str,
     total: u64,
+    from: u64,
     watch: Stopwatch,
     shown: u64,
 }
@@ -220,17 +221,27 @@ const INTERVAL: u64 = 2000;
 impl Rate {
     /// A step of `total` bytes begins.
     pub fn start(step: &'static str, total: u64) -> Self {
-        Self { step, total, watch: Stopwatch::start(), shown: 0 }
+        Self::start_from(step, total, 0)
     }
 
-    /// `done` bytes are done. Shows share, rate and time left when it is time to.
+    /// The same with `from` bytes done before, which do not count for the rate.
+    pub fn start_from(step: &'static str, total: u64, from: u64) -> Self {
+        Self { step, total, from, watch: Stopwatch::start(), shown: 0 }
+    }
+
+    /// `done` bytes are done. Shows share, rate and time left when it is time to; of a total that nobody knows, 0, what
+    /// is done and the rate.
     pub fn advance(&mut self, done: u64) {
         let elapsed = self.watch.elapsed();
         if elapsed < self.shown + INTERVAL {
             return;
         }
         self.shown = elapsed;
-        let per_second = done.saturating_mul(1000) / elapsed.max(1);
+        let per_second = done.saturating_sub(self.from).saturating_mul(1000) / elapsed.max(1);
+        if self.total == 0 {
+            crate::info!("{}: {}, {}/s", self.step, Size(done), Size(per_second));
+            return;
+        }
         let left = self.total.saturating_sub(done) / per_second.max(1);
         crate::info!(
             "{}: {} % of {}, {}/s, {} s left",

@@ -1,6 +1,6 @@
 //! A file on a server, read by ranges, known again by its validator.
 
-use super::client::{Client, Request, Response, Validator};
+use super::client::{Client, Patience, Request, Response, Validator};
 use super::url::Url;
 use crate::error::{Doing, Error, Kind};
 use crate::sys::map;
@@ -108,6 +108,12 @@ impl Remote {
         self.url.shown()
     }
 
+    /// From here on an exchange, and a place in the file, is tried as often as this.
+    pub fn set_attempts(&mut self, attempts: u32) {
+        let patience = Patience { attempts, ..self.client.settings().patience };
+        self.client.set_patience(patience);
+    }
+
     /// The client, for something else.
     pub fn into_client(self) -> Client {
         self.client
@@ -192,27 +198,31 @@ impl Remote {
         if self.position.is_some_and(|position| (position..position + SHORT_WAY).contains(&at)) {
             return Ok(());
         }
-        if !self.can_take_up() {
+        // Whoever cannot be asked for a part can be asked for all of it once more.
+        let from = if self.can_take_up() { at } else { 0 };
+        if from == 0 && at >= SHORT_WAY || self.validator.is_empty() {
             let why = if self.takes_ranges {
-                "the server names neither a strong ETag nor Last-Modified: nothing shows whether the file is the same"
+                "the server names neither a strong ETag nor Last-Modified, so nothing shows whether the file is the same"
             } else {
                 "the server does not send parts of it (HTTP ranges)"
             };
             return Err(Error::refused("reading", &self.url.shown(), why));
         }
         let known = self.validator.clone();
-        let response = self.ask(at, Some(&known))?;
+        let response = self.ask(from, Some(&known))?;
         if !matches!(response.status, 206 | 416) {
             response.expect_success("reading", self.url)?;
         }
-        let is_same = response.status == 206
+        // All of it may be another file, unless the answer says that it is this one.
+        let is_whole = from == 0 && response.status == 200 && response.validator == known;
+        let is_same = (response.status == 206 || is_whole)
             && response.validator.agrees_with(&known)
             && (response.whole.is_none() || response.whole == self.length);
         if !is_same {
             let why = "the file on the server has changed since it was first asked for";
             return Err(Error::refused("reading", &self.url.shown(), why));
         }
-        self.position = Some(at);
+        self.position = Some(from);
         Ok(())
     }
 }
@@ -358,13 +368,31 @@ mod tests {
 
     #[test]
     fn a_server_without_ranges_reads_from_front_to_back_alone() {
-        let server =
-            Server::of(&["HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 5\r\n\r\nhello"]);
+        let body = "x".repeat(300_000);
+        let head = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 300000\r\n\r\n";
+        let server = Server::of(&[&format!("{head}{body}")]);
         let mut remote = open(&server, 3, "\"x\"");
         assert_eq!((remote.start(), remote.takes_ranges()), (0, false));
-        assert_eq!(read(&mut remote, 0, 4).unwrap(), b"hell");
-        let error = shown(&read(&mut remote, 0, 4).unwrap_err());
+        assert_eq!(read(&mut remote, 0, 4).unwrap(), b"xxxx");
+        let error = shown(&read(&mut remote, 299_000, 4).unwrap_err());
         assert!(error.contains("HTTP ranges"), "{error}");
+        assert_eq!(server.seen().len(), 1);
+    }
+
+    #[test]
+    fn a_server_without_ranges_gives_the_same_file_once_more_and_no_other() {
+        let answers = ["\"x\"", "\"x\"", "\"y\"", ""].map(|tag| {
+            let tag = if tag.is_empty() { String::new() } else { format!("ETag: {tag}\r\n") };
+            format!("HTTP/1.1 200 OK\r\n{tag}Content-Length: 5\r\nConnection: close\r\n\r\nhello")
+        });
+        let server = Server::of(&answers.each_ref().map(|answer| &**answer));
+        let mut remote = open(&server, 0, "");
+        assert_eq!(read(&mut remote, 0, 5).unwrap(), b"hello");
+        assert_eq!(read(&mut remote, 1, 3).unwrap(), b"ell");
+        for _ in 0..2 {
+            let error = shown(&read(&mut remote, 0, 5).unwrap_err());
+            assert!(error.contains("has changed"), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::files;
 use crate::image::patches;
 use crate::image::scan::Scan;
 use crate::plan::Plan;
+#[cfg(feature = "http")]
+use crate::stage1::look::cgroup;
 use crate::stage1::look::facts::Facts;
 use crate::text::{Size, Text};
 
@@ -53,6 +55,24 @@ impl Budget {
             small: map + patches + files.saturating_sub(backup),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
+    }
+
+    /// What a packed image that is still to be fetched needs at least: `to_come` of it where the work directory is in
+    /// memory, too.
+    #[cfg(feature = "http")]
+    pub fn check_before_download(
+        facts: &Facts,
+        length: u64,
+        to_come: u64,
+        work_dir: &str,
+    ) -> Result<(), Error> {
+        let status = rustix::fs::statfs(work_dir).doing("looking at", work_dir)?;
+        // TMPFS_MAGIC and RAMFS_MAGIC, include/uapi/linux/magic.h.
+        let is_in_memory = [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32));
+        let taken = if is_in_memory { to_come } else { 0 };
+        let swapped = facts.swaps.iter().map(|swap| swap.used).sum();
+        let least = Self { image: length, rest: 0, small: 0, swapped };
+        least.check(facts.available.saturating_sub(taken), cgroup::left())
     }
 
     /// The size of the RAMFS.

@@ -15,13 +15,16 @@ use crate::sys::map;
 /// image that is no balenaOS needs none, and gets no other system's: keys are in it.
 pub fn for_image(
     options: &Options,
-    file: &ImageFile,
+    file: Option<&ImageFile<'_>>,
     buffer: &mut [u8],
 ) -> Result<Option<&'static [u8]>, Error> {
     if let Some(path) = options.config.as_deref() {
         return read(path, buffer).map(Some);
     }
-    if !file.peek(buffer)?.is_balena_os() {
+    // What the API offers is one.
+    if let Some(file) = file
+        && !file.peek(buffer)?.is_balena_os()
+    {
         return takes_no_files(options).map(|()| None);
     }
     if files::exists(BALENA_CONFIG) {

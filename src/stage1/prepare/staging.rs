@@ -23,7 +23,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 /// holes: they cost no memory.
 pub fn stage_image(
     ramfs: &Ramfs,
-    source: &impl Source,
+    source: &dyn Source,
     stream: Stream,
     scan: &Scan,
     buffer: &mut [u8],
