@@ -32,6 +32,7 @@ pub mod bytes;
 pub mod cli;
 pub mod crc32;
 pub mod disk;
+pub mod elf;
 pub mod error;
 pub mod files;
 pub mod image;

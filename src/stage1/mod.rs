@@ -342,8 +342,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
     let file = ImageFile::open(options)?;
-    let config = options.config.as_deref();
-    let config = config.map(|path| configuration::read(path, buffer)).transpose()?;
+    let config = configuration::for_flash(options, &file, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;

@@ -11,6 +11,7 @@
 mod backup;
 mod balena;
 mod disk;
+mod elf;
 mod image;
 mod live;
 mod network;
@@ -29,6 +30,7 @@ pub struct Parser {
 pub const PARSERS: &[Parser] = &[
     Parser { name: "json", longest: 4096, check: balena::json },
     Parser { name: "config", longest: 4096, check: balena::config },
+    Parser { name: "elf", longest: 4096, check: elf::section },
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },
     Parser { name: "fat", longest: 8192, check: disk::fat },
