@@ -28,6 +28,8 @@
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;
+#[cfg(feature = "http")]
+pub mod base64;
 pub mod bytes;
 pub mod cli;
 pub mod crc32;

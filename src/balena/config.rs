@@ -4,11 +4,12 @@
 
 use super::devices;
 use super::json::{self, Member};
+#[cfg(feature = "http")]
+use crate::base64;
 use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::text::{Text, Writer};
+use crate::text::Text;
 use core::ops::Range;
-use ufmt::uWrite;
 
 /// The largest config.json that is taken, in bytes. Real ones are under 20 KiB, CA bundles included.
 pub const MAX_LENGTH: usize = 1024 * 1024;
@@ -119,12 +120,7 @@ pub fn text<const N: usize>(bytes: &[u8], key: &str) -> Option<Text<N>> {
     if quoted(value).is_none() && !value.iter().any(u8::is_ascii_digit) {
         return None;
     }
-    let length: usize = json::unescaped(inside).map(char::len_utf8).sum();
-    (length <= N).then(|| {
-        Text::build(&mut |writer: &mut Writer| {
-            json::unescaped(inside).try_for_each(|c| writer.write_str(c.encode_utf8(&mut [0; 4])))
-        })
-    })
+    json::decoded(inside)
 }
 
 /// The bytes of the value of a key of the outermost object, quotes and escapes as they are.
@@ -142,6 +138,88 @@ fn value<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
 /// The device type; empty when there is none.
 pub fn device_type(bytes: &[u8]) -> Text<64> {
     text(bytes, "deviceType").unwrap_or_default()
+}
+
+/// The address of the API.
+#[cfg(feature = "http")]
+pub fn api_endpoint(bytes: &[u8]) -> Result<Text<256>, Error> {
+    text(bytes, "apiEndpoint").ok_or_else(|| unusable("apiEndpoint", "is too long"))
+}
+
+/// By what the API knows the device: the key of the device, or that of its fleet as long as it has none.
+#[cfg(feature = "http")]
+pub fn api_key(bytes: &[u8]) -> Result<Text<256>, Error> {
+    let keys = ["apiKey", "deviceApiKey"].into_iter().filter_map(|name| text::<256>(bytes, name));
+    keys.filter(|key| !key.is_empty())
+        .find(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| unusable("apiKey", "is too long, or has characters that no key has"))
+}
+
+/// The VPN and its port; nothing where none is named.
+#[cfg(feature = "http")]
+pub fn vpn(bytes: &[u8]) -> Result<Option<(Text<256>, u16)>, Error> {
+    let Some(host) = text::<256>(bytes, "vpnEndpoint").filter(|host| !host.is_empty()) else {
+        return Ok(None);
+    };
+    let port = text::<256>(bytes, "vpnPort").unwrap_or_else(|| Text::from("443"));
+    match port.parse() {
+        Ok(port) if port > 0 => Ok(Some((host, port))),
+        _ => Err(unusable("vpnPort", "is no port")),
+    }
+}
+
+/// By what the API tells the device from others; nothing where it has no name yet.
+#[cfg(feature = "http")]
+pub fn uuid(bytes: &[u8]) -> Option<Text<64>> {
+    text(bytes, "uuid").filter(|uuid| !uuid.is_empty())
+}
+
+/// The certificates that the new OS believes beside those it knows, as PEM, in `place`, which is as long as `bytes`;
+/// empty where there are none.
+#[cfg(feature = "http")]
+pub fn root_certificates<'a>(bytes: &[u8], place: &'a mut [u8]) -> Result<&'a [u8], Error> {
+    const KEY: &str = "balenaRootCA";
+    let found = value(bytes, KEY).unwrap_or_default();
+    if matches!(found, b"" | b"null" | b"\"\"") {
+        return Ok(&[]);
+    }
+    let encoded = quoted(found).ok_or_else(|| unusable(KEY, "is no text"))?;
+    let mut free = place.iter_mut();
+    let length = base64::decode(&mut json::unescaped(encoded), &mut |byte| {
+        if let Some(space) = free.next() {
+            *space = byte;
+        }
+    });
+    let length = length.ok_or_else(|| unusable(KEY, "is no base64"))?;
+    let pem = place.get(..length).unwrap_or_default();
+    if is_pem(pem) { Ok(pem) } else { Err(unusable(KEY, "holds no certificates in PEM")) }
+}
+
+/// True when there are certificates, each whole and of the outer form of one (RFC 7468, section 5: base64 of DER).
+#[cfg(feature = "http")]
+fn is_pem(bytes: &[u8]) -> bool {
+    let text = core::str::from_utf8(bytes).unwrap_or_default();
+    let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
+    blocks.peek().is_some()
+        && blocks.all(|block| {
+            let Some((inside, _)) = block.split_once("-----END CERTIFICATE-----") else {
+                return false;
+            };
+            let mut first = None;
+            let length = base64::decode(&mut inside.chars(), &mut |byte| {
+                first.get_or_insert(byte);
+            });
+            // A sequence.
+            length.is_some() && first == Some(0x30)
+        })
+}
+
+#[cfg(feature = "http")]
+#[cold]
+fn unusable(key: &str, what: &str) -> Error {
+    let why: Text<120> = crate::text!("the key {} {}", key, what);
+    Error::refused("reading the configuration", "config.json", &why)
+        .advice("download it again for this fleet")
 }
 
 /// What is to be changed.

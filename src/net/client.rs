@@ -137,6 +137,11 @@ impl Client {
         Err(Error::failed("reading", "the answer", "not built yet"))
     }
 
+    /// From here on it waits as long as this.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.settings.patience = patience;
+    }
+
     /// A GET whose whole answer goes to `visit` piece by piece.
     pub fn settings(&self) -> &Settings {
         &self.settings

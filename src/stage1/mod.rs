@@ -98,6 +98,8 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     identity.log();
     let wish = configuration::wish(options, &device_type);
     compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
+    #[cfg(feature = "http")]
+    let _cloud = decide::release::look(options, config, &mut report)?;
     let root = facts::root_mount()?;
     let facts = Facts::gather(&root, target::choose(options, &root)?)?;
     facts.log();

@@ -16,5 +16,9 @@ pub mod one_image;
 pub mod page;
 pub mod planning;
 pub mod preview;
+// Until the download asks for an image.
+#[allow(dead_code)]
+#[cfg(feature = "http")]
+pub mod release;
 pub mod report;
 pub mod target;
