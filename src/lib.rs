@@ -43,6 +43,8 @@ pub mod memory;
 #[cfg(feature = "http")]
 pub mod net;
 pub mod network;
+#[cfg(feature = "http")]
+pub mod notice;
 pub mod path;
 pub mod plan;
 pub mod progress;

@@ -65,6 +65,8 @@ pub struct Shared {
     pub backup: AtomicU32,
     /// What has become of the log on the new data partition, likewise.
     pub log: AtomicU32,
+    /// What has become of the report to the API, likewise.
+    pub report: AtomicU32,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.
@@ -113,18 +115,18 @@ impl Shared {
 pub enum Kept {
     /// Not asked for, or not come to.
     Not,
-    /// It is on the new disk.
+    /// It is on the new disk, or was sent.
     Yes,
-    /// It is not: the new OS starts without it.
+    /// It is not: the new OS starts without it, or nobody knows.
     Failed,
 }
 
 impl Kept {
     /// By its number: see [`Shared::backup`].
-    fn name(number: &AtomicU32) -> &'static str {
+    fn name(number: &AtomicU32, yes: &'static str) -> &'static str {
         match number.load(SeqCst) {
             0 => "none",
-            1 => "placed",
+            1 => yes,
             _ => "failed",
         }
     }
@@ -191,8 +193,9 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
-        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup))?;
-        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log))?;
+        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup, "placed"))?;
+        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log, "placed"))?;
+        uwrite!(line, ",\"report\":\"{}\"", Kept::name(&shared.report, "sent"))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };

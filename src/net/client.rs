@@ -50,7 +50,7 @@ impl Default for Patience {
 }
 
 /// What all exchanges have in common.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Settings {
     /// Which proxies are asked.
     pub proxies: Proxies,
@@ -58,6 +58,17 @@ pub struct Settings {
     pub trust: Trust,
     /// How long to wait.
     pub patience: Patience,
+    /// For this host no resolver is asked.
+    pub known: Known,
+}
+
+/// A host whose addresses are known.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// Its name; empty: none is known.
+    pub host: Text<128>,
+    /// Its addresses.
+    pub addresses: super::Addresses,
 }
 
 /// A validator of a file: by it a server says whether it is still the same (RFC 9110, 8.8).
@@ -140,6 +151,11 @@ impl Client {
     /// From here on it waits as long as this.
     pub fn set_patience(&mut self, patience: Patience) {
         self.settings.patience = patience;
+    }
+
+    /// The host that was connected to last.
+    pub fn reached(&self) -> &Known {
+        &self.settings.known
     }
 
     /// A GET whose whole answer goes to `visit` piece by piece.

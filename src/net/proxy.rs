@@ -66,7 +66,9 @@ impl<'a> Proxy<'a> {
         let rest = match crate::bytes::split_at_word(text, "://") {
             None => text,
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return Err("only proxies by http:// are supported, not by https:// or SOCKS"),
+            Some(_) => {
+                return Err("only proxies by http:// are supported, not by https:// or SOCKS");
+            }
         };
         let authority = rest.split('/').next().unwrap_or_default();
         let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));

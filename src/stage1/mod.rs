@@ -38,8 +38,11 @@ use decide::report::Report;
 use decide::{
     carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
 };
+#[cfg(feature = "http")]
+use decide::{release, reporting};
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
+use look::identity::Identity;
 use look::{cgroup, identity, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
@@ -98,8 +101,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     identity.log();
     let wish = configuration::wish(options, &device_type);
     compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
-    #[cfg(feature = "http")]
-    let _cloud = decide::release::look(options, config, &mut report)?;
+    let notice = ask_cloud(options, config, &identity, &mut report)?;
     let root = facts::root_mount()?;
     let facts = Facts::gather(&root, target::choose(options, &root)?)?;
     facts.log();
@@ -139,7 +141,31 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, one, plan, new_files, budget, config, report })
+    Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
+}
+
+/// Asks the cloud what has to be known beforehand. Gives what it is told about the end.
+#[cfg(feature = "http")]
+fn ask_cloud(
+    options: &Options,
+    config: Option<&[u8]>,
+    identity: &Identity,
+    report: &mut Report,
+) -> Result<Option<&'static [u8]>, Error> {
+    let from_balena_os = identity.is_balena_os();
+    let is_told = reporting::is_wanted(options, config, from_balena_os);
+    let mut cloud = release::look(options, config, is_told, report)?;
+    reporting::prepare(options, config, from_balena_os, cloud.as_mut(), report)
+}
+
+#[cfg(not(feature = "http"))]
+fn ask_cloud(
+    _: &Options,
+    _: Option<&[u8]>,
+    _: &Identity,
+    _: &mut Report,
+) -> Result<Option<&'static [u8]>, Error> {
+    Ok(None)
 }
 
 /// Where stage 2 is to keep its log: the old root, when nothing was written, and the log device.
@@ -179,6 +205,8 @@ struct Decision {
     new_files: NewFiles,
     budget: Budget,
     config: Option<&'static [u8]>,
+    /// What stage 2 tells the API when it has ended.
+    notice: Option<&'static [u8]>,
     report: Report,
 }
 
@@ -275,6 +303,9 @@ impl Decision {
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
+        if let Some(notice) = self.notice {
+            staging::stage_notice(&ramfs, notice)?;
+        }
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);

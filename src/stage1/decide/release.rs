@@ -13,7 +13,8 @@ use crate::sys::map;
 use core::time::Duration;
 
 /// Checks what of config.json and of the options is about the cloud, and that API and VPN can be reached, where that
-/// is asked for: before anything slow. Gives the API where an image is to come from there, or an answer.
+/// is asked for: before anything slow. Gives the API where an image is to come from there, or an answer, or where it
+/// `is_told` how it ends.
 ///
 /// Nothing is sent where nothing has to be known.
 // Not in the large frame of its caller (size-report/README.md).
@@ -21,6 +22,7 @@ use core::time::Duration;
 pub fn look(
     options: &Options,
     config: Option<&[u8]>,
+    is_told: bool,
     report: &mut Report,
 ) -> Result<Option<Cloud>, Error> {
     wanted(options)?;
@@ -32,7 +34,7 @@ pub fn look(
     let checks = !options.has(Flag::DownloadOnly);
     let asks_api = checks && !options.has(Flag::NoApiCheck);
     let asks_vpn = checks && !options.has(Flag::NoVpnCheck);
-    let mut cloud = if asks_api || options.image.is_none() || options.device_type.is_some() {
+    let mut cloud = if asks_api || options.image.is_none() || is_told {
         let endpoint = kept(&config::api_endpoint(config)?)?;
         Some(Cloud::new(settings, endpoint, kept(&config::api_key(config)?)?)?)
     } else {
@@ -88,7 +90,12 @@ pub fn settings(options: &Options, config: Option<&[u8]>) -> Result<Settings, Er
     let extra = config::root_certificates(config, place)?;
     let file = kept(options.ca_cert.as_deref().unwrap_or_default())?;
     let trust = Trust { extra, file, only_these: false };
-    Ok(Settings { proxies: Proxies::of_environment(), trust, patience: Patience::default() })
+    Ok(Settings {
+        proxies: Proxies::of_environment(),
+        trust,
+        patience: Patience::default(),
+        known: Default::default(),
+    })
 }
 
 /// A copy that lives as long as the process.

@@ -1,0 +1,144 @@
+//! Telling the server that stage 1 has named how it ended: best effort, over the addresses and routes that the kernel
+//! still has, and never a reason not to restart.
+//!
+//! A child does it, with a limit after which it is killed: so nothing of the network can hang PID 1 or harm it. Nothing
+//! of the old root is needed: addresses, proxy and roots are in the file that stage 1 has left.
+
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::log::Stopwatch;
+use crate::net::client::{Client, Known, Method, Patience, Request, Settings};
+use crate::net::deadline::Deadline;
+use crate::net::proxy::Proxies;
+use crate::net::trust::Trust;
+use crate::net::url::Url;
+use crate::notice::{self, Notice};
+use crate::plan::names;
+use crate::progress::{Kept, Shared};
+use crate::sys::{map, process};
+use crate::text::Text;
+use core::sync::atomic::Ordering::SeqCst;
+use core::time::Duration;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+/// How long it may take over all, in milliseconds.
+const LIMIT: u64 = 20_000;
+/// How long a killed child may take to end, in milliseconds.
+const DEATH: u64 = 1000;
+/// After this the client itself gives up, early enough to say why.
+const END: Duration = Duration::from_millis(LIMIT - 2000);
+/// How long each step may take.
+const STEP: Duration = Duration::from_secs(8);
+
+/// True when stage 1 has left something to send.
+pub fn is_wanted() -> bool {
+    files::exists(&path())
+}
+
+fn path() -> crate::text::PathText {
+    // Our own short names always fit.
+    crate::path!("/{}", names::NOTICE).unwrap_or_default()
+}
+
+/// Sends what there is for this end, if there is something; `meanwhile` is called again and again.
+pub fn send(is_done: bool, shared: &Shared, meanwhile: &mut dyn FnMut()) {
+    if !is_wanted() {
+        return;
+    }
+    let path = path();
+    let child = process::spawn(|| match send_file(&path, is_done) {
+        Ok(()) => 0,
+        Err(error) => {
+            crate::warn!("could not report: {}", error);
+            1
+        }
+    });
+    let code = match child.doing("starting", "a process that reports") {
+        Ok(child) => wait(child, meanwhile),
+        Err(error) => {
+            crate::warn!("could not report: {}", error);
+            Some(1)
+        }
+    };
+    let state = if code == Some(0) { Kept::Yes } else { Kept::Failed };
+    shared.report.store(state as u32, SeqCst);
+    match code {
+        Some(0) => crate::info!("the outcome was reported to the API"),
+        // It has said why.
+        Some(1) => {}
+        Some(_) => crate::warn!("could not report: the process that does it has died"),
+        None => crate::warn!("could not report: it took longer than {} s", LIMIT / 1000),
+    }
+}
+
+/// The exit code of a child, or -1 when a signal has ended it; nothing when it did not end in time, and was killed.
+fn wait(child: Pid, meanwhile: &mut dyn FnMut()) -> Option<i32> {
+    let watch = Stopwatch::start();
+    let mut is_killed = false;
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(None) => {}
+            Ok(Some((_, status))) if !is_killed => return Some(status.exit_status().unwrap_or(-1)),
+            // An error: there is no such child.
+            _ => return None,
+        }
+        let elapsed = watch.elapsed();
+        if !is_killed && elapsed > LIMIT {
+            // It listens as soon as the kernel lets it.
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+            is_killed = true;
+        }
+        if elapsed > LIMIT + DEATH {
+            return None;
+        }
+        meanwhile();
+        crate::sys::clock::sleep(Duration::from_millis(20));
+    }
+}
+
+fn send_file(path: &str, is_done: bool) -> Result<(), Error> {
+    let buffer = map::buffer(notice::MAX).doing("reserving memory for", path)?;
+    let bytes: &'static [u8] = files::read(path, buffer).doing("reading", path)?;
+    let broken = || Error::failed("reading", path, "it is not what stage 1 wrote");
+    let notice = Notice::read(bytes).ok_or_else(broken)?;
+    send_notice(&notice, is_done, Deadline::after(END))
+}
+
+fn send_notice(notice: &Notice<'static>, is_done: bool, end: Deadline) -> Result<(), Error> {
+    let url = Url::parse(notice.url)?;
+    let mut client = Client::new(settings(notice, end))?;
+    let bodies = if is_done { notice.done } else { [&[], notice.failed] };
+    // One that fails is no reason to keep the others back.
+    let mut result = Ok(());
+    for body in bodies.into_iter().filter(|body| !body.is_empty()) {
+        let sent = client.send(&Request {
+            method: Method::Patch,
+            url: &url,
+            bearer: Some(notice.bearer),
+            from: None,
+            unless_changed: None,
+            body: Some(body),
+        });
+        let sent = sent.and_then(|response| response.expect_success("reporting to", &url));
+        result = result.and(sent);
+    }
+    result
+}
+
+fn settings(notice: &Notice<'static>, end: Deadline) -> Settings {
+    let proxy = Some(notice.proxy).filter(|proxy| !proxy.is_empty());
+    let mut known = Known { host: Text::from(notice.host), ..Known::default() };
+    for address in notice.addresses() {
+        // As many as a name has at most.
+        let _ = known.addresses.push(address);
+    }
+    let mut settings = Settings {
+        proxies: Proxies { http: proxy, https: proxy, none_for: None },
+        trust: Trust { extra: notice.roots, file: "", only_these: true },
+        patience: Patience { connect: STEP, first_byte: STEP, stall: STEP, ..Patience::default() },
+        known,
+    };
+    settings.patience.attempts = 2;
+    settings.patience.end = Some(end);
+    settings
+}
