@@ -337,12 +337,13 @@ mod tests {
         shared.worker_peak.store(6000, SeqCst);
         shared.backup.store(Kept::Failed as u32, SeqCst);
         shared.log.store(Kept::Yes as u32, SeqCst);
+        shared.report.store(Kept::Yes as u32, SeqCst);
         let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
         let line = result_line(Outcome::Done, &shared, &totals);
         assert_eq!(
             &*line,
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\
-             \"backup\":\"failed\",\"log\":\"placed\",\"attempts\":0,\
+             \"backup\":\"failed\",\"log\":\"placed\",\"report\":\"sent\",\"attempts\":0,\
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000},\
              \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );

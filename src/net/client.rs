@@ -50,7 +50,7 @@ impl Default for Patience {
 }
 
 /// What all exchanges have in common.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Settings {
     /// Which proxies are asked.
     pub proxies: Proxies,
@@ -58,17 +58,6 @@ pub struct Settings {
     pub trust: Trust,
     /// How long to wait.
     pub patience: Patience,
-    /// For this host no resolver is asked.
-    pub known: Known,
-}
-
-/// A host whose addresses are known.
-#[derive(Clone, Default)]
-pub struct Known {
-    /// Its name; empty: none is known.
-    pub host: Text<128>,
-    /// Its addresses.
-    pub addresses: super::Addresses,
 }
 
 /// A validator of a file: by it a server says whether it is still the same (RFC 9110, 8.8).
@@ -146,16 +135,6 @@ impl Client {
     /// Reads on in the body, at least one byte; 0 at its end, where its length is what was promised.
     pub fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, Error> {
         Err(Error::failed("reading", "the answer", "not built yet"))
-    }
-
-    /// From here on it waits as long as this.
-    pub fn set_patience(&mut self, patience: Patience) {
-        self.settings.patience = patience;
-    }
-
-    /// The host that was connected to last.
-    pub fn reached(&self) -> &Known {
-        &self.settings.known
     }
 
     /// A GET whose whole answer goes to `visit` piece by piece.

@@ -42,7 +42,6 @@ use decide::{
 use decide::{release, reporting};
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
-use look::identity::Identity;
 use look::{cgroup, identity, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
@@ -101,7 +100,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     identity.log();
     let wish = configuration::wish(options, &device_type);
     compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
-    let notice = ask_cloud(options, config, &identity, &mut report)?;
+    let notice = ask_cloud(options, config, &mut report)?;
     let root = facts::root_mount()?;
     let facts = Facts::gather(&root, target::choose(options, &root)?)?;
     facts.log();
@@ -149,20 +148,17 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
 fn ask_cloud(
     options: &Options,
     config: Option<&[u8]>,
-    identity: &Identity,
     report: &mut Report,
 ) -> Result<Option<&'static [u8]>, Error> {
-    let from_balena_os = identity.is_balena_os();
-    let is_told = reporting::is_wanted(options, config, from_balena_os);
+    let is_told = reporting::is_wanted(options, config);
     let mut cloud = release::look(options, config, is_told, report)?;
-    reporting::prepare(options, config, from_balena_os, cloud.as_mut(), report)
+    reporting::prepare(options, config, cloud.as_mut(), report)
 }
 
 #[cfg(not(feature = "http"))]
 fn ask_cloud(
     _: &Options,
     _: Option<&[u8]>,
-    _: &Identity,
     _: &mut Report,
 ) -> Result<Option<&'static [u8]>, Error> {
     Ok(None)

@@ -54,7 +54,7 @@ pub fn send(is_done: bool, shared: &Shared, meanwhile: &mut dyn FnMut()) {
         }
     });
     let code = match child.doing("starting", "a process that reports") {
-        Ok(child) => wait(child, meanwhile),
+        Ok(child) => wait(child, LIMIT, meanwhile),
         Err(error) => {
             crate::warn!("could not report: {}", error);
             Some(1)
@@ -71,8 +71,9 @@ pub fn send(is_done: bool, shared: &Shared, meanwhile: &mut dyn FnMut()) {
     }
 }
 
-/// The exit code of a child, or -1 when a signal has ended it; nothing when it did not end in time, and was killed.
-fn wait(child: Pid, meanwhile: &mut dyn FnMut()) -> Option<i32> {
+/// The exit code of a child, or -1 when a signal has ended it; nothing when it did not end in so many milliseconds, and
+/// was killed.
+fn wait(child: Pid, limit: u64, meanwhile: &mut dyn FnMut()) -> Option<i32> {
     let watch = Stopwatch::start();
     let mut is_killed = false;
     loop {
@@ -83,12 +84,12 @@ fn wait(child: Pid, meanwhile: &mut dyn FnMut()) -> Option<i32> {
             _ => return None,
         }
         let elapsed = watch.elapsed();
-        if !is_killed && elapsed > LIMIT {
+        if !is_killed && elapsed > limit {
             // It listens as soon as the kernel lets it.
             let _ = rustix::process::kill_process(child, Signal::KILL);
             is_killed = true;
         }
-        if elapsed > LIMIT + DEATH {
+        if elapsed > limit + DEATH {
             return None;
         }
         meanwhile();
@@ -141,4 +142,121 @@ fn settings(notice: &Notice<'static>, end: Deadline) -> Settings {
     settings.patience.attempts = 2;
     settings.patience.end = Some(end);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_child_that_does_not_end_is_killed_and_what_waits_goes_on() {
+        let spawn = |work: fn() -> i32| process::spawn(work).unwrap();
+        let mut turns = 0;
+        let hanging = spawn(|| {
+            loop {
+                crate::sys::clock::sleep(Duration::from_secs(1));
+            }
+        });
+        assert_eq!(wait(hanging, 1, &mut || turns += 1), None);
+        assert!(turns > 0, "watchdogs are to be fed meanwhile");
+        assert!(rustix::process::test_kill_process(hanging).is_err(), "it is still there");
+        assert_eq!(wait(spawn(|| 0), LIMIT, &mut || ()), Some(0));
+        assert_eq!(wait(spawn(|| 7), LIMIT, &mut || ()), Some(7));
+        let killed = spawn(|| {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+            0
+        });
+        assert_eq!(wait(killed, LIMIT, &mut || ()), Some(-1));
+    }
+
+    /// Answers so many requests with this status, each over a connection of its own; gives what was asked.
+    fn serve(listener: &TcpListener, count: usize, status: &str) -> Vec<String> {
+        let mut asked = Vec::new();
+        for _ in 0..count {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut piece = [0; 1000];
+                let count = connection.read(&mut piece).unwrap();
+                assert!(count > 0, "the request ends early");
+                request.extend(&piece[..count]);
+            }
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            connection.write_all(answer.as_bytes()).unwrap();
+            asked.push(String::from_utf8(request).unwrap());
+        }
+        asked
+    }
+
+    /// What is asked of a server that answers so, and what becomes of it. The name is one that nobody could resolve.
+    fn report(
+        is_done: bool,
+        count: usize,
+        status: &'static str,
+    ) -> (Vec<String>, Result<(), String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || serve(&listener, count, status));
+        let url = format!("http://api.invalid:{port}/v7/device(uuid=%27ab%27)").leak();
+        let addresses = notice::bytes_of("127.0.0.1".parse().unwrap()).to_vec().leak();
+        let notice = Notice {
+            url,
+            bearer: "sEcReT",
+            host: "api.invalid",
+            addresses,
+            done: [b"{\"changed\":1}", b"{\"done\":1}"],
+            failed: b"{\"failed\":1}",
+            ..Notice::default()
+        };
+        let result = send_notice(&notice, is_done, Deadline::after(END)).map_err(|error| {
+            let text: Text<500> = crate::text!("{}", error);
+            assert!(!text.contains("sEcReT"));
+            text.to_string()
+        });
+        (server.join().unwrap(), result)
+    }
+
+    #[test]
+    fn what_stage_1_has_left_for_this_end_is_sent_and_no_name_is_resolved() {
+        let (asked, result) = report(true, 2, "200 OK");
+        assert_eq!(result, Ok(()));
+        for (request, body) in asked.iter().zip(["{\"changed\":1}", "{\"done\":1}"]) {
+            assert!(
+                request.starts_with("PATCH /v7/device(uuid=%27ab%27) HTTP/1.1\r\n"),
+                "{request}"
+            );
+            assert!(request.contains("Authorization: Bearer sEcReT\r\n"), "{request}");
+            assert!(request.ends_with(body), "{request}");
+        }
+        let (asked, result) = report(false, 1, "200 OK");
+        assert_eq!(result, Ok(()));
+        assert!(asked[0].ends_with("{\"failed\":1}"), "{}", asked[0]);
+    }
+
+    #[test]
+    fn a_request_that_is_refused_keeps_the_next_one_from_nobody() {
+        let (asked, result) = report(true, 2, "401 Unauthorized");
+        assert!(asked[1].ends_with("{\"done\":1}"));
+        assert!(result.unwrap_err().contains("401"));
+    }
+
+    #[test]
+    fn stage_2_believes_what_stage_1_has_found_and_nothing_else() {
+        let addresses = notice::bytes_of("2001:db8::1".parse().unwrap()).to_vec().leak();
+        let (roots, proxy) = (b"PEM", "http://proxy:3128");
+        let notice = Notice { host: "proxy", addresses, proxy, roots, ..Notice::default() };
+        let settings = settings(&notice, Deadline::after(END));
+        assert!(settings.trust.only_these && settings.trust.file.is_empty());
+        assert_eq!(settings.trust.extra, roots);
+        assert_eq!((settings.proxies.http, settings.proxies.https), (Some(proxy), Some(proxy)));
+        assert_eq!(&*settings.known.host, "proxy");
+        assert_eq!(
+            settings.known.addresses[..],
+            ["2001:db8::1".parse::<core::net::IpAddr>().unwrap()]
+        );
+        assert!(settings.patience.end.is_some());
+    }
 }

@@ -11,24 +11,15 @@ pub const DONE: &[u8] = b"{\"provisioning_progress\":\"100\",\
 pub const FAILED: &[u8] = b"{\"provisioning_progress\":\"100\",\
     \"provisioning_state\":\"OS update failed\",\"status\":\"configuring\"}";
 
-/// What is not true any more of a device that has changed from one balenaOS to another, and the number of its new
-/// device type where that has changed; empty where there is nothing to say.
-///
-/// The supervisor of the new OS cannot live with the release that the old one should run.
-pub fn migrated(from_balena_os: bool, device_type_id: Option<u64>) -> Text<200> {
-    const GONE: &str = "\"os_version\":null,\"should_be_operated_by__release\":null,\
+/// What is not true any more of a device that the API knows already, and the number of its new device type where that
+/// has changed. The supervisor of the new OS cannot live with the release that the old one should run.
+pub fn migrated(device_type_id: Option<u64>) -> Text<200> {
+    const GONE: &str = "{\"os_version\":null,\"should_be_operated_by__release\":null,\
         \"supervisor_version\":null,\"should_be_managed_by__release\":null";
-    if !from_balena_os && device_type_id.is_none() {
-        return Text::new();
-    }
     Text::build(&mut |body: &mut Writer<'_>| {
-        body.write_str("{")?;
-        if from_balena_os {
-            body.write_str(GONE)?;
-        }
+        body.write_str(GONE)?;
         if let Some(id) = device_type_id {
-            let comma = if from_balena_os { "," } else { "" };
-            uwrite!(body, "{}\"is_of__device_type\":{}", comma, id)?;
+            uwrite!(body, ",\"is_of__device_type\":{}", id)?;
         }
         body.write_str("}")
     })
@@ -50,15 +41,13 @@ mod tests {
             json::check_object(body, &mut |_| ()).unwrap();
         }
         let gone = "\"os_version\":null,\"should_be_operated_by__release\":null,\"supervisor_version\":null,\"should_be_managed_by__release\":null";
-        for (from_balena_os, id, wanted) in [
-            (true, None, format!("{{{gone}}}")),
-            (true, Some(u64::MAX), format!("{{{gone},\"is_of__device_type\":{}}}", u64::MAX)),
-            (false, Some(24), "{\"is_of__device_type\":24}".to_string()),
+        for (id, wanted) in [
+            (None, format!("{{{gone}}}")),
+            (Some(u64::MAX), format!("{{{gone},\"is_of__device_type\":{}}}", u64::MAX)),
         ] {
-            let body = migrated(from_balena_os, id);
+            let body = migrated(id);
             assert_eq!(&*body, wanted);
             json::check_object(body.as_bytes(), &mut |_| ()).unwrap();
         }
-        assert!(migrated(false, None).is_empty());
     }
 }

@@ -19,33 +19,30 @@ use core::time::Duration;
 
 /// What there is to tell.
 struct Wanted {
-    /// By what the API knows the device.
+    /// By what the API knows the device: for one that it knows, something is not true any more afterwards.
     uuid: Text<64>,
-    /// It was a balenaOS that is replaced.
-    from_balena_os: bool,
-    /// The device type has changed to this.
+    /// The device type has changed.
     has_new_type: bool,
     /// `--report-hup-progress`.
     progress: bool,
 }
 
 impl Wanted {
-    /// Nothing where there is nothing to tell.
-    fn of(options: &Options, config: Option<&[u8]>, from_balena_os: bool) -> Option<Self> {
-        // That one changes nothing.
+    /// Nothing where there is nothing to tell: `--pretend` changes nothing.
+    fn of(options: &Options, config: Option<&[u8]>) -> Option<Self> {
         let config = config.filter(|_| !options.has(Flag::Pretend))?;
-        let uuid = config::uuid(config)?;
         let new_type = options.device_type.as_deref();
-        let has_new_type = new_type.is_some_and(|new| *config::device_type(config) != *new);
-        let progress = options.has(Flag::ReportProgress);
-        let is_any = progress || has_new_type || from_balena_os;
-        is_any.then_some(Self { uuid, from_balena_os, has_new_type, progress })
+        Some(Self {
+            uuid: config::uuid(config)?,
+            has_new_type: new_type.is_some_and(|new| *config::device_type(config) != *new),
+            progress: options.has(Flag::ReportProgress),
+        })
     }
 }
 
 /// True when the API is to be told something.
-pub fn is_wanted(options: &Options, config: Option<&[u8]>, from_balena_os: bool) -> bool {
-    Wanted::of(options, config, from_balena_os).is_some()
+pub fn is_wanted(options: &Options, config: Option<&[u8]>) -> bool {
+    Wanted::of(options, config).is_some()
 }
 
 /// What stage 2 finds in its RAMFS: see [`Notice`]. Asks the API what has to be known for that, and so finds the way to
@@ -55,11 +52,10 @@ pub fn is_wanted(options: &Options, config: Option<&[u8]>, from_balena_os: bool)
 pub fn prepare(
     options: &Options,
     config: Option<&[u8]>,
-    from_balena_os: bool,
     cloud: Option<&mut Cloud>,
     report: &mut Report,
 ) -> Result<Option<&'static [u8]>, Error> {
-    let (Some(wanted), Some(cloud)) = (Wanted::of(options, config, from_balena_os), cloud) else {
+    let (Some(wanted), Some(cloud)) = (Wanted::of(options, config), cloud) else {
         if options.has(Flag::ReportProgress) && !options.has(Flag::Pretend) {
             report.warn("--report-hup-progress: config.json has no uuid, and so the API no device that this is about");
         }
@@ -116,7 +112,7 @@ fn write(
     cloud: &Cloud,
 ) -> Result<Option<&'static [u8]>, Error> {
     let url = requests::device(cloud.endpoint(), &wanted.uuid)?;
-    let changed = migrated(wanted.from_balena_os, device_type_id);
+    let changed = migrated(device_type_id);
     let mut addresses = heapless::Vec::<u8, 256>::new();
     for address in &cloud.reached().addresses {
         // As many as a name has at most.
@@ -159,28 +155,25 @@ fn used_roots(_: &mut [u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn wanted(line: &str, config: &str, from_balena_os: bool) -> Option<(bool, bool, bool)> {
-        let words = line.split_whitespace().map(std::ffi::OsString::from);
-        let options = crate::cli::parse(words).unwrap();
-        let wanted = Wanted::of(&options, Some(config.as_bytes()), from_balena_os)?;
-        Some((wanted.from_balena_os, wanted.has_new_type, wanted.progress))
-    }
-
     #[test]
-    fn what_there_is_to_tell_depends_on_the_old_os_its_uuid_and_the_options() {
+    fn what_there_is_to_tell_depends_on_the_uuid_and_the_options() {
+        let wanted = |line: &str, config: &str| {
+            let words = line.split_whitespace().map(std::ffi::OsString::from);
+            let options = crate::cli::parse(words).unwrap();
+            let wanted = Wanted::of(&options, Some(config.as_bytes()))?;
+            Some((wanted.has_new_type, wanted.progress))
+        };
         let known = "{\"uuid\":\"ab12\",\"deviceType\":\"a\"}";
-        for (line, config, from_balena_os, expected) in [
-            ("-i x", known, false, None),
-            ("-i x", known, true, Some((true, false, false))),
-            ("-i x --change-dt-to a", known, false, None),
-            ("-i x --change-dt-to b", known, false, Some((false, true, false))),
-            ("-i x --report-hup-progress", known, false, Some((false, false, true))),
-            ("-i x --report-hup-progress --change-dt-to b", known, true, Some((true, true, true))),
-            ("-i x --report-hup-progress --pretend", known, true, None),
-            ("-i x --report-hup-progress", "{\"deviceType\":\"a\"}", true, None),
-            ("-i x --report-hup-progress", "{\"uuid\":\"\"}", true, None),
+        for (line, config, expected) in [
+            ("-i x", known, Some((false, false))),
+            ("-i x --change-dt-to a", known, Some((false, false))),
+            ("-i x --change-dt-to b", known, Some((true, false))),
+            ("-i x --report-hup-progress", known, Some((false, true))),
+            ("-i x --report-hup-progress --pretend", known, None),
+            ("-i x --report-hup-progress", "{\"deviceType\":\"a\"}", None),
+            ("-i x --report-hup-progress", "{\"uuid\":\"\"}", None),
         ] {
-            assert_eq!(wanted(line, config, from_balena_os), expected, "{line} {config}");
+            assert_eq!(wanted(line, config), expected, "{line} {config}");
         }
     }
 }
