@@ -246,6 +246,7 @@ fn network_errno(errno: Errno) -> Option<&'static str> {
         Errno::NOBUFS => "no buffer space",
         Errno::CONNREFUSED => "connection refused",
         Errno::HOSTUNREACH => "host unreachable",
+        Errno::BADMSG => "malformed answer",
         Errno::MSGSIZE => "message too long",
         _ => return None,
     })

@@ -1,7 +1,7 @@
 //! http_proxy, https_proxy, all_proxy and no_proxy: which proxy a URL is asked through.
 //!
-//! Their names are taken in lower case, then in upper case, HTTP_PROXY too: curl leaves that one out since a CGI program
-//! gets it from whoever sends a header `Proxy` (CVE-2016-5385), and this is none.
+//! Their names are taken in lower case, then in upper case, HTTP_PROXY too: curl leaves that one out since a CGI
+//! program gets it from whoever sends a header `Proxy` (CVE-2016-5385), and this is none.
 
 use super::url::{self, Url};
 use crate::error::Error;
@@ -78,7 +78,7 @@ impl<'a> Proxy<'a> {
 }
 
 /// True when one of the items of a no_proxy, parted by commas or blanks, is for this host and port.
-fn is_listed(list: &str, host: &str, port: u16) -> bool {
+pub fn is_listed(list: &str, host: &str, port: u16) -> bool {
     let address = host.parse::<IpAddr>().ok();
     list.split([',', ' ', '\t']).any(|item| is_for(item, host, address, port))
 }

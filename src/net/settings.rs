@@ -45,8 +45,8 @@ impl Patience {
         self.end.map_or(own, |end| end.min(own))
     }
 
-    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds: not longer
-    /// than five minutes, whatever it asks for. None: no more attempts, or no time for another one.
+    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds: not
+    /// longer than five minutes, whatever it asks for. None: no more attempts, or no time for another one.
     pub fn pause_after(&self, attempts: u32, asked: u64) -> Option<Duration> {
         /// Longer than this nobody waits for a server that says how long it is busy.
         const LONGEST: Duration = Duration::from_secs(300);
@@ -88,7 +88,10 @@ mod tests {
         let patience = Patience { attempts: 100, ..Patience::default() };
         let seconds = |attempts, asked| patience.pause_after(attempts, asked).unwrap().as_secs();
         assert_eq!([1, 2, 3, 6, 7, 99].map(|count| seconds(count, 0)), [1, 2, 4, 30, 30, 30]);
-        assert_eq!([3, 4, 5, 300, 301, u64::MAX].map(|asked| seconds(3, asked)), [4, 4, 5, 300, 300, 300]);
+        assert_eq!(
+            [3, 4, 5, 300, 301, u64::MAX].map(|asked| seconds(3, asked)),
+            [4, 4, 5, 300, 300, 300]
+        );
     }
 
     #[test]

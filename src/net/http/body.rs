@@ -1,6 +1,7 @@
 //! The body of an answer: where it ends, and its bytes without the chunks around them (RFC 9112, 6 and 7).
 
-use super::head::Problem;
+/// What is wrong with an answer.
+pub type Problem = &'static str;
 
 /// How a body ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -247,7 +248,8 @@ mod tests {
 
     #[test]
     fn extensions_trailers_and_odd_spellings_are_skipped() {
-        let long = format!("1;name=\"{}\"\r\na\r\n0;x\r\nDigest: x\r\nY: z\r\n\r\nNEXT", "x".repeat(4000));
+        let long =
+            format!("1;name=\"{}\"\r\na\r\n0;x\r\nDigest: x\r\nY: z\r\n\r\nNEXT", "x".repeat(4000));
         assert_eq!(chunks(&long), Ok("a".into()));
         assert_eq!(chunks("1 \t;x\r\na\r\n1\t\r\nb\r\n0 \r\n\r\n"), Ok("ab".into()));
         assert_eq!(chunks("1\na\n0\n\nNEXT"), Ok("a".into()));

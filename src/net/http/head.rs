@@ -1,9 +1,9 @@
 //! The head of an answer: status line and header fields, as they come, in fixed memory.
 //!
-//! Not httparse: it wants the whole head in one piece, so a head of any length needs a buffer of that length, and of the
-//! hundred fields that it lists a client needs ten. Here a line is looked at when it ends and forgotten then.
+//! Not httparse: it wants the whole head in one piece, so a head of any length needs a buffer of that length, and a
+//! client needs ten of the hundred fields that it lists. Here a line is looked at when it ends, and forgotten.
 
-use super::body::Framing;
+use super::body::{Framing, Problem};
 use super::date;
 use crate::net::url;
 use crate::text::{self, Text};
@@ -13,9 +13,6 @@ pub const LONGEST: usize = 32 * 1024;
 
 /// The longest line that is looked at: a Location with the longest URL. What is longer and not ours is skipped.
 const LONGEST_LINE: usize = url::MAX + 64;
-
-/// What is wrong with an answer.
-pub type Problem = &'static str;
 
 /// A validator of a file: by it a server says whether it is still the same (RFC 9110, 8.8).
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -130,6 +127,11 @@ impl Head {
         self.location = Text::new();
     }
 
+    /// True when a byte of it has come.
+    pub fn has_begun(&self) -> bool {
+        self.taken > 0
+    }
+
     /// What it says. All of it only when the head has ended.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -155,7 +157,7 @@ impl Head {
     /// other leave doubts about where it ends (RFC 9112, 6.1).
     pub fn keeps_open(&self) -> bool {
         let facts = &self.facts;
-        !facts.is_old && !facts.closes && !(facts.is_chunked && facts.length.is_some())
+        !(facts.is_old || facts.closes || facts.is_chunked && facts.length.is_some())
     }
 
     /// Takes what belongs to the head: how many bytes that was, and true at its end.
@@ -281,7 +283,8 @@ impl Facts {
     /// The same number may stand there more than once (RFC 9110, 8.6).
     fn note_length(&mut self, value: &str) -> Result<(), Problem> {
         for item in value.split(',') {
-            let length = text::digits(item.trim_ascii()).ok_or("its Content-Length is no number")?;
+            let length =
+                text::digits(item.trim_ascii()).ok_or("its Content-Length is no number")?;
             if self.length.is_some_and(|other| other != length) {
                 return Err("it has two different lengths");
             }
@@ -423,7 +426,10 @@ mod tests {
     #[test]
     fn lengths_that_contradict_each_other_are_refused() {
         assert_eq!(facts("Content-Length: 5, 5\r\nContent-Length: 5").length, Some(5));
-        assert_eq!(problem("Content-Length: 5\r\nContent-Length: 6"), "it has two different lengths");
+        assert_eq!(
+            problem("Content-Length: 5\r\nContent-Length: 6"),
+            "it has two different lengths"
+        );
         assert_eq!(problem("Content-Length: 5, 6"), "it has two different lengths");
         for value in ["", "-1", "+5", "5x", "0x5", "5 5", "18446744073709551616", "5,"] {
             let problem = problem(&format!("Content-Length: {value}"));
@@ -436,10 +442,12 @@ mod tests {
         for value in ["chunked", "Chunked", " \tCHUNKED\t", "identity, chunked", ",chunked,"] {
             assert!(facts(&format!("transfer-ENCODING:{value}")).is_chunked, "{value}");
         }
-        let both = read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked").unwrap();
+        let both =
+            read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked").unwrap();
         assert_eq!(both.framing(false), Framing::Chunked);
         assert!(!both.keeps_open());
-        for value in ["gzip, chunked", "chunked, chunked", "chunked, identity", "gzip", "xchunked"] {
+        for value in ["gzip, chunked", "chunked, chunked", "chunked, identity", "gzip", "xchunked"]
+        {
             let problem = problem(&format!("Transfer-Encoding: {value}"));
             assert!(problem.contains("not asked for"), "{value}");
         }

@@ -54,7 +54,14 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A GET of all of it.
     pub fn get(url: &'a Url) -> Self {
-        Self { method: Method::Get, url, bearer: None, from: None, unless_changed: None, body: None }
+        Self {
+            method: Method::Get,
+            url,
+            bearer: None,
+            from: None,
+            unless_changed: None,
+            body: None,
+        }
     }
 }
 
@@ -106,7 +113,11 @@ impl Output<'_> {
         if self.is_forged {
             return Err("a value for a header field has characters that none may have");
         }
-        if self.length <= self.buffer.len() { Ok(self.length) } else { Err("the request is too long") }
+        if self.length <= self.buffer.len() {
+            Ok(self.length)
+        } else {
+            Err("the request is too long")
+        }
     }
 }
 
@@ -195,9 +206,11 @@ mod tests {
             ..Request::get(&url)
         };
         let text = sent(&request, None);
-        assert!(text.ends_with(
-            "Authorization: Bearer key\r\nRange: bytes=0-\r\nIf-Range: \"x\"\r\n\r\n"
-        ));
+        assert!(
+            text.ends_with(
+                "Authorization: Bearer key\r\nRange: bytes=0-\r\nIf-Range: \"x\"\r\n\r\n"
+            )
+        );
         let text = sent(&Request { unless_changed: Some(&dated), ..request }, None);
         assert!(text.ends_with("\r\nIf-Range: then\r\n\r\n"));
     }
@@ -227,7 +240,8 @@ mod tests {
         for (url, authority) in [("https://h/secret", "h:443"), ("https://[::1]:8/x", "[::1]:8")] {
             let mut buffer = [0; 1000];
             let length = put_connect(&Url::parse(url).unwrap(), "", &mut buffer).unwrap();
-            let wanted = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{AGENT}\r\n");
+            let wanted =
+                format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{AGENT}\r\n");
             assert_eq!(std::str::from_utf8(&buffer[..length]).unwrap(), wanted);
         }
     }
