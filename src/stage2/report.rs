@@ -171,11 +171,22 @@ mod tests {
         assert_eq!(wait(killed, LIMIT, &mut || ()), Some(-1));
     }
 
-    /// Answers so many requests with this status, each over a connection of its own; gives what was asked.
+    /// Answers so many requests with this status, each over a connection of its own; gives what was asked, fewer when
+    /// none comes for a while.
     fn serve(listener: &TcpListener, count: usize, status: &str) -> Vec<String> {
         let mut asked = Vec::new();
         for _ in 0..count {
-            let (mut connection, _) = listener.accept().unwrap();
+            let end = std::time::Instant::now() + Duration::from_secs(20);
+            let mut connection = loop {
+                match listener.accept() {
+                    Ok((connection, _)) => break connection,
+                    Err(_) if std::time::Instant::now() < end => {
+                        crate::sys::clock::sleep(Duration::from_millis(2))
+                    }
+                    Err(_) => return asked,
+                }
+            };
+            connection.set_nonblocking(false).unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"}") {
                 let mut piece = [0; 1000];
@@ -198,6 +209,7 @@ mod tests {
         status: &'static str,
     ) -> (Vec<String>, Result<(), String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = std::thread::spawn(move || serve(&listener, count, status));
         let url = format!("http://api.invalid:{port}/v7/device(uuid=%27ab%27)").leak();
