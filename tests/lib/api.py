@@ -184,9 +184,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path, _, raw = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         # As a form is read: a plus is a blank, so that one that is meant must be escaped.
-        query = {name: value for name, value in
-                 (urllib.parse.unquote_plus(part).split("=", 1) for part in raw.split("&") if "=" in part)} \
-            if "%3D" not in raw.upper() else dict(urllib.parse.parse_qsl(raw, keep_blank_values=True))
+        parts = [part.partition("=") for part in raw.split("&") if part]
+        query = {urllib.parse.unquote_plus(name): urllib.parse.unquote_plus(value) for name, _, value in parts}
         fields = {name.lower(): value for name, value in self.headers.items()}
         path = urllib.parse.unquote(path)
         api.requests.append(Asked(self.command, path, query, self.path, fields, body, time.monotonic()))
