@@ -196,7 +196,7 @@ impl<T> Doing<T> for Result<T, Errno> {
 }
 
 /// An errno in words, for those that this program meets; the number for the others (errno(3)).
-fn errno_text(errno: Errno) -> Text<64> {
+pub fn errno_text(errno: Errno) -> Text<64> {
     let words = match errno {
         Errno::PERM => "operation not permitted",
         Errno::NOENT => "no such file or directory",
@@ -225,9 +225,30 @@ fn errno_text(errno: Errno) -> Text<64> {
         Errno::NOTBLK => "not a block device",
         Errno::REMOTEIO => "remote input/output error",
         Errno::TIMEDOUT => "timed out",
+        #[cfg(feature = "http")]
+        _ if let Some(words) = network_errno(errno) => words,
         _ => return crate::text!("errno {}", errno.raw_os_error()),
     };
     Text::from(words)
+}
+
+/// The same for what only sockets say.
+#[cfg(feature = "http")]
+fn network_errno(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::PIPE => "closed by the other end",
+        Errno::AFNOSUPPORT => "address family not in this kernel",
+        Errno::ADDRNOTAVAIL => "no address to reach it from",
+        Errno::NETDOWN => "network down",
+        Errno::NETUNREACH => "network unreachable",
+        Errno::CONNABORTED => "connection aborted",
+        Errno::CONNRESET => "connection reset",
+        Errno::NOBUFS => "no buffer space",
+        Errno::CONNREFUSED => "connection refused",
+        Errno::HOSTUNREACH => "host unreachable",
+        Errno::MSGSIZE => "message too long",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

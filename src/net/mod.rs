@@ -4,13 +4,15 @@
 //! buffers are mapped once and of fixed size; nothing is allocated but by TLS, from an arena of fixed size. Nothing
 //! secret (bearer tokens, passwords of proxies, queries of signed URLs) is logged or stands in an error.
 //!
-//! From the bottom: `deadline`, `names` and `socket`, `trust` and `tls`, `connection`, `url` and `proxy`, `http` (what
+//! From the bottom: `address`, `deadline` and `poll`, `names` and `socket`, `trust` and `tls`, `connection`, `url` and `proxy`, `http` (what
 //! is on the wire), `client` (one exchange with redirects and retries), `remote` (a file by ranges).
 
+pub mod address;
 pub mod client;
 pub mod connection;
 pub mod deadline;
 pub mod names;
+mod poll;
 pub mod proxy;
 pub mod remote;
 pub mod socket;
