@@ -16,12 +16,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
 
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "lib"))
+import chains
 import client
 import runner
 from client import AS_NOBODY, REFUSED, at_once, download, make_image, new_work, pack, scan, start, with_names
@@ -864,6 +866,142 @@ def test_a_proxy_that_is_not_there_or_none_is_named(folder):
         run = at_once(one, [f"http://joe:sEcReTpass@127.0.0.1:{port}", f"http://joe:sEcReTpass@{ssh.host}:{ssh.port}",
                             "http://joe:sEcReTpass@", "socks5://joe:sEcReTpass@127.0.0.1:1080"])[0]
         run.check_failure("prox", str(port), "refused")
+
+
+# ---------------------------------------------------------------------------------- TLS
+
+HOSTS = "127.0.0.1 localhost server.localhost a.example.localhost a.b.example.localhost n1.localhost\n::1 localhost\n"
+_chains = tempfile.TemporaryDirectory(prefix="takeover-chains-")
+# Chains that every client must take, whoever the server is.
+GOOD = ("rsa2048", "rsa4096", "p256", "p384")
+
+
+@functools.cache
+def all_chains():
+    """Made once for all tests."""
+    return chains.make(_chains.name)
+
+
+def test_certificates(folder):
+    """Every chain, right and wrong, served by nginx; TLS 1.2, 1.3 and 1.1 alone; the system's own authorities."""
+    made = all_chains()
+    assert set(GOOD) < set(made)
+    versions = {"1.1 alone": "TLSv1.1", "1.2 alone": "TLSv1.2", "1.3 alone": "TLSv1.3", "both": "TLSv1.2 TLSv1.3"}
+    served = {name: (chain.certificates, chain.key, versions["both"]) for name, chain in made.items()}
+    served |= {name: (made["p256"].certificates, made["p256"].key, version) for name, version in versions.items()}
+    names = with_names(folder, HOSTS)
+    with Nginx(folder, files_to_serve(folder), more=served) as server, \
+            Nginx(folder, folder / "files", more={"v6": served["address of IPv6"]}, host="::1") as six:
+        def one(name):
+            chain = made.get(name, made["p256"])
+            host, path = f"[{chain.host}]" if ":" in chain.host else chain.host, f"/image.gz?{name.replace(' ', '-')}"
+            url = server.url(path, name, host) if ":" not in host else six.url(path, "v6")
+            run = download(folder, url, "--ca-cert", chain.ca, within=names, timeout=300)
+            if name == "1.1 alone":
+                run.check_failure("TLS|version|protocol", re.escape(host)).check_nothing_left()
+            elif chain.expected is None:
+                run.check_downloaded(PACKED)
+            else:
+                run.check_failure(re.escape(chain.expected), re.escape(host)).check_nothing_left()
+                assert not any(request.path == path for request in server.requests()), "it asked before it knew whom"
+            if name == "p256":
+                run = download(folder, url, within=names)
+                run.check_failure("not trusted", re.escape(host)).check_nothing_left()
+                scan(folder, url, "--ca-cert", chain.ca, within=names).check_success()
+
+        at_once(one, served, 6)
+
+
+def test_another_servers_tls(folder):
+    made = all_chains()
+    names = with_names(folder, HOSTS)
+    files = files_to_serve(folder)
+    for name in (*GOOD, "ed25519", "unknown authority", "expired", "wrong host"):
+        chain = made[name]
+        with Caddy(folder, files, (chain.certificates, chain.key)) as caddy:
+            run = download(folder, caddy.url("/image.gz", True, chain.host), "--ca-cert", chain.ca, within=names)
+            if chain.expected:
+                run.check_failure(re.escape(chain.expected)).check_nothing_left()
+            else:
+                run.check_downloaded(PACKED)
+                scan(folder, caddy.url("/image.gz", True, chain.host), "--ca-cert", chain.ca, within=names).check_success()
+
+
+def test_over_tls(folder):
+    """Cuts, an end without close_notify, redirects, a server that speaks no TLS, proxies."""
+    made = all_chains()
+    chain = made["address"]
+    certificate = (chain.certificates, chain.key)
+
+    def notified(exchange):
+        exchange.send("HTTP/1.1 200 OK\r\n\r\n", PACKED)
+        exchange.end()
+
+    with Nginx(folder, files_to_serve(folder), certificate) as nginx:
+        answers = {
+            "/cut": lambda exchange: exchange.file(PACKED, TAG, cut=None if exchange.number > 1 else MIB),
+            "/notified": notified,
+            "/not-notified": lambda exchange: exchange.send("HTTP/1.1 200 OK\r\n\r\n", PACKED[:-5000]),
+            "/down": lambda exchange: exchange.redirect(nginx.url("/image.gz")),
+            "/on": lambda exchange: exchange.redirect(nginx.url("/image.gz", True)),
+        }
+        with Hostile(answers, certificate) as server, Hostile(
+                {"": lambda exchange: exchange.redirect(nginx.url("/image.gz", True))}) as plain:
+            def get(url, **more):
+                return download(folder, url, "--ca-cert", chain.ca, **more)
+
+            for path in ("/cut", "/notified", "/on"):
+                get(server.url(path)).check_downloaded(PACKED)
+            get(plain.url("/up")).check_downloaded(PACKED)
+            before = len(nginx.requests())
+            run = get(server.url("/down")).check_failure("https|secure|encrypt|redirect").check_nothing_left()
+            assert len(nginx.requests()) == before and server.paths().count("/down") == 1, run
+            run = start(folder, server.url("/not-notified"), "--ca-cert", chain.ca)
+            wait_until(lambda: run.process.poll() is not None or server.paths().count("/not-notified") > 1)
+            if run.process.poll() is None:
+                run.kill()
+            assert run.process.returncode != 0 and all(
+                sha256(path) != sha256(PACKED) for path in run.left().values()), run.left()
+        run = get(nginx.url("/image.gz").replace("http:", "https:"), timeout=300)
+        run.check_failure("TLS|https").check_nothing_left()
+
+
+def test_tls_through_a_proxy(folder):
+    made = all_chains()
+    chain = made["address"]
+    secrets = [basic("joe", "sEcReTpass"), basic(*WRONG)]
+    with Nginx(folder, files_to_serve(folder), (chain.certificates, chain.key)) as nginx, Tinyproxy(folder) as free, \
+            Tinyproxy(folder, ("joe", "sEcReTpass")) as locked:
+        url = nginx.url("/image.gz", True)
+
+        def one(proxy, name="https_proxy", act=download):
+            return act(folder, url, "--ca-cert", chain.ca, environment={name: proxy}, secrets=secrets, timeout=300)
+
+        one(free.url()).check_downloaded(PACKED)
+        assert free.requests() == [f"CONNECT 127.0.0.1:{nginx.tls_port} HTTP/1.1"], free.requests()
+        one(locked.url(("joe", "sEcReTpass"))).check_downloaded(PACKED)
+        one(locked.url(("joe", "sEcReTpass")), act=scan).check_success()
+        one(locked.url()).check_failure("407", "prox").check_nothing_left()
+        one(locked.url(WRONG)).check_failure("407|401", "prox").check_nothing_left()
+        one("http://127.0.0.1:1", "http_proxy").check_downloaded(PACKED)
+        one(f"http://joe:sEcReTpass@127.0.0.1:{free_port()}").check_failure("prox", "refused").check_nothing_left()
+        # The server of the URL is seen by nobody else's eyes: a proxy that answers itself is not believed.
+        with Hostile({"": lambda exchange: exchange.reply("200 OK", PACKED)}) as liar:
+            run = one(liar.url(""))
+            run.check_failure("TLS|prox").check_nothing_left()
+        chain_of_other = made["wrong host"]
+        with Nginx(folder, folder / "files", (chain_of_other.certificates, chain_of_other.key)) as other:
+            run = download(folder, other.url("/image.gz", True), "--ca-cert", chain_of_other.ca,
+                           environment={"https_proxy": free.url()})
+            run.check_failure("another name").check_nothing_left()
+
+
+def test_a_file_of_authorities_that_is_none_is_refused_by_name(folder):
+    (folder / "empty.pem").write_bytes(b"")
+    (folder / "garbage.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    for name in ("nowhere.pem", "empty.pem", "garbage.pem"):
+        run = download(folder, "https://127.0.0.1:9/image.gz", "--ca-cert", folder / name, timeout=300)
+        run.check_failure(name if name == "nowhere.pem" else "").check_nothing_left()
 
 
 if __name__ == "__main__":

@@ -129,15 +129,28 @@ class Nginx(Server):
     /untold/NAME     without ETag and Last-Modified
     """
 
-    def __init__(self, folder, files, certificate=None, tls="TLSv1.2 TLSv1.3", host="127.0.0.1"):
-        """certificate: (file of the chain, file of the key). tls: the versions."""
+    def __init__(self, folder, files, certificate=None, more=None, host="127.0.0.1"):
+        """certificate: (file of the chain, file of the key). more: name -> (chain, key, versions of TLS), each with a
+        port of its own."""
         super().__init__(folder, "nginx")
-        self.files, self.certificate, self.tls, self.host = pathlib.Path(files), certificate, tls, host
+        self.files, self.host = pathlib.Path(files), host
+        self.secure = dict(more or {})
+        if certificate:
+            self.secure[True] = (*certificate, "TLSv1.2 TLSv1.3")
         self.port = free_port(host)
-        self.tls_port = free_port(host) if certificate else None
+        self.secure_ports = {}
+        while len(self.secure_ports) < len(self.secure):
+            port = free_port(host)
+            if port != self.port and port not in self.secure_ports.values():
+                self.secure_ports[list(self.secure)[len(self.secure_ports)]] = port
+
+    @property
+    def tls_port(self):
+        """The port of `certificate`."""
+        return self.secure_ports[True]
 
     def ports(self):
-        return [] if ":" in self.host else [port for port in (self.port, self.tls_port) if port]
+        return [] if ":" in self.host else [self.port, *self.secure_ports.values()]
 
     def command(self):
         configuration = self.folder / "nginx.conf"
@@ -145,14 +158,9 @@ class Nginx(Server):
         return [unpacked("nginx") / "usr/sbin/nginx", "-e", "stderr", "-p", self.folder, "-c", configuration]
 
     def _configuration(self):
-        secure = ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        if self.certificate:
-            chain, key = self.certificate
-            # OpenSSL 3 has TLS 1.1 and small keys on its lowest level only.
-            ciphers = "ssl_ciphers DEFAULT@SECLEVEL=0;"
-            secure = f"listen {host}:{self.tls_port} ssl; ssl_certificate {chain}; ssl_certificate_key {key};" \
-                     f" ssl_protocols {self.tls}; {ciphers}"
+        servers = "\n".join(self._server(f"listen {host}:{port};" if name is None else f"listen {host}:{port} ssl;", name)
+                            for name, port in [(None, self.port), *self.secure_ports.items()])
         temporary = " ".join(f"{name}_temp_path {self.folder}/temp-{name};"
                              for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         log = ",".join(f'"{name}":"{value}"' for name, value in {
@@ -171,21 +179,28 @@ http {{
     access_log {self.folder}/access.log seen;
     default_type application/octet-stream;
     sendfile on;
-    server {{
-        listen {host}:{self.port};
-        {secure}
+    {servers}
+}}
+"""
+
+    def _server(self, listen, name):
+        if name is not None:
+            chain, key, versions = self.secure[name]
+            # OpenSSL 3 has TLS 1.1 and small keys on its lowest level only.
+            listen += f" ssl_certificate "{chain}"; ssl_certificate_key "{key}"; ssl_protocols {versions};" \
+                      " ssl_ciphers DEFAULT@SECLEVEL=0;"
+        return f"""server {{
+        {listen}
         location / {{ root {self.files}; }}
         location /no-ranges/ {{ alias {self.files}/; max_ranges 0; }}
         location /slow/ {{ alias {self.files}/; limit_rate 200k; }}
         location /no-tag/ {{ alias {self.files}/; etag off; }}
         location /untold/ {{ alias {self.files}/; etag off; add_header Last-Modified ""; if_modified_since off; }}
-    }}
-}}
-"""
+    }}"""
 
-    def url(self, path="/", secure=False, host=None):
-        """The URL of a file: by address, or by the name `host`."""
-        port = self.tls_port if secure else self.port
+    def url(self, path="/", secure=None, host=None):
+        """The URL of a file: by address, or by the name `host`; secure: True, or a name of `more`."""
+        port = self.secure_ports[secure] if secure else self.port
         host = host or (f"[{self.host}]" if ":" in self.host else self.host)
         return f"http{'s' if secure else ''}://{host}:{port}{path}"
 
@@ -359,6 +374,11 @@ class Exchange:
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
+
+    def end(self):
+        """Ends the connection as TLS wants it: with close_notify."""
+        with contextlib.suppress(OSError):
+            self.connection.unwrap()
 
     def close(self):
         """Ends the connection."""
