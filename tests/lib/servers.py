@@ -187,7 +187,7 @@ http {{
         if name is not None:
             chain, key, versions = self.secure[name]
             # OpenSSL 3 has TLS 1.1 and small keys on its lowest level only.
-            listen += f" ssl_certificate "{chain}"; ssl_certificate_key "{key}"; ssl_protocols {versions};" \
+            listen += f' ssl_certificate "{chain}"; ssl_certificate_key "{key}"; ssl_protocols {versions};' \
                       " ssl_ciphers DEFAULT@SECLEVEL=0;"
         return f"""server {{
         {listen}
