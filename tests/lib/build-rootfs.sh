@@ -76,7 +76,7 @@ else
             --exclude='*/kernel/drivers/infiniband/*'
     done
     # Of the network cards, the one that guests with a network have.
-    find "$root"/usr/lib/modules/*/kernel/drivers/net -type f \
+    find "$root/lib/modules/" -path '*/kernel/drivers/net/*' -type f \
         ! -name 'virtio_net.ko*' ! -name 'net_failover.ko*' -delete
     for image in "$root"/usr/lib/modules/*/vmlinuz; do
         [[ ! -e $image ]] || cp "$image" "$root/boot/vmlinuz-$(basename "$(dirname "$image")")"
