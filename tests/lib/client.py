@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import stat
 import struct
 import subprocess
@@ -60,7 +61,7 @@ class Run:
     def wait(self, timeout=120):
         """Waits for its end; after `timeout` seconds it is ended, which is a failure of the test."""
         is_late = []
-        timer = threading.Timer(timeout, lambda: (is_late.append(True), self.process.kill()))
+        timer = threading.Timer(timeout, lambda: (is_late.append(True), self.send(signal.SIGKILL)))
         timer.start()
         try:
             _, status, usage = os.wait4(self.process.pid, 0)
@@ -76,9 +77,18 @@ class Run:
         assert not is_late, f"not over after {timeout} s\n{self}"
         return self
 
+    @property
+    def is_over(self):
+        """Whether it has ended; it can be waited for all the same, which Popen.poll() makes an end of."""
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def send(self, number):
+        """A signal. Nobody but wait() takes its end, so the number is still its own."""
+        os.kill(self.process.pid, number)
+
     def kill(self):
         """SIGKILL, as by a power cut."""
-        self.process.kill()
+        self.send(signal.SIGKILL)
         self.process.wait()
         self._output.close()
 

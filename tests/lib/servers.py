@@ -124,7 +124,7 @@ class Nginx(Server):
 
     /NAME            with ranges, ETag and Last-Modified
     /no-ranges/NAME  always the whole file
-    /slow/NAME       with 200 kB/s
+    /slow/NAME       with 200 kB/s, but for the rest of a file
     /no-tag/NAME     without ETag
     /untold/NAME     without ETag and Last-Modified
     """
@@ -178,6 +178,7 @@ http {{
     log_format seen escape=json '{{{log}}}';
     access_log {self.folder}/access.log seen;
     default_type application/octet-stream;
+    map $http_range $rate {{ default 0; "" 200k; "bytes=0-" 200k; }}
     sendfile on;
     {servers}
 }}
@@ -193,7 +194,7 @@ http {{
         {listen}
         location / {{ root {self.files}; }}
         location /no-ranges/ {{ alias {self.files}/; max_ranges 0; }}
-        location /slow/ {{ alias {self.files}/; limit_rate 200k; }}
+        location /slow/ {{ alias {self.files}/; limit_rate $rate; }}
         location /no-tag/ {{ alias {self.files}/; etag off; }}
         location /untold/ {{ alias {self.files}/; etag off; add_header Last-Modified ""; if_modified_since off; }}
     }}"""
@@ -246,7 +247,7 @@ class Caddy(Server):
                 " templates {\n mime text/nothing\n }\n file_server\n }\n handle {\n file_server\n }\n"
         sites = f"http://:{self.port} {{\n {serve} }}\n"
         if self.certificate:
-            sites += f"https://:{self.tls_port} {{\n tls {self.certificate[0]} {self.certificate[1]}\n {serve} }}\n"
+            sites += f"https://:{self.tls_port} {{\n tls \"{self.certificate[0]}\" \"{self.certificate[1]}\"\n {serve} }}\n"
         text = f"{{\n admin off\n auto_https off\n servers {{\n protocols h1\n }}\n}}\n{sites}"
         (self.folder / "Caddyfile").write_text(text)
         return [unpacked("caddy") / "usr/bin/caddy", "run", "--config", self.folder / "Caddyfile", "--adapter",
