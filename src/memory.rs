@@ -27,7 +27,40 @@ const CAP: usize = 1 << 30;
 const CAP: usize = HEAP_CAP;
 
 #[global_allocator]
-static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, end_if_asked);
+static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, ARENA, end_if_asked);
+
+/// The most memory that TLS may have at once, in bytes of addresses: a page counts when it is used.
+///
+/// A session has 40 KiB: its buffers, and a record that is copied. What a hostile server can make rustls keep is
+/// bounded by the buffer for what comes, 18 KiB: it makes the most of that with a list of certificates of no bytes, and
+/// `tests/test_tls.py` finds TODO KiB in use then.
+const ARENA: usize = 1024 * 1024;
+
+/// Runs `work`, whose allocations come from the arena that TLS has, sealed or not; those of other threads do not, and no
+/// two threads are in it at once. What was allocated there may be given back anywhere.
+///
+/// An allocation that the arena refuses ends the process: rustls knows no other answer.
+#[cfg(feature = "tls")]
+pub fn in_arena(work: &mut dyn FnMut()) {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A panic aborts, so there is no poison.
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    HEAP.arena().set_entered(true);
+    work();
+    HEAP.arena().set_entered(false);
+}
+
+/// How much of the arena is left.
+#[cfg(feature = "tls")]
+pub fn arena_left() -> usize {
+    ARENA.saturating_sub(HEAP.arena().used())
+}
+
+/// The most bytes that TLS ever had in use in this process.
+#[cfg(feature = "tls")]
+pub fn arena_high_water() -> usize {
+    HEAP.arena().high_water()
+}
 
 static FAIL_CLEARLY: AtomicBool = AtomicBool::new(false);
 const OUT_OF_MEMORY: &[u8] =

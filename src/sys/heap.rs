@@ -16,6 +16,9 @@ use core::sync::atomic::{
 /// A counting allocator that refuses beyond `cap` bytes, and refuses everything while sealed.
 pub struct Heap {
     cap: usize,
+    /// What the allocations of a thread come from that has entered it, sealed or not.
+    #[cfg(feature = "tls")]
+    arena: super::arena::Arena,
     on_refusal: fn(),
     used: AtomicUsize,
     high_water: AtomicUsize,
@@ -26,9 +29,15 @@ pub struct Heap {
 impl Heap {
     /// An empty heap that never hands out more than `cap` bytes at once. `on_refusal` is called before every refusal,
     /// unless the heap is sealed: then it is a bug, and aborts.
-    pub const fn new(cap: usize, on_refusal: fn()) -> Self {
+    ///
+    /// With TLS it has an arena of `arena` bytes besides.
+    pub const fn new(cap: usize, arena: usize, on_refusal: fn()) -> Self {
+        #[cfg(not(feature = "tls"))]
+        let _ = arena;
         Self {
             cap,
+            #[cfg(feature = "tls")]
+            arena: super::arena::Arena::new(arena),
             on_refusal,
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
@@ -45,6 +54,12 @@ impl Heap {
     /// True while every allocation is refused.
     pub fn is_sealed(&self) -> bool {
         self.sealed.load(Relaxed)
+    }
+
+    /// The arena.
+    #[cfg(feature = "tls")]
+    pub fn arena(&self) -> &super::arena::Arena {
+        &self.arena
     }
 
     /// The null pointer of a refusal.
@@ -77,11 +92,16 @@ impl Heap {
     }
 }
 
-// SAFETY: every method passes its arguments on to `BACKING` unchanged and returns what it returned, or null, which
-// the trait allows as a refusal. The counters never touch the memory itself.
+// SAFETY: every method passes its arguments on to `BACKING`, or to the arena, unchanged and returns what it returned, or
+// null, which the trait allows as a refusal. What the arena handed out goes back there, by its address. The counters
+// never touch the memory itself.
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        #[cfg(feature = "tls")]
+        if self.arena.is_entered() {
+            return self.arena.allocate(layout);
+        }
         if !self.admit(layout.size()) {
             return self.refuse();
         }
@@ -96,6 +116,11 @@ unsafe impl GlobalAlloc for Heap {
 
     #[inline(never)]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        #[cfg(feature = "tls")]
+        if self.arena.holds(pointer) {
+            // SAFETY: the arena handed it out with this `layout`, as the caller promises.
+            return unsafe { self.arena.free(pointer, layout) };
+        }
         self.used.fetch_sub(layout.size(), Relaxed);
         // SAFETY: `pointer` came from `BACKING` with this `layout`, as the caller promises.
         unsafe { BACKING.dealloc(pointer, layout) }

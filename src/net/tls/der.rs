@@ -1,0 +1,116 @@
+//! As much of DER (X.690) as is needed to say whose certificate it is, who signed it, and what its key may do.
+//!
+//! Verifies nothing: that is webpki's.
+
+/// The parts of a certificate (RFC 5280, 4.1), each without its tag and length.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Who signed it.
+    pub issuer: &'a [u8],
+    /// Whose it is.
+    pub subject: &'a [u8],
+    /// What is left behind the public key: the extensions, and before them, rarely, unique identifiers.
+    rest: &'a [u8],
+}
+
+/// Takes one element off: its tag, and what is in it.
+fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (tag, after) = bytes.split_first()?;
+    let (length, mut after) = after.split_first()?;
+    let mut size = usize::from(*length);
+    if size >= 0x80 {
+        let count = size - 0x80;
+        // A certificate is not larger than two bytes say.
+        let digits = after.get(..count).filter(|_| (1..=2).contains(&count))?;
+        size = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+        after = after.get(count..)?;
+    }
+    let contents = after.get(..size)?;
+    *bytes = after.get(size..)?;
+    Some((*tag, contents))
+}
+
+/// The same of this tag; None for another one.
+fn take_tagged<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    take(bytes).filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
+}
+
+const SEQUENCE: u8 = 0x30;
+
+/// The elements that stand one behind the other, each with its tag and length.
+pub fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let all = bytes;
+        take(&mut bytes)?;
+        all.get(..all.len() - bytes.len())
+    })
+}
+
+/// Takes a certificate apart; None when it is none, or when anything follows it.
+pub fn parts(mut certificate: &[u8]) -> Option<Parts<'_>> {
+    let mut outer = take_tagged(&mut certificate, SEQUENCE).filter(|_| certificate.is_empty())?;
+    let mut rest = take_tagged(&mut outer, SEQUENCE)?;
+    // The version, which the first one leaves out, before the serial number.
+    if take(&mut rest)?.0 == 0xa0 {
+        take(&mut rest)?;
+    }
+    // The algorithm of the signature.
+    take_tagged(&mut rest, SEQUENCE)?;
+    let issuer = take_tagged(&mut rest, SEQUENCE)?;
+    // How long it is valid.
+    take_tagged(&mut rest, SEQUENCE)?;
+    let subject = take_tagged(&mut rest, SEQUENCE)?;
+    // The public key.
+    take_tagged(&mut rest, SEQUENCE)?;
+    Some(Parts { issuer, subject, rest })
+}
+
+/// How a name is called among people: its commonName, else its organizationName (RFC 5280, appendix A); "?" without,
+/// and where it is no text that can be shown.
+pub fn common_name(mut name: &[u8]) -> &str {
+    let (mut common, mut organization) = (None, None);
+    while let Some((_, mut set)) = take(&mut name) {
+        let mut attribute = take(&mut set).map_or(&[][..], |(_, attribute)| attribute);
+        let kind = take(&mut attribute);
+        let value = take(&mut attribute).map(|(_, value)| value);
+        match kind {
+            Some((6, [0x55, 4, 3])) => common = value,
+            Some((6, [0x55, 4, 10])) => organization = value,
+            _ => {}
+        }
+    }
+    let text = core::str::from_utf8(common.or(organization).unwrap_or_default());
+    text.ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control)).unwrap_or("?")
+}
+
+impl Parts<'_> {
+    /// True when the key may sign certificates: keyUsage (RFC 5280, 4.2.1.3) says so, or is not there.
+    pub fn may_sign_certificates(&self) -> bool {
+        let mut rest = self.rest;
+        while let Some((tag, mut extensions)) = take(&mut rest) {
+            if tag != 0xa3 {
+                continue;
+            }
+            let mut list = take_tagged(&mut extensions, SEQUENCE).unwrap_or_default();
+            while let Some(mut extension) = take_tagged(&mut list, SEQUENCE) {
+                // id-ce-keyUsage, 2.5.29.15.
+                if take(&mut extension) == Some((6, &[0x55, 0x1d, 0x0f])) {
+                    return signs_certificates(extension);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The sixth bit of the extension's value, which stands behind a boolean that may be left out.
+fn signs_certificates(mut extension: &[u8]) -> bool {
+    while let Some((tag, mut value)) = take(&mut extension) {
+        if tag == 4 {
+            // A string of bits: how many of the last byte are unused, then the bits, the first one on top.
+            let bits = take_tagged(&mut value, 3).unwrap_or_default();
+            return bits.get(1).is_some_and(|bits| bits & 0x04 != 0);
+        }
+    }
+    false
+}

@@ -1,0 +1,411 @@
+//! TLS 1.2 and 1.3 by rustls over ring: a session over a socket, whoever is at the other end verified.
+//!
+//! rustls allocates, and nothing else here does: all of it in the arena of `memory`, so every call of it is in there.
+//! Sockets are read and written outside, with nobody kept waiting for the arena. Verification cannot be switched off.
+
+mod date;
+mod der;
+mod pem;
+mod provider;
+mod roots;
+mod used;
+mod verifier;
+
+use super::deadline::Deadline;
+use super::socket::Socket;
+use super::trust::Trust;
+use crate::error::Error;
+use crate::memory::{self, in_arena};
+use crate::sys::clock;
+use crate::text::Text;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::time::Duration;
+use pki_types::{ServerName, UnixTime};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::time_provider::TimeProvider;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{ClientConfig, PeerIncompatible};
+use std::sync::Arc;
+use verifier::Verifier;
+
+pub use used::used_roots;
+
+/// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
+const MAX_CERTIFICATE: usize = 6144;
+
+/// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
+/// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
+const INCOMING: usize = 18 * 1024;
+/// Room for what is sent at once.
+const OUTGOING: usize = 4096;
+/// A session is not begun with less than this left in the arena: see `memory::in_arena`.
+const NEEDED: usize = 640 * 1024;
+/// So much plain text goes into a record that is sent.
+const PIECE: usize = 2048;
+
+/// What kind of problem there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Problem {
+    /// A certificate has expired, or is not yet valid; or the clock is wrong.
+    Clock,
+    /// Nobody who is trusted has signed its certificate.
+    Unknown,
+    /// There are no trusted roots.
+    Trust,
+    /// Any other.
+    Other,
+}
+
+/// A TLS session over a connection, certificates verified.
+pub struct Session {
+    socket: Socket,
+    /// In the arena. There until the session is dropped.
+    state: Option<Box<State>>,
+}
+
+struct State {
+    connection: UnbufferedClientConnection,
+    /// What came and is not decrypted yet: its first bytes.
+    incoming: Vec<u8>,
+    received: usize,
+    /// What is to be sent: its first bytes.
+    outgoing: Vec<u8>,
+    unsent: usize,
+    /// Plain text that nobody has asked for yet, from this byte on.
+    plain: Vec<u8>,
+    taken: usize,
+    is_closed: bool,
+    verifier: Arc<Verifier>,
+    host: String,
+}
+
+/// What a step came to.
+enum Step {
+    /// More has to come before anything else.
+    Receive,
+    /// What is in `outgoing` has to be sent.
+    Send,
+    /// So much plain text was put where it was asked for.
+    Plain(usize),
+    /// The handshake is over, and nothing is left of what came.
+    Ready,
+    /// The other end has closed, properly.
+    Closed,
+}
+
+/// Why a step failed.
+struct Failure {
+    problem: Problem,
+    why: Text<240>,
+}
+
+impl Failure {
+    fn new(problem: Problem, why: &str) -> Self {
+        Self { problem, why: Text::from(why) }
+    }
+
+    /// As an error, about this server.
+    fn about(self, host: &str) -> Error {
+        LAST_PROBLEM.store(self.problem as u8, Relaxed);
+        let error = Error::failed("talking by TLS to", host, &self.why);
+        match self.problem {
+            Problem::Clock => error.advice("see that the clock of this device is right"),
+            Problem::Unknown => error.advice(
+                "give the certificate of its authority with --ca-cert, or as balenaRootCA in config.json",
+            ),
+            Problem::Trust => error.advice("give a file of trusted certificates with --ca-cert"),
+            _ => error,
+        }
+    }
+}
+
+static LAST_PROBLEM: AtomicU8 = AtomicU8::new(Problem::Other as u8);
+
+/// True when what last kept a session of this process from its start was a certificate that has expired or is not yet
+/// valid: then the clock may be wrong, and the server's own, in the `Date` of an answer in the clear, worth a word.
+pub fn doubts_the_clock() -> bool {
+    LAST_PROBLEM.load(Relaxed) == Problem::Clock as u8
+}
+
+impl Session {
+    /// Shakes hands with the server that is called `host` (a name or an address), whose certificate must be for it.
+    pub fn start(
+        socket: Socket,
+        host: &str,
+        trust: &Trust,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let mut started = Err(Failure { problem: Problem::Other, why: Text::new() });
+        in_arena(&mut || started = State::new(host, trust));
+        let mut session = Self { socket, state: Some(started.map_err(|why| why.about(host))?) };
+        session.shake_hands(deadline)?;
+        if let Some(state) = &session.state {
+            used::remember(&state.verifier.finding().root);
+        }
+        Ok(session)
+    }
+
+    fn shake_hands(&mut self, deadline: Deadline) -> Result<(), Error> {
+        loop {
+            match self.step(&mut [], &[])? {
+                Step::Receive => self.receive(deadline)?,
+                Step::Send => self.send(deadline)?,
+                Step::Plain(_) => {}
+                Step::Ready => return Ok(()),
+                Step::Closed => return Err(self.broken("it has closed the connection")),
+            }
+        }
+    }
+
+    /// Reads at least one byte of plain text; 0 when the other end has closed properly. A connection that ends without
+    /// a word is an error: somebody may have cut it.
+    pub fn read(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, Error> {
+        loop {
+            match self.step(buffer, &[])? {
+                Step::Receive | Step::Ready => self.receive(deadline)?,
+                Step::Send => self.send(deadline)?,
+                Step::Plain(0) => {}
+                Step::Plain(count) => return Ok(count),
+                Step::Closed => return Ok(0),
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub fn write_all(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
+        for piece in bytes.chunks(PIECE) {
+            loop {
+                match self.step(&mut [], piece)? {
+                    Step::Receive => self.receive(deadline)?,
+                    Step::Send => self.send(deadline)?,
+                    Step::Plain(_) => {}
+                    // It is in `outgoing`.
+                    Step::Ready => break,
+                    Step::Closed => return Err(self.broken("it has closed the connection")),
+                }
+            }
+            self.send(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// One step: puts plain text to `place`, or `text` into `outgoing`. What is wrong is told to the other end.
+    fn step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Error> {
+        self.bare_step(place, text).map_err(|failure| {
+            self.tell();
+            failure.about(self.host())
+        })
+    }
+
+    fn bare_step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Failure> {
+        let mut result = Ok(Step::Closed);
+        if let Some(state) = &mut self.state {
+            in_arena(&mut || result = state.step(place, text));
+        }
+        result
+    }
+
+    /// What it is called by.
+    fn host(&self) -> &str {
+        self.state.as_ref().map_or("", |state| &state.host)
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        Failure::new(Problem::Other, why).about(self.host())
+    }
+
+    /// Waits for more, and takes it.
+    fn receive(&mut self, deadline: Deadline) -> Result<(), Error> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let place = state.incoming.get_mut(state.received..).unwrap_or_default();
+        if place.is_empty() {
+            return Err(self.broken("it sends a message that is too long"));
+        }
+        let count = self.socket.read(place, deadline)?;
+        if count == 0 {
+            return Err(
+                self.broken("the connection ended before all was there (without close_notify)")
+            );
+        }
+        state.received += count;
+        Ok(())
+    }
+
+    fn send(&mut self, deadline: Deadline) -> Result<(), Error> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let length = core::mem::take(&mut state.unsent);
+        self.socket.write_all(state.outgoing.get(..length).unwrap_or_default(), deadline)
+    }
+
+    /// Tells the other end what is wrong, if that can be done at once.
+    fn tell(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        state.received = 0;
+        // It is put together, then sent, then there is nothing more.
+        for _ in 0..3 {
+            if let Ok(Step::Send) = self.bare_step(&mut [], &[]) {
+                let _ = self.send(Deadline::after(Duration::from_secs(1)));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        in_arena(&mut || self.state = None);
+    }
+}
+
+impl State {
+    fn new(host: &str, trust: &Trust) -> Result<Box<Self>, Failure> {
+        let other = |why: &str| Failure::new(Problem::Other, why);
+        if memory::arena_left() < NEEDED {
+            return Err(other("there are too many connections by TLS at once"));
+        }
+        let name = ServerName::try_from(host).map_err(|_| other("that is no name of a server"))?;
+        let provider = provider::provider();
+        let verifier = Verifier::new(trust, provider.signature_verification_algorithms);
+        let verifier = Arc::new(verifier);
+        let mut config = ClientConfig::builder_with_details(Arc::new(provider), Arc::new(Clock))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| explain(&error, &verifier))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier.clone())
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        let connection = UnbufferedClientConnection::new(Arc::new(config), name.to_owned());
+        Ok(Box::new(Self {
+            connection: connection.map_err(|error| explain(&error, &verifier))?,
+            incoming: zeros(INCOMING),
+            received: 0,
+            outgoing: zeros(OUTGOING),
+            unsent: 0,
+            plain: Vec::new(),
+            taken: 0,
+            is_closed: false,
+            verifier,
+            host: String::from(host),
+        }))
+    }
+
+    fn step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Failure> {
+        if self.taken < self.plain.len() && !place.is_empty() {
+            let count = copy(self.plain.get(self.taken..).unwrap_or_default(), place);
+            self.taken += count;
+            return Ok(Step::Plain(count));
+        }
+        if self.is_closed {
+            return Ok(Step::Closed);
+        }
+        let incoming = self.incoming.get_mut(..self.received).unwrap_or_default();
+        let free = self.outgoing.get_mut(self.unsent..).unwrap_or_default();
+        let UnbufferedStatus { discard, state } = self.connection.process_tls_records(incoming);
+        let step = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                let record = traffic.next_record().and_then(Result::ok);
+                let record = record.map_or(&[][..], |record| record.payload);
+                let count = copy(record, place);
+                keep(&mut self.plain, &mut self.taken, record.get(count..).unwrap_or_default());
+                Ok(Step::Plain(count))
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                data.encode(free).map(|count| self.unsent += count).map_err(|_| too_long())?;
+                Ok(Step::Plain(0))
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Ok(Step::Send)
+            }
+            Ok(ConnectionState::BlockedHandshake) => Ok(Step::Receive),
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let count = if text.is_empty() { Ok(0) } else { traffic.encrypt(text, free) };
+                count.map(|count| self.unsent += count).map_err(|_| too_long())?;
+                Ok(Step::Ready)
+            }
+            Ok(_) => {
+                self.is_closed = true;
+                Ok(Step::Closed)
+            }
+            Err(error) => Err(explain(&error, &self.verifier)),
+        };
+        self.incoming.copy_within(discard..self.received, 0);
+        self.received -= discard;
+        step
+    }
+}
+
+fn too_long() -> Failure {
+    Failure::new(Problem::Other, "what has to be sent is too long")
+}
+
+fn zeros(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.resize(length, 0);
+    bytes
+}
+
+/// Copies as much as there is, or as fits; gives how much.
+fn copy(from: &[u8], to: &mut [u8]) -> usize {
+    let count = from.len().min(to.len());
+    if let (Some(from), Some(to)) = (from.get(..count), to.get_mut(..count)) {
+        to.copy_from_slice(from);
+    }
+    count
+}
+
+/// Keeps the rest of a record until somebody asks for it.
+fn keep(plain: &mut Vec<u8>, taken: &mut usize, rest: &[u8]) {
+    if *taken == plain.len() {
+        plain.clear();
+        *taken = 0;
+    }
+    plain.extend_from_slice(rest);
+}
+
+/// The clock of this device.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        clock::since_1970()
+            .ok()
+            .map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+/// What rustls found, in words.
+fn explain(error: &rustls::Error, verifier: &Verifier) -> Failure {
+    use rustls::{AlertDescription as Alert, Error as E};
+    let why = match error {
+        E::InvalidCertificate(_) => {
+            let finding = verifier.finding();
+            return Failure { problem: finding.problem, why: finding.why.clone() };
+        }
+        E::AlertReceived(Alert::ProtocolVersion) => OLD,
+        E::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
+            "it refuses the handshake: it takes none of what this program can do (TLS 1.2 and 1.3, ECDHE with AES-GCM or \
+             ChaCha20), or wants a certificate of the client"
+        }
+        E::AlertReceived(Alert::CertificateRequired) => {
+            "it wants a certificate of the client, which this program does not have"
+        }
+        E::AlertReceived(Alert::UnrecognisedName) => "it knows no server of this name",
+        E::AlertReceived(alert) => {
+            let why = crate::text!("it ended the connection with the alert {}", u8::from(*alert));
+            return Failure { problem: Problem::Other, why };
+        }
+        E::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => OLD,
+        E::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => OLD,
+        E::PeerIncompatible(_) => "it speaks TLS in a way that this program does not",
+        E::InvalidMessage(_) => "what it sends is no TLS",
+        E::DecryptError => "what it sent was changed on the way",
+        E::FailedToGetCurrentTime => "this device has no clock",
+        E::FailedToGetRandomBytes => "this kernel gives no random numbers",
+        _ => "it breaks the rules of TLS",
+    };
+    Failure::new(Problem::Other, why)
+}
+
+const OLD: &str = "it speaks only old protocols: TLS 1.2 at least is needed";

@@ -1,0 +1,99 @@
+//! The roots that are trusted, from where they lie: streamed, so that any number of them costs no memory.
+
+use super::super::trust::Trust;
+use super::pem::Reader;
+use crate::error::{Doing, Error};
+use crate::files;
+use core::ops::ControlFlow;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Where distributions keep all roots in one file. The first that holds one is read.
+const BUNDLES: [&str; 8] = [
+    // Debian, Ubuntu, Raspberry Pi OS, Arch, Gentoo, Alpine, Yocto, Buildroot, OpenWrt, balenaOS.
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, RHEL and its like.
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    // openSUSE.
+    "/etc/ssl/ca-bundle.pem",
+    "/var/lib/ca-certificates/ca-bundle.pem",
+    // Alpine, Void; LibreSSL.
+    "/etc/ssl/cert.pem",
+    // NixOS.
+    "/etc/ssl/certs/ca-bundle.crt",
+    // OpenELEC, LibreELEC.
+    "/etc/pki/tls/cacert.pem",
+];
+
+/// Where they lie one by one: OpenSSL's directory, by hash or by name.
+const FOLDER: &str = "/etc/ssl/certs";
+
+/// Calls `found` with each root that is trusted, as DER; gives how many there are.
+pub fn for_each(trust: &Trust, found: &mut dyn FnMut(&[u8])) -> Result<u32, Error> {
+    let mut roots = Roots { reader: Reader::new(), found, count: 0 };
+    roots.push(trust.extra);
+    roots.end();
+    if !trust.file.is_empty() {
+        roots.read(trust.file).doing("reading the file of --ca-cert", trust.file)?;
+    }
+    if !trust.only_these {
+        roots.read_system();
+    }
+    Ok(roots.count)
+}
+
+/// What reads them one file after the other.
+struct Roots<'a> {
+    reader: Reader,
+    found: &'a mut dyn FnMut(&[u8]),
+    count: u32,
+}
+
+impl Roots<'_> {
+    fn push(&mut self, bytes: &[u8]) {
+        let Self { reader, found, count } = self;
+        reader.push(bytes, &mut |certificate| {
+            *count += 1;
+            found(certificate);
+        });
+    }
+
+    /// A file, or what takes the place of one, has ended.
+    fn end(&mut self) {
+        self.push(b"\n");
+        self.reader.end();
+    }
+
+    fn read(&mut self, path: &str) -> Result<(), Errno> {
+        let file = files::open(path, OFlags::RDONLY)?;
+        let mut buffer = [0; 2048];
+        loop {
+            let count = files::read_to_end(&file, &mut buffer)?;
+            self.push(buffer.get(..count).unwrap_or_default());
+            if count < buffer.len() {
+                break;
+            }
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// The first bundle of the system that has any, else its folder.
+    fn read_system(&mut self) {
+        let before = self.count;
+        for path in BUNDLES {
+            // What cannot be read is as good as missing: there is another one, or it is said that there is none.
+            let _ = self.read(path);
+            if self.count > before {
+                return;
+            }
+        }
+        let _ = files::for_each_entry(FOLDER, &mut |name: &str| {
+            if let Ok(path) = files::below(FOLDER, name) {
+                let _ = self.read(&path);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+}
