@@ -34,6 +34,7 @@ pub mod bytes;
 pub mod cli;
 pub mod crc32;
 pub mod disk;
+pub mod elf;
 pub mod error;
 pub mod files;
 pub mod image;
@@ -42,6 +43,8 @@ pub mod memory;
 #[cfg(feature = "http")]
 pub mod net;
 pub mod network;
+#[cfg(feature = "http")]
+pub mod notice;
 pub mod path;
 pub mod plan;
 pub mod progress;

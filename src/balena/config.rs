@@ -6,11 +6,32 @@ use super::devices;
 use super::json::{self, Member};
 #[cfg(feature = "http")]
 use crate::base64;
+use crate::bytes::little_endian;
 use crate::error::Error;
 use crate::text::Text;
+use core::ops::Range;
 
 /// The largest config.json that is taken, in bytes. Real ones are under 20 KiB, CA bundles included.
 pub const MAX_LENGTH: usize = 1024 * 1024;
+
+/// How much of a section of the program [`in_section`] looks at, in bytes.
+pub const SECTION_START: usize = 6;
+
+/// Where in a section of the program, of so many bytes, config.json lies; nothing where none was put in. `start` are
+/// its first bytes, [`SECTION_START`] of them where there are.
+///
+/// As the original takeover has it (its migrate_info.rs): the length as a little-endian number of 32 bits, that many
+/// bytes of text or gzip, and whatever comes behind; a length of 0 for none. The file alone, without the length, is
+/// understood, too: the first four characters of a text are a number beyond 150 million. What is neither is given as it
+/// is, and is no JSON.
+pub fn in_section(start: &[u8], length: u64) -> Option<Range<u64>> {
+    let promised = little_endian::<4>(start, 0);
+    match length.checked_sub(4) {
+        Some(_) if promised == 0 => None,
+        Some(most) if promised <= most => Some(4..4 + promised),
+        _ => Some(0..length),
+    }
+}
 
 /// What a value must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -506,6 +527,32 @@ mod tests {
         assert!(edit_with("{\"a\":1}", Some("pi"), None, result - 1).contains("does not fit"));
         let wishes = Wishes { hostname: Some("pi"), device_type: None };
         assert_eq!(edit(b"{\"a\":1}", &wishes, &mut vec![0; result]).unwrap(), result);
+    }
+
+    #[test]
+    fn a_section_has_a_length_and_a_text_or_the_text_alone() {
+        let inside = |bytes: &[u8]| {
+            let start = &bytes[..bytes.len().min(SECTION_START)];
+            in_section(start, bytes.len() as u64)
+        };
+        let with_length = |length: u32, rest: &[u8]| [&length.to_le_bytes()[..], rest].concat();
+        assert_eq!(inside(&with_length(7, b"{\"a\":1}")), Some(4..11));
+        assert_eq!(inside(&with_length(7, b"{\"a\":1}\0\0\0")), Some(4..11), "filled up");
+        // The first byte of such a length looks like a character that a text begins with.
+        for first in b" \t\r\n{" {
+            let length = 0x0a00 | u32::from(*first);
+            let text = vec![b'x'; length as usize];
+            assert_eq!(inside(&with_length(length, &text)), Some(4..4 + u64::from(length)));
+        }
+        for alone in
+            [&b"{\"a\":1}"[..], b"\n\t{\"a\":1}", b"\x1f\x8b\x08\0\0\0\0\0\0\x03more", b"{}"]
+        {
+            assert_eq!(inside(alone), Some(0..alone.len() as u64));
+        }
+        for none in [&[0; 4][..], &[0; 2048]] {
+            assert_eq!(inside(none), None);
+        }
+        assert_eq!(inside(&with_length(8, b"{\"a\":1}")), Some(0..11), "cut short: no JSON");
     }
 
     #[test]

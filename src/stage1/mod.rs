@@ -35,12 +35,12 @@ use decide::new_files::NewFiles;
 use decide::one_image::OneImage;
 use decide::page::{Form, Page};
 use decide::preview::Preview;
-#[cfg(feature = "http")]
-use decide::release;
 use decide::report::Report;
 use decide::{
     carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
 };
+#[cfg(feature = "http")]
+use decide::{release, reporting};
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs, watchdogs};
@@ -106,7 +106,11 @@ fn decide<'a>(
 ) -> Result<Decision<'a>, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let file = if images::can_wait(options) { None } else { images::named(options, None, place)? };
+    let file = if images::can_wait(options) {
+        None
+    } else {
+        images::named(options, configuration::given(options, buffer)?, place)?
+    };
     let config = configuration::for_image(options, file.as_ref(), buffer)?;
     let device_type = config.map(config::device_type).unwrap_or_default();
     let identity = identity::gather("")?;
@@ -126,7 +130,8 @@ fn decide<'a>(
     checks::mountable(is_data_used(options), log_device.as_ref())?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
-    let file = choose_image(options, file, config, wish.effective(), &facts, &mut report, place)?;
+    let (file, notice) =
+        choose_image(options, file, config, wish.effective(), &facts, &mut report, place)?;
     checks::known_length_fits(file.length(), &facts.target)?;
 
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
@@ -154,11 +159,11 @@ fn decide<'a>(
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, one, plan, new_files, budget, config, report })
+    Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
 }
 
 /// The image, if it was not looked at before: from the URL that was named, or from the API, which is asked here whether
-/// it is there. What is to be downloaded must have a chance to fit.
+/// it is there; and what that will be told about the end. What is to be downloaded must have a chance to fit.
 #[cfg(feature = "http")]
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
@@ -170,8 +175,10 @@ fn choose_image<'a>(
     facts: &Facts,
     report: &mut Report,
     place: &'a images::Place,
-) -> Result<ImageFile<'a>, Error> {
-    let mut cloud = release::look(options, config, report)?;
+) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
+    let is_told = reporting::is_wanted(options, config);
+    let mut cloud = release::look(options, config, is_told, report)?;
+    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
     let file = match (file, &mut cloud) {
         (Some(file), _) => file,
         (None, Some(cloud)) if options.image.is_none() => {
@@ -184,7 +191,7 @@ fn choose_image<'a>(
     if let Some((length, to_come)) = file.packed_length().filter(|(_, to_come)| *to_come > 0) {
         Budget::check_before_download(facts, length, to_come, &options.work_dir)?;
     }
-    Ok(file)
+    Ok((file, notice))
 }
 
 /// This build knows none but those that were named.
@@ -197,8 +204,8 @@ fn choose_image<'a>(
     _: &Facts,
     _: &mut Report,
     _: &'a images::Place,
-) -> Result<ImageFile<'a>, Error> {
-    file.ok_or_else(no_image)
+) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
+    Ok((file.ok_or_else(no_image)?, None))
 }
 
 #[cold]
@@ -243,6 +250,8 @@ struct Decision<'a> {
     new_files: NewFiles,
     budget: Budget,
     config: Option<&'static [u8]>,
+    /// What stage 2 tells the API when it has ended.
+    notice: Option<&'static [u8]>,
     report: Report,
 }
 
@@ -339,6 +348,9 @@ impl Decision<'_> {
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
+        if let Some(notice) = self.notice {
+            staging::stage_notice(&ramfs, notice)?;
+        }
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
@@ -407,10 +419,10 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let _lock = instance::beside_others()?;
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let config = options.config.as_deref();
-    let config = config.map(|path| configuration::read(path, buffer)).transpose()?;
     let place = images::Place::new();
-    let file = images::named(options, config, &place)?.ok_or_else(no_image)?;
+    let given = configuration::given(options, buffer)?;
+    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
+    let config = configuration::for_flash(options, given, &file, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;
@@ -499,7 +511,8 @@ fn flash_here(
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     let place = images::Place::new();
-    let file = images::named(options, None, &place)?.ok_or_else(no_image)?;
+    let given = configuration::given(options, buffer)?;
+    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
     let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
     print_image(options, &image, place.get().map_or("", ImageSource::name), "")
 }
@@ -523,7 +536,7 @@ fn download(options: &Options) -> Result<(), Error> {
         (None, Some(bytes)) => {
             let device_type = config::device_type(bytes);
             let device_type = options.device_type.as_deref().unwrap_or(&device_type);
-            let cloud = release::look(options, config, &mut Report::new())?;
+            let cloud = release::look(options, config, false, &mut Report::new())?;
             let found = release::find(options, &mut cloud.ok_or_else(no_image)?, device_type)?;
             images::offered(&found, options, config, &place)?
         }

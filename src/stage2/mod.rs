@@ -14,6 +14,8 @@ mod job;
 mod keep_log;
 mod kill;
 pub mod pid1;
+#[cfg(feature = "http")]
+mod report;
 mod sequence;
 mod staged;
 mod target;

@@ -52,6 +52,10 @@ pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
 fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<End, Error> {
     let mut buffers = Buffers::map(head)?;
     let watch = shared.enter(Phase::Kill);
+    #[cfg(feature = "http")]
+    if super::report::is_wanted() {
+        kill::keepers_of_addresses();
+    }
     let all_ended = kill::everyone(shared);
     shared.leave(Phase::Kill, watch);
     if all_ended {

@@ -14,7 +14,7 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 /// The input as a file.
-struct File<'a>(&'a [u8]);
+pub struct File<'a>(pub &'a [u8]);
 
 impl Source for File<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {

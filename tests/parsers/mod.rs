@@ -13,6 +13,7 @@ mod balena;
 #[cfg(feature = "http")]
 mod cloud;
 mod disk;
+mod elf;
 mod image;
 mod live;
 #[cfg(feature = "http")]
@@ -41,6 +42,7 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "version", longest: 1024, check: cloud::version },
     #[cfg(feature = "http")]
     Parser { name: "root-certificates", longest: 4096, check: cloud::root_certificates },
+    Parser { name: "elf", longest: 4096, check: elf::section },
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },
     Parser { name: "fat", longest: 8192, check: disk::fat },

@@ -3,4 +3,5 @@
 //! Bytes in and out; whoever has a connection sends them.
 
 pub mod replies;
+pub mod report;
 pub mod requests;

@@ -19,4 +19,6 @@ pub mod preview;
 #[cfg(feature = "http")]
 pub mod release;
 pub mod report;
+#[cfg(feature = "http")]
+pub mod reporting;
 pub mod target;

@@ -13,7 +13,8 @@ use crate::sys::map;
 use core::time::Duration;
 
 /// Checks what of config.json and of the options is about the cloud, and that API and VPN can be reached, where that
-/// is asked for: before anything slow. Gives the API where an image is to come from there, or an answer.
+/// is asked for: before anything slow. Gives the API where an image is to come from there, or an answer, or where it
+/// `is_told` how it ends.
 ///
 /// Nothing is sent where nothing has to be known.
 // Not in the large frame of its caller (size-report/README.md).
@@ -21,6 +22,7 @@ use core::time::Duration;
 pub fn look(
     options: &Options,
     config: Option<&[u8]>,
+    is_told: bool,
     report: &mut Report,
 ) -> Result<Option<Cloud>, Error> {
     wanted(options)?;
@@ -33,7 +35,7 @@ pub fn look(
     let checks = !options.has(Flag::DownloadOnly);
     let asks_api = checks && !options.has(Flag::NoApiCheck);
     let asks_vpn = checks && !options.has(Flag::NoVpnCheck);
-    let mut cloud = if asks_api || options.image.is_none() || options.device_type.is_some() {
+    let mut cloud = if asks_api || options.image.is_none() || is_told {
         let endpoint = kept(&config::api_endpoint(config)?)?;
         Some(Cloud::new(settings, endpoint, kept(&config::api_key(config)?)?)?)
     } else {
@@ -146,7 +148,7 @@ mod tests {
     }
 
     fn refusal(line: &str, config: &str) -> String {
-        let result = look(&options(line), Some(config.as_bytes()), &mut Report::quiet());
+        let result = look(&options(line), Some(config.as_bytes()), false, &mut Report::quiet());
         let error = result.err().expect("it is refused");
         assert_eq!(error.kind().exit_code(), 3);
         text(&error)
@@ -157,11 +159,11 @@ mod tests {
         let mut report = Report::quiet();
         let off = options("-c c -i i --no-api-check --no-vpn-check");
         let config = config(",\"vpnEndpoint\":\"127.0.0.1\",\"vpnPort\":1");
-        assert!(look(&off, Some(config.as_bytes()), &mut report).unwrap().is_none());
-        assert!(look(&options("-i i"), None, &mut report).unwrap().is_none(), "no balenaOS");
+        assert!(look(&off, Some(config.as_bytes()), false, &mut report).unwrap().is_none());
+        assert!(look(&options("-i i"), None, false, &mut report).unwrap().is_none(), "no balenaOS");
         // Whoever only downloads needs no VPN, and will see that there is no API.
         let only = options("-c c --download-only");
-        assert!(look(&only, Some(config.as_bytes()), &mut report).unwrap().is_some());
+        assert!(look(&only, Some(config.as_bytes()), false, &mut report).unwrap().is_some());
         assert_eq!(report.warnings().count(), 0);
     }
 
@@ -181,14 +183,14 @@ mod tests {
         let port = vpn.local_addr().unwrap().port();
         let config = config(&format!(",\"vpnEndpoint\":\"127.0.0.1\",\"vpnPort\":{port}"));
         let options = options("-c c -i i --no-api-check");
-        look(&options, Some(config.as_bytes()), &mut Report::quiet()).unwrap();
+        look(&options, Some(config.as_bytes()), false, &mut Report::quiet()).unwrap();
     }
 
     #[test]
     fn a_configuration_without_a_vpn_is_warned_of() {
         let mut report = Report::quiet();
         let options = options("-c c -i i --no-api-check");
-        look(&options, Some(config("").as_bytes()), &mut report).unwrap();
+        look(&options, Some(config("").as_bytes()), false, &mut report).unwrap();
         assert!(report.warnings().next().unwrap().contains("names no VPN"));
     }
 
@@ -201,7 +203,7 @@ mod tests {
             refusal(off, &config(",\"vpnEndpoint\":\"v\",\"vpnPort\":\"x\"")).contains("vpnPort")
         );
         assert!(refusal("-c c -i i", "{\"apiKey\":\"k\"}").contains("apiEndpoint"));
-        let nonsense = look(&options("-c c -v 5"), None, &mut Report::quiet());
+        let nonsense = look(&options("-c c -v 5"), None, false, &mut Report::quiet());
         assert_eq!(nonsense.err().unwrap().kind().exit_code(), 2);
     }
 

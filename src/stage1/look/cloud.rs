@@ -8,7 +8,7 @@ use crate::balena::devices;
 use crate::balena::stream::{Found, Reader};
 use crate::balena::version::{Choice, Name, Wanted};
 use crate::error::{Doing, Error};
-use crate::net::client::{Client, Method, Patience, Request, Settings};
+use crate::net::client::{Client, Known, Method, Patience, Request, Settings};
 use crate::net::deadline::Deadline;
 use crate::net::names;
 use crate::net::socket::Socket;
@@ -54,6 +54,26 @@ impl Cloud {
         key: &'static str,
     ) -> Result<Self, Error> {
         Ok(Self { client: Client::new(settings)?, endpoint, key })
+    }
+
+    /// The address of the API, as config.json has it.
+    pub fn endpoint(&self) -> &'static str {
+        self.endpoint
+    }
+
+    /// The key that it is asked with.
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// The proxy that a URL is asked through.
+    pub fn proxy(&self, url: &Url) -> Option<&'static str> {
+        self.client.settings().proxies.choose(url)
+    }
+
+    /// The host that was connected to last, the API or its proxy, and its addresses.
+    pub fn reached(&self) -> &Known {
+        self.client.reached()
     }
 
     /// The image of the wanted version for a device type, raw where the one that is offered is for a stick.

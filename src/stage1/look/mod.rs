@@ -19,3 +19,5 @@ pub mod origin;
 pub mod transport;
 pub mod uses;
 pub mod watchdogs;
+#[cfg(feature = "http")]
+pub mod way;

@@ -106,6 +106,11 @@ pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, plan: &Plan) -> Result<(
     Ok(())
 }
 
+/// Leaves what a server is told about the end.
+pub fn stage_notice(ramfs: &Ramfs, notice: &[u8]) -> Result<(), Error> {
+    files::create(&ramfs.inside(names::NOTICE)?, notice).map(drop)
+}
+
 fn copy(
     source: BorrowedFd,
     start: u64,
