@@ -47,12 +47,17 @@ pub fn resolve(host: &str, config: &Config, deadline: Deadline) -> Result<Addres
     let name = host.strip_suffix('.').unwrap_or(host);
     let is_whole = name.len() < host.len();
     let dots = name.bytes().filter(|byte| *byte == b'.').count();
-    let is_first = is_whole || dots >= config.ndots.into();
-    let itself = |is_now: bool| is_now.then_some("").into_iter();
-    let domains = config.search.split_ascii_whitespace().filter(|_| !is_whole);
+    // A dot is the root: the name as it is.
+    let domains: Text<264> = if is_whole {
+        Text::from(".")
+    } else if dots >= config.ndots.into() {
+        crate::text!(". {}", config.search)
+    } else {
+        crate::text!("{} .", config.search)
+    };
     let mut last = End::NoSuchName;
     let mut why = Text::new();
-    for domain in itself(is_first).chain(domains).chain(itself(!is_first)) {
+    for domain in domains.split_ascii_whitespace() {
         let Some(query) = Query::new(name, domain) else {
             // Too long with this domain.
             continue;
