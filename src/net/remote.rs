@@ -32,7 +32,9 @@ impl Remote {
         from: u64,
         unless_changed: Option<&Validator>,
     ) -> Result<Self, Error> {
-        let url = map::place(url.clone()).doing("mapping memory for", "the network")?;
+        let place = map::place(Url::new()).doing("mapping memory for", "the network")?;
+        place.copy_from(url);
+        let url = place;
         let mut remote = Self {
             client,
             url,
