@@ -26,7 +26,7 @@ impl Proxies {
         Self::of(&process::variable)
     }
 
-    /// An empty value is none, also where a name in upper case has one (curl(1), ENVIRONMENT).
+    /// An empty value means none, whatever else is set.
     fn of(variable: &dyn Fn(&str) -> Option<&'static str>) -> Self {
         let of = |lower, upper| variable(lower).or_else(|| variable(upper));
         let for_all = of("all_proxy", "ALL_PROXY");
