@@ -4,10 +4,10 @@
 //! Sockets are read and written outside, with nobody kept waiting for the arena. Verification cannot be switched off.
 
 mod date;
-mod der;
-mod pem;
+pub mod der;
+pub mod pem;
 mod provider;
-mod roots;
+pub(super) mod roots;
 mod used;
 mod verifier;
 
@@ -31,7 +31,7 @@ use verifier::Verifier;
 pub use used::used_roots;
 
 /// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
-const MAX_CERTIFICATE: usize = 6144;
+pub const MAX_CERTIFICATE: usize = 6144;
 
 /// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
 /// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
