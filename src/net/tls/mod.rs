@@ -76,6 +76,8 @@ struct State {
     plain: Vec<u8>,
     taken: usize,
     is_closed: bool,
+    /// Nothing is read or written any more.
+    is_broken: bool,
     verifier: Arc<Verifier>,
     host: String,
 }
@@ -240,8 +242,12 @@ impl Session {
 
     /// Tells the other end what is wrong, if that can be done at once.
     fn tell(&mut self) {
-        // rustls has an alert ready, then the same error again. What came stays where it is: rustls has noted places in it.
-        while let Ok(Step::Plain(0)) = self.bare_step(&mut [], &[]) {}
+        // One step, in which rustls gives the alert that it has ready; another one would find the same error again. What
+        // came stays where it is: rustls has noted places in it.
+        let _ = self.bare_step(&mut [], &[]);
+        if let Some(state) = &mut self.state {
+            state.is_broken = true;
+        }
         let _ = self.send(Deadline::after(Duration::from_secs(1)));
     }
 }
@@ -279,6 +285,7 @@ impl State {
             plain: Vec::new(),
             taken: 0,
             is_closed: false,
+            is_broken: false,
             verifier,
             host: String::from(host),
         }))
@@ -289,6 +296,9 @@ impl State {
             let count = copy(self.plain.get(self.taken..).unwrap_or_default(), place);
             self.taken += count;
             return Ok(Step::Plain(count));
+        }
+        if self.is_broken {
+            return Err(Failure::new(Problem::Other, "it failed before"));
         }
         if self.is_closed {
             return Ok(Step::Closed);
