@@ -36,6 +36,8 @@ fn get(address: SocketAddr, host: &str, trust: &Trust, end: Deadline) -> Result<
 }
 
 fn main() {
+    // The hook of std would look for a backtrace, and wait for ever when it gets no memory for it.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let arguments: Vec<&'static str> =
         std::env::args().skip(1).map(|argument| &*argument.leak()).collect();
     let [port, host, ca, milliseconds] = arguments[..] else { panic!("four arguments") };

@@ -17,8 +17,6 @@ HOST = "server.localhost"
 KEYS = {
     "p256": ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
     "p384": ["EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
-    "p521": ["EC", "-pkeyopt", "ec_paramgen_curve:P-521"],
-    "ed25519": ["ED25519"],
     "rsa1024": ["RSA", "-pkeyopt", "rsa_keygen_bits:1024"],
     "rsa2048": ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
     "rsa4096": ["RSA", "-pkeyopt", "rsa_keygen_bits:4096"],
@@ -69,8 +67,6 @@ class Maker:
                           f"[req]\ndistinguished_name=name\n[name]\n[extensions]\n{extensions}")
         openssl("req", "-new", "-key", key, "-subj", subject, "-config", config, "-out", request)
         own = ["-selfsign", "-keyfile", key] if signer is None else ["-cert", signer.path, "-keyfile", signer.key]
-        if "ed25519" in str(key if signer is None else signer.key):
-            digest = "null"
         openssl("ca", "-batch", "-notext", "-config", config, "-in", request, "-out", path, "-md", digest,
                 "-startdate", days[0], "-enddate", days[1], *own)
         return Certificate(path, key)
@@ -113,7 +109,6 @@ def make(folder):
         digest = "sha384" if kind == "p384" else "sha256"
         middle_here = maker.certificate(f"/CN=Intermediate {kind}", CA, maker.key(kind, 1), root_here, digest=digest)
         add(kind, leaf(key=kind, signer=middle_here, digest=digest), [middle_here], root_here)
-    add("ed25519", leaf(key="ed25519"))
     rsa = maker.certificate("/CN=Root sha512", CA, maker.key("rsa2048", 1))
     add("sha512", leaf(key="rsa2048", signer=rsa, digest="sha512"), [], rsa)
     add("root sent, too", good, [middle, root])
@@ -142,7 +137,7 @@ def make(folder):
         expected="is for another name")
     add("wrong address", leaf(LEAF + names("127.0.0.2")), host="127.0.0.1", expected="is for another name")
     add("expired", leaf(days=("20200101000000Z", "20210203000000Z")), expected="expired on 2021-02-03")
-    add("not yet valid", leaf(days=("20380405000000Z", "20400101000000Z")), expected="is valid from 2038-04-05 on")
+    add("not yet valid", leaf(days=("20380405000000Z", "20400101000000Z")), expected="is not valid before 2038-04-05")
     old = maker.certificate("/O=Tests/CN=Old", CA, maker.key("p256", 5), root, ("20200101000000Z", "20210203000000Z"))
     add("intermediate expired", leaf(signer=old), [old], expected="expired on 2021-02-03")
     server = maker.certificate("/CN=Another server", LEAF + names(HOST), maker.key("p256", 12), middle)

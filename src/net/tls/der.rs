@@ -114,3 +114,102 @@ fn signs_certificates(mut extension: &[u8]) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An element of DER.
+    fn element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+        let contents = contents.concat();
+        let length = contents.len() as u16;
+        let head = match length {
+            0..128 => vec![tag, length as u8],
+            128..256 => vec![tag, 0x81, length as u8],
+            _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+        };
+        [head, contents].concat()
+    }
+
+    fn name(kind: u8, text: &[u8]) -> Vec<u8> {
+        let attribute = element(0x30, &[&element(6, &[&[0x55, 4, kind]]), &element(12, &[text])]);
+        element(0x31, &[&attribute])
+    }
+
+    fn certificate(version: &[u8], extensions: &[&[u8]]) -> Vec<u8> {
+        let list = element(0xa3, &[&element(0x30, extensions)]);
+        let signed = element(
+            0x30,
+            &[
+                version,
+                &element(2, &[&[1]]),
+                &element(0x30, &[]),
+                &element(0x30, &[&name(3, b"issuer")]),
+                &element(0x30, &[]),
+                &element(0x30, &[&name(10, b"subject")]),
+                &element(0x30, &[&[0; 300]]),
+                if extensions.is_empty() { &[] } else { &list },
+            ],
+        );
+        element(0x30, &[&signed, &element(0x30, &[]), &element(3, &[&[0; 70]])])
+    }
+
+    fn usage(bits: &[u8], critical: &[u8]) -> Vec<u8> {
+        let value = element(4, &[&element(3, &[bits])]);
+        element(0x30, &[&element(6, &[&[0x55, 0x1d, 15]]), critical, &value])
+    }
+
+    const VERSION: &[u8] = &[0xa0, 3, 2, 1, 2];
+
+    #[test]
+    fn a_certificate_is_taken_apart_and_nothing_else_is() {
+        for version in [&[][..], VERSION] {
+            let whole = certificate(version, &[&usage(&[1, 6], &[])]);
+            let parts = parts(&whole).unwrap();
+            assert_eq!(parts.issuer, name(3, b"issuer"));
+            assert_eq!(parts.subject, name(10, b"subject"));
+            for length in 0..whole.len() {
+                assert!(super::parts(&whole[..length]).is_none(), "{length}");
+            }
+            let mut longer = whole.clone();
+            longer.push(0);
+            assert!(super::parts(&longer).is_none());
+            let two = [&whole[..], &whole[..]].concat();
+            assert_eq!(each(&two).collect::<Vec<_>>(), [&whole, &whole]);
+        }
+    }
+
+    #[test]
+    fn who_may_sign_says_so_or_says_nothing() {
+        let may = |extensions: &[&[u8]]| {
+            parts(&certificate(VERSION, extensions)).unwrap().may_sign_certificates()
+        };
+        let other = element(0x30, &[&element(6, &[&[0x55, 0x1d, 19]]), &element(4, &[&[0x30, 0]])]);
+        assert!(may(&[]) && may(&[&other]));
+        let critical = [1, 1, 0xff];
+        for critical in [&[][..], &critical] {
+            // keyCertSign and cRLSign; keyCertSign alone; digitalSignature; cRLSign; none; nothing at all.
+            for (bits, expected) in [
+                (&[1, 0x06][..], true),
+                (&[2, 0x04], true),
+                (&[7, 0x80], false),
+                (&[1, 0x02], false),
+                (&[0], false),
+                (&[], false),
+            ] {
+                assert_eq!(may(&[&other, &usage(bits, critical)]), expected, "{bits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_its_common_name_and_can_be_shown() {
+        let organization = name(10, b"Tests");
+        assert_eq!(common_name(&[&organization[..], &name(3, b"A root")].concat()), "A root");
+        assert_eq!(common_name(&organization), "Tests");
+        for wrong in [&[][..], &name(3, b"a\x1b[2J"), &name(3, b"\xff"), &name(3, b""), &[0x31, 9]]
+        {
+            assert_eq!(common_name(wrong), "?");
+        }
+    }
+}

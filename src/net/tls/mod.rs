@@ -4,10 +4,10 @@
 //! Sockets are read and written outside, with nobody kept waiting for the arena. Verification cannot be switched off.
 
 mod date;
-mod der;
-mod pem;
+pub mod der;
+pub mod pem;
 mod provider;
-mod roots;
+pub(super) mod roots;
 mod used;
 mod verifier;
 
@@ -31,7 +31,7 @@ use verifier::Verifier;
 pub use used::used_roots;
 
 /// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
-const MAX_CERTIFICATE: usize = 6144;
+pub const MAX_CERTIFICATE: usize = 6144;
 
 /// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
 /// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
@@ -76,6 +76,8 @@ struct State {
     plain: Vec<u8>,
     taken: usize,
     is_closed: bool,
+    /// Nothing is read or written any more.
+    is_broken: bool,
     verifier: Arc<Verifier>,
     host: String,
 }
@@ -240,14 +242,13 @@ impl Session {
 
     /// Tells the other end what is wrong, if that can be done at once.
     fn tell(&mut self) {
-        let Some(state) = &mut self.state else { return };
-        state.received = 0;
-        // It is put together, then sent, then there is nothing more.
-        for _ in 0..3 {
-            if let Ok(Step::Send) = self.bare_step(&mut [], &[]) {
-                let _ = self.send(Deadline::after(Duration::from_secs(1)));
-            }
+        // One step, in which rustls gives the alert that it has ready; another one would find the same error again. What
+        // came stays where it is: rustls has noted places in it.
+        let _ = self.bare_step(&mut [], &[]);
+        if let Some(state) = &mut self.state {
+            state.is_broken = true;
         }
+        let _ = self.send(Deadline::after(Duration::from_secs(1)));
     }
 }
 
@@ -284,6 +285,7 @@ impl State {
             plain: Vec::new(),
             taken: 0,
             is_closed: false,
+            is_broken: false,
             verifier,
             host: String::from(host),
         }))
@@ -294,6 +296,9 @@ impl State {
             let count = copy(self.plain.get(self.taken..).unwrap_or_default(), place);
             self.taken += count;
             return Ok(Step::Plain(count));
+        }
+        if self.is_broken {
+            return Err(Failure::new(Problem::Other, "it failed before"));
         }
         if self.is_closed {
             return Ok(Step::Closed);

@@ -142,3 +142,77 @@ pub fn write(certificate: &[u8], place: &mut [u8]) -> usize {
     fits = fits && put(END) && put(b"\n");
     if fits { count } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The certificates in these pieces of a file, and how many blocks were broken.
+    fn all(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, u32) {
+        let (mut reader, mut found) = (Reader::new(), Vec::new());
+        for piece in pieces {
+            reader.push(piece, &mut |certificate| found.push(certificate.to_vec()));
+        }
+        reader.push(b"\n", &mut |certificate| found.push(certificate.to_vec()));
+        reader.end();
+        (found, reader.broken)
+    }
+
+    fn block(certificate: &[u8]) -> Vec<u8> {
+        let mut text = [0; 2 * MAX_CERTIFICATE];
+        let count = write(certificate, &mut text);
+        text[..count].to_vec()
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_the_pieces_and_the_ends_of_lines() {
+        for length in [0, 1, 2, 3, 47, 48, 49, 1000, MAX_CERTIFICATE] {
+            let certificate: Vec<u8> = (0..length).map(|at| (at * 7 + at / 256) as u8).collect();
+            let text = block(&certificate);
+            let windows = String::from_utf8(text.clone()).unwrap().replace('\n', "\r\n");
+            let one_line = String::from_utf8(text.clone()).unwrap().replace('\n', "");
+            let one_line = one_line.replace("E-----", "E-----\n").replace("-----EN", "\n-----EN");
+            for text in
+                [&text[..], windows.as_bytes(), one_line.as_bytes(), &text[..text.len() - 1]]
+            {
+                for size in [1, 7, text.len()] {
+                    let pieces: Vec<_> = text.chunks(size).collect();
+                    assert_eq!(all(&pieces), (vec![certificate.clone()], 0), "{length} {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn as_openssl_writes_it() {
+        let text = b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+        assert_eq!(block(&[0x30, 3, 2, 1, 1]), text);
+        assert_eq!(write(&[0x30, 3, 2, 1, 1], &mut [0; 62]), 0);
+        // Text, a byte order mark, white space behind, and what is no certificate by itself.
+        let around = [
+            b"\xef\xbb\xbf",
+            &text[..],
+            b"CN = a root\n-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----  \n MAMC\tAQE \n-----END CERTIFICATE-----\t",
+        ];
+        assert_eq!(all(&around), (vec![vec![0x30, 3, 2, 1, 1]; 2], 0));
+    }
+
+    #[test]
+    fn what_is_broken_is_counted_and_the_next_one_read() {
+        let good = block(b"good");
+        let large = block(&[0; MAX_CERTIFICATE]).split_off(28);
+        let large = [b"-----BEGIN CERTIFICATE-----\nAAAA\n", &large[..]].concat();
+        for broken in [
+            b"-----BEGIN CERTIFICATE-----\nAA!A\n-----END CERTIFICATE-----\n".as_slice(),
+            b"-----BEGIN CERTIFICATE-----\nAA==AAAA\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----\nAAAAA\n-----END CERTIFICATE-----\n",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n",
+            &large,
+        ] {
+            let (found, count) = all(&[&good, broken, &good]);
+            assert_eq!((found, count), (vec![b"good".to_vec(); 2], 1));
+            assert_eq!(all(&[broken]), (vec![], 1));
+        }
+    }
+}

@@ -129,11 +129,8 @@ const RSA_CHACHA20: SupportedCipherSuite = tls12!(
     RECORDS_OF_CHACHA20
 );
 
-static ECDSA: &[SignatureScheme] = &[
-    SignatureScheme::ED25519,
-    SignatureScheme::ECDSA_NISTP256_SHA256,
-    SignatureScheme::ECDSA_NISTP384_SHA384,
-];
+static ECDSA: &[SignatureScheme] =
+    &[SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384];
 static RSA: &[SignatureScheme] = &[
     SignatureScheme::RSA_PSS_SHA256,
     SignatureScheme::RSA_PSS_SHA384,
@@ -144,14 +141,13 @@ static RSA: &[SignatureScheme] = &[
 ];
 
 /// Those of certificates, and for handshakes by what TLS calls them. In TLS 1.2 a scheme of ECDSA says nothing of the
-/// curve (RFC 8422, 5.1.1), so each has both.
+/// curve (RFC 8422, 5.1.1), so each has both. Not Ed25519: no public authority signs with it.
 const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         signatures::ECDSA_P256_SHA256,
         signatures::ECDSA_P256_SHA384,
         signatures::ECDSA_P384_SHA256,
         signatures::ECDSA_P384_SHA384,
-        signatures::ED25519,
         signatures::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
         signatures::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
         signatures::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
@@ -168,7 +164,6 @@ const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
             SignatureScheme::ECDSA_NISTP384_SHA384,
             &[signatures::ECDSA_P384_SHA384, signatures::ECDSA_P256_SHA384],
         ),
-        (SignatureScheme::ED25519, &[signatures::ED25519]),
         (SignatureScheme::RSA_PSS_SHA256, &[signatures::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA384, &[signatures::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA512, &[signatures::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),

@@ -1,6 +1,7 @@
 //! The roots that are trusted, from where they lie: streamed, so that any number of them costs no memory.
 
 use super::super::trust::Trust;
+use super::der;
 use super::pem::Reader;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -35,12 +36,48 @@ pub fn for_each(trust: &Trust, found: &mut dyn FnMut(&[u8])) -> Result<u32, Erro
     roots.push(trust.extra);
     roots.end();
     if !trust.file.is_empty() {
-        roots.read(trust.file).doing("reading the file of --ca-cert", trust.file)?;
+        roots.read(trust.file).doing(READING, trust.file)?;
     }
     if !trust.only_these {
         roots.read_system();
     }
     Ok(roots.count)
+}
+
+const READING: &str = "reading the file of --ca-cert";
+
+/// Refuses a file, or what config.json has, in which something is no certificate.
+pub fn check(extra: &[u8], path: &str) -> Result<(), Error> {
+    let mut wrong = 0;
+    let mut look = |root: &[u8]| wrong += u32::from(der::parts(root).is_none());
+    let mut roots = Roots { reader: Reader::new(), found: &mut look, count: 0 };
+    roots.push(extra);
+    roots.end();
+    let is_none = roots.count == 0 && !extra.is_empty();
+    let is_broken = is_none || roots.reader.broken > 0;
+    if !path.is_empty() {
+        (roots.count, roots.reader.broken) = (0, 0);
+        roots.read(path).doing(READING, path).map_err(Error::as_refusal)?;
+    }
+    let (count, broken) = (roots.count, roots.reader.broken);
+    let refused = |doing, object, why| {
+        Err(Error::refused(doing, object, why)
+            .advice("certificates begin with -----BEGIN CERTIFICATE-----"))
+    };
+    if is_broken {
+        return refused(
+            "reading balenaRootCA of",
+            "config.json",
+            "it holds no whole certificate in PEM",
+        );
+    }
+    if !path.is_empty() && count == 0 {
+        return refused(READING, path, "it holds no certificate in PEM");
+    }
+    if broken + wrong > 0 {
+        return refused(READING, path, "one of its certificates is broken, or has more than 6 KiB");
+    }
+    Ok(())
 }
 
 /// What reads them one file after the other.

@@ -28,3 +28,34 @@ pub fn used_roots(place: &mut [u8]) -> usize {
     }
     filled
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(length: u16, byte: u8) -> Vec<u8> {
+        let mut root = vec![byte; usize::from(length) + 4];
+        (root[0], root[1], root[2], root[3]) = (0x30, 0x82, (length >> 8) as u8, length as u8);
+        root
+    }
+
+    #[test]
+    fn each_is_kept_once_and_the_old_ones_go_when_there_is_no_room() {
+        let blocks = |place: &mut [u8]| {
+            let count = used_roots(place);
+            std::str::from_utf8(&place[..count]).unwrap().matches("-BEGIN").count()
+        };
+        let mut place = [0; 16 * 1024];
+        for number in [1, 2, 1, 2, 3] {
+            remember(&root(2000, number));
+        }
+        assert_eq!(blocks(&mut place), 3);
+        // Each has 2,800 characters.
+        assert_eq!(blocks(&mut place[..6000]), 2);
+        assert_eq!(blocks(&mut []), 0);
+        remember(&root(3000, 4));
+        assert_eq!(blocks(&mut place), 1);
+        remember(&[]);
+        assert_eq!(blocks(&mut place), 1);
+    }
+}

@@ -91,21 +91,11 @@ impl Verifier {
         use webpki::Error as E;
         let (problem, why, told) = match error {
             E::CertExpired { time, not_after } => {
-                let (now, then) = (date::text(time.as_secs()), date::text(not_after.as_secs()));
-                let why = crate::text!(
-                    "its certificate expired on {}; the clock here says {}",
-                    then,
-                    now
-                );
+                let why = about_time("expired on", *not_after, *time);
                 (Problem::Clock, why, Told::Expired)
             }
             E::CertNotValidYet { time, not_before } => {
-                let (now, then) = (date::text(time.as_secs()), date::text(not_before.as_secs()));
-                let why = crate::text!(
-                    "its certificate is valid from {} on; the clock here says {}",
-                    then,
-                    now
-                );
+                let why = about_time("is not valid before", *not_before, *time);
                 (Problem::Clock, why, Told::NotValidYet)
             }
             E::CertNotValidForName(_) => {
@@ -199,6 +189,35 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// When the program's commit was made, in seconds since 1970; 0 where nobody knew.
+const BUILT: u64 = number(env!("TAKEOVER_DATE"));
+
+const fn number(digits: &str) -> u64 {
+    let mut digits = digits.as_bytes();
+    let mut number = 0;
+    while let [digit, rest @ ..] = digits {
+        number = number * 10 + (*digit - b'0') as u64;
+        digits = rest;
+    }
+    number
+}
+
+/// What is wrong with the time of a certificate, or with the clock.
+fn about_time(what: &str, then: UnixTime, now: UnixTime) -> Text<240> {
+    let (today, then) = (date::text(now.as_secs()), date::text(then.as_secs()));
+    if now.as_secs() < BUILT {
+        let built = date::text(BUILT);
+        return crate::text!(
+            "its certificate {} {}, but the clock here is wrong: it says {}, and this program is of {}",
+            what,
+            then,
+            today,
+            built
+        );
+    }
+    crate::text!("its certificate {} {}; the clock here says {}", what, then, today)
 }
 
 /// keyUsage of all authorities but the root (RFC 5280, 6.1.4 (n)), which webpki does not look at.
