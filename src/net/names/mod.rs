@@ -1,7 +1,7 @@
 //! Names to addresses, by a resolver of our own: that of the C library takes 20 KB.
 //!
-//! First /etc/hosts, then the servers of /etc/resolv.conf; nothing else that a nsswitch.conf may name. Fixed memory: the
-//! stack, of which it takes less than 32 KiB.
+//! First /etc/hosts, then the servers of /etc/resolv.conf; nothing else that a nsswitch.conf may name. Fixed memory:
+//! the stack, of which it takes less than 32 KiB.
 
 pub mod config;
 pub mod hosts;
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused_before_anyone_is_asked() {
         let long = "x".repeat(64);
-        let longer = ["x"; 128].join(".");
+        let longer = ["xxx"; 64].join(".");
         let bad = "not the name of a host";
         let number = "neither an address nor a name";
         for (host, why) in [
@@ -158,7 +158,10 @@ mod tests {
             ("b\u{fc}cher.example", "not in ASCII"),
         ] {
             let error = resolved(host).unwrap_err();
-            assert!(error.contains(host) && error.contains(why), "{error}");
+            assert!(
+                error.contains(host.get(..160).unwrap_or(host)) && error.contains(why),
+                "{error}"
+            );
         }
         assert!(resolved("a\x1bb").unwrap_err().starts_with("resolving a?b: not the name"));
         assert!(resolved("_a-b.1x.example.").unwrap_err().contains("no time"));

@@ -362,8 +362,8 @@ fn code_text(code: u8) -> Text<64> {
     Text::from(words)
 }
 
-/// What nobody can guess. Where the kernel has nothing random, the time has to do: who could send answers in the name of
-/// a server must still guess the port.
+/// What nobody can guess. Where the kernel has nothing random, the time has to do: who would answer in the name of a
+/// server must still guess the port.
 fn random() -> [u8; 4] {
     let mut bytes = (clock::since_boot().unwrap_or_default() as u32).to_ne_bytes();
     let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
