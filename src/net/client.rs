@@ -69,11 +69,22 @@ fn refusal(doing: &'static str, url: &Url, status: u16) -> Error {
     Error::failed(doing, &url.shown(), &why)
 }
 
+/// Refuses to go on in the clear where it began by TLS.
+fn check_redirect(from: &Url, to: &Url) -> Result<(), Error> {
+    if from.is_secure() && !to.is_secure() {
+        let why = "the server leads from https to http";
+        return Err(Error::refused("following a redirect to", &to.shown(), why));
+    }
+    Ok(())
+}
+
 /// What is large of a client.
 struct State {
     head: Head,
     /// Where the last request went, after redirects.
     url: Url,
+    /// Where a redirect leads to.
+    next: Url,
 }
 
 /// A client: buffers, and the connection that is open.
@@ -95,7 +106,7 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let for_what = ("mapping memory for", "the network");
         let buffer = map::buffer(BUFFER).doing(for_what.0, for_what.1)?;
-        let state = map::place(State { head: Head::new(), url: Url::new() });
+        let state = map::place(State { head: Head::new(), url: Url::new(), next: Url::new() });
         Ok(Self {
             settings,
             state: state.doing(for_what.0, for_what.1)?,
@@ -159,22 +170,20 @@ impl Client {
 
     /// One attempt: the request, and those that redirects lead to.
     fn follow(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        self.go_to(request.url);
+        self.leave_unless(self.state.url.has_origin_of(request.url));
+        self.state.url.copy_from(request.url);
         let mut request = *request;
         for _ in 0..=MOST_REDIRECTS {
             self.exchange(&request)?;
             let status = self.facts().status;
-            if !matches!(status, 301 | 302 | 303 | 307 | 308)
-                || self.state.head.location().is_empty()
-            {
+            let State { head, url, next } = &mut *self.state;
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) || head.location().is_empty() {
                 return Ok(());
             }
-            let next = self.state.url.join(self.state.head.location())?;
-            let is_same = next.has_origin_of(&self.state.url);
-            if self.state.url.is_secure() && !next.is_secure() {
-                let why = "the server leads from https to http";
-                return Err(Error::refused("following a redirect to", &next.shown(), why));
-            }
+            next.join(url, head.location())?;
+            check_redirect(url, next)?;
+            crate::debug!("redirected to {}", next.shown());
+            let is_same = next.has_origin_of(url);
             if !is_same {
                 request.bearer = None;
             }
@@ -183,21 +192,19 @@ impl Client {
                 request.method = Method::Get;
                 request.body = None;
             }
-            crate::debug!("redirected to {}", next.shown());
-            self.go_to(&next);
+            url.copy_from(next);
+            self.leave_unless(is_same);
         }
         let last = self.state.url.shown();
         Err(Error::refused("following redirects, at last to", &last, "there are more than 10"))
     }
 
-    /// The next request goes to this URL. The connection stays where it leads to the same server and is at rest.
-    fn go_to(&mut self, url: &Url) {
-        let is_at_rest =
-            self.keeps_open && self.body.has_ended() && self.received.bytes().is_empty();
-        if !is_at_rest || !url.has_origin_of(&self.state.url) {
+    /// The connection stays only where it leads to the same server and is at rest.
+    fn leave_unless(&mut self, is_same: bool) {
+        let is_at_rest = self.body.has_ended() && self.received.bytes().is_empty();
+        if !(is_same && self.keeps_open && is_at_rest) {
             self.close();
         }
-        self.state.url.clone_from(url);
     }
 
     fn close(&mut self) {
@@ -222,7 +229,7 @@ impl Client {
     }
 
     fn exchange_once(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        let State { head, url } = &mut *self.state;
+        let State { head, url, .. } = &mut *self.state;
         head.clear();
         self.was_sent = false;
         let proxy = self.settings.proxies.choose(url).map(Proxy::parse).transpose()?;
@@ -590,6 +597,19 @@ mod tests {
             "{error}"
         );
         assert_eq!(server.seen().len(), 11);
+    }
+
+    #[test]
+    fn nobody_is_led_from_https_to_http() {
+        let url = |text| Url::parse(text).unwrap();
+        let error = check_redirect(&url("https://h/"), &url("http://h/x?secret")).unwrap_err();
+        let wanted = "following a redirect to http://h/x: the server leads from https to http";
+        assert_eq!(shown(&error), wanted);
+        for (from, to) in
+            [("https://h/", "https://i/"), ("http://h/", "https://h/"), ("http://h/", "http://i/")]
+        {
+            assert!(check_redirect(&url(from), &url(to)).is_ok());
+        }
     }
 
     #[test]

@@ -23,14 +23,17 @@ pub struct Proxies {
 impl Proxies {
     /// Those of the environment that `sys::start` left.
     pub fn of_environment() -> Self {
-        let of = |lower, upper| {
-            let value = process::variable(lower).or_else(|| process::variable(upper));
-            value.filter(|value| !value.is_empty())
-        };
+        Self::of(&process::variable)
+    }
+
+    /// An empty value means none, whatever else is set.
+    fn of(variable: &dyn Fn(&str) -> Option<&'static str>) -> Self {
+        let of = |lower, upper| variable(lower).or_else(|| variable(upper));
         let for_all = of("all_proxy", "ALL_PROXY");
+        let named = |value: Option<&'static str>| value.filter(|value| !value.is_empty());
         Self {
-            http: of("http_proxy", "HTTP_PROXY").or(for_all),
-            https: of("https_proxy", "HTTPS_PROXY").or(for_all),
+            http: named(of("http_proxy", "HTTP_PROXY").or(for_all)),
+            https: named(of("https_proxy", "HTTPS_PROXY").or(for_all)),
             none_for: of("no_proxy", "NO_PROXY"),
         }
     }
@@ -170,6 +173,27 @@ mod tests {
         }
         assert!(refusal("socks5://h:1").contains("SOCKS"));
         assert!(refusal("https://h:1").contains("http://"));
+    }
+
+    #[test]
+    fn the_environment_names_them_in_lower_case_first() {
+        let of = |set: &'static [(&str, &'static str)]| {
+            Proxies::of(&|name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+            })
+        };
+        let proxies = of(&[
+            ("http_proxy", "a"),
+            ("HTTP_PROXY", "b"),
+            ("HTTPS_PROXY", "c"),
+            ("NO_PROXY", "d"),
+        ]);
+        assert_eq!(
+            (proxies.http, proxies.https, proxies.none_for),
+            (Some("a"), Some("c"), Some("d"))
+        );
+        let proxies = of(&[("ALL_PROXY", "a"), ("https_proxy", ""), ("HTTPS_PROXY", "c")]);
+        assert_eq!((proxies.http, proxies.https, proxies.none_for), (Some("a"), None, None));
     }
 
     #[test]

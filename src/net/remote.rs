@@ -32,7 +32,9 @@ impl Remote {
         from: u64,
         unless_changed: Option<&Validator>,
     ) -> Result<Self, Error> {
-        let url = map::place(url.clone()).doing("mapping memory for", "the network")?;
+        let place = map::place(Url::new()).doing("mapping memory for", "the network")?;
+        place.copy_from(url);
+        let url = place;
         let mut remote = Self {
             client,
             url,
@@ -140,11 +142,14 @@ impl Remote {
         let mut filled = 0;
         let mut attempts = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let at = offset + filled as u64;
-            if self.length.is_some_and(|length| at >= length) {
+            let at = offset.saturating_add(filled as u64);
+            if self.left_at(at) == 0 {
                 break;
             }
             self.go_to(at)?;
+            // A body in chunks may have more than it should.
+            let most = rest.len().min(self.left_at(at));
+            let rest = rest.get_mut(..most).unwrap_or_default();
             let error = match self.read_some(at, rest) {
                 Ok(0) if self.length.is_none() => break,
                 // The server may send less than was asked for (RFC 9110, 15.3.7): the rest is asked for, too.
@@ -165,6 +170,12 @@ impl Remote {
             crate::info!("{}; going on at byte {}", error, at);
         }
         Ok(filled)
+    }
+
+    /// How many bytes the file has from this one on; as many as can be where its length is not known.
+    fn left_at(&self, at: u64) -> usize {
+        let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(at));
+        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// True when a request for a part would bring a part of the same file.
@@ -207,11 +218,12 @@ impl Remote {
         }
         let is_same = response.status == 206
             && response.validator.agrees_with(&known)
-            && (response.whole.is_none() || response.whole == self.length);
+            && (response.whole.is_none() || self.length.is_none() || response.whole == self.length);
         if !is_same {
             let why = "the file on the server has changed since it was first asked for";
             return Err(Error::refused("reading", &self.url.shown(), why));
         }
+        self.length = self.length.or(response.whole);
         self.position = Some(at);
         Ok(())
     }
@@ -374,6 +386,19 @@ mod tests {
         ]);
         let mut remote = open(&server, 0, "");
         assert_eq!((remote.length(), read(&mut remote, 0, 10).unwrap()), (None, b"hello".to_vec()));
+    }
+
+    #[test]
+    fn a_length_that_is_told_late_is_kept_to() {
+        let chunked = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nAccept-Ranges: bytes\r\n\
+                       Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nhel";
+        let part = "HTTP/1.1 206 x\r\nContent-Range: bytes 3-4/5\r\nTransfer-Encoding: chunked\r\n\r\n\
+                    4\r\nlo!!\r\n0\r\n\r\n";
+        let server = Server::of(&[chunked, part]);
+        let mut remote = open(&server, 0, "");
+        assert_eq!((remote.length(), remote.takes_ranges()), (None, true));
+        assert_eq!(read(&mut remote, 0, 10).unwrap(), b"hello");
+        assert_eq!(remote.length(), Some(5));
     }
 
     #[test]

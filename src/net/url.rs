@@ -29,33 +29,48 @@ impl Url {
     /// Reads one.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut url = Self::new();
-        let result = url.read(text);
-        result.map_err(|why| {
-            Error::refused("reading the URL", &text::printable::<160>(harmless(text)), why)
-        })?;
+        url.set(text)?;
         Ok(url)
     }
 
+    /// Becomes another one, in its place.
+    fn set(&mut self, text: &str) -> Result<(), Error> {
+        let result = self.read(text);
+        result.map_err(|why| {
+            Error::refused("reading the URL", &text::printable::<160>(harmless(text)), why)
+        })
+    }
+
+    /// Becomes the same as another one. (`clone` would put 4 KiB on the stack in between.)
+    pub fn copy_from(&mut self, other: &Url) {
+        self.text.clear();
+        // It fits: it was in as much room.
+        let _ = self.text.push_str(&other.text);
+    }
+
     fn read(&mut self, text: &str) -> Result<(), &'static str> {
-        if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err("it has spaces or control characters");
-        }
-        let text = text.split('#').next().unwrap_or_default();
         let (scheme, rest) = crate::bytes::split_at_word(text, "://")
             .ok_or("it does not begin with http:// or https://")?;
         let scheme = ["http", "https"]
             .into_iter()
             .find(|known| scheme.eq_ignore_ascii_case(known))
             .ok_or("only http and https are understood")?;
+        self.read_behind(scheme, rest)
+    }
+
+    /// Reads what follows the scheme and `://`.
+    fn read_behind(&mut self, scheme: &str, rest: &str) -> Result<(), &'static str> {
+        let rest = without_fragment(rest)?;
         let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, target) = rest.split_at_checked(end).unwrap_or_default();
         if authority.contains('@') {
             return Err("a user or password in a URL is not supported");
         }
+        self.text.clear();
         self.push(scheme)?;
         self.push("://")?;
         self.put_authority(authority, scheme)?;
-        self.put_target(target)
+        self.put_target(self.text.len(), target)
     }
 
     fn put_authority(&mut self, authority: &str, scheme: &str) -> Result<(), &'static str> {
@@ -73,11 +88,10 @@ impl Url {
         Ok(())
     }
 
-    /// The path without dot segments (RFC 3986, 5.2.4), then the query.
-    fn put_target(&mut self, target: &str) -> Result<(), &'static str> {
+    /// Adds a path without its dot segments (RFC 3986, 5.2.4), then a query; all of the path begins at `start`.
+    fn put_target(&mut self, start: usize, target: &str) -> Result<(), &'static str> {
         let end = target.bytes().position(|byte| byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at_checked(end).unwrap_or_default();
-        let start = self.text.len();
         let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
         while let Some(segment) = segments.next() {
             match segment {
@@ -124,29 +138,36 @@ impl Url {
         self.text.push_str(text).map_err(|_| TOO_LONG)
     }
 
-    /// What a reference means that stands in an answer to this URL: RFC 3986, 5.2.
-    pub fn join(&self, reference: &str) -> Result<Self, Error> {
-        let is_end = |byte: u8| matches!(byte, b'/' | b'?' | b'#');
-        let has_scheme = reference.bytes().take_while(|byte| !is_end(*byte)).any(|b| b == b':');
-        let (_, after_scheme) = crate::bytes::split_at_word(&self.text, "://").unwrap_or_default();
-        let path_end = self.text.bytes().position(|b| b == b'?').unwrap_or(self.text.len());
+    /// Becomes what a reference means that stands in an answer to `base`: RFC 3986, 5.2.
+    pub fn join(&mut self, base: &Url, reference: &str) -> Result<(), Error> {
+        let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+        if reference.bytes().take_while(|byte| !is_end(byte)).any(|byte| byte == b':') {
+            return self.set(reference);
+        }
+        let result = self.read_relative(base, reference);
+        result.map_err(|why| Error::refused("following a redirect of", &base.shown(), why))
+    }
+
+    fn read_relative(&mut self, base: &Url, reference: &str) -> Result<(), &'static str> {
+        if let Some(rest) = reference.strip_prefix("//") {
+            return self.read_behind(if base.is_secure() { "https" } else { "http" }, rest);
+        }
+        let reference = without_fragment(reference)?;
+        let start = base.text.len() - base.target().len();
+        let path = base.path();
         let kept = match reference.as_bytes() {
-            _ if has_scheme => 0,
-            // The scheme and its colon.
-            [b'/', b'/', ..] => self.text.len() - after_scheme.len() - 2,
-            [b'/', ..] => self.text.len() - self.target().len(),
-            [b'?', ..] => path_end,
-            [] | [b'#', ..] => self.text.len(),
-            _ => {
-                let path = self.text.as_bytes().get(..path_end).unwrap_or_default();
-                path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)
-            }
+            [] => base.target(),
+            [b'?', ..] => path,
+            [b'/', ..] => "",
+            // All but the last name.
+            _ => path.get(..path.rfind('/').unwrap_or(0)).unwrap_or_default(),
         };
-        let mut joined = heapless::String::<MAX>::new();
-        let base = self.text.get(..kept).unwrap_or_default();
-        let result = joined.push_str(base).and_then(|()| joined.push_str(reference));
-        result.map_err(|_| Error::refused("following", &self.shown(), TOO_LONG))?;
-        Self::parse(&joined)
+        self.text.clear();
+        self.push(base.text.get(..start + kept.len()).unwrap_or_default())?;
+        match reference.as_bytes() {
+            [] | [b'?', ..] => self.put_encoded(reference),
+            _ => self.put_target(start, reference),
+        }
     }
 
     /// As it is sent to a proxy. Not for a log: its query may be a secret.
@@ -200,6 +221,14 @@ impl Url {
     pub fn shown(&self) -> Text<160> {
         Text::from(self.text.split('?').next().unwrap_or_default())
     }
+}
+
+/// A URL or reference up to its fragment, which is nothing to a server.
+fn without_fragment(text: &str) -> Result<&str, &'static str> {
+    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err("it has spaces or control characters");
+    }
+    Ok(text.split('#').next().unwrap_or_default())
 }
 
 /// The port of a scheme.
@@ -358,11 +387,19 @@ mod tests {
             ("//other/d", "https://other/d"),
             ("http://other", "http://other/"),
             ("d?u=http://x", "https://h:8/a/b/d?u=http://x"),
+            ("..", "https://h:8/a/"),
+            ("../../../..", "https://h:8/"),
         ] {
-            assert_eq!(base.join(reference).unwrap().whole(), wanted, "{reference}");
+            let mut joined = Url::new();
+            joined.join(&base, reference).unwrap();
+            assert_eq!(joined.whole(), wanted, "{reference}");
         }
-        assert!(base.join("ftp://x/").is_err() && base.join("mailto:x").is_err());
-        assert!(base.join(&"a".repeat(MAX)).is_err());
+        let long = "a".repeat(MAX);
+        for reference in ["ftp://x/", "mailto:x", "a b", "//me:secret@h/", "//", &long] {
+            let error = Url::new().join(&base, reference).unwrap_err();
+            let shown: Text<512> = crate::text!("{}", error);
+            assert!(!shown.contains("secret") && !shown.contains("/x\""), "{}", &*shown);
+        }
     }
 
     #[test]

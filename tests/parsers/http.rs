@@ -79,7 +79,8 @@ pub fn url(bytes: &[u8]) -> bool {
         return false;
     };
     check(&url);
-    if let Ok(joined) = url.join(reference) {
+    let mut joined = Url::new();
+    if joined.join(&url, reference).is_ok() {
         check(&joined);
     }
     true
@@ -93,11 +94,14 @@ fn check(url: &Url) {
     assert!(!url.file_name().contains('/') && ![".", ".."].contains(&url.file_name()));
     assert!(!url.shown().contains(['?', '@', '#']) || url.target().contains('@'));
     assert_eq!(Url::parse(url.whole()).unwrap().whole(), url.whole());
-    assert_eq!(url.join("").unwrap().whole(), url.whole());
-    assert_eq!(
-        url.join(url.target()).is_ok_and(|same| same == *url),
-        !url.target().starts_with("//")
-    );
+    let mut joined = Url::new();
+    for reference in ["", url.whole(), url.target()] {
+        // A target that begins with two slashes is another host's URL as a reference.
+        if !reference.starts_with("//") {
+            joined.join(url, reference).unwrap();
+            assert_eq!(joined.whole(), url.whole());
+        }
+    }
 }
 
 /// A proxy, and a no_proxy in its second line.

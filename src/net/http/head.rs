@@ -102,7 +102,7 @@ pub struct Head {
     /// Bytes of the whole head.
     taken: usize,
     facts: Facts,
-    location: Text<{ url::MAX }>,
+    location: heapless::String<{ url::MAX }>,
 }
 
 impl Head {
@@ -115,7 +115,7 @@ impl Head {
             has_ended: false,
             taken: 0,
             facts: Facts::default(),
-            location: Text::new(),
+            location: heapless::String::new(),
         }
     }
 
@@ -124,7 +124,7 @@ impl Head {
         self.start_line();
         self.taken = 0;
         self.facts = Facts::default();
-        self.location = Text::new();
+        self.location.clear();
     }
 
     /// True when a byte of it has come.
@@ -224,12 +224,13 @@ impl Head {
         let value = value.get(1..).unwrap_or_default();
         // Another encoding than UTF-8 is in nothing that is looked at.
         let value = core::str::from_utf8(value.trim_ascii()).unwrap_or_default();
-        let is_known = self.facts.look_at(name, value)?;
         let is_location = name == b"location";
+        let is_known = is_location || self.facts.look_at(name, value)?;
+        let is_cut = self.is_cut && is_known;
         if is_location {
-            self.location = Text::from(value);
+            self.location.clear();
         }
-        if self.is_cut && (is_known || is_location) {
+        if is_cut || is_location && self.location.push_str(value).is_err() {
             return Err("a header field is longer than 4 KiB");
         }
         Ok(())
@@ -262,9 +263,9 @@ impl Facts {
         match name {
             b"content-length" => self.note_length(value)?,
             b"transfer-encoding" => self.note_transfer(value)?,
-            b"connection" => self.closes |= items(value).any(|item| is(item, "close")),
+            b"connection" => self.closes |= lists(value, "close"),
             b"content-encoding" => self.encoding = encoding_of(value),
-            b"accept-ranges" => self.takes_ranges |= items(value).any(|item| is(item, "bytes")),
+            b"accept-ranges" => self.takes_ranges |= lists(value, "bytes"),
             b"content-range" => self.part = part_of(value),
             b"date" => self.date = date::parse(value),
             b"retry-after" => {
@@ -310,6 +311,10 @@ impl Facts {
 /// The items of a list (RFC 9110, 5.6.1).
 fn items(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim_ascii).filter(|item| !item.is_empty())
+}
+
+fn lists(value: &str, word: &str) -> bool {
+    items(value).any(|item| is(item, word))
 }
 
 fn is(item: &str, word: &str) -> bool {

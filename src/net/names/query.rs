@@ -47,12 +47,17 @@ pub fn resolve(host: &str, config: &Config, deadline: Deadline) -> Result<Addres
     let name = host.strip_suffix('.').unwrap_or(host);
     let is_whole = name.len() < host.len();
     let dots = name.bytes().filter(|byte| *byte == b'.').count();
-    let is_first = is_whole || dots >= config.ndots.into();
-    let itself = |is_now: bool| is_now.then_some("").into_iter();
-    let domains = config.search.split_ascii_whitespace().filter(|_| !is_whole);
+    // A dot is the root: the name as it is.
+    let domains: Text<264> = if is_whole {
+        Text::from(".")
+    } else if dots >= config.ndots.into() {
+        crate::text!(". {}", config.search)
+    } else {
+        crate::text!("{} .", config.search)
+    };
     let mut last = End::NoSuchName;
     let mut why = Text::new();
-    for domain in itself(is_first).chain(domains).chain(itself(!is_first)) {
+    for domain in domains.split_ascii_whitespace() {
         let Some(query) = Query::new(name, domain) else {
             // Too long with this domain.
             continue;
@@ -143,8 +148,7 @@ impl<'a> Lookup<'a> {
         while is_asking {
             is_asking = false;
             for (at, address) in servers.iter().enumerate() {
-                let is_over = end.is_over() || self.is_over();
-                if !is_over && self.questions.iter().any(|question| question.is_open_for(at)) {
+                if !end.is_over() && !self.is_over() && self.is_open_for(at) {
                     is_asking = true;
                     match self.send(at, address, end) {
                         Ok(()) => self.listen(end.min(after(pause)), end),
@@ -160,6 +164,11 @@ impl<'a> Lookup<'a> {
     fn is_over(&self) -> bool {
         self.questions.iter().all(|question| question.answer.is_some())
             || self.patience.is_some_and(Deadline::is_over)
+    }
+
+    /// Whether this server may still answer something.
+    fn is_open_for(&self, at: usize) -> bool {
+        self.questions.iter().any(|question| question.is_open_for(at))
     }
 
     fn end(&self) -> End {
@@ -196,7 +205,7 @@ impl<'a> Lookup<'a> {
         Ok(())
     }
 
-    /// Takes answers until then, or until all is answered, or a server has failed, so that the next is asked.
+    /// Takes answers until then, or until all is answered, or a server has no more to say, so that the next is asked.
     fn listen(&mut self, until: Deadline, end: Deadline) {
         let mut buffer = [0; LONGEST_ANSWER];
         let mut is_last = false;
@@ -207,14 +216,13 @@ impl<'a> Lookup<'a> {
             let Some((at, received)) = self.receive(&mut buffer, until) else {
                 return;
             };
-            is_last |= match received {
+            let was_open = self.is_open_for(at);
+            match received {
                 Ok(count) => self.take(at, &mut buffer, count, end),
-                Err(Errno::AGAIN | Errno::INTR) => false,
-                Err(errno) => {
-                    self.lose(at, errno);
-                    true
-                }
-            };
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => self.lose(at, errno),
+            }
+            is_last |= was_open && !self.is_open_for(at);
         }
     }
 
@@ -231,9 +239,8 @@ impl<'a> Lookup<'a> {
         Some((*at, received.map(|(count, _)| count)))
     }
 
-    /// Takes an answer; true when the server has failed.
-    fn take(&mut self, at: usize, buffer: &mut [u8], count: usize, end: Deadline) -> bool {
-        let mut has_failed = false;
+    /// Takes an answer.
+    fn take(&mut self, at: usize, buffer: &mut [u8], count: usize, end: Deadline) {
         for question in self.questions.iter_mut().filter(|question| question.answer.is_none()) {
             let message = buffer.get(..count).unwrap_or_default();
             let query = self.query.ask(question.kind, question.id);
@@ -259,7 +266,6 @@ impl<'a> Lookup<'a> {
                 self.teller = at;
             } else {
                 question.failed |= 1 << at;
-                has_failed = true;
             }
             if let Some(last) = self.said.get_mut(at) {
                 *last = said;
@@ -268,7 +274,6 @@ impl<'a> Lookup<'a> {
         if !self.found.is_empty() && self.patience.is_none() {
             self.patience = Some(Deadline::after(PATIENCE));
         }
-        has_failed
     }
 
     /// Notes that a server is out of reach.
