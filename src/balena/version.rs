@@ -46,29 +46,37 @@ impl Version {
         if text.len() > LONGEST || !text.bytes().all(is_of_one) {
             return None;
         }
-        let (rest, metadata) = halves(text, '+')?;
-        let (core, prerelease) = halves(rest, '-')?;
-        let mut numbers = [0; 3];
-        let mut parts = core.splitn(4, '.');
-        let mut given = 0;
-        for (number, part) in numbers.iter_mut().zip(parts.by_ref()) {
-            *number = number_of(part)?;
+        let (mut numbers, mut given) = ([0; 3], 0);
+        let mut rest = text;
+        for number in &mut numbers {
+            let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+            // Zeros before them are taken: months had them.
+            *number = rest.get(..end)?.parse().ok()?;
+            rest = rest.get(end..)?;
             given += 1;
+            match rest.strip_prefix('.') {
+                Some(next) if given < 3 => rest = next,
+                _ => break,
+            }
         }
-        let is_known =
-            |more: &str| ["rev", "dev", "prod"].iter().any(|word| more.starts_with(word));
-        let more = parts.next();
-        if more.is_some_and(|more| !is_known(more)) || given < 3 && core.len() < text.len() {
+        let is_final = !rest.starts_with('-');
+        let is_well_set_off = rest.is_empty()
+            || given == 3
+                && rest.len() > 1
+                && !rest.ends_with(['+', '-'])
+                && ["-", "+", ".rev", ".dev", ".prod"].iter().any(|start| rest.starts_with(start));
+        if !is_well_set_off {
             return None;
         }
-        let mut words = more.unwrap_or_default().split('.').chain(metadata.split('.'));
-        let revision = words.clone().find_map(|word| number_of(word.strip_prefix("rev")?));
-        let is_for_production = !words.any(|word| word == "dev");
-        let is_final = prerelease.is_empty();
-        Some((
-            Self { numbers, is_final, revision: revision.unwrap_or(0), is_for_production },
-            given,
-        ))
+        let mut version = Self { numbers, is_final, revision: 0, is_for_production: true };
+        for word in rest.split(['.', '+']) {
+            if word == "dev" {
+                version.is_for_production = false;
+            } else if let Some(Ok(number)) = word.strip_prefix("rev").map(str::parse) {
+                version.revision = number;
+            }
+        }
+        Some((version, given))
     }
 
     /// True for what nobody gets who does not ask for it exactly.
@@ -81,20 +89,6 @@ impl Version {
     fn is_of_calendar(&self) -> bool {
         self.numbers[0] > 2000
     }
-}
-
-/// A text before and behind a character; behind it there must be something.
-fn halves(text: &str, at: char) -> Option<(&str, &str)> {
-    match text.split_once(at) {
-        None => Some((text, "")),
-        Some((_, "")) => None,
-        halves => halves,
-    }
-}
-
-/// Digits and nothing else. Zeros before them are taken: months had them.
-fn number_of(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// Which version is wanted.
