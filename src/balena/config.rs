@@ -96,7 +96,7 @@ fn quoted(value: &[u8]) -> Option<&[u8]> {
 pub fn text<const N: usize>(bytes: &[u8], key: &str) -> Option<Text<N>> {
     let value = value(bytes, key)?;
     let inside = quoted(value).unwrap_or(value);
-    if quoted(value).is_none() && !value.iter().any(u8::is_ascii_digit) {
+    if quoted(value).is_none() && !matches!(value, [b'-' | b'0'..=b'9', ..]) {
         return None;
     }
     json::decoded(inside)
@@ -111,7 +111,7 @@ fn value<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
             found = bytes.get(member.value);
         }
     });
-    found.filter(|value| !matches!(value, [b'{' | b'[', ..]))
+    found
 }
 
 /// The device type; empty when there is none.
@@ -530,5 +530,118 @@ mod tests {
         }
         assert!(text::<4>(b"{\"a\":\"12345\"}", "a").is_none());
         assert_eq!(device_type_of(b"{}"), "");
+    }
+
+    #[cfg(feature = "http")]
+    mod cloud {
+        use super::*;
+
+        fn shown<T>(result: Result<T, Error>) -> String {
+            let error = result.err().expect("it is refused");
+            let text: Text<500> = crate::text!("{}", error);
+            assert!(!text.contains("sEcReT"), "{}", text.as_str());
+            assert_eq!(error.kind().exit_code(), 3);
+            text.to_string()
+        }
+
+        #[test]
+        fn what_is_about_the_cloud_is_read() {
+            let bytes = fixture("cloud.json");
+            assert_eq!(&*api_endpoint(&bytes).unwrap(), "https://api.example.org");
+            assert_eq!(&*api_key(&bytes).unwrap(), "sEcReTsEcReTsEcReT");
+            let (host, port) = vpn(&bytes).unwrap().unwrap();
+            assert_eq!((&*host, port), ("cloudlink.example.org", 443));
+            assert_eq!(uuid(&bytes), None);
+            let provisioned = fixture("provisioned.json");
+            assert!(uuid(&provisioned).is_some());
+            assert!(api_key(&provisioned).unwrap().contains("sEcReT"));
+        }
+
+        #[test]
+        fn the_key_is_that_of_the_fleet_else_that_of_the_device() {
+            let key = |members: &str| api_key(format!("{{{members}}}").as_bytes());
+            let both = "\"deviceApiKey\":\"dEvIcE\",\"apiKey\":\"fLeEt\"";
+            assert_eq!(&*key(both).unwrap(), "fLeEt");
+            for none in ["", "null", "\"\"", "[1]"].map(|value| format!("\"apiKey\":{value},")) {
+                let members = if none == "\"apiKey\":," { "" } else { &none };
+                let members = format!("{members}\"deviceApiKey\":\"dEvIcE\"");
+                assert_eq!(&*key(&members).unwrap(), "dEvIcE");
+            }
+            // Not what would end a line of the request.
+            for bad in ["sEcReT\\r\\nx", "sEcReT x", "sEcReTé", &"sEcReT".repeat(50)] {
+                let text = shown(key(&format!("\"apiKey\":\"{bad}\"")));
+                assert!(text.contains("the key apiKey is too long, or has characters"), "{text}");
+            }
+        }
+
+        #[test]
+        fn the_port_of_the_vpn_is_a_number_or_a_text() {
+            let of = |members: &str| vpn(format!("{{{members}}}").as_bytes());
+            for (port, wanted) in [
+                ("", 443),
+                (",\"vpnPort\":\"443\"", 443),
+                (",\"vpnPort\":1194", 1194),
+                (",\"vpnPort\":null", 443),
+            ] {
+                let (host, port) = of(&format!("\"vpnEndpoint\":\"v\"{port}")).unwrap().unwrap();
+                assert_eq!((&*host, port), ("v", wanted));
+            }
+            for bad in ["0", "65536", "\"x\"", "-1", "4.5", "\"\""] {
+                let text = shown(of(&format!("\"vpnEndpoint\":\"v\",\"vpnPort\":{bad}")));
+                assert!(text.contains("the key vpnPort is no port"), "{text}");
+            }
+            for none in ["", "\"vpnPort\":443", "\"vpnEndpoint\":\"\"", "\"vpnEndpoint\":null"] {
+                assert!(of(none).unwrap().is_none(), "{none}");
+            }
+        }
+
+        fn certificates(value: &str) -> Result<String, Error> {
+            let bytes = format!("{{\"balenaRootCA\":{value}}}");
+            let mut place = vec![0; bytes.len()];
+            let pem = root_certificates(bytes.as_bytes(), &mut place)?;
+            Ok(String::from_utf8(pem.to_vec()).unwrap())
+        }
+
+        /// `-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n`
+        const PEM: &str =
+            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+
+        #[test]
+        fn certificates_are_decoded() {
+            let pem = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+            assert_eq!(certificates(&format!("\"{PEM}\"")).unwrap(), pem);
+            let wrapped = format!("\"{}\\n{}\\r\\n\"", &PEM[..40], &PEM[40..]);
+            assert_eq!(certificates(&wrapped).unwrap(), pem);
+            assert_eq!(certificates(&format!("\"{PEM}{PEM}\"")).unwrap(), pem.repeat(2));
+            for none in ["\"\"", "null"] {
+                assert_eq!(certificates(none).unwrap(), "");
+            }
+            assert_eq!(root_certificates(b"{\"a\":1}", &mut []).unwrap(), b"");
+        }
+
+        #[test]
+        fn certificates_that_are_none_are_refused() {
+            for (value, why) in [
+                ("7", "the key balenaRootCA is no text"),
+                ("[1]", "the key balenaRootCA is no text"),
+                ("{}", "the key balenaRootCA is no text"),
+                ("\"?\"", "the key balenaRootCA is no base64"),
+                ("\"-----BEGIN CERTIFICATE-----\"", "the key balenaRootCA is no base64"),
+                ("\"c0VjUmVU\"", "the key balenaRootCA holds no certificates in PEM"),
+                // Cut short; with what is no base64 in it; with what is no sequence.
+                (&format!("\"{}\"", &PEM[..60]), "holds no certificates in PEM"),
+                (
+                    "\"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU/Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K\"",
+                    "holds no certificates in PEM",
+                ),
+                (
+                    "\"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClpBTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K\"",
+                    "holds no certificates in PEM",
+                ),
+            ] {
+                let text = shown(certificates(value));
+                assert!(text.contains(why), "{value}: {text}");
+            }
+        }
     }
 }

@@ -134,6 +134,12 @@ impl<const N: usize> Kept<N> {
     }
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 type Checked = Result<(), &'static str>;
 
 const BROKEN: &str = "it is not valid JSON";
@@ -305,6 +311,190 @@ impl Reader {
     fn found(&self, kind: Kind, visit: &mut dyn FnMut(&Found<'_>)) {
         if let Some(path) = self.path.whole() {
             visit(&Found { path, kind, raw: self.value.whole().unwrap_or_default() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is found, one line each, where the document comes in pieces of these lengths.
+    fn read(document: &[u8], lengths: &mut dyn FnMut() -> usize) -> Result<String, String> {
+        let mut reader = Reader::new();
+        let mut lines = String::new();
+        let mut visit = |found: &Found<'_>| {
+            let path = String::from_utf8_lossy(found.path).replace('\0', "/");
+            let raw = String::from_utf8_lossy(found.raw);
+            lines += &format!("{path}:{:?}:{raw}\n", found.kind);
+        };
+        let mut rest = document;
+        let mut result = Ok(());
+        while !rest.is_empty() && result.is_ok() {
+            let (piece, after) = rest.split_at(lengths().clamp(1, rest.len()));
+            result = reader.push(piece, &mut visit);
+            rest = after;
+        }
+        result.and_then(|()| reader.finish()).map_err(String::from).map(|()| lines)
+    }
+
+    fn whole(document: &[u8]) -> Result<String, String> {
+        read(document, &mut || document.len())
+    }
+
+    fn refusal(document: &str) -> String {
+        whole(document.as_bytes()).unwrap_err()
+    }
+
+    const DOCUMENT: &str = "\r\n\t {\"d\":[ {\"raw_version\" : \"5.1.20+rev1\"},{\"raw\\u005fversion\":\"\\u0035\\ud83d\\ude00ü\\\"\"}\
+                            ,{}, [] ,null,-1.5e+3],\"\":{\"a\":{\"b\":true , \"c\":0}} , \"e\":\"\"} \n";
+
+    #[test]
+    fn values_are_found_with_the_way_to_them() {
+        let lines = "\
+:Container:
+/d:Container:
+/d/:Container:
+/d//raw_version:Text:5.1.20+rev1
+/d/:Container:
+/d//raw\\u005fversion:Text:\\u0035\\ud83d\\ude00ü\\\"
+/d/:Container:
+/d/:Container:
+/d/:Word:null
+/d/:Word:-1.5e+3
+/:Container:
+//a:Container:
+//a/b:Word:true
+//a/c:Word:0
+/e:Text:
+";
+        assert_eq!(whole(DOCUMENT.as_bytes()).unwrap(), lines);
+        // Cut anywhere, in the middle of a character, too; and in three.
+        let bytes = DOCUMENT.as_bytes();
+        for first in 1..bytes.len() {
+            for second in [1, 2, 7, bytes.len()] {
+                let mut lengths = [first, second, bytes.len()].into_iter().cycle();
+                assert_eq!(read(bytes, &mut || lengths.next().unwrap()).unwrap(), lines);
+            }
+        }
+        assert_eq!(read(bytes, &mut || 1).unwrap(), lines);
+        let mut random = 1u32;
+        for _ in 0..300 {
+            let mut lengths = || {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                1 + (random >> 24) as usize % 20
+            };
+            assert_eq!(read(bytes, &mut lengths).unwrap(), lines);
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_told_by_its_keys_however_they_are_spelled() {
+        let mut found = [false; 4];
+        let mut reader = Reader::new();
+        let document =
+            "{\"d\":[{\"raw\\u005fversion\":\"\\u0035\\ud83d\\ude00ü\\\"\",\"d/x\":7,\"n\":null}]}";
+        let mut visit = |value: &Found<'_>| {
+            if value.is("d//raw_version") {
+                assert_eq!(value.text::<16>().as_deref(), Some("5😀ü\""));
+                assert!(value.text::<7>().is_none() && value.number().is_none(), "never cut");
+                assert!(value.is_in("d/") && value.is_in("d") && !value.is("d/"));
+                found[0] = true;
+            }
+            found[1] |= value.is("d//d/x") || value.is("d//d") || value.is("raw_version");
+            found[2] |= value.number() == Some(7) && value.text::<16>().is_none();
+            found[3] |= value.is_null() && value.is("d//n");
+        };
+        reader.push(document.as_bytes(), &mut visit).unwrap();
+        assert_eq!(found, [true, false, true, true]);
+    }
+
+    #[test]
+    fn whatever_is_larger_than_any_buffer_is_skipped() {
+        let long = "x\\n\\u00e9é".repeat(100_000);
+        let digits = "9".repeat(5000);
+        let document = format!(
+            "{{\"{long}\":{{\"a\":1}},\"deep\":{}1{},\"long\":\"{long}\",\"number\":-{digits}.{digits}e{digits},\
+             \"list\":[{}],\"size\":42}}",
+            "[".repeat(63),
+            "]".repeat(63),
+            "{\"a\":[1,\"b\",null]},".repeat(20_000) + "0"
+        );
+        let mut size = None;
+        let mut texts = 0;
+        let mut reader = Reader::new();
+        for piece in document.as_bytes().chunks(1000) {
+            let mut visit = |found: &Found<'_>| {
+                if found.is("size") {
+                    size = found.number();
+                }
+                if found.is("long") {
+                    assert_eq!(found.text::<1000>().as_deref(), Some(""));
+                    texts += 1;
+                }
+            };
+            reader.push(piece, &mut visit).unwrap();
+        }
+        reader.finish().unwrap();
+        assert_eq!((size, texts), (Some(42), 1));
+        assert!(size_of::<Reader>() < 2048);
+    }
+
+    #[test]
+    fn what_is_broken_is_refused() {
+        for (document, why) in [
+            ("", "it is empty"),
+            (" \n", "it is empty"),
+            ("<!DOCTYPE html><html>", "it is no JSON"),
+            ("\u{feff}{}", "it is no JSON"),
+            ("OK", "it is no JSON"),
+            ("\"a\"", "it is no JSON"),
+            ("7", "it is no JSON"),
+            ("{} x", "something follows its end"),
+            ("{}{}", "something follows its end"),
+            ("{\"a\":1", "it ends too early"),
+            ("{\"a\":tr", "it ends too early"),
+            ("{\"a\":\"", "it ends too early"),
+            ("[", "it ends too early"),
+            ("{\"a\":1,}", BROKEN),
+            ("[1,]", BROKEN),
+            ("[,1]", BROKEN),
+            ("[1 2]", BROKEN),
+            ("[1}", BROKEN),
+            ("{\"a\":1]", BROKEN),
+            ("{\"a\" 1}", BROKEN),
+            ("{a:1}", BROKEN),
+            ("{1:1}", BROKEN),
+            ("[tru]", BROKEN),
+            ("[nulll]", BROKEN),
+            ("[01]", BROKEN),
+            ("[1.]", BROKEN),
+            ("[-]", BROKEN),
+            ("[1+1]", BROKEN),
+            ("[\0]", BROKEN),
+            ("[\"\n\"]", "a control character is in a string"),
+            ("{\"\0\":1}", "a control character is in a string"),
+            ("[\"\\x\"]", "an unknown escape is in a string"),
+            ("[\"\\u12g4\"]", "an unknown escape is in a string"),
+        ] {
+            assert_eq!(refusal(document), why, "{document}");
+            let bytes = document.as_bytes();
+            assert_eq!(read(bytes, &mut || 1).unwrap_err(), why, "{document}, byte by byte");
+        }
+        assert_eq!(whole(b"[\"\xff\"]").unwrap_err(), "it is not UTF-8");
+        assert!(whole("[".repeat(64).as_bytes()).unwrap_err().contains("too early"));
+        assert!(refusal(&"[".repeat(65)).contains("deeper than 64 levels"));
+        assert!(refusal(&"{\"a\":".repeat(100_000)).contains("deeper than 64 levels"));
+        // Once broken it stays so.
+        let mut reader = Reader::new();
+        assert!(reader.push(b"{]", &mut |_| {}).is_err());
+        assert!(reader.push(b"}", &mut |_| {}).is_err() && reader.finish().is_err());
+    }
+
+    #[test]
+    fn no_cut_is_taken_for_the_whole() {
+        for end in 0..DOCUMENT.trim_ascii_end().len() {
+            assert!(whole(&DOCUMENT.as_bytes()[..end]).is_err(), "{end}");
         }
     }
 }

@@ -55,15 +55,13 @@ impl Version {
             *number = number_of(part)?;
             given += 1;
         }
-        let old_metadata = parts.next().unwrap_or_default();
-        let is_known = |word: &&str| old_metadata.starts_with(*word);
-        let is_begun_with_more = given < 3 && core.len() < text.len();
-        if is_begun_with_more
-            || !["rev", "dev", "prod"].iter().any(is_known) && core.split('.').count() > 3
-        {
+        let is_known =
+            |more: &str| ["rev", "dev", "prod"].iter().any(|word| more.starts_with(word));
+        let more = parts.next();
+        if more.is_some_and(|more| !is_known(more)) || given < 3 && core.len() < text.len() {
             return None;
         }
-        let mut words = old_metadata.split('.').chain(metadata.split('.'));
+        let mut words = more.unwrap_or_default().split('.').chain(metadata.split('.'));
         let revision = words.clone().find_map(|word| number_of(word.strip_prefix("rev")?));
         let is_for_production = !words.any(|word| word == "dev");
         let is_final = prerelease.is_empty();
@@ -122,7 +120,7 @@ impl Wanted {
     /// mean what they mean to Cargo and npm; or a version.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (name, kind) = if text == "default" {
-            (text, Some(Kind::Default))
+            ("default version", Some(Kind::Default))
         } else if let Some(least) = text.strip_prefix(['~', '^']) {
             (text, Self::range(least, text.starts_with('~')))
         } else {
@@ -223,13 +221,171 @@ impl<'a> Choice<'a> {
         if self.below.is_none() && self.above.is_none() {
             return Err(refuse("the API has none").advice("give an image of your own with -i"));
         }
+        // Named once: it may be one of the others.
+        let is_other = |latest: &Candidate| {
+            ![&self.below, &self.above].into_iter().flatten().any(|near| near.name == latest.name)
+        };
+        let latest = &self.latest.clone().filter(is_other);
         let why: Text<240> = Text::build(&mut |writer: &mut Writer<'_>| {
             uwrite!(writer, "the API has no {}; it has", self.wanted.text)?;
-            for candidate in [&self.below, &self.above, &self.latest].into_iter().flatten() {
-                uwrite!(writer, " {}", candidate.name)?;
+            let mut sign = " ";
+            for candidate in [&self.below, &self.above, latest].into_iter().flatten() {
+                uwrite!(writer, "{}{}", sign, candidate.name)?;
+                sign = ", ";
             }
             Ok(())
         });
         Err(refuse(&why).advice("name one of them with -v, spelled like this"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(wanted: &str, all: &[&str]) -> Result<String, Error> {
+        let wanted = Wanted::parse(wanted)?;
+        let mut choice = Choice::new(&wanted);
+        all.iter().for_each(|name| choice.consider(name));
+        choice.finish("raspberrypi3").map(|name| name.to_string())
+    }
+
+    fn message(error: &Error) -> String {
+        let text: Text<600> = crate::text!("{}", error);
+        text.to_string()
+    }
+
+    /// What is wanted, from what, and what is chosen; `-` where it is refused.
+    const CHOICES: &[(&str, &str, &str)] = &[
+        // The highest, by numbers and not by letters.
+        ("default", "2.9.0 2.10.0 2.8.9", "2.10.0"),
+        ("default", "5.1.20+rev1 3.2.25 3.3.0 4.0.26+rev 5.0.1+rev1 0.0.0+rev60", "5.1.20+rev1"),
+        ("default", "6.0.10 6.0.9+rev7", "6.0.10"),
+        // The highest revision of it, by number, in any order.
+        ("default", "5.1.20 5.1.20+rev1 5.1.20+rev10 5.1.20+rev9", "5.1.20+rev10"),
+        ("default", "5.1.20+rev1 5.1.20", "5.1.20+rev1"),
+        ("default", "5.1.20+rev2 5.1.21", "5.1.21"),
+        ("default", "2.0.0.rev2 2.0.0+rev1", "2.0.0.rev2"),
+        // No prerelease, and nothing for development.
+        ("default", "5.2.0-1704382553234 5.1.20", "5.1.20"),
+        ("default", "5.2.0-rc1+rev1", "-"),
+        ("default", "2.50.1+rev1.dev 2.50.1+rev1.prod", "2.50.1+rev1.prod"),
+        ("default", "2.51.0+rev1.dev 2.50.1+rev1.prod", "2.50.1+rev1.prod"),
+        ("default", "2.51.0+dev 2.51.0.dev 2.50.1+prod", "2.50.1+prod"),
+        // Not the line with extended support, whatever its numbers; and no release without a version.
+        ("default", "2022.7.0 2023.4.1 5.1.20+rev1", "5.1.20+rev1"),
+        ("default", "2022.7.0", "-"),
+        ("default", "0.0.0+rev60", "-"),
+        ("~2022.7", "2022.7.0 2022.7.1 2022.10.0 5.1.20", "2022.7.1"),
+        ("^2022.7", "2022.7.0 2022.10.0 2023.4.0 5.1.20", "2022.10.0"),
+        ("2022.01.0", "2022.01.0 5.1.20", "2022.01.0"),
+        ("~2022.1", "2022.01.0 5.1.20", "2022.01.0"),
+        // Invalid ones are left out.
+        ("default", "nonsense 1.2 1.2.3.4 v9.9.9 9.9.9+ 9.9.9- 9.9.99999999999 1.0.0", "1.0.0"),
+        ("default", "9..9 .9.9 9.9. +9.9.9 9.9.9+rev\u{7} 1.0.0", "1.0.0"),
+        ("default", "", "-"),
+        // Tilde: the last number given may grow, or all but the first two.
+        ("~3.2", "3.2.25 3.3.0 3.2.3 4.0.0", "3.2.25"),
+        ("~3.2.8", "3.2.25 3.3.0 3.2.3", "3.2.25"),
+        ("~3.2.26", "3.2.25 3.3.0", "-"),
+        ("~3", "3.2.25 3.3.0 4.0.0", "3.3.0"),
+        ("~3.2", "3.2.25+rev1 3.2.25+rev2 3.2.25", "3.2.25+rev2"),
+        ("~3.2.25+rev2", "3.2.25+rev1 3.2.25+rev3 3.2.25", "3.2.25+rev3"),
+        ("~3.2.25+rev2", "3.2.25+rev1 3.2.25", "-"),
+        ("~0.0", "0.0.1 0.1.0", "0.0.1"),
+        ("~3.2", "3.2.26-rc1 3.2.26+dev 3.2.25", "3.2.25"),
+        // Caret: the first number that is not zero stays.
+        ("^3.2", "3.2.25 3.3.0 4.0.0 3.1.9", "3.3.0"),
+        ("^3.2.26", "3.2.25 3.3.0+rev1 4.0.0", "3.3.0+rev1"),
+        ("^3.4", "3.2.25 3.3.0 4.0.0", "-"),
+        ("^3", "3.2.25 3.3.0 4.0.0", "3.3.0"),
+        ("^0.2", "0.2.1 0.2.9 0.3.0 1.0.0", "0.2.9"),
+        ("^0.2.3", "0.2.2 0.2.4 0.3.0", "0.2.4"),
+        ("^0.0.3", "0.0.3 0.0.4 0.0.2", "0.0.3"),
+        ("^0.0", "0.0.3 0.0.4 0.1.0", "0.0.4"),
+        ("^0", "0.0.3 0.9.4 1.1.0", "0.9.4"),
+        // Exactly: build metadata included, prereleases and all.
+        ("4.0.26+rev", "5.1.20 4.0.26+rev 4.0.26", "4.0.26+rev"),
+        ("5.1.20", "5.1.20+rev1 5.1.20 5.1.20+rev2", "5.1.20"),
+        ("5.1.20", "5.1.20+rev1", "-"),
+        ("5.1.20+rev1", "5.1.20 5.1.20+rev2", "-"),
+        ("v5.1.20+rev1", "5.1.20 5.1.20+rev1", "5.1.20+rev1"),
+        ("5.2.0-1704382553234", "5.2.0-1704382553234 5.2.0", "5.2.0-1704382553234"),
+        ("2.50.1+rev1.dev", "2.50.1+rev1.dev 2.50.1+rev1.prod", "2.50.1+rev1.dev"),
+        ("2.50.1+rev1", "2.50.1+rev1.dev 2.50.1+rev1.prod", "-"),
+        ("0.0.0+rev60", "0.0.0+rev60", "0.0.0+rev60"),
+    ];
+
+    #[test]
+    fn choices() {
+        for (wanted, all, best) in CHOICES {
+            let mut all: Vec<_> = all.split(' ').filter(|name| !name.is_empty()).collect();
+            for _ in 0..all.len().max(1) {
+                let result = chosen(wanted, &all).unwrap_or_else(|_| "-".to_string());
+                assert_eq!(result, *best, "{wanted} of {all:?}");
+                all.reverse();
+                let result = chosen(wanted, &all).unwrap_or_else(|_| "-".to_string());
+                assert_eq!(result, *best, "{wanted} of {all:?}");
+                all.reverse();
+                if !all.is_empty() {
+                    all.rotate_left(1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_there_is_instead_is_named() {
+        let refusal = |wanted, all: &str| {
+            let error = chosen(wanted, &all.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 3);
+            message(&error)
+        };
+        let all = "4.0.1 5.1.19 5.1.20+rev1 5.1.20+rev2 5.3.0 6.0.1+rev2 6.1.0-rc1 2023.4.0";
+        assert_eq!(
+            refusal("5.1.20", all),
+            "choosing a version of balenaOS for raspberrypi3: the API has no 5.1.20; \
+             it has 5.1.19, 5.1.20+rev1, 6.0.1+rev2; name one of them with -v, spelled like this"
+        );
+        assert!(refusal("~7.0", all).contains("no ~7.0; it has 6.1.0-rc1, 2023.4.0, 6.0.1+rev2;"));
+        assert!(refusal("5.1.21+rev1", "5.1.20").contains("it has 5.1.20;"), "each once");
+        assert!(
+            refusal("default", "5.2.0-rc1 2022.7.0")
+                .contains("no default version; it has 2022.7.0;")
+        );
+        assert!(
+            refusal("default", "")
+                .contains(": the API has none; give an image of your own with -i")
+        );
+        assert!(refusal("default", "no version").contains("the API has none;"));
+    }
+
+    #[test]
+    fn what_is_wanted_is_understood_or_refused() {
+        for good in ["default", "~1", "^1.2", "~1.2.3+rev1", "1.2.3-rc1+rev1.prod", "2.0.0.dev"] {
+            assert!(Wanted::parse(good).is_ok(), "{good}");
+        }
+        let long = format!("1.2.3+{}", "a".repeat(LONGEST));
+        for bad in
+            ["", "latest", "5", "5.1", "~", "^x", "~1.2.3-rc1", "~1.2+rev1", ">=1.0.0", &long]
+        {
+            let error = Wanted::parse(bad).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2, "{bad}");
+            assert!(message(&error).contains("is none of default, ~x.y, ^x.y.z and a version"));
+        }
+        let error = Wanted::parse("1.2.3&x='\n").unwrap_err();
+        assert!(message(&error).contains("'1.2.3&x='?'"));
+    }
+
+    #[test]
+    fn thousands_are_chosen_from_without_a_list() {
+        let wanted = Wanted::parse("~7.42").unwrap();
+        let mut choice = Choice::new(&wanted);
+        for number in 0..100_000 {
+            let mixed = number * 7919 % 100_000;
+            choice.consider(&format!("{}.{}.{}", mixed / 10_000, mixed / 100 % 100, mixed % 100));
+        }
+        assert_eq!(&*choice.finish("x").unwrap(), "7.42.99");
+        assert!(size_of::<Choice>() < 512);
     }
 }

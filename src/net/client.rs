@@ -1,7 +1,7 @@
 //! One HTTP exchange, with redirects and retries.
 //!
-//! An error that is a refusal is one that no retry mends: whoever resolves, connects and greets says so by its kind. What
-//! merely failed is tried again, a request that changes something only where the server cannot have done it.
+//! An error that is a refusal is one that no retry mends: whoever resolves, connects and greets says so by its kind.
+//! What merely failed is tried again; a request that changes something only where the server cannot have done it.
 
 use super::connection::{self, Connection, Connector, Received};
 use super::http::body::{Body, Framing};
@@ -385,7 +385,8 @@ impl Client {
         self.settings.patience = patience;
     }
 
-    /// The host that was connected to last, the proxy's where there is one, and its addresses. Empty when none could be.
+    /// The host that was connected to last, the proxy's where there is one, and its addresses; empty when it could not
+    /// be.
     pub fn reached(&self) -> &Known {
         &self.reached
     }

@@ -19,8 +19,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers each request by what `answer` makes of its number, from 0, and its text, bodies included. A connection has
-    /// a thread of its own: a client may keep an idle one.
+    /// Answers each request by what `answer` makes of its number, from 0, and its text, bodies included. A connection
+    /// has a thread of its own: a client may keep an idle one.
     pub fn start(answer: impl FnMut(usize, &str) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,7 +1,7 @@
 //! http_proxy, https_proxy, all_proxy and no_proxy: which proxy a URL is asked through.
 //!
-//! Their names are taken in lower case, then in upper case, HTTP_PROXY too: curl leaves that one out since a CGI program
-//! gets it from whoever sends a header `Proxy` (CVE-2016-5385), and this is none.
+//! Their names are taken in lower case, then in upper case, HTTP_PROXY too: curl leaves that one out since a CGI
+//! program gets it from whoever sends a header `Proxy` (CVE-2016-5385), and this is none.
 
 use super::url::{self, Url};
 use crate::error::Error;

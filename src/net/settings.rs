@@ -45,8 +45,8 @@ impl Patience {
         self.end.map_or(own, |end| end.min(own))
     }
 
-    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds: not longer
-    /// than five minutes, whatever it asks for. None: no more attempts, or no time for another one.
+    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds: not
+    /// longer than five minutes, whatever it asks for. None: no more attempts, or no time for another one.
     pub fn pause_after(&self, attempts: u32, asked: u64) -> Option<Duration> {
         /// Longer than this nobody waits for a server that says how long it is busy.
         const LONGEST: Duration = Duration::from_secs(300);

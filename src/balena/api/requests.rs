@@ -109,3 +109,90 @@ fn write_encoded(writer: &mut Writer<'_>, text: &str) -> Result<(), Infallible> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const API: &str = "https://api.example.org";
+
+    fn refusal(result: Result<Address, Error>) -> String {
+        let error = result.unwrap_err();
+        let text: Text<500> = crate::text!("{}", error);
+        text.to_string()
+    }
+
+    #[test]
+    fn addresses_are_these_to_the_byte() {
+        for (address, wanted) in [
+            (ping(API), "/ping"),
+            (
+                versions(API, "raspberrypi4-64"),
+                "/v7/release?$select=raw_version&$filter=(is_final%20eq%20true)%20and%20(is_invalidated%20eq%20false)\
+                 %20and%20(status%20eq%20%27success%27)%20and%20(belongs_to__application/any(bta:(bta/is_host%20eq\
+                 %20true)%20and%20(bta/is_for__device_type/any(dt:dt/slug%20eq%20%27raspberrypi4-64%27))%20and%20(not\
+                 (bta/application_tag/any(at:at/tag_key%20eq%20%27release-policy%27))%20or%20(bta/application_tag/any\
+                 (at:(at/tag_key%20eq%20%27release-policy%27)%20and%20(at/value%20eq%20%27default%27))))))",
+            ),
+            (
+                contract(API, "intel-nuc"),
+                "/v7/device_type?$top=1&$select=contract&$filter=device_type_alias/any(dta:dta/is_referenced_by__alias\
+                 %20eq%20%27intel-nuc%27)",
+            ),
+            (
+                device_type_id(API, "generic-amd64"),
+                "/v7/device_type?$select=id&$filter=slug%20eq%20%27generic-amd64%27",
+            ),
+            (
+                size(API, "intel-nuc", "5.1.20+rev1"),
+                "/device-types/v1/intel-nuc/images/5.1.20%2Brev1/download-size",
+            ),
+            (
+                image(API, "raspberrypi3", "5.1.20+rev1", false),
+                "/download?deviceType=raspberrypi3&version=5.1.20%2Brev1&fileType=.gz",
+            ),
+            (
+                image(API, "intel-nuc", "5.1.20", true),
+                "/download?deviceType=intel-nuc&version=5.1.20&fileType=.gz&imageType=raw",
+            ),
+            (device(API, "0123abcd"), "/v7/device(uuid=%270123abcd%27)"),
+        ] {
+            assert_eq!(&*address.unwrap(), format!("{API}{wanted}"));
+        }
+    }
+
+    #[test]
+    fn the_api_may_end_in_a_slash_and_lie_in_a_folder() {
+        for (endpoint, wanted) in [
+            ("https://api.example.org/", "https://api.example.org/ping"),
+            ("https://api.example.org//", "https://api.example.org/ping"),
+            ("http://[::1]:8080/balena", "http://[::1]:8080/balena/ping"),
+            ("http://[::1]:8080/balena/", "http://[::1]:8080/balena/ping"),
+        ] {
+            assert_eq!(&*ping(endpoint).unwrap(), wanted);
+        }
+        for endpoint in ["https://api.example.org/?a=b", "https://api.example.org#x"] {
+            assert!(refusal(ping(endpoint)).contains("it has a query or a fragment"));
+        }
+        let long = format!("https://{}", "x".repeat(500));
+        versions(&long, "x").unwrap();
+        assert!(refusal(versions(&long.repeat(3), "x")).contains("it is too long"));
+    }
+
+    #[test]
+    fn what_is_no_device_type_gets_into_no_request() {
+        for bad in ["", "x' or 'a' eq 'a", "Raspberry", "a_b", "../x", "a&b", "a\nb", "-a"] {
+            for result in [
+                versions(API, bad),
+                contract(API, bad),
+                device_type_id(API, bad),
+                size(API, bad, "1.0.0"),
+                image(API, bad, "1.0.0", false),
+            ] {
+                assert!(refusal(result).contains("it is no device type"), "{bad}");
+            }
+        }
+        assert!(refusal(device(API, "x')/y")).contains("its uuid is none"));
+        assert!(device(API, "").is_err());
+    }
+}

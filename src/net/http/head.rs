@@ -157,7 +157,7 @@ impl Head {
     /// other leave doubts about where it ends (RFC 9112, 6.1).
     pub fn keeps_open(&self) -> bool {
         let facts = &self.facts;
-        !facts.is_old && !facts.closes && !(facts.is_chunked && facts.length.is_some())
+        !(facts.is_old || facts.closes || facts.is_chunked && facts.length.is_some())
     }
 
     /// Takes what belongs to the head: how many bytes that was, and true at its end.
