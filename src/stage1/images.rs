@@ -81,8 +81,8 @@ pub fn offered<'a>(
 }
 
 /// How often an exchange is tried while a disk is being flashed from the network: what is begun is worth waiting for,
-/// and the disk is incomplete until then. With the pauses between them a quarter of an hour, and of each attempt what is
-/// usual.
+/// and the disk is incomplete until then. With the pauses between them a quarter of an hour, and the time of each
+/// attempt.
 #[cfg(feature = "http")]
 const WHILE_FLASHING: u32 = 36;
 
