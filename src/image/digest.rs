@@ -1,7 +1,7 @@
 //! The SHA-256 of an image file (FIPS 180-4), taken while the file is read for another purpose.
 //!
 //! Whoever decodes a file reads it forward, but not all of it: neither the directory of an archive nor what lies behind
-//! the last member. And it goes back, to read again. What comes in order is hashed as it comes, and the rest at the end.
+//! the last member. And it goes back, to read again. What comes in order is hashed as it comes, the rest at the end.
 
 use super::source::Source;
 use crate::error::Error;

@@ -4,8 +4,8 @@
 //! system may have no room, and `takeover scan` read it from its server by ranges.
 
 use super::look::examination::ImageFile;
-use super::prepare::image::{ImageSource, is_url};
-use crate::cli::Options;
+use super::prepare::image::{ImageSource, Sum, is_url};
+use crate::cli::{Flag, Options};
 use crate::error::Error;
 use core::cell::OnceCell;
 
@@ -13,9 +13,10 @@ use core::cell::OnceCell;
 use {
     super::decide::release,
     super::look::cloud,
-    super::prepare::download::Order,
-    crate::cli::{Command, Flag},
-    crate::net::{client::Client, url::Url},
+    super::prepare::download::{Download, Order},
+    crate::cli::Command,
+    crate::image::source::RemoteSource,
+    crate::net::{client::Client, remote::Remote, url::Url},
 };
 
 /// Where the image's bytes are kept while they are used.
@@ -33,7 +34,7 @@ pub fn named<'a>(
     let source = if is_url(image) {
         at_url(image, options, config)
     } else {
-        ImageSource::file(image, options)
+        ImageSource::file(image, sum(options))
     };
     open(source?, place).map(Some)
 }
@@ -41,6 +42,11 @@ pub fn named<'a>(
 /// True when the image is a URL with config.json beside it: what the device is can be checked before it is asked for.
 pub fn can_wait(options: &Options) -> bool {
     options.config.is_some() && options.image.as_deref().is_some_and(is_url)
+}
+
+/// What was asked about the digest of the file; that of a file that stays is told.
+fn sum(options: &Options) -> Sum<'_> {
+    Sum { wanted: options.sha256.as_deref(), is_told: options.has(Flag::DownloadOnly) }
 }
 
 fn open(source: ImageSource, place: &Place) -> Result<ImageFile<'_>, Error> {
@@ -74,6 +80,12 @@ pub fn offered<'a>(
     open(fetch(&order, options, config)?, place)
 }
 
+/// How often an exchange is tried while a disk is being flashed from the network: what is begun is worth waiting for,
+/// and the disk is incomplete until then. With the pauses between them a quarter of an hour, and the time of each
+/// attempt.
+#[cfg(feature = "http")]
+const WHILE_FLASHING: u32 = 36;
+
 #[cfg(feature = "http")]
 #[inline(never)]
 fn fetch(
@@ -82,9 +94,15 @@ fn fetch(
     config: Option<&[u8]>,
 ) -> Result<ImageSource, Error> {
     let client = Client::new(release::settings(options, config)?)?;
-    if options.command == Command::Takeover && !options.has(Flag::DryRun) {
-        ImageSource::download(client, order, options)
-    } else {
-        ImageSource::remote(client, order.url, order.bearer, options)
+    let (name, sum) = (order.url.shown(), sum(options));
+    let is_dry = options.has(Flag::DryRun);
+    if options.command == Command::Takeover && !is_dry {
+        return Ok(ImageSource::download(Download::open(client, order)?, name, sum));
     }
+    let mut remote = Remote::open(client, order.url, order.bearer, 0, None)?;
+    if options.command == Command::Flash {
+        remote.set_attempts(WHILE_FLASHING);
+    }
+    // A dry run is content with less: the takeover itself, which stores the file, needs no ranges.
+    Ok(ImageSource::remote(RemoteSource::new(remote, !is_dry)?, name, sum))
 }

@@ -3,17 +3,12 @@
 //! Which of them it is, and what digest it must have, no decoder needs to know: see [`Source`].
 
 #[cfg(feature = "http")]
-use super::download::{Download, Order};
-#[cfg(feature = "http")]
-use crate::cli::Command;
-use crate::cli::{Flag, Options};
+use super::download::Download;
 use crate::error::Error;
 use crate::image::digest::{Digest, Hex};
 #[cfg(feature = "http")]
 use crate::image::source::RemoteSource;
 use crate::image::source::{FileSource, Source};
-#[cfg(feature = "http")]
-use crate::net::{client::Client, remote::Remote, url::Url};
 #[cfg(feature = "http")]
 use crate::text::PathText;
 use crate::text::Text;
@@ -29,10 +24,14 @@ pub struct ImageSource {
     found: RefCell<Hex>,
 }
 
-/// How long is waited while a disk is being flashed from the network: what is begun is worth waiting for, and the disk
-/// is incomplete until then. A quarter of an hour of attempts, and of each what is usual.
-#[cfg(feature = "http")]
-const WHILE_FLASHING: u32 = 36;
+/// What is asked about the SHA-256 of a file.
+#[derive(Clone, Copy, Default)]
+pub struct Sum<'a> {
+    /// What it must be, in lower case.
+    pub wanted: Option<&'a str>,
+    /// It is said what it is.
+    pub is_told: bool,
+}
 
 // One of them is there in a run, and it stays where it is.
 #[allow(clippy::large_enum_variant)]
@@ -53,42 +52,27 @@ pub fn is_url(image: &str) -> bool {
 
 impl ImageSource {
     /// The file at this path.
-    pub fn file(path: &str, options: &Options) -> Result<Self, Error> {
+    pub fn file(path: &str, sum: Sum<'_>) -> Result<Self, Error> {
         let source = FileSource::open(path).map_err(Error::as_refusal)?;
-        Ok(Self::new(Bytes::File(source), Text::from(path), options))
+        Ok(Self::new(Bytes::File(source), Text::from(path), sum))
     }
 
-    /// A file on a server, which is read by ranges and not stored. A dry run is content with less: the takeover itself
-    /// needs no ranges.
+    /// A file on a server, which is read by ranges and not stored.
     #[cfg(feature = "http")]
-    pub fn remote(
-        client: Client,
-        url: &Url,
-        bearer: Option<&'static str>,
-        options: &Options,
-    ) -> Result<Self, Error> {
-        let mut remote = Remote::open(client, url, bearer, 0, None)?;
-        if options.command == Command::Flash {
-            remote.set_attempts(WHILE_FLASHING);
-        }
-        Ok(Self::new(
-            Bytes::Remote(RemoteSource::new(remote, !options.has(Flag::DryRun))?),
-            url.shown(),
-            options,
-        ))
+    pub fn remote(source: RemoteSource, name: Text<160>, sum: Sum<'_>) -> Self {
+        Self::new(Bytes::Remote(source), name, sum)
     }
 
     /// A file on a server, which is fetched while it is read.
     #[cfg(feature = "http")]
-    pub fn download(client: Client, order: &Order<'_>, options: &Options) -> Result<Self, Error> {
-        let download = Download::open(client, order)?;
-        Ok(Self::new(Bytes::Download(download), order.url.shown(), options))
+    pub fn download(download: Download, name: Text<160>, sum: Sum<'_>) -> Self {
+        Self::new(Bytes::Download(download), name, sum)
     }
 
-    fn new(bytes: Bytes, name: Text<160>, options: &Options) -> Self {
-        let wanted = options.sha256.as_deref().map(Text::from).unwrap_or_default();
-        let is_asked_for = !wanted.is_empty() || options.has(Flag::DownloadOnly);
+    fn new(bytes: Bytes, name: Text<160>, sum: Sum<'_>) -> Self {
+        let is_asked_for = sum.wanted.is_some() || sum.is_told;
         let digest = RefCell::new(is_asked_for.then(Digest::default));
+        let wanted = sum.wanted.map(Text::from).unwrap_or_default();
         Self { bytes, name, digest, wanted, found: RefCell::default() }
     }
 
@@ -169,8 +153,8 @@ mod tests {
     use crate::image::decode::{BUFFER, tests as decoding};
     use crate::stage1::look::examination::{ImageFile, examine};
 
-    fn options(arguments: &[&str]) -> Options {
-        crate::cli::parse(arguments.iter().map(std::ffi::OsString::from)).unwrap()
+    fn sum(wanted: &str) -> Sum<'_> {
+        Sum { wanted: Some(wanted), is_told: false }
     }
 
     fn digest_of(bytes: &[u8]) -> Hex {
@@ -207,13 +191,12 @@ mod tests {
         let path = path.to_str().unwrap();
         let mut file = archive();
         let digest = digest_of(&file);
-        let options = options(&["scan", path, "--sha256", &digest.to_uppercase()]);
         std::fs::write(path, &file).unwrap();
-        look(&ImageSource::file(path, &options).unwrap()).unwrap();
+        look(&ImageSource::file(path, sum(&digest)).unwrap()).unwrap();
         // Behind everything that is decoded.
         *file.last_mut().unwrap() ^= 1;
         std::fs::write(path, &file).unwrap();
-        let why = look(&ImageSource::file(path, &options).unwrap()).unwrap_err();
+        let why = look(&ImageSource::file(path, sum(&digest)).unwrap()).unwrap_err();
         let other = digest_of(&file);
         assert!(why.contains(&*digest) && why.contains(&*other) && why.contains(path), "{why}");
         std::fs::remove_file(path).unwrap();
@@ -224,6 +207,8 @@ mod tests {
     fn what_has_not_the_digest_is_not_kept() {
         use crate::image::source::remote_tests::{File, Shelf};
         use crate::net::fixtures::client;
+        use crate::net::remote::Remote;
+        use crate::stage1::prepare::download::Order;
         let folder = std::env::temp_dir().join(format!("takeover-sums-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = archive();
@@ -231,16 +216,20 @@ mod tests {
         let url = shelf.server.url("/a.zip?secret");
         let folder_name = folder.to_str().unwrap();
         let order = Order { url: &url, bearer: None, name: url.file_name(), folder: folder_name };
-        let wrong = options(&["-i", "http://a/", "--sha256", &"0".repeat(64)]);
-        let why = look(&ImageSource::download(client(), &order, &wrong).unwrap()).unwrap_err();
-        assert!(why.contains(&"0".repeat(64)) && why.contains(&*digest_of(&file)), "{why}");
+        let fetch = |sum| {
+            ImageSource::download(Download::open(client(), &order).unwrap(), url.shown(), sum)
+        };
+        let zeros = "0".repeat(64);
+        let why = look(&fetch(sum(&zeros))).unwrap_err();
+        assert!(why.contains(&zeros) && why.contains(&*digest_of(&file)), "{why}");
         assert!(!why.contains("secret"), "{why}");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        let remote = ImageSource::remote(client(), &url, None, &wrong).unwrap();
+        let remote = Remote::open(client(), &url, None, 0, None).unwrap();
+        let remote = RemoteSource::new(remote, true).unwrap();
+        let remote = ImageSource::remote(remote, url.shown(), sum(&zeros));
         assert!(look(&remote).is_err() && remote.kept().is_none());
 
-        let right = options(&["-i", "http://a/", "-d", "--sha256", &digest_of(&file)]);
-        let source = ImageSource::download(client(), &order, &right).unwrap();
+        let source = fetch(Sum { wanted: Some(&digest_of(&file)), is_told: true });
         look(&source).unwrap();
         let (path, digest) = source.kept().unwrap();
         assert_eq!((std::fs::read(&*path).unwrap(), digest), (file.clone(), digest_of(&file)));
