@@ -30,7 +30,7 @@ fn get(address: SocketAddr, host: &str, trust: &Trust, end: Deadline) -> Result<
             break;
         }
         count += read as u64;
-        crc = takeover::crc32::Crc32::continued(crc, &buffer[..read]);
+        crc = takeover::crc32::extend(crc, &buffer[..read]);
     }
     Ok((count, crc))
 }

@@ -114,7 +114,8 @@ def make(folder):
         middle_here = maker.certificate(f"/CN=Intermediate {kind}", CA, maker.key(kind, 1), root_here, digest=digest)
         add(kind, leaf(key=kind, signer=middle_here, digest=digest), [middle_here], root_here)
     add("ed25519", leaf(key="ed25519"))
-    add("sha512", leaf(key="rsa2048", digest="sha512"))
+    rsa = maker.certificate("/CN=Root sha512", CA, maker.key("rsa2048", 1))
+    add("sha512", leaf(key="rsa2048", signer=rsa, digest="sha512"), [], rsa)
     add("root sent, too", good, [middle, root])
     add("wrong order", good, [root, middle])
     add("wildcard", leaf(LEAF + names("*.example.localhost")), host="a.example.localhost")
@@ -144,7 +145,8 @@ def make(folder):
     add("not yet valid", leaf(days=("20380405000000Z", "20400101000000Z")), expected="is valid from 2038-04-05 on")
     old = maker.certificate("/O=Tests/CN=Old", CA, maker.key("p256", 5), root, ("20200101000000Z", "20210203000000Z"))
     add("intermediate expired", leaf(signer=old), [old], expected="expired on 2021-02-03")
-    add("server's certificate as authority", leaf(signer=good), [good, middle], expected="is no CA's")
+    server = maker.certificate("/CN=Another server", LEAF + names(HOST), maker.key("p256", 12), middle)
+    add("server's certificate as authority", leaf(signer=server), [server, middle], expected="is no CA's")
     for name, usage in (("no keyCertSign", "keyUsage=critical,digitalSignature\n"),
                         ("no keyCertSign, not critical", "keyUsage=cRLSign\n")):
         signer = maker.certificate("/CN=Signs not", "basicConstraints=critical,CA:TRUE\n" + usage,

@@ -381,7 +381,10 @@ fn explain(error: &rustls::Error, verifier: &Verifier) -> Failure {
     let why = match error {
         E::InvalidCertificate(_) => {
             let finding = verifier.finding();
-            return Failure { problem: finding.problem, why: finding.why.clone() };
+            if !finding.why.is_empty() {
+                return Failure { problem: finding.problem, why: finding.why.clone() };
+            }
+            "it does not prove that the certificate is its own (the signature is wrong, or its key too short)"
         }
         E::AlertReceived(Alert::ProtocolVersion) => OLD,
         E::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
