@@ -16,6 +16,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 
 import leftovers
 import runner
@@ -63,12 +64,14 @@ class Run:
         is_late = []
         timer = threading.Timer(timeout, lambda: (is_late.append(True), self.send(signal.SIGKILL)))
         timer.start()
+        self.peak = 0
         try:
-            _, status, usage = os.wait4(self.process.pid, 0)
+            while not self.is_over:
+                self.peak = peak_of(self.process.pid) or self.peak
+                time.sleep(0.005)
         finally:
             timer.cancel()
-        self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-        self.peak = usage.ru_maxrss
+        self.code = self.process.wait()
         self._output.seek(0)
         self.said = self._output.read().decode(errors="replace")
         self._output.close()
@@ -148,6 +151,15 @@ class Run:
 def is_state(path):
     """Whether it is the small file that a download is taken up again by."""
     return path.name.endswith(".state") and path.lstat().st_size <= 4096
+
+
+def peak_of(process):
+    """The most memory that a process has had so far, in KiB. Not ru_maxrss: that counts what the forked Python had, too."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def check_private(left):
