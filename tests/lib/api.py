@@ -62,7 +62,7 @@ class Api:
     """The server; every setting may be changed while it runs."""
 
     def __init__(self, certificate, image=None, *, slug="genericx86-64-ext", versions=VERSIONS, keys=(KEY, DEVICE_KEY),
-                 host="127.0.0.1", port=0):
+                 host="127.0.0.1", port=0, **settings):
         self.certificate, self.slug, self.keys, self.host = certificate, slug, keys, host
         self.image = pathlib.Path(image).read_bytes() if isinstance(image, (str, pathlib.Path)) else image
         self.versions = versions
@@ -81,6 +81,9 @@ class Api:
         self.device_types = {slug: 58, "intel-nuc": 23}
         self.requests, self.complaints = [], []
         self._want_port = port
+        for name, value in settings.items():
+            assert hasattr(self, name), name
+            setattr(self, name, value)
 
     def __enter__(self):
         api = self

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 
 import leftovers
 import runner
@@ -63,12 +64,14 @@ class Run:
         is_late = []
         timer = threading.Timer(timeout, lambda: (is_late.append(True), self.send(signal.SIGKILL)))
         timer.start()
+        self.peak = 0
         try:
-            _, status, usage = os.wait4(self.process.pid, 0)
+            while not self.is_over:
+                self.peak = peak_of(self.process.pid) or self.peak
+                time.sleep(0.005)
         finally:
             timer.cancel()
-        self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-        self.peak = usage.ru_maxrss
+        self.code = self.process.wait()
         self._output.seek(0)
         self.said = self._output.read().decode(errors="replace")
         self._output.close()
@@ -120,13 +123,15 @@ class Run:
         return self
 
     def check_downloaded(self, content):
-        """The one file that is left is this one, and nobody else may read it."""
+        """The one file that is left is this one, and nobody else may read it; beside it there may be what is known of it, by
+        which a next run sees that it need not be fetched again."""
         self.check_success()
         left = self.left()
+        check_private(left)
+        left = {name: path for name, path in left.items() if not is_state(path)}
         assert len(left) == 1, f"{sorted(left)} is left\n{self}"
         path = next(iter(left.values()))
         assert servers.sha256(path) == servers.sha256(content), f"{path}: another content\n{self}"
-        check_private(left)
         return self
 
     def check_nothing_left(self):
@@ -141,6 +146,20 @@ class Run:
         for path in left.values():
             assert path.name not in ("image.gz", "image.img"), f"{path} looks finished\n{self}"
         return self
+
+
+def is_state(path):
+    """Whether it is the small file that a download is taken up again by."""
+    return path.name.endswith(".state") and path.lstat().st_size <= 4096
+
+
+def peak_of(process):
+    """The most memory that a process has had so far, in KiB. Not ru_maxrss: that counts what the forked Python had, too."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def check_private(left):
