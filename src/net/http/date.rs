@@ -3,7 +3,9 @@
 /// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`: the one form that is still made (RFC 9110, 5.6.7).
 pub fn parse(text: &str) -> Option<u64> {
     let number = |at: usize, length: usize| crate::text::digits(text.get(at..at + length)?);
-    if text.len() != 29 || text.get(25..) != Some(" GMT") {
+    // The day of the week says nothing, but the text may be sent back as a validator.
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if text.len() != 29 || text.get(25..) != Some(" GMT") || !is_printable {
         return None;
     }
     let month = text.get(8..11)?;
@@ -50,6 +52,7 @@ mod tests {
             "Sun, 06 Nox 1994 08:49:37 GMT",
             "Sun, 06 Nov 1994 08:49:37 CET",
             "Sun, 06 Nov 19é4 08:49:37 GMT",
+            "S\u{1}n, 06 Nov 1994 08:49:37 GMT",
             "Wed, 31 Dec 1969 23:59:59 GMT",
             "Sun, 00 Jan 0000 00:00:00 GMT",
         ] {
