@@ -31,6 +31,12 @@ pub struct Reader {
     pub broken: u32,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Reader {
     /// Before the first byte.
     pub const fn new() -> Self {

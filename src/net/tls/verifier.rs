@@ -77,8 +77,7 @@ impl Verifier {
         match count {
             Err(error) => Err(self.refuse(Problem::Trust, crate::text!("{}", error), told)),
             Ok(0) => {
-                let why =
-                    Text::from("this system has no bundle of trusted roots (CA certificates)");
+                let why = Text::from("there is no certificate of an authority (CA) to trust here");
                 Err(self.refuse(Problem::Trust, why, told))
             }
             Ok(_) => Ok(kept),
