@@ -26,12 +26,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, PeerIncompatible};
 use std::sync::Arc;
-use verifier::Verifier;
+use verifier::{Problem, Verifier};
 
 pub use used::used_roots;
-
-/// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
-pub const MAX_CERTIFICATE: usize = 6144;
 
 /// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
 /// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
@@ -42,20 +39,6 @@ const OUTGOING: usize = 4096;
 const NEEDED: usize = 640 * 1024;
 /// So much plain text goes into a record that is sent.
 const PIECE: usize = 2048;
-
-/// What kind of problem there is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Problem {
-    /// A certificate has expired, or is not yet valid; or the clock is wrong.
-    Clock,
-    /// Nobody who is trusted has signed its certificate.
-    Unknown,
-    /// There are no trusted roots.
-    Trust,
-    /// Any other.
-    Other,
-}
 
 /// A TLS session over a connection, certificates verified.
 pub struct Session {

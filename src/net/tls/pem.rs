@@ -3,7 +3,8 @@
 //!
 //! Blocks with other labels are skipped, such as the "TRUSTED CERTIFICATE" of OpenSSL, which is no certificate alone.
 
-use super::MAX_CERTIFICATE;
+/// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
+pub const MAX_CERTIFICATE: usize = 6144;
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
