@@ -120,6 +120,12 @@ impl Error {
         self
     }
 
+    /// True when it says already what to do about it.
+    #[cfg(feature = "http")]
+    pub fn has_advice(&self) -> bool {
+        self.details().advice.is_some()
+    }
+
     /// The same, about this object, when it names none yet: who reads tables does not know what has them.
     pub fn about(self, object: &str) -> Self {
         let mut details = self.details();
@@ -246,6 +252,7 @@ fn network_errno(errno: Errno) -> Option<&'static str> {
         Errno::NOBUFS => "no buffer space",
         Errno::CONNREFUSED => "connection refused",
         Errno::HOSTUNREACH => "host unreachable",
+        Errno::BADMSG => "malformed answer",
         Errno::MSGSIZE => "message too long",
         _ => return None,
     })

@@ -28,10 +28,13 @@
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;
+#[cfg(feature = "http")]
+pub mod base64;
 pub mod bytes;
 pub mod cli;
 pub mod crc32;
 pub mod disk;
+pub mod elf;
 pub mod error;
 pub mod files;
 pub mod image;
@@ -40,6 +43,8 @@ pub mod memory;
 #[cfg(feature = "http")]
 pub mod net;
 pub mod network;
+#[cfg(feature = "http")]
+pub mod notice;
 pub mod path;
 pub mod plan;
 pub mod progress;

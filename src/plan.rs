@@ -33,6 +33,8 @@ pub mod names {
     pub const MAP: &str = "map";
     /// The patches of the image.
     pub const PATCHES: &str = "patches";
+    /// What a server is told about the end: see [`crate::notice`].
+    pub const NOTICE: &str = "notice";
     /// The log of stage 2.
     pub const LOG: &str = "log";
     /// What the names of watchdogs in /dev begin with.

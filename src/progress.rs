@@ -65,6 +65,8 @@ pub struct Shared {
     pub backup: AtomicU32,
     /// What has become of the log on the new data partition, likewise.
     pub log: AtomicU32,
+    /// What has become of the report to the API, likewise.
+    pub report: AtomicU32,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.
@@ -113,18 +115,18 @@ impl Shared {
 pub enum Kept {
     /// Not asked for, or not come to.
     Not,
-    /// It is on the new disk.
+    /// It is on the new disk, or was sent.
     Yes,
-    /// It is not: the new OS starts without it.
+    /// It is not: the new OS starts without it, or nobody knows.
     Failed,
 }
 
 impl Kept {
     /// By its number: see [`Shared::backup`].
-    fn name(number: &AtomicU32) -> &'static str {
+    fn name(number: &AtomicU32, yes: &'static str) -> &'static str {
         match number.load(SeqCst) {
             0 => "none",
-            1 => "placed",
+            1 => yes,
             _ => "failed",
         }
     }
@@ -191,8 +193,9 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
-        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup))?;
-        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log))?;
+        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup, "placed"))?;
+        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log, "placed"))?;
+        uwrite!(line, ",\"report\":\"{}\"", Kept::name(&shared.report, "sent"))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -210,6 +213,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
 pub struct Rate {
     step: &'static str,
     total: u64,
+    from: u64,
     watch: Stopwatch,
     shown: u64,
 }
@@ -220,17 +224,27 @@ const INTERVAL: u64 = 2000;
 impl Rate {
     /// A step of `total` bytes begins.
     pub fn start(step: &'static str, total: u64) -> Self {
-        Self { step, total, watch: Stopwatch::start(), shown: 0 }
+        Self::start_from(step, total, 0)
     }
 
-    /// `done` bytes are done. Shows share, rate and time left when it is time to.
+    /// The same with `from` bytes done before, which do not count for the rate.
+    pub fn start_from(step: &'static str, total: u64, from: u64) -> Self {
+        Self { step, total, from, watch: Stopwatch::start(), shown: 0 }
+    }
+
+    /// `done` bytes are done. Shows share, rate and time left when it is time to; of a total that nobody knows, 0, what
+    /// is done and the rate.
     pub fn advance(&mut self, done: u64) {
         let elapsed = self.watch.elapsed();
         if elapsed < self.shown + INTERVAL {
             return;
         }
         self.shown = elapsed;
-        let per_second = done.saturating_mul(1000) / elapsed.max(1);
+        let per_second = done.saturating_sub(self.from).saturating_mul(1000) / elapsed.max(1);
+        if self.total == 0 {
+            crate::info!("{}: {}, {}/s", self.step, Size(done), Size(per_second));
+            return;
+        }
         let left = self.total.saturating_sub(done) / per_second.max(1);
         crate::info!(
             "{}: {} % of {}, {}/s, {} s left",
@@ -334,12 +348,13 @@ mod tests {
         shared.worker_peak.store(6000, SeqCst);
         shared.backup.store(Kept::Failed as u32, SeqCst);
         shared.log.store(Kept::Yes as u32, SeqCst);
+        shared.report.store(Kept::Yes as u32, SeqCst);
         let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
         let line = result_line(Outcome::Done, &shared, &totals);
         assert_eq!(
             &*line,
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\
-             \"backup\":\"failed\",\"log\":\"placed\",\"attempts\":0,\
+             \"backup\":\"failed\",\"log\":\"placed\",\"report\":\"sent\",\"attempts\":0,\
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000},\
              \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );

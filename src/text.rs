@@ -197,6 +197,11 @@ pub fn decimal(text: &str) -> Option<u64> {
     text.trim_ascii().parse().ok()
 }
 
+/// The number that these decimal digits are, and nothing but digits.
+pub fn digits(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// The number behind a word that a line of a file of /proc begins with, in KiB (proc(5)).
 pub fn kib_in(text: &str, word: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(word))?;
@@ -211,6 +216,14 @@ mod tests {
     fn a_full_text_is_cut_at_a_character() {
         let cut: Text<4> = Text::from("abcé");
         assert_eq!(&*cut, "abc");
+    }
+
+    #[test]
+    fn digits_alone_are_digits() {
+        assert_eq!(digits("0012"), Some(12));
+        for text in ["", "+1", "-1", " 1", "1 ", "0x1", "18446744073709551616"] {
+            assert_eq!(digits(text), None);
+        }
     }
 
     #[test]

@@ -829,8 +829,8 @@ impl Bench {
         let (file, count) = &self.patches;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         let patches = Patches::open(&path, *count).unwrap();
-        let staged = Staged { source: &self.source, stream, patches, map: &self.map };
         let work = || {
+            let staged = Staged { source: &self.source, stream, patches, map: &self.map };
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
             let result =

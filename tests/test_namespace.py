@@ -19,7 +19,8 @@ import sys
 import tarfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+TESTS = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS / "lib"))
 import balena_image  # noqa: E402
 import leftovers  # noqa: E402
 import rootfs  # noqa: E402
@@ -319,6 +320,78 @@ def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
         assert not different, different
         assert "put into the image" not in box.console(), box.console()
         check_result_line(box.console().strip().splitlines()[-1], "done")
+
+
+def with_section(folder, content):
+    """The program with these bytes in the section that is for config.json."""
+    (folder / "section").write_bytes(content)
+    program = folder / "takeover-fleet"
+    subprocess.run(["objcopy", "--add-section", f".config_json_section={folder / 'section'}", TAKEOVER, program],
+                   check=True)
+    return program
+
+
+# README.md, "One file for a fleet".
+WITH_LENGTH = """n=$(wc -c <config.json)
+printf "$(printf '\\\\%03o' $((n % 256)) $((n / 256 % 256)) $((n / 65536)) 0)" | cat - config.json"""
+
+
+def test_a_config_json_in_the_program_is_enough(folder):
+    """In each of its forms; stage 2 executes the same file."""
+    image = make_image(folder)
+    (folder / "config.json").write_bytes(CONFIG)
+    readme = (TESTS.parent / "README.md").read_text()
+    assert all(line.strip() in readme for line in WITH_LENGTH.splitlines()), "README.md has another command"
+    forms = [CONFIG, gzip.compress(CONFIG)]
+    for shell in (["busybox", "sh"], ["bash"]):
+        form = subprocess.run([*shell, "-c", WITH_LENGTH], cwd=folder, capture_output=True, check=True).stdout
+        assert form == struct.pack("<I", len(CONFIG)) + CONFIG, form
+    # As the original takeover has it: a section of a fixed size.
+    packed = gzip.compress(CONFIG)
+    forms += [form, struct.pack("<I", len(packed)) + packed + bytes(2048)]
+    for number, form in enumerate(forms):
+        place = folder / str(number)
+        place.mkdir()
+        box_files = {"/tk/takeover": with_section(folder, form), "/tk/image": pack(image)}
+        with Sandbox(place, files=box_files) as box:
+            box.start(job().replace("-c /tk/config.json", ""))
+            box.wait_exit()
+            check_taken_over(box, image)
+            check_secrets(box)
+            assert "config.json is the one in this program" in box.console(), box.console()
+
+
+def test_which_config_json_is_taken(folder):
+    """The one that was named before the one in the program, and that before the one of a balenaOS."""
+    image = make_image(folder)
+    kinds = {name: CONFIG.replace(b'"1"', b'"%d"' % number) for number, name in enumerate(["named", "own", "old"], 1)}
+    box_files = {"/tk/takeover": TAKEOVER, "/tk/fleet": with_section(folder, kinds["own"]), "/tk/image": pack(image),
+                 "/tk/named": gzip.compress(kinds["named"]), "/mnt/boot/config.json": kinds["old"]}
+    with Sandbox(folder, files=box_files) as box:
+        box.start("".join(f"{program} -i /tk/image {options} --no-ack --in-namespace --dry-run 2>&1 | "
+                          f"grep -c 'in this program' | /bin/busybox sed 's/^/FOUND /'\n"
+                          for program, options in (("/tk/fleet", ""), ("/tk/fleet", "-c /tk/named"), ("/tk/takeover", "")))
+                  + "echo OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        assert re.findall(r"FOUND (\d)$", box.console(), re.M) == ["1", "0", "0"], box.console()
+
+
+def test_refused_a_broken_config_json_in_the_program(folder):
+    cut = struct.pack("<I", 500) + CONFIG
+    table = [(cut, "line 1, column"), (gzip.compress(CONFIG)[:-9], "it is cut short or damaged"),
+             (b'{"apiKey":"sEcReT"}', "the key apiEndpoint is missing"), (bytes(64), "no config.json was given")]
+    box_files = {"/tk/image": pack(make_image(folder))}
+    for number, (content, _) in enumerate(table):
+        # Copied by its content: the next one has the same place.
+        box_files[f"/tk/{number}"] = with_section(folder, content).read_bytes()
+    with Sandbox(folder, files=box_files) as box:
+        box.start("".join(f"/bin/busybox chmod 700 /tk/{number}\n/tk/{number} -i /tk/image --no-ack --in-namespace\n"
+                          f"echo EXIT $?\n" for number in range(len(table))) + "sleep 60\n")
+        box.wait_for(r"(?s)(EXIT.*){4}")
+        check_secrets(box)
+        said = box.console().split("EXIT")
+        for (_, message), text in zip(table, said):
+            assert message in text and ("config_json_section" in text) == (message != table[-1][1]), text
 
 
 # What a takeover leaves that was killed at the hand-over.

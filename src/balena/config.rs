@@ -4,12 +4,34 @@
 
 use super::devices;
 use super::json::{self, Member};
+#[cfg(feature = "http")]
+use crate::base64;
+use crate::bytes::little_endian;
 use crate::error::Error;
-use crate::text::{Text, Writer};
-use ufmt::uWrite;
+use crate::text::Text;
+use core::ops::Range;
 
 /// The largest config.json that is taken, in bytes. Real ones are under 20 KiB, CA bundles included.
 pub const MAX_LENGTH: usize = 1024 * 1024;
+
+/// How much of a section of the program [`in_section`] looks at, in bytes.
+pub const SECTION_START: usize = 6;
+
+/// Where in a section of the program, of so many bytes, config.json lies; nothing where none was put in. `start` are
+/// its first bytes, [`SECTION_START`] of them where there are.
+///
+/// As the original takeover has it (its migrate_info.rs): the length as a little-endian number of 32 bits, that many
+/// bytes of text or gzip, and whatever comes behind; a length of 0 for none. The file alone, without the length, is
+/// understood, too: the first four characters of a text are a number beyond 150 million. What is neither is given as it
+/// is, and is no JSON.
+pub fn in_section(start: &[u8], length: u64) -> Option<Range<u64>> {
+    let promised = little_endian::<4>(start, 0);
+    match length.checked_sub(4) {
+        Some(_) if promised == 0 => None,
+        Some(most) if promised <= most => Some(4..4 + promised),
+        _ => Some(0..length),
+    }
+}
 
 /// What a value must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,15 +117,10 @@ fn quoted(value: &[u8]) -> Option<&[u8]> {
 pub fn text<const N: usize>(bytes: &[u8], key: &str) -> Option<Text<N>> {
     let value = value(bytes, key)?;
     let inside = quoted(value).unwrap_or(value);
-    if quoted(value).is_none() && !value.iter().any(u8::is_ascii_digit) {
+    if quoted(value).is_none() && !matches!(value, [b'-' | b'0'..=b'9', ..]) {
         return None;
     }
-    let length: usize = json::unescaped(inside).map(char::len_utf8).sum();
-    (length <= N).then(|| {
-        Text::build(&mut |writer: &mut Writer| {
-            json::unescaped(inside).try_for_each(|c| writer.write_str(c.encode_utf8(&mut [0; 4])))
-        })
-    })
+    json::decoded(inside)
 }
 
 /// The bytes of the value of a key of the outermost object, quotes and escapes as they are.
@@ -115,12 +132,94 @@ fn value<'a>(bytes: &'a [u8], key: &str) -> Option<&'a [u8]> {
             found = bytes.get(member.value);
         }
     });
-    found.filter(|value| !matches!(value, [b'{' | b'[', ..]))
+    found
 }
 
 /// The device type; empty when there is none.
 pub fn device_type(bytes: &[u8]) -> Text<64> {
     text(bytes, "deviceType").unwrap_or_default()
+}
+
+/// The address of the API.
+#[cfg(feature = "http")]
+pub fn api_endpoint(bytes: &[u8]) -> Result<Text<256>, Error> {
+    text(bytes, "apiEndpoint").ok_or_else(|| unusable("apiEndpoint", "is too long"))
+}
+
+/// By what the API knows the device: the key of the device, or that of its fleet as long as it has none.
+#[cfg(feature = "http")]
+pub fn api_key(bytes: &[u8]) -> Result<Text<256>, Error> {
+    let keys = ["apiKey", "deviceApiKey"].into_iter().filter_map(|name| text::<256>(bytes, name));
+    keys.filter(|key| !key.is_empty())
+        .find(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| unusable("apiKey", "is too long, or has characters that no key has"))
+}
+
+/// The VPN and its port; nothing where none is named.
+#[cfg(feature = "http")]
+pub fn vpn(bytes: &[u8]) -> Result<Option<(Text<256>, u16)>, Error> {
+    let Some(host) = text::<256>(bytes, "vpnEndpoint").filter(|host| !host.is_empty()) else {
+        return Ok(None);
+    };
+    let port = text::<256>(bytes, "vpnPort").unwrap_or_else(|| Text::from("443"));
+    match port.parse() {
+        Ok(port) if port > 0 => Ok(Some((host, port))),
+        _ => Err(unusable("vpnPort", "is no port")),
+    }
+}
+
+/// By what the API tells the device from others; nothing where it has no name yet.
+#[cfg(feature = "http")]
+pub fn uuid(bytes: &[u8]) -> Option<Text<64>> {
+    text(bytes, "uuid").filter(|uuid| !uuid.is_empty())
+}
+
+/// The certificates that the new OS believes beside those it knows, as PEM, in `place`, which is as long as `bytes`;
+/// empty where there are none.
+#[cfg(feature = "http")]
+pub fn root_certificates<'a>(bytes: &[u8], place: &'a mut [u8]) -> Result<&'a [u8], Error> {
+    const KEY: &str = "balenaRootCA";
+    let found = value(bytes, KEY).unwrap_or_default();
+    if matches!(found, b"" | b"null" | b"\"\"") {
+        return Ok(&[]);
+    }
+    let encoded = quoted(found).ok_or_else(|| unusable(KEY, "is no text"))?;
+    let mut free = place.iter_mut();
+    let length = base64::decode(&mut json::unescaped(encoded), &mut |byte| {
+        if let Some(space) = free.next() {
+            *space = byte;
+        }
+    });
+    let length = length.ok_or_else(|| unusable(KEY, "is no base64"))?;
+    let pem = place.get(..length).unwrap_or_default();
+    if is_pem(pem) { Ok(pem) } else { Err(unusable(KEY, "holds no certificates in PEM")) }
+}
+
+/// True when there are certificates, each whole and of the outer form of one (RFC 7468, section 5: base64 of DER).
+#[cfg(feature = "http")]
+fn is_pem(bytes: &[u8]) -> bool {
+    let text = core::str::from_utf8(bytes).unwrap_or_default();
+    let mut blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1).peekable();
+    blocks.peek().is_some()
+        && blocks.all(|block| {
+            let Some((inside, _)) = block.split_once("-----END CERTIFICATE-----") else {
+                return false;
+            };
+            let mut first = None;
+            let length = base64::decode(&mut inside.chars(), &mut |byte| {
+                first.get_or_insert(byte);
+            });
+            // A sequence.
+            length.is_some() && first == Some(0x30)
+        })
+}
+
+#[cfg(feature = "http")]
+#[cold]
+fn unusable(key: &str, what: &str) -> Error {
+    let why: Text<120> = crate::text!("the key {} {}", key, what);
+    Error::refused("reading the configuration", "config.json", &why)
+        .advice("download it again for this fleet")
 }
 
 /// What is to be changed.
@@ -431,6 +530,32 @@ mod tests {
     }
 
     #[test]
+    fn a_section_has_a_length_and_a_text_or_the_text_alone() {
+        let inside = |bytes: &[u8]| {
+            let start = &bytes[..bytes.len().min(SECTION_START)];
+            in_section(start, bytes.len() as u64)
+        };
+        let with_length = |length: u32, rest: &[u8]| [&length.to_le_bytes()[..], rest].concat();
+        assert_eq!(inside(&with_length(7, b"{\"a\":1}")), Some(4..11));
+        assert_eq!(inside(&with_length(7, b"{\"a\":1}\0\0\0")), Some(4..11), "filled up");
+        // The first byte of such a length looks like a character that a text begins with.
+        for first in b" \t\r\n{" {
+            let length = 0x0a00 | u32::from(*first);
+            let text = vec![b'x'; length as usize];
+            assert_eq!(inside(&with_length(length, &text)), Some(4..4 + u64::from(length)));
+        }
+        for alone in
+            [&b"{\"a\":1}"[..], b"\n\t{\"a\":1}", b"\x1f\x8b\x08\0\0\0\0\0\0\x03more", b"{}"]
+        {
+            assert_eq!(inside(alone), Some(0..alone.len() as u64));
+        }
+        for none in [&[0; 4][..], &[0; 2048]] {
+            assert_eq!(inside(none), None);
+        }
+        assert_eq!(inside(&with_length(8, b"{\"a\":1}")), Some(0..11), "cut short: no JSON");
+    }
+
+    #[test]
     fn host_names() {
         for good in ["pi", "PI-2", "4ever", "a.b.c", "x", &"a".repeat(63)] {
             assert!(is_hostname(good), "{good}");
@@ -452,5 +577,118 @@ mod tests {
         }
         assert!(text::<4>(b"{\"a\":\"12345\"}", "a").is_none());
         assert_eq!(device_type_of(b"{}"), "");
+    }
+
+    #[cfg(feature = "http")]
+    mod cloud {
+        use super::*;
+
+        fn shown<T>(result: Result<T, Error>) -> String {
+            let error = result.err().expect("it is refused");
+            let text: Text<500> = crate::text!("{}", error);
+            assert!(!text.contains("sEcReT"), "{}", text.as_str());
+            assert_eq!(error.kind().exit_code(), 3);
+            text.to_string()
+        }
+
+        #[test]
+        fn what_is_about_the_cloud_is_read() {
+            let bytes = fixture("cloud.json");
+            assert_eq!(&*api_endpoint(&bytes).unwrap(), "https://api.example.org");
+            assert_eq!(&*api_key(&bytes).unwrap(), "sEcReTsEcReTsEcReT");
+            let (host, port) = vpn(&bytes).unwrap().unwrap();
+            assert_eq!((&*host, port), ("cloudlink.example.org", 443));
+            assert_eq!(uuid(&bytes), None);
+            let provisioned = fixture("provisioned.json");
+            assert!(uuid(&provisioned).is_some());
+            assert!(api_key(&provisioned).unwrap().contains("sEcReT"));
+        }
+
+        #[test]
+        fn the_key_is_that_of_the_fleet_else_that_of_the_device() {
+            let key = |members: &str| api_key(format!("{{{members}}}").as_bytes());
+            let both = "\"deviceApiKey\":\"dEvIcE\",\"apiKey\":\"fLeEt\"";
+            assert_eq!(&*key(both).unwrap(), "fLeEt");
+            for none in ["", "null", "\"\"", "[1]"].map(|value| format!("\"apiKey\":{value},")) {
+                let members = if none == "\"apiKey\":," { "" } else { &none };
+                let members = format!("{members}\"deviceApiKey\":\"dEvIcE\"");
+                assert_eq!(&*key(&members).unwrap(), "dEvIcE");
+            }
+            // Not what would end a line of the request.
+            for bad in ["sEcReT\\r\\nx", "sEcReT x", "sEcReTé", &"sEcReT".repeat(50)] {
+                let text = shown(key(&format!("\"apiKey\":\"{bad}\"")));
+                assert!(text.contains("the key apiKey is too long, or has characters"), "{text}");
+            }
+        }
+
+        #[test]
+        fn the_port_of_the_vpn_is_a_number_or_a_text() {
+            let of = |members: &str| vpn(format!("{{{members}}}").as_bytes());
+            for (port, wanted) in [
+                ("", 443),
+                (",\"vpnPort\":\"443\"", 443),
+                (",\"vpnPort\":1194", 1194),
+                (",\"vpnPort\":null", 443),
+            ] {
+                let (host, port) = of(&format!("\"vpnEndpoint\":\"v\"{port}")).unwrap().unwrap();
+                assert_eq!((&*host, port), ("v", wanted));
+            }
+            for bad in ["0", "65536", "\"x\"", "-1", "4.5", "\"\""] {
+                let text = shown(of(&format!("\"vpnEndpoint\":\"v\",\"vpnPort\":{bad}")));
+                assert!(text.contains("the key vpnPort is no port"), "{text}");
+            }
+            for none in ["", "\"vpnPort\":443", "\"vpnEndpoint\":\"\"", "\"vpnEndpoint\":null"] {
+                assert!(of(none).unwrap().is_none(), "{none}");
+            }
+        }
+
+        fn certificates(value: &str) -> Result<String, Error> {
+            let bytes = format!("{{\"balenaRootCA\":{value}}}");
+            let mut place = vec![0; bytes.len()];
+            let pem = root_certificates(bytes.as_bytes(), &mut place)?;
+            Ok(String::from_utf8(pem.to_vec()).unwrap())
+        }
+
+        /// `-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n`
+        const PEM: &str =
+            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+
+        #[test]
+        fn certificates_are_decoded() {
+            let pem = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+            assert_eq!(certificates(&format!("\"{PEM}\"")).unwrap(), pem);
+            let wrapped = format!("\"{}\\n{}\\r\\n\"", &PEM[..40], &PEM[40..]);
+            assert_eq!(certificates(&wrapped).unwrap(), pem);
+            assert_eq!(certificates(&format!("\"{PEM}{PEM}\"")).unwrap(), pem.repeat(2));
+            for none in ["\"\"", "null"] {
+                assert_eq!(certificates(none).unwrap(), "");
+            }
+            assert_eq!(root_certificates(b"{\"a\":1}", &mut []).unwrap(), b"");
+        }
+
+        #[test]
+        fn certificates_that_are_none_are_refused() {
+            for (value, why) in [
+                ("7", "the key balenaRootCA is no text"),
+                ("[1]", "the key balenaRootCA is no text"),
+                ("{}", "the key balenaRootCA is no text"),
+                ("\"?\"", "the key balenaRootCA is no base64"),
+                ("\"-----BEGIN CERTIFICATE-----\"", "the key balenaRootCA is no base64"),
+                ("\"c0VjUmVU\"", "the key balenaRootCA holds no certificates in PEM"),
+                // Cut short; with what is no base64 in it; with what is no sequence.
+                (&format!("\"{}\"", &PEM[..60]), "holds no certificates in PEM"),
+                (
+                    "\"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU/Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K\"",
+                    "holds no certificates in PEM",
+                ),
+                (
+                    "\"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClpBTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K\"",
+                    "holds no certificates in PEM",
+                ),
+            ] {
+                let text = shown(certificates(value));
+                assert!(text.contains(why), "{value}: {text}");
+            }
+        }
     }
 }

@@ -3,8 +3,9 @@
 //! config.json is edited in place (invariant 9), so what is needed is where things are, and a good message where they
 //! are wrong. Nesting is bounded and nothing is copied.
 
-use crate::text::Text;
+use crate::text::{Text, Writer};
 use core::ops::Range;
+use ufmt::uWrite;
 
 /// The deepest nesting of arrays and objects that is read.
 pub const MAX_DEPTH: u32 = 64;
@@ -54,6 +55,23 @@ pub fn unescaped(bytes: &[u8]) -> impl Iterator<Item = char> {
 /// True when what is between the quotes of a key spells this name.
 pub fn is_key(bytes: &[u8], name: &str) -> bool {
     unescaped(bytes).eq(name.chars())
+}
+
+/// What is between the quotes of a checked string, escapes read; nothing where that has more than `N` bytes.
+pub fn decoded<const N: usize>(bytes: &[u8]) -> Option<Text<N>> {
+    let (text, is_cut) = Text::build_whole(&mut |writer: &mut Writer<'_>| {
+        unescaped(bytes).try_for_each(|c| writer.write_str(c.encode_utf8(&mut [0; 4])))
+    });
+    (!is_cut).then_some(text)
+}
+
+/// True for a whole number, another one, `true`, `false` and `null`.
+#[cfg(feature = "http")]
+pub fn is_word(bytes: &[u8]) -> bool {
+    let mut scanner = Scanner { bytes, at: 0, keys: heapless::Vec::new() };
+    let is_number = matches!(bytes, [b'-' | b'0'..=b'9', ..]);
+    let result = if is_number { scanner.number() } else { scanner.word() };
+    result.is_ok() && scanner.at == bytes.len()
 }
 
 struct Unescaped<'a> {

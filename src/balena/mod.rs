@@ -2,9 +2,15 @@
 //!
 //! Works on bytes it is given; opens no file and no socket.
 
+#[cfg(feature = "http")]
+pub mod api;
 pub mod config;
 pub mod devices;
 pub mod json;
 pub mod keyfile;
 pub mod layout;
+#[cfg(feature = "http")]
+pub mod stream;
 pub mod systems;
+#[cfg(feature = "http")]
+pub mod version;

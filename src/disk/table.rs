@@ -73,7 +73,7 @@ impl Table {
 
     /// Of `length` bytes there are, every partition ends among them: what a broken copy of a disk has lost would be
     /// missing where it is written, too.
-    fn lies_within(&self, length: u64) -> Result<(), Error> {
+    pub fn lies_within(&self, length: u64) -> Result<(), Error> {
         let last = self.partitions.iter().max_by_key(|partition| partition.end());
         let Some(last) = last.filter(|last| last.end() > length) else {
             return Ok(());

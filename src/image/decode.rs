@@ -62,8 +62,8 @@ enum Next {
 }
 
 /// Decodes an image from its beginning to its end. About 100 KiB.
-pub struct Decoder<S> {
-    source: S,
+pub struct Decoder<'a> {
+    source: &'a dyn Source,
     stream: Stream,
     /// How much of the stream was read into `input`.
     taken: u64,
@@ -84,9 +84,9 @@ pub struct Decoder<S> {
     bare: Filled,
 }
 
-impl<S: Source> Decoder<S> {
+impl<'a> Decoder<'a> {
     /// A decoder at the beginning of the image in `source`.
-    pub fn new(source: S, stream: Stream) -> Self {
+    pub fn new(source: &'a dyn Source, stream: Stream) -> Self {
         let mut decoder = Self {
             source,
             stream,
@@ -140,13 +140,18 @@ impl<S: Source> Decoder<S> {
     }
 
     /// The packed file.
-    pub fn source(&self) -> &S {
-        &self.source
+    pub fn source(&self) -> &'a dyn Source {
+        self.source
     }
 
     /// How many packed bytes were consumed.
     pub fn consumed(&self) -> u64 {
         self.taken - self.unread.len() as u64
+    }
+
+    /// How many bytes of the image were given.
+    pub fn produced(&self) -> u64 {
+        self.produced
     }
 
     /// The CRC-32 of the packed bytes that were read.
@@ -416,7 +421,7 @@ pub(crate) mod tests {
         Stream { format, offset: 0, length: file.len() as u64, promised_crc: 0, promised_length: 0 }
     }
 
-    fn decode(file: impl Source, stream: Stream) -> Result<Vec<u8>, Error> {
+    fn decode(file: &dyn Source, stream: Stream) -> Result<Vec<u8>, Error> {
         let mut decoder = Decoder::new(file, stream);
         let mut buffer = vec![0xaa; BUFFER];
         let mut image = Vec::new();
@@ -672,7 +677,7 @@ pub(crate) mod tests {
         let entry = crate::image::zip::find_entry(&archive, "x").unwrap();
         for most in 1..40 {
             for (bytes, stream) in [(&file, stream(Format::Gzip, &file)), (&archive, entry)] {
-                let decoded = decode(Sparing { bytes, most }, stream);
+                let decoded = decode(&Sparing { bytes, most }, stream);
                 assert!(decoded.unwrap() == content, "{most} bytes a time");
             }
         }
@@ -734,7 +739,7 @@ pub(crate) mod tests {
                 (file.len() as u64, crc32::crc32(&file))
             );
             let source = Sparing { bytes: &file, most: 3 };
-            assert!(decode(source, stream(Format::Gzip, &file)).unwrap() == image);
+            assert!(decode(&source, stream(Format::Gzip, &file)).unwrap() == image);
         }
     }
 

@@ -32,7 +32,7 @@ const VIRTUAL: [(&[u8], &str); 5] = [
 ];
 
 /// Tells the format of an image file, and refuses what cannot be written.
-pub fn detect(source: &impl Source, name: &str) -> Result<Stream, Error> {
+pub fn detect(source: &dyn Source, name: &str) -> Result<Stream, Error> {
     let mut first = [0; 512];
     let count = source.read_at(0, &mut first)?;
     let first = first.get(..count).unwrap_or_default();
@@ -44,6 +44,10 @@ pub fn detect(source: &impl Source, name: &str) -> Result<Stream, Error> {
     // What has no signature of a disk would be refused as a disk anyway.
     let is_gzip = first.starts_with(&[0x1f, 0x8b]);
     let is_disk = first.ends_with(&[0x55, 0xaa]);
+    if !is_disk && first.trim_ascii_start().starts_with(b"<") {
+        return Err(Error::refused("looking at the image", name, "it is a web page, or other XML")
+            .advice("open that URL in a browser: it may want a login, or be a list of files"));
+    }
     if first.starts_with(b"PK") || !is_gzip && !is_disk && zip::has_directory(source) {
         return zip::find_entry(source, name);
     }
@@ -88,6 +92,19 @@ mod tests {
             assert!(shown.contains(what) && shown.contains(advice), "{}", &*shown);
             assert_eq!(error.kind(), crate::error::Kind::Refused);
         }
+    }
+
+    #[test]
+    fn a_web_page_is_not_taken_for_an_image() {
+        for page in ["<!DOCTYPE html>\n<html>", "\n  <HTML><head>", "<?xml version=\"1.0\"?>"] {
+            let error = detect(&page.as_bytes().to_vec(), "x").unwrap_err();
+            let shown: Text<400> = crate::text!("{}", error);
+            assert!(shown.contains("a web page"), "{}", &*shown);
+        }
+        // A boot sector may begin with anything.
+        let mut disk = vec![b'<'; 512];
+        disk[510..].copy_from_slice(&[0x55, 0xaa]);
+        assert_eq!(detect(&disk, "x").unwrap().format, Format::Raw);
     }
 
     #[test]

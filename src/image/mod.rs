@@ -5,6 +5,7 @@
 //! room never writes to a disk.
 
 pub mod decode;
+pub mod digest;
 pub mod format;
 pub mod gzip;
 pub mod map;

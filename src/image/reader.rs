@@ -7,7 +7,6 @@
 
 use super::decode::{Decoder, Filled, WINDOW};
 use super::map::{ChunkMap, Record};
-use super::source::Source;
 use super::stream::Format;
 use super::{CHUNK, chunk_length, gzip, is_zero};
 use crate::crc32;
@@ -32,8 +31,8 @@ struct Kept {
 }
 
 /// A view of the disk that the image will become.
-pub struct ImageReader<'a, S> {
-    decoder: &'a mut Decoder<S>,
+pub struct ImageReader<'a, 's> {
+    decoder: &'a mut Decoder<'s>,
     buffer: &'a mut [u8],
     /// Where the chunk in the buffer begins on the disk, and its length.
     start: u64,
@@ -42,18 +41,35 @@ pub struct ImageReader<'a, S> {
     kept: Option<Kept>,
     /// What the chunks must be, once that is known.
     map: Option<&'a ChunkMap>,
+    /// How many chunks have been seen, where this is the first look at them.
+    seen: Option<u32>,
 }
 
-impl<'a, S: Source> ImageReader<'a, S> {
+impl<'a, 's> ImageReader<'a, 's> {
     /// A reader; `buffer` is [`super::decode::BUFFER`] long. With a map it takes nothing but what the scan has seen.
     pub fn new(
-        decoder: &'a mut Decoder<S>,
+        decoder: &'a mut Decoder<'s>,
         buffer: &'a mut [u8],
         map: Option<&'a ChunkMap>,
     ) -> Self {
         decoder.restart();
         let rate = Rate::start("looking into the image", decoder.stream().length);
-        Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map }
+        Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map, seen: None }
+    }
+
+    /// A reader before the scan, which goes on where this one ends: what each chunk is goes into `map`. For a packed
+    /// image that should be decoded once only.
+    pub fn before_scan(
+        decoder: &'a mut Decoder<'s>,
+        buffer: &'a mut [u8],
+        map: &'a ChunkMap,
+    ) -> Self {
+        Self { seen: Some(0), ..Self::new(decoder, buffer, Some(map)) }
+    }
+
+    /// How many chunks the map has by now.
+    pub fn seen(&self) -> u32 {
+        self.seen.unwrap_or(0)
     }
 
     /// What lies in the range that is kept, after that was filled as far as it takes.
@@ -121,9 +137,16 @@ impl<'a, S: Source> ImageReader<'a, S> {
         Ok(())
     }
 
-    fn compare(&self, filled: Filled) -> Result<(), Error> {
+    fn compare(&mut self, filled: Filled) -> Result<(), Error> {
         let index = (self.start / CHUNK as u64) as u32;
-        self.map.map_or(Ok(()), |map| map.check(index, Record::of(filled)))
+        let (Some(map), record) = (self.map, Record::of(filled)) else {
+            return Ok(());
+        };
+        if self.seen == Some(index) {
+            self.seen = index.checked_add(1);
+            return map.set(index, record);
+        }
+        map.check(index, record)
     }
 
     /// The rest of the decoded chunk from `offset` on; empty behind the end of the image.
@@ -153,7 +176,7 @@ impl<'a, S: Source> ImageReader<'a, S> {
     }
 }
 
-impl<S: Source> ReadAt for ImageReader<'_, S> {
+impl ReadAt for ImageReader<'_, '_> {
     fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         if self.read_kept(offset, buffer)? {
             return Ok(());
@@ -202,7 +225,7 @@ mod tests {
             assert_eq!(bytes, image[offset..offset + 10]);
         }
         let mut bytes = [0; 20];
-        let consumed = |reader: &ImageReader<_>| reader.decoder.consumed();
+        let consumed = |reader: &ImageReader| reader.decoder.consumed();
         reader.keep(10, 2 * CHUNK as u64).unwrap();
         for offset in [10, CHUNK, 2 * CHUNK - 10, CHUNK + 7, 30] {
             reader.read_exact_at(offset as u64, &mut bytes).unwrap();

@@ -4,10 +4,9 @@
 //! chunk. What is in the image is looked at afterwards, through [`super::reader`].
 
 use super::decode::{Decoder, WINDOW};
-use super::is_zero;
 use super::map::{ChunkMap, Record};
-use super::source::Source;
 use super::stream::Format;
+use super::{CHUNK, is_zero};
 use crate::error::Error;
 use crate::progress::Rate;
 
@@ -29,42 +28,62 @@ pub struct Scan {
 }
 
 /// Decodes the whole image and fills `map`. `buffer` is [`super::decode::BUFFER`] long.
-pub fn scan<S: Source>(
-    decoder: &mut Decoder<S>,
+pub fn scan(decoder: &mut Decoder, buffer: &mut [u8], map: &ChunkMap) -> Result<Scan, Error> {
+    decoder.restart();
+    scan_on(decoder, buffer, map, 0)
+}
+
+/// The same from where the decoder of a packed image is on; the first `seen` chunks are in the map already.
+pub fn scan_on(
+    decoder: &mut Decoder,
     buffer: &mut [u8],
     map: &ChunkMap,
+    seen: u32,
 ) -> Result<Scan, Error> {
     let stream = decoder.stream();
     // What memory file systems are made of: 4 KiB mostly, 16 or 64 on some arm64 kernels.
     let page_size = crate::sys::map::page_size();
+    let first = decoder.produced().div_ceil(CHUNK as u64) as u32;
     let mut scan = Scan {
         length: 0,
-        chunks: 0,
+        chunks: first,
         zero_chunks: 0,
         map_crc: 0,
         packed_crc: 0,
         staged_length: stream.length.next_multiple_of(page_size as u64),
     };
+    for index in 0..first {
+        scan.zero_chunks += u32::from(map.get(index)?.zero);
+    }
     let mut pages = 0;
-    let mut rate = Rate::start("scan", stream.length);
+    // Whoever fetches it says how far that is.
+    let is_here = decoder.source().to_come() == 0;
+    let mut rate = Rate::start_from("scan", stream.length, decoder.consumed());
     loop {
         let filled = decoder.fill(buffer)?;
         if filled.length == 0 {
             break;
         }
-        map.set(scan.chunks, Record::of(filled))?;
-        scan.length += filled.length as u64;
+        let record = Record::of(filled);
+        if scan.chunks < seen {
+            map.check(scan.chunks, record)?;
+        } else {
+            map.set(scan.chunks, record)?;
+        }
         scan.chunks = next_index(scan.chunks)?;
         scan.zero_chunks += u32::from(filled.zero);
         if stream.format == Format::Raw {
             let chunk = buffer.get(WINDOW..WINDOW + filled.length).unwrap_or_default();
             pages += chunk.chunks(page_size).filter(|page| !is_zero(page)).count() as u64;
         }
-        rate.advance(decoder.consumed());
+        if is_here {
+            rate.advance(decoder.consumed());
+        }
     }
     if stream.format == Format::Raw {
         scan.staged_length = pages * page_size as u64;
     }
+    scan.length = decoder.produced();
     scan.packed_crc = decoder.packed_crc();
     scan.map_crc = map.crc(scan.chunks)?;
     Ok(scan)
@@ -82,7 +101,7 @@ mod tests {
     use super::*;
     use crate::crc32;
     use crate::image::decode::{BUFFER, tests as fixtures};
-    use crate::image::{CHUNK, format};
+    use crate::image::format;
 
     #[test]
     fn length_zeros_and_crcs_of_each_chunk() {

@@ -39,20 +39,20 @@ const METHODS: [(u64, &str); 8] = [
 ];
 
 /// Finds the image in a zip archive.
-pub fn find_entry(source: &impl Source, name: &str) -> Result<Stream, Error> {
+pub fn find_entry(source: &dyn Source, name: &str) -> Result<Stream, Error> {
     locate(source).map_err(|error| error.about(name))
 }
 
 /// True when a file, whatever it begins with, ends in the directory of a zip archive: one that unpacks itself begins
 /// with a program.
-pub fn has_directory(source: &impl Source) -> bool {
+pub fn has_directory(source: &dyn Source) -> bool {
     let mut first = [0; 4];
     find_directory(source).is_ok_and(|directory| {
         read(source, directory.start, &mut first).unwrap_or(false) && first == *DIRECTORY_ENTRY
     })
 }
 
-fn locate(source: &impl Source) -> Result<Stream, Error> {
+fn locate(source: &dyn Source) -> Result<Stream, Error> {
     let directory = find_directory(source)?;
     let entry = find_image(source, &directory)?;
     let flags = little_endian::<2>(&entry.record, 8);
@@ -119,7 +119,7 @@ impl Entry {
 }
 
 /// The one entry that is a file. Folders are passed over, and what macOS keeps beside each file.
-fn find_image(source: &impl Source, directory: &Directory) -> Result<Entry, Error> {
+fn find_image(source: &dyn Source, directory: &Directory) -> Result<Entry, Error> {
     let mut image = None;
     let (mut entries, mut files) = (0, 0);
     let mut at = directory.start;
@@ -145,7 +145,7 @@ fn find_image(source: &impl Source, directory: &Directory) -> Result<Entry, Erro
 }
 
 /// True for a folder, and for the folder of macOS with what its own file systems know of a file.
-fn is_beside(source: &impl Source, entry: &Entry) -> Result<bool, Error> {
+fn is_beside(source: &dyn Source, entry: &Entry) -> Result<bool, Error> {
     let mut name = [0; 9];
     let mut last = [0];
     source.read_at(entry.at + 46, &mut name)?;
@@ -154,7 +154,7 @@ fn is_beside(source: &impl Source, entry: &Entry) -> Result<bool, Error> {
 }
 
 /// Where the end record begins: the last one that is in the file.
-fn find_end(source: &impl Source) -> Result<Option<u64>, Error> {
+fn find_end(source: &dyn Source) -> Result<Option<u64>, Error> {
     let mut window = [0; 4096];
     let mut end = source.length();
     let last = end.saturating_sub(SEARCH);
@@ -171,7 +171,7 @@ fn find_end(source: &impl Source) -> Result<Option<u64>, Error> {
     Ok(None)
 }
 
-fn find_directory(source: &impl Source) -> Result<Directory, Error> {
+fn find_directory(source: &dyn Source) -> Result<Directory, Error> {
     let missing = "its directory is missing: the file is cut short, or one of several volumes";
     let mut record = [0; END_LENGTH as usize];
     let end = find_end(source)?.ok_or_else(|| damaged(missing))?;
@@ -190,7 +190,7 @@ fn find_directory(source: &impl Source) -> Result<Directory, Error> {
 }
 
 /// The same from the zip64 records, which lie before the end record at `end`.
-fn find_directory_64(source: &impl Source, end: u64) -> Result<Directory, Error> {
+fn find_directory_64(source: &dyn Source, end: u64) -> Result<Directory, Error> {
     let mut locator = [0; 20];
     let mut record = [0; 56];
     let at = end.saturating_sub(20);
@@ -231,7 +231,7 @@ struct Sizes {
 
 /// The sizes of a directory entry: 32 bits each, or 64 in the zip64 extra field, in the order unpacked, packed, offset,
 /// each only when its 32-bit form is all ones.
-fn read_sizes(source: &impl Source, entry: &Entry) -> Result<Sizes, Error> {
+fn read_sizes(source: &dyn Source, entry: &Entry) -> Result<Sizes, Error> {
     let number = |at| little_endian::<4>(&entry.record, at);
     let mut sizes = Sizes { packed: number(20), unpacked: number(24), local_offset: number(42) };
     let fields = zip64_fields(source, entry)?;
@@ -246,7 +246,7 @@ fn read_sizes(source: &impl Source, entry: &Entry) -> Result<Sizes, Error> {
 }
 
 /// What of the zip64 extra field (id 1) can be needed; empty when there is none.
-fn zip64_fields(source: &impl Source, entry: &Entry) -> Result<heapless::Vec<u8, 24>, Error> {
+fn zip64_fields(source: &dyn Source, entry: &Entry) -> Result<heapless::Vec<u8, 24>, Error> {
     let mut fields = heapless::Vec::new();
     let mut at = entry.at + 46 + entry.name_length();
     let end = at + entry.extra_length();
@@ -270,7 +270,7 @@ fn zip64_fields(source: &impl Source, entry: &Entry) -> Result<heapless::Vec<u8,
 /// Where the packed bytes begin: behind the local header, whose name and extra field have lengths of their own. Fails
 /// where it contradicts the directory: unpackers believe the one or the other.
 fn data_offset(
-    source: &impl Source,
+    source: &dyn Source,
     directory: &Directory,
     local: u64,
     entry: &[u8; 46],
@@ -294,7 +294,7 @@ fn data_offset(
 }
 
 /// Fills `buffer`; false when the file ends before. What damage makes of a place, no system call has to take.
-fn read(source: &impl Source, at: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+fn read(source: &dyn Source, at: u64, buffer: &mut [u8]) -> Result<bool, Error> {
     Ok(at < source.length() && source.read_at(at, buffer)? == buffer.len())
 }
 

@@ -15,6 +15,8 @@ pub mod iwd;
 pub mod manager;
 pub mod names;
 pub mod networkd;
+#[cfg(feature = "http")]
+pub mod routes;
 pub mod supplicant;
 pub mod wifi;
 mod words;

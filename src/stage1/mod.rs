@@ -8,6 +8,7 @@
 //! killed takeover left is removed: it takes the memory that this one needs.
 
 mod decide;
+mod images;
 mod look;
 mod prepare;
 
@@ -22,7 +23,7 @@ use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::log::{self, Stopwatch};
 use crate::plan::{LogPlan, Plan, names};
 use crate::progress::Flashed;
@@ -38,11 +39,16 @@ use decide::report::Report;
 use decide::{
     carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
 };
+#[cfg(feature = "http")]
+use decide::{release, reporting};
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
+use prepare::image::ImageSource;
+#[cfg(feature = "http")]
+use prepare::image::is_url;
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
 use prepare::{handover, instance, rehearsal, staging, swap, writeback};
@@ -51,6 +57,9 @@ use std::os::fd::AsFd;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
+    if options.has(Flag::DownloadOnly) {
+        return download(options);
+    }
     checks::root()?;
     keep_out_of_swap();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
@@ -62,7 +71,8 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     // Held until the end of this process.
     let _lock =
         if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
-    let mut decision = decide(options, buffer)?;
+    let place = images::Place::new();
+    let mut decision = decide(options, buffer, &place)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
         return Ok(());
@@ -87,12 +97,21 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// Looks at everything, checks everything, and shows what will happen. Changes nothing.
-fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
+/// Looks at everything, checks everything, and shows what will happen. Changes nothing but the work directory, where an
+/// image that is not here yet is fetched to.
+fn decide<'a>(
+    options: &Options,
+    buffer: &mut [u8],
+    place: &'a images::Place,
+) -> Result<Decision<'a>, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let file = ImageFile::open(options)?;
-    let config = configuration::for_image(options, &file, buffer)?;
+    let file = if images::can_wait(options) {
+        None
+    } else {
+        images::named(options, configuration::given(options, buffer)?, place)?
+    };
+    let config = configuration::for_image(options, file.as_ref(), buffer)?;
     let device_type = config.map(config::device_type).unwrap_or_default();
     let identity = identity::gather("")?;
     identity.log();
@@ -109,9 +128,11 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
     checks::watchdog(options, &watchdogs::all())?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
-    checks::known_length_fits(file.length(), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
+    let (file, notice) =
+        choose_image(options, file, config, wish.effective(), &facts, &mut report, place)?;
+    checks::known_length_fits(file.length(), &facts.target)?;
 
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
         compatible::check_image(layout, Some(&identity), &wish, &mut |text| report.warn(text))
@@ -128,6 +149,7 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         facts: &facts,
         identity: &identity,
         image: &image,
+        image_name: place.get().map_or("", ImageSource::name),
         new_files: &new_files,
         device_type: wish.effective(),
         hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
@@ -137,7 +159,58 @@ fn decide(options: &Options, buffer: &mut [u8]) -> Result<Decision, Error> {
         report: &report,
     };
     preview.print()?;
-    Ok(Decision { facts, image, one, plan, new_files, budget, config, report })
+    Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
+}
+
+/// The image, if it was not looked at before: from the URL that was named, or from the API, which is asked here whether
+/// it is there; and what that will be told about the end. What is to be downloaded must have a chance to fit.
+#[cfg(feature = "http")]
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
+fn choose_image<'a>(
+    options: &Options,
+    file: Option<ImageFile<'a>>,
+    config: Option<&[u8]>,
+    device_type: &str,
+    facts: &Facts,
+    report: &mut Report,
+    place: &'a images::Place,
+) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
+    let is_told = reporting::is_wanted(options, config);
+    let mut cloud = release::look(options, config, is_told, report)?;
+    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
+    let file = match (file, &mut cloud) {
+        (Some(file), _) => file,
+        (None, Some(cloud)) if options.image.is_none() => {
+            let found = release::find(options, cloud, device_type)?;
+            checks::known_length_fits(found.size, &facts.target)?;
+            images::offered(&found, options, config, place)?
+        }
+        (None, _) => images::named(options, config, place)?.ok_or_else(no_image)?,
+    };
+    if let Some((length, to_come)) = file.packed_length().filter(|(_, to_come)| *to_come > 0) {
+        Budget::check_before_download(facts, length, to_come, &options.work_dir)?;
+    }
+    Ok((file, notice))
+}
+
+/// This build knows none but those that were named.
+#[cfg(not(feature = "http"))]
+fn choose_image<'a>(
+    _: &Options,
+    file: Option<ImageFile<'a>>,
+    _: Option<&[u8]>,
+    _: &str,
+    _: &Facts,
+    _: &mut Report,
+    _: &'a images::Place,
+) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
+    Ok((file.ok_or_else(no_image)?, None))
+}
+
+#[cold]
+fn no_image() -> Error {
+    Error::usage("", "no image was given (-i FILE or URL)")
 }
 
 /// Where stage 2 is to keep its log: the old root, when nothing was written, and the log device.
@@ -169,18 +242,20 @@ fn is_data_used(options: &Options) -> bool {
 }
 
 /// Everything that was decided, ready to be put in place.
-struct Decision {
+struct Decision<'a> {
     facts: Facts,
-    image: Examined,
+    image: Examined<'a>,
     one: OneImage,
     plan: Plan,
     new_files: NewFiles,
     budget: Budget,
     config: Option<&'static [u8]>,
+    /// What stage 2 tells the API when it has ended.
+    notice: Option<&'static [u8]>,
     report: Report,
 }
 
-impl Decision {
+impl Decision<'_> {
     /// The facts as they are now: the question may have waited for hours, and services live on meanwhile. Swap that
     /// came up is turned off like the rest, if there is the memory.
     fn look_again(&self, options: &Options) -> Result<Facts, Error> {
@@ -260,7 +335,7 @@ impl Decision {
         swap::off(&now.swaps, undo)?;
         let watch = Stopwatch::start();
         let image = &self.image;
-        staging::stage_image(&ramfs, &image.source, image.stream, &image.scan, buffer)?;
+        staging::stage_image(&ramfs, image.source, image.stream, &image.scan, buffer)?;
         crate::info!("the image is in memory ({} s)", watch.shown());
         undo::interrupted()?;
         writeback::write_back()?;
@@ -273,6 +348,9 @@ impl Decision {
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
+        if let Some(notice) = self.notice {
+            staging::stage_notice(&ramfs, notice)?;
+        }
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
@@ -329,7 +407,7 @@ impl Decision {
 
 /// Stage 2's flashing from a system that goes on running: the plan, where the RAMFS is mounted, the image file, where
 /// the image is in it, and what each chunk must be.
-pub type Flashing = fn(&Plan, &str, &FileSource, Stream, &ChunkMap) -> Result<Flashed, Error>;
+pub type Flashing = fn(&Plan, &str, &dyn Source, Stream, &ChunkMap) -> Result<Flashed, Error>;
 
 /// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
 /// Gives the exit code; an error is one that was found before flashing began.
@@ -341,9 +419,10 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let _lock = instance::beside_others()?;
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let file = ImageFile::open(options)?;
-    let config = options.config.as_deref();
-    let config = config.map(|path| configuration::read(path, buffer)).transpose()?;
+    let place = images::Place::new();
+    let given = configuration::given(options, buffer)?;
+    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
+    let config = configuration::for_flash(options, given, &file, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
     let target = target::free_to_be_written(target::asked_for(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;
@@ -389,13 +468,13 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
 
 /// Decodes the image to its end and looks into it, and works out the patches that put the files of the new OS onto its
 /// boot partition, when `check` has nothing against that image.
-fn examine_for(
-    file: ImageFile,
+fn examine_for<'a>(
+    file: ImageFile<'a>,
     options: &Options,
     new_files: &NewFiles,
     buffer: &mut [u8],
     check: &mut dyn FnMut(&Layout) -> Result<(), Error>,
-) -> Result<(Examined, Patches), Error> {
+) -> Result<(Examined<'a>, Patches), Error> {
     let mut patches = Patches::none();
     let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
         check(layout)?;
@@ -408,7 +487,7 @@ fn examine_for(
 
 fn flash_here(
     plan: &Plan,
-    image: &Examined,
+    image: &Examined<'_>,
     one: &OneImage,
     new_files: &NewFiles,
     write: Flashing,
@@ -425,18 +504,71 @@ fn flash_here(
     new_files.log();
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, plan)?;
-    write(plan, &ramfs.path, &image.source, image.stream, &one.map)
+    write(plan, &ramfs.path, image.source, image.stream, &one.map)
 }
 
 /// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    let image = examine(ImageFile::open(options)?, false, buffer, &mut |_, _, _| Ok(()))?;
+    let place = images::Place::new();
+    let given = configuration::given(options, buffer)?;
+    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
+    let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
+    print_image(options, &image, place.get().map_or("", ImageSource::name), "")
+}
+
+/// Fetches an image into the work directory, and says what it is and where. Takes no root, and no device of its type.
+#[cfg(feature = "http")]
+fn download(options: &Options) -> Result<(), Error> {
+    if options.image.as_deref().is_some_and(|image| !is_url(image)) {
+        return Err(Error::usage(
+            "--download-only",
+            "the image is a file already: see takeover scan",
+        ));
+    }
+    let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+    check_work_dir(options)?;
+    let needs_config = options.config.is_some() || options.image.is_none();
+    let config = if needs_config { configuration::for_image(options, None, buffer)? } else { None };
+    let place = images::Place::new();
+    let file = match (images::named(options, config, &place)?, config) {
+        (Some(file), _) => file,
+        (None, Some(bytes)) => {
+            let device_type = config::device_type(bytes);
+            let device_type = options.device_type.as_deref().unwrap_or(&device_type);
+            let cloud = release::look(options, config, false, &mut Report::new())?;
+            let found = release::find(options, &mut cloud.ok_or_else(no_image)?, device_type)?;
+            images::offered(&found, options, config, &place)?
+        }
+        (None, None) => return Err(no_image()),
+    };
+    let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
+    match place.get().and_then(ImageSource::kept) {
+        Some((path, digest)) => print_image(options, &image, &path, &digest),
+        None => print_image(options, &image, place.get().map_or("", ImageSource::name), ""),
+    }
+}
+
+#[cfg(not(feature = "http"))]
+fn download(_: &Options) -> Result<(), Error> {
+    Err(Error::usage("--download-only", "this build downloads nothing: those with http do"))
+}
+
+/// What an image is; `digest` where it is known.
+fn print_image(
+    options: &Options,
+    image: &Examined<'_>,
+    name: &str,
+    digest: &str,
+) -> Result<(), Error> {
     let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
     let output = rustix::stdio::stdout();
     let mut page = Page::new(form, output.as_fd());
     page.section("image", "The image");
-    page.text("file", "file", options.image.as_deref().unwrap_or_default());
+    page.text("file", "file", name);
+    if !digest.is_empty() {
+        page.text("sha256", "SHA-256", digest);
+    }
     page.text("format", "format", image.stream.format.name());
     page.number("packed_bytes", "packed", image.stream.length, " bytes");
     page.number("bytes", "on the disk", image.scan.length, " bytes");
@@ -490,7 +622,12 @@ fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
     }
 }
 
-fn rehearse(ramfs: &Ramfs, plan: &Plan, image: &Examined, buffer: &mut [u8]) -> Result<(), Error> {
+fn rehearse(
+    ramfs: &Ramfs,
+    plan: &Plan,
+    image: &Examined<'_>,
+    buffer: &mut [u8],
+) -> Result<(), Error> {
     for need in rehearsals(plan, image) {
         let watch = Stopwatch::start();
         rehearsal::rehearse(ramfs, need, buffer)?;

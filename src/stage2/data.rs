@@ -24,6 +24,8 @@ use rustix::process::{Signal, WaitOptions};
 
 /// How often placing files is tried.
 const TRIES: u32 = 3;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 /// How long the child may do nothing that can be seen, in milliseconds: less than PID 1 gives the worker.
 const PATIENCE: u64 = 120_000;
 /// How long one that was killed may take to end, in milliseconds.
@@ -137,7 +139,7 @@ impl Volume<'_> {
                 Err(error) => crate::warn!("{} (try {} of {})", error, tries, TRIES),
             }
             tries += 1;
-            crate::sys::clock::sleep(Duration::from_secs(1));
+            crate::sys::clock::sleep(PAUSE);
         }
         crate::info!("placed the files of a partition ({} s)", watch.shown());
         Ok(())

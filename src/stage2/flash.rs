@@ -10,7 +10,6 @@ use super::job::Job;
 use crate::error::{Doing, Error};
 use crate::image::CHUNK;
 use crate::image::decode::{Decoder, WINDOW};
-use crate::image::source::Source;
 use crate::progress::Rate;
 use crate::sys;
 use core::ops::Range;
@@ -133,11 +132,7 @@ impl<'a> Ring<'a> {
 
 impl Job<'_> {
     /// Writes the image to the target, all but its first chunk.
-    pub fn flash<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        buffers: &mut Buffers,
-    ) -> Result<(), Error> {
+    pub fn flash(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
         let Buffers { slots: [a, b, c], head, zeros, stack } = buffers;
         let ring = Ring::new([a, b, c]);
         decoder.restart();
@@ -174,12 +169,7 @@ impl Job<'_> {
     }
 
     /// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.
-    fn decode<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        ring: &Ring,
-        head: &mut [u8],
-    ) -> Result<(), Ended> {
+    fn decode(&self, decoder: &mut Decoder, ring: &Ring, head: &mut [u8]) -> Result<(), Ended> {
         let mut rate = Rate::start("flash", self.plan.image.length);
         let mut zeros = 0..0u64;
         for index in 0..self.plan.image.chunks {

@@ -7,16 +7,11 @@ use super::target::FIRST_BLOCK;
 use super::verify::{KEEPS_NOTHING, PATIENCE};
 use crate::error::Error;
 use crate::image::decode::Decoder;
-use crate::image::source::Source;
 
 impl Job<'_> {
     /// Writes the first chunk, which is in `buffers`, and reads it back: from here on the disk boots. After an error it
     /// has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
-    pub fn write_head<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        buffers: &mut Buffers,
-    ) -> Result<(), Error> {
+    pub fn write_head(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
         let Buffers { slots: [_, now, _], head, zeros, .. } = buffers;
         let (head, zeros) = (self.padded(head, self.chunk_length(0)), *zeros);
         let written = self.write_first_chunk(head, now, zeros);

@@ -31,7 +31,8 @@ impl Job<'_> {
         length.next_multiple_of(self.target.block)
     }
 
-    /// A chunk must be what the scan saw; if not, the memory it came from is bad, and it must not reach the disk.
+    /// A chunk must be what the scan saw; if not, the memory it came from is bad, or the file at its server is another
+    /// one, and it must not reach the disk.
     pub fn compare(&self, index: u32, found: Filled) -> Result<(), Error> {
         let record = Record::of(found);
         if self.map.get(index)? == record && found.length == self.chunk_length(index) {
@@ -39,7 +40,7 @@ impl Job<'_> {
         }
         let object: crate::text::Text<40> = crate::text!("chunk {}", index);
         Err(Error::failed("decoding", &object, "it differs from what was scanned")
-            .advice("the memory of this device is bad"))
+            .advice("the memory of this device is bad, or the image was changed"))
     }
 
     /// Makes the rest of the last block zeros: the end of it is not part of the image, but it is written with it.

@@ -25,6 +25,30 @@ const PATIENCE_ASKED: u32 = 10 * 20;
 /// How long the kernel may take to end it.
 const PATIENCE_KILLED: u32 = 5 * 20;
 
+/// Programs that keep the addresses of an interface, and take them away when they are asked to end: by the names that the
+/// kernel has for them, of 15 bytes at most.
+///
+/// systemd-networkd gives its lease back unless KeepConfiguration= says otherwise (systemd.network(5)); dhcpcd likewise
+/// without `persistent` (dhcpcd.conf(5)); connmand turns its services off. NetworkManager leaves what it has set up, but
+/// ends its own dhclient; dhclient and udhcpc may run scripts.
+#[cfg(feature = "http")]
+const KEEPERS: [&str; 6] =
+    ["systemd-network", "dhcpcd", "connmand", "NetworkManager", "dhclient", "udhcpc"];
+
+/// Ends those without asking: what the kernel has of the network stays, for as long as the lease is good. For a report
+/// that is made over it.
+#[cfg(feature = "http")]
+pub fn keepers_of_addresses() {
+    for_each_process(&mut |id, name| {
+        let id = rustix::process::Pid::from_raw(id as i32);
+        if let Some(id) = id.filter(|_| KEEPERS.contains(&name)) {
+            crate::debug!("{} is ended unasked: it would take the addresses with it", name);
+            // It is gone already, or the kernel does not end it: then it is asked with the others.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+    });
+}
+
 /// Ends every process but this one and PID 1. What does not end is named in the log: it is the proof that the disk
 /// is free that decides, not this. False when some are left.
 pub fn everyone(shared: &Shared) -> bool {

@@ -14,6 +14,8 @@ mod job;
 mod keep_log;
 mod kill;
 pub mod pid1;
+#[cfg(feature = "http")]
+mod report;
 mod sequence;
 mod staged;
 mod target;
@@ -32,7 +34,7 @@ use crate::image::decode::BUFFER;
 use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::plan::{Plan, names};
 use crate::progress::{Flashed, Outcome, Shared, Totals, result_line};
 use crate::{memory, sys};
@@ -44,7 +46,7 @@ use sequence::End;
 pub fn flash_here(
     plan: &Plan,
     base: &str,
-    source: &FileSource,
+    source: &dyn Source,
     stream: Stream,
     map: &ChunkMap,
 ) -> Result<Flashed, Error> {
@@ -138,5 +140,48 @@ mod tests {
         plan.image.packed_crc ^= 1;
         plan.image.stream.length = 11;
         assert!(refusal(&plan).contains("it is not what was scanned"));
+    }
+
+    /// An image on a server: what of it was read, and how many bytes the server still has.
+    struct Remote(core::cell::RefCell<Vec<(u64, usize)>>, usize);
+
+    impl Source for Remote {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+            self.0.borrow_mut().push((offset, buffer.len()));
+            Ok(buffer.len().min(self.1.saturating_sub(offset as usize)))
+        }
+        fn length(&self) -> u64 {
+            self.1 as u64
+        }
+        fn is_remote(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn an_image_on_a_server_is_asked_for_again_before_the_disk_is_opened_but_not_read_again() {
+        use crate::image::CHUNK;
+        let mut plan = crate::plan::tests::sample();
+        plan.image.chunks = 1;
+        (plan.image.patches, plan.image.patches_crc) = (0, 0);
+        (plan.image.stream.offset, plan.image.stream.length) = (100, 5 * CHUNK as u64);
+        let map = ChunkMap::create().unwrap();
+        map.set(0, Record { crc: 7, zero: false }).unwrap();
+        plan.image.map_crc = map.crc(1).unwrap();
+        let shared: &Shared = sys::map::shared().unwrap();
+        let mut buffers = Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap();
+        let mut refusal = |has: usize| {
+            let source = Remote(Default::default(), has);
+            let (stream, patches) = (plan.image.stream, Patches::none());
+            let staged = Staged { source: &source, stream, patches, map: &map };
+            let error = sequence::write(&plan, "/nowhere", staged, &mut buffers, shared);
+            let text: Text<400> = crate::text!("{}", error.as_ref().err().unwrap());
+            (text, source.0.into_inner())
+        };
+        let (why, read) = refusal(100 + 5 * CHUNK);
+        assert!(why.contains("claiming the disk"), "{why:?}");
+        assert_eq!(read, [(100 + 4 * CHUNK as u64, CHUNK), (100, CHUNK)]);
+        let (why, _) = refusal(100 + 5 * CHUNK - 1);
+        assert!(why.contains("it is not what was scanned"), "{why:?}");
     }
 }

@@ -306,6 +306,10 @@ impl Supervisor<'_> {
             self.pause(pause_before_retry(attempts, died));
             return;
         }
+        // For good: whatever comes of further tries, who waits for it shall know. A success is reported, too.
+        if attempts == RETRIES + 1 && self.plan.on_failure != OnFailure::Reboot {
+            self.tell(Outcome::Failed);
+        }
         match self.plan.on_failure {
             OnFailure::Retry => {
                 crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
@@ -341,9 +345,23 @@ impl Supervisor<'_> {
                 crate::error!("given up; {}: restarting all the same", INCOMPLETE)
             }
         }
+        self.tell(outcome);
         self.report(outcome);
         restart(None, Some(&self.feeder))
     }
+
+    /// Tells the API, if stage 1 has prepared that.
+    #[cfg(feature = "http")]
+    fn tell(&self, outcome: Outcome) {
+        if outcome != Outcome::Pretended {
+            let is_written = self.shared.destroyed.load(SeqCst);
+            let feed = &mut || self.feeder.allow(is_written);
+            super::report::send(outcome == Outcome::Done, self.shared, feed);
+        }
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn tell(&self, _: Outcome) {}
 
     fn report(&self, outcome: Outcome) {
         let line = result_line(outcome, self.shared, &totals(self.plan, ""));

@@ -15,7 +15,7 @@ use crate::files;
 use crate::image::decode::Decoder;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::{FileSource, Source};
+use crate::image::source::FileSource;
 use crate::memory;
 use crate::plan::{Plan, names};
 use crate::progress::{Kept, Phase, Shared};
@@ -52,6 +52,10 @@ pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
 fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<End, Error> {
     let mut buffers = Buffers::map(head)?;
     let watch = shared.enter(Phase::Kill);
+    #[cfg(feature = "http")]
+    if super::report::is_wanted() {
+        kill::keepers_of_addresses();
+    }
     let all_ended = kill::everyone(shared);
     shared.leave(Phase::Kill, watch);
     if all_ended {
@@ -78,10 +82,10 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
 
 /// Writes the image, with the files of the new OS in it, to a disk that is free; `base` is where the RAMFS is mounted.
 /// With `--pretend` it ends when the disk is ours. Nothing here may allocate once the first byte is written.
-pub fn write<S: Source>(
+pub fn write(
     plan: &Plan,
     base: &str,
-    staged: Staged<'_, S>,
+    staged: Staged<'_>,
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<End, Error> {
@@ -113,10 +117,10 @@ fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText),
 /// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is
 /// cleared before anything else and written last of all, after `place` has placed what lies on ext4: at any moment
 /// there is the old OS on the disk, or none, or the whole new one.
-pub fn write_to<S: Source>(
+pub fn write_to(
     target: &Target,
     plan: &Plan,
-    staged: Staged<'_, S>,
+    staged: Staged<'_>,
     buffers: &mut Buffers,
     shared: &Shared,
     place: &mut dyn FnMut() -> Result<(), Error>,

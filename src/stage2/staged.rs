@@ -12,9 +12,9 @@ use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
 
 /// An image that is ready to be written.
-pub struct Staged<'a, S> {
+pub struct Staged<'a> {
     /// The packed bytes.
-    pub source: S,
+    pub source: &'a dyn Source,
     /// Where the image is in them.
     pub stream: Stream,
     /// The sectors that are replaced.
@@ -23,7 +23,7 @@ pub struct Staged<'a, S> {
     pub map: &'a ChunkMap,
 }
 
-impl<S: Source> Staged<'_, S> {
+impl Staged<'_> {
     /// Everything is what stage 1 has left: a bit that has changed since the scan would show in the middle of the
     /// flash, and again in every retry.
     pub fn prove(&self, plan: &Plan, buffer: &mut [u8], shared: &Shared) -> Result<(), Error> {
@@ -39,7 +39,26 @@ impl<S: Source> Staged<'_, S> {
         {
             return Err(changed("the patches of the image"));
         }
+        if self.source.is_remote() {
+            return self.prove_remote(buffer);
+        }
         self.prove_packed(plan.image.packed_crc, buffer, shared)
+    }
+
+    /// Reads the last bytes and the first ones anew: the server still answers, and the file is the one that was
+    /// scanned, by its validator, with which each range is asked for. All of it is not read a third time: the proof is
+    /// there to find bytes that changed in the memory of this device, and these are in none. What a server gives under
+    /// a validator that stayed is compared with the scan chunk by chunk, before it is written.
+    fn prove_remote(&self, buffer: &mut [u8]) -> Result<(), Error> {
+        let Stream { offset, length, .. } = self.stream;
+        let wanted = length.min(CHUNK as u64);
+        for at in [offset + length - wanted, offset] {
+            let piece = buffer.get_mut(..wanted as usize).unwrap_or_default();
+            if self.source.read_at(at, piece)? < piece.len() {
+                return Err(Error::failed("checking", "the image", "it is not what was scanned"));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the packed image once, from the memory or the file that it will be flashed from.

@@ -10,7 +10,6 @@ use crate::disk::table::SECTOR;
 use crate::error::Error;
 use crate::image::CHUNK;
 use crate::image::decode::Decoder;
-use crate::image::source::Source;
 use crate::progress::Rate;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
@@ -26,9 +25,9 @@ type Bad = heapless::Vec<u32, MAX_BAD>;
 
 impl Job<'_> {
     /// Reads these chunks back and repairs what is bad, until all are good or some stay bad.
-    pub fn verify<S: Source>(
+    pub fn verify(
         &self,
-        decoder: &mut Decoder<S>,
+        decoder: &mut Decoder,
         chunks: Range<u32>,
         buffers: &mut Buffers,
     ) -> Result<(), Error> {
@@ -86,12 +85,7 @@ impl Job<'_> {
     }
 
     /// Writes the bad chunks again: zeros as they are, the others from the image, which is decoded for them.
-    fn repair<S: Source>(
-        &self,
-        decoder: &mut Decoder<S>,
-        bad: &Bad,
-        buffers: &mut Buffers,
-    ) -> Result<(), Error> {
+    fn repair(&self, decoder: &mut Decoder, bad: &Bad, buffers: &mut Buffers) -> Result<(), Error> {
         let mut last = None;
         for index in bad {
             if !self.map.get(*index)?.zero {
@@ -114,9 +108,9 @@ impl Job<'_> {
     }
 
     /// The bad chunks that are not zeros, `last` the last of them.
-    fn repair_from_image<S: Source>(
+    fn repair_from_image(
         &self,
-        decoder: &mut Decoder<S>,
+        decoder: &mut Decoder,
         bad: &Bad,
         last: u32,
         buffers: &mut Buffers,

@@ -23,6 +23,18 @@ fn bytes(length: usize, flags: MapFlags) -> Result<&'static mut [u8], Errno> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address.cast(), length) })
 }
 
+/// Puts a value that is large or must not move into memory of its own, mapped once, for ever.
+pub fn place<T: 'static>(value: T) -> Result<&'static mut T, Errno> {
+    const { assert!(align_of::<T>() <= 4096) };
+    let address: *mut T = map(size_of::<T>(), MapFlags::PRIVATE | MapFlags::POPULATE)?.cast();
+    // SAFETY: a fresh mapping, page-aligned and large enough for a `T`, that nothing else refers to and that is never
+    // unmapped; written before it is referred to.
+    unsafe {
+        address.write(value);
+        Ok(&mut *address)
+    }
+}
+
 /// Maps a stack of `length` bytes with a page below it that nobody may touch: a thread that needs more than its stack
 /// is ended by the kernel, and does not write over what happens to lie below.
 pub fn stack(length: usize) -> Result<&'static mut [u8], Errno> {
@@ -132,6 +144,11 @@ mod tests {
             waitpid(Some(child.unwrap()), WaitOptions::empty()).unwrap().unwrap().1.exit_status()
         };
         assert_eq!([code_of_next(), code_of_next()], [Some(11), Some(21)]);
+    }
+
+    #[test]
+    fn a_value_is_what_it_was() {
+        assert_eq!(place([7u64; 1000]).unwrap(), &[7; 1000]);
     }
 
     #[test]

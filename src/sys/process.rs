@@ -1,5 +1,7 @@
 //! Processes: fork, the one execve, signals to everyone, inherited descriptors, swap.
 
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use linux_raw_sys::general as raw;
 use rustix::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -46,8 +48,11 @@ pub fn exit(code: i32) -> ! {
     unsafe { _exit(code) }
 }
 
-/// Leaves the environment: nothing of it is used, and a panic prints where it was and nothing more, whatever
-/// RUST_BACKTRACE asks for. Call it first of all. environ(7).
+/// The environment that was left.
+static LEFT: AtomicPtr<*const c_char> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Leaves the environment: neither std nor the C library finds anything in it, and a panic prints where it was and
+/// nothing more, whatever RUST_BACKTRACE asks for. Call it first of all. environ(7).
 ///
 /// std finds names for a backtrace with far more heap than the cap; when that is refused it wants a backtrace of the
 /// refusal, and waits for ever for the lock that the first one holds. Not std::panic::set_hook: std formats the
@@ -58,7 +63,41 @@ pub fn exit(code: i32) -> ! {
 pub unsafe fn leave_environment() {
     // SAFETY: no other thread reads it, as the caller promises, and an environment that is not there is an empty one to
     // the C library and to std.
-    unsafe { environ = core::ptr::null() };
+    unsafe {
+        LEFT.store(environ.cast_mut(), Relaxed);
+        environ = core::ptr::null();
+    }
+}
+
+/// The value of a variable of the environment that was left, where it is UTF-8: the kernel put it on the stack, for
+/// good (execve(2)). Nothing before it was left.
+pub fn variable(name: &str) -> Option<&'static str> {
+    // SAFETY: what the C library took from the kernel, and nobody has written to since.
+    unsafe { variable_in(LEFT.load(Relaxed), name) }
+}
+
+/// # Safety
+/// `next` must be null, or point to strings that end in a NUL, the last of them followed by a null pointer; all of it
+/// as long as the process lives.
+unsafe fn variable_in(mut next: *const *const c_char, name: &str) -> Option<&'static str> {
+    if next.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: as the caller promises; the null pointer at the end is not gone beyond.
+        let text = unsafe {
+            let text = *next;
+            if text.is_null() {
+                return None;
+            }
+            next = next.add(1);
+            CStr::from_ptr(text)
+        };
+        let value = text.to_bytes().strip_prefix(name.as_bytes());
+        if let Some([b'=', value @ ..]) = value {
+            return core::str::from_utf8(value).ok();
+        }
+    }
 }
 
 /// Becomes this very program again, started from its copy in the RAMFS, with `argument` as its only argument and no
@@ -232,6 +271,20 @@ pub fn leave_no_core() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let all = [c"A=1", c"http_proxy=http://h:1/=", c"http_proxy2=x", c"EMPTY=", c"no value"];
+        let mut pointers: Vec<_> = all.iter().map(|text| text.as_ptr()).collect();
+        pointers.push(core::ptr::null());
+        // SAFETY: strings of the program, and a null pointer behind them.
+        let of = |name| unsafe { variable_in(pointers.as_ptr(), name) };
+        assert_eq!(of("http_proxy"), Some("http://h:1/="));
+        assert_eq!((of("A"), of("EMPTY")), (Some("1"), Some("")));
+        assert_eq!((of("http"), of("B"), of("no value"), of("")), (None, None, None, None));
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { variable_in(core::ptr::null(), "A") }, None);
+    }
 
     #[test]
     fn nothing_but_our_own_copy_is_executed() {

@@ -74,8 +74,8 @@ SCRATCH=$scratch KERNEL=$kernel mmdebstrap "${mmdebstrap_options[@]}" --architec
     bookworm "$root"
 
 # The kernel is unpacked, not installed: its scripts would make an initrd under
-# emulation, which does not end. Of its modules, what a board without network,
-# screen and sound may ask for: the others only make the guest's udev busy.
+# emulation, which does not end. Of its modules, what a board without screen and sound may ask for, and one network
+# card: the others only make the guest's udev busy.
 unpacked=$scratch/unpacked
 dpkg-deb -x "$scratch"/linux-image-*.deb "$unpacked"
 version=$(basename "$unpacked"/boot/vmlinuz-*)
@@ -88,12 +88,14 @@ fi
 from=$unpacked/lib/modules/$version to=$root/usr/lib/modules/$version
 mkdir -p "$to"
 cp "$from"/modules.{order,builtin,builtin.modinfo} "$to/"
-for part in arch block crypto fs lib mm \
+for part in arch block crypto fs lib mm net/core \
     drivers/{block,char,clk,dma,firmware,mailbox,md,mmc,nvme,rtc,scsi,soc,virtio,watchdog}; do
     [[ -d $from/kernel/$part ]] || continue
     mkdir -p "$to/kernel/$part"
     cp -r "$from/kernel/$part/." "$to/kernel/$part/"
 done
+mkdir "$to/kernel/drivers/net"
+cp "$from"/kernel/drivers/net/{virtio_net,net_failover}.ko "$to/kernel/drivers/net/"
 depmod -b "$root" "$version"
 
 # The initrd: the drivers of these machines' disks, ext4, and a shell to mount

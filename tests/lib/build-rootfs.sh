@@ -73,8 +73,11 @@ else
     for deb in "$debs"/linux-*.deb; do
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --exclude='./usr/share/*' \
             --exclude='*/kernel/drivers/gpu/*' --exclude='*/kernel/drivers/media/*' --exclude='*/kernel/sound/*' \
-            --exclude='*/kernel/drivers/net/*' --exclude='*/kernel/drivers/infiniband/*'
+            --exclude='*/kernel/drivers/infiniband/*'
     done
+    # Of the network cards, the one that guests with a network have.
+    find "$root/lib/modules/" -path '*/kernel/drivers/net/*' -type f \
+        ! -name 'virtio_net.ko*' ! -name 'net_failover.ko*' -delete
     for image in "$root"/usr/lib/modules/*/vmlinuz; do
         [[ ! -e $image ]] || cp "$image" "$root/boot/vmlinuz-$(basename "$(dirname "$image")")"
     done

@@ -14,7 +14,7 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 /// The input as a file.
-struct File<'a>(&'a [u8]);
+pub struct File<'a>(pub &'a [u8]);
 
 impl Source for File<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
@@ -120,7 +120,8 @@ pub fn gzip(bytes: &[u8]) -> bool {
 
 /// Decodes twice with one decoder. With `expected`, that many bytes of the room are what must come out.
 fn passes(bytes: &[u8], stream: Stream, room: &mut Room, expected: Option<usize>) -> bool {
-    let mut decoder = Decoder::new(File(bytes), stream);
+    let file = File(bytes);
+    let mut decoder = Decoder::new(&file, stream);
     let first = pass(&mut decoder, room, expected);
     decoder.restart();
     assert_eq!(first, pass(&mut decoder, room, expected), "the second pass differs");
@@ -135,11 +136,7 @@ fn passes(bytes: &[u8], stream: Stream, room: &mut Room, expected: Option<usize>
 }
 
 /// The length and CRC of what was decoded; nothing when it was refused.
-fn pass(
-    decoder: &mut Decoder<File>,
-    room: &mut Room,
-    expected: Option<usize>,
-) -> Option<(usize, u32)> {
+fn pass(decoder: &mut Decoder, room: &mut Room, expected: Option<usize>) -> Option<(usize, u32)> {
     let (mut length, mut crc) = (0, 0);
     loop {
         let filled = decoder.fill(&mut room.buffer).ok()?;

@@ -10,10 +10,19 @@
 #[cfg(feature = "backup")]
 mod backup;
 mod balena;
+#[cfg(feature = "http")]
+mod cloud;
 mod disk;
+mod elf;
 mod image;
 mod live;
+#[cfg(feature = "http")]
+mod names;
+#[cfg(feature = "http")]
+mod net;
 mod network;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// One parser under test.
 pub struct Parser {
@@ -29,6 +38,17 @@ pub struct Parser {
 pub const PARSERS: &[Parser] = &[
     Parser { name: "json", longest: 4096, check: balena::json },
     Parser { name: "config", longest: 4096, check: balena::config },
+    #[cfg(feature = "http")]
+    Parser { name: "json-stream", longest: 512, check: cloud::json_stream },
+    #[cfg(feature = "http")]
+    Parser { name: "version", longest: 1024, check: cloud::version },
+    #[cfg(feature = "http")]
+    Parser { name: "root-certificates", longest: 4096, check: cloud::root_certificates },
+    #[cfg(feature = "tls")]
+    Parser { name: "pem", longest: 4096, check: tls::pem },
+    #[cfg(feature = "tls")]
+    Parser { name: "certificate", longest: 2048, check: tls::certificate },
+    Parser { name: "elf", longest: 4096, check: elf::section },
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },
     Parser { name: "fat", longest: 8192, check: disk::fat },
@@ -50,6 +70,20 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "ifupdown", longest: 4096, check: network::ifupdown },
     Parser { name: "networkd", longest: 4096, check: network::networkd },
     Parser { name: "dhcpcd", longest: 4096, check: network::dhcpcd },
+    #[cfg(feature = "http")]
+    Parser { name: "dns", longest: 4096, check: names::dns },
+    #[cfg(feature = "http")]
+    Parser { name: "resolv-conf", longest: 2048, check: names::resolv_conf },
+    #[cfg(feature = "http")]
+    Parser { name: "hosts", longest: 2048, check: names::hosts },
+    #[cfg(feature = "http")]
+    Parser { name: "http-head", longest: 40 * 1024, check: net::head },
+    #[cfg(feature = "http")]
+    Parser { name: "chunks", longest: 8192, check: net::chunks },
+    #[cfg(feature = "http")]
+    Parser { name: "url", longest: 5000, check: net::url },
+    #[cfg(feature = "http")]
+    Parser { name: "proxy", longest: 1024, check: net::proxy },
     #[cfg(feature = "backup")]
     Parser { name: "yaml", longest: 4096, check: backup::description },
     #[cfg(feature = "backup")]

@@ -6,13 +6,16 @@ use crate::files;
 use crate::image::patches;
 use crate::image::scan::Scan;
 use crate::plan::Plan;
+#[cfg(feature = "http")]
+use crate::stage1::look::cgroup;
 use crate::stage1::look::facts::Facts;
 use crate::text::{Size, Text};
 
 /// What must stay free for the live system while the RAMFS fills: init writes its whole state down when it executes
 /// itself again.
 const RESERVE: u64 = 8 << 20;
-/// What the RAMFS takes beyond the content of its files: inodes, page tables, the log of stage 2.
+/// What the RAMFS takes beyond the content of its larger files: inodes, page tables, the log of stage 2, what the API is
+/// told.
 const OVERHEAD: u64 = 1 << 20;
 /// And of each so many bytes one, for the tree of a file's pages: nodes of 576 bytes for 64 pages (lib/xarray.c).
 const TREE: u64 = 400;
@@ -53,6 +56,24 @@ impl Budget {
             small: map + patches + files.saturating_sub(backup),
             swapped: facts.swaps.iter().map(|swap| swap.used).sum(),
         })
+    }
+
+    /// What a packed image that is still to be fetched needs at least: `to_come` of it where the work directory is in
+    /// memory, too.
+    #[cfg(feature = "http")]
+    pub fn check_before_download(
+        facts: &Facts,
+        length: u64,
+        to_come: u64,
+        work_dir: &str,
+    ) -> Result<(), Error> {
+        let status = rustix::fs::statfs(work_dir).doing("looking at", work_dir)?;
+        // TMPFS_MAGIC and RAMFS_MAGIC, include/uapi/linux/magic.h.
+        let is_in_memory = [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32));
+        let taken = if is_in_memory { to_come } else { 0 };
+        let swapped = facts.swaps.iter().map(|swap| swap.used).sum();
+        let least = Self { image: length, rest: 0, small: 0, swapped };
+        least.check(facts.available.saturating_sub(taken), cgroup::left())
     }
 
     /// The size of the RAMFS.

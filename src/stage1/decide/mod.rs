@@ -16,5 +16,9 @@ pub mod one_image;
 pub mod page;
 pub mod planning;
 pub mod preview;
+#[cfg(feature = "http")]
+pub mod release;
 pub mod report;
+#[cfg(feature = "http")]
+pub mod reporting;
 pub mod target;

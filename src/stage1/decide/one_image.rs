@@ -109,10 +109,10 @@ fn collect(volume: &Fat, memory: &Memory, new_files: &NewFiles) -> Result<Patche
 impl OneImage {
     /// Decodes the image once more, with the patches in it, up to the last one. `buffer` is
     /// [`crate::image::decode::BUFFER`] long.
-    pub fn of(image: &Examined, patches: Patches, buffer: &mut [u8]) -> Result<Self, Error> {
+    pub fn of(image: &Examined<'_>, patches: Patches, buffer: &mut [u8]) -> Result<Self, Error> {
         let map = image.map.copy(image.scan.chunks)?;
         let end = patches.end();
-        let mut decoder = Decoder::new(&image.source, image.stream);
+        let mut decoder = Decoder::new(image.source, image.stream);
         decoder.patch(patches);
         let mut zero_chunks = image.scan.zero_chunks;
         let mut rate = Rate::start("putting files into the image", end);
@@ -170,8 +170,9 @@ mod tests {
     use super::*;
 
     /// An image file with a FAT boot partition, examined, with the patches for a config.json.
-    fn planned(name: &str, packed: bool) -> (std::path::PathBuf, Examined, Patches) {
+    fn planned(name: &str, packed: bool) -> (std::path::PathBuf, Examined<'static>, Patches) {
         use crate::disk::{fat, mbr};
+        use crate::image::source::FileSource;
         use crate::stage1::look::examination::{ImageFile, examine};
         let mut image = mbr::tests::disk(&[(0x0c, 2048, 200)], 6144);
         let volume = fat::tests::volume_of("resin-boot", &[]);
@@ -185,12 +186,13 @@ mod tests {
         let name = format!("takeover-one-{name}-{packed}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, file).unwrap();
-        let options = crate::cli::parse(["-i".into(), path.clone().into_os_string()]).unwrap();
+        let source = FileSource::open(path.to_str().unwrap()).unwrap();
+        let source: &FileSource = Box::leak(Box::new(source));
         let mut new_files = NewFiles::new();
         new_files.add("config.json", "", &[b'x'; 700]).unwrap();
         let mut patches = Patches::none();
         let mut buffer = vec![0; crate::image::decode::BUFFER];
-        let file = ImageFile::open(&options).unwrap();
+        let file = ImageFile::open(source, "x").unwrap();
         let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
             patches = plan(disk, layout, length, &new_files)?;
             Ok(())

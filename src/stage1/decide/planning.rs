@@ -159,7 +159,6 @@ mod tests {
     use crate::disk::table::Table;
     use crate::image::map::ChunkMap;
     use crate::image::scan::Scan;
-    use crate::image::source::FileSource;
 
     #[test]
     fn a_fallback_log_only_when_it_was_asked_for() {
@@ -173,14 +172,12 @@ mod tests {
         assert_eq!(path.unwrap(), "b/c.txt");
     }
 
+    static NOTHING: Vec<u8> = Vec::new();
+
     /// An image of a boot partition with so many bytes free, and of a data partition likewise.
-    fn image(boot_free: Option<u64>, data_free: u64) -> Examined {
-        let place = std::env::temp_dir().join(format!("takeover-rooms-{}", std::process::id()));
-        std::fs::write(&place, b"").unwrap();
-        let source = FileSource::open(place.to_str().unwrap()).unwrap();
-        std::fs::remove_file(place).unwrap();
+    fn image(boot_free: Option<u64>, data_free: u64) -> Examined<'static> {
         Examined {
-            source,
+            source: &NOTHING,
             stream: crate::plan::tests::sample().image.stream,
             scan: Scan {
                 length: 0,

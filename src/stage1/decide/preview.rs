@@ -23,7 +23,9 @@ pub struct Preview<'a> {
     /// The device itself.
     pub identity: &'a Identity,
     /// The image.
-    pub image: &'a Examined,
+    pub image: &'a Examined<'a>,
+    /// Where it comes from.
+    pub image_name: &'a str,
     /// What the new OS gets.
     pub new_files: &'a NewFiles,
     /// The device type that the new OS will have.
@@ -83,7 +85,7 @@ impl Preview<'_> {
     fn image(&self, page: &mut Page) {
         let image = self.image;
         page.section("image", "The image");
-        page.text("file", "file", self.options.image.as_deref().unwrap_or_default());
+        page.text("file", "file", self.image_name);
         page.text("format", "format", image.stream.format.name());
         page.bytes("packed_bytes", "size of the file", image.stream.length);
         page.bytes("bytes", "size on the disk", image.scan.length);

@@ -1,22 +1,21 @@
 //! The image, decoded once from end to end and looked into, before anything else is decided.
 
 use crate::balena::layout::{self, DataPartition, Layout};
-use crate::cli::Options;
 use crate::disk::reader::ReadAt;
 use crate::disk::table::{self, Table};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::image::decode::Decoder;
 use crate::image::format::{self, Format, Stream};
 use crate::image::map::ChunkMap;
 use crate::image::reader::ImageReader;
 use crate::image::scan::{self, Scan};
-use crate::image::source::FileSource;
+use crate::image::source::Source;
 use crate::log::Stopwatch;
 
 /// An image that was decoded from end to end and looked into.
-pub struct Examined {
+pub struct Examined<'a> {
     /// Its bytes.
-    pub source: FileSource,
+    pub source: &'a dyn Source,
     /// Where in them it is, and how it is packed.
     pub stream: Stream,
     /// What the scan found.
@@ -29,7 +28,7 @@ pub struct Examined {
     pub layout: Layout,
     /// Where its data goes, when something is put there.
     pub data: Option<DataPartition>,
-    /// How long the scan took, in milliseconds.
+    /// How long the scan took, in milliseconds; 0 when it had to wait for the network.
     pub scan_time: u64,
 }
 
@@ -38,18 +37,25 @@ pub struct Examined {
 pub type AtBoot<'a> = &'a mut dyn FnMut(&mut dyn ReadAt, &Layout, u64) -> Result<(), Error>;
 
 /// An image file of a known format, before anything slow.
-pub struct ImageFile {
-    source: FileSource,
+pub struct ImageFile<'a> {
+    source: &'a dyn Source,
     stream: Stream,
 }
 
-impl ImageFile {
-    /// Opens the image that was named, and tells its format.
-    pub fn open(options: &Options) -> Result<Self, Error> {
-        let path = options.image.as_deref().unwrap_or_default();
-        let source = FileSource::open(path).map_err(Error::as_refusal)?;
-        let stream = format::detect(&source, path)?;
+impl<'a> ImageFile<'a> {
+    /// Tells the format of an image file, of which people know by this name.
+    pub fn open(source: &'a dyn Source, name: &str) -> Result<Self, Error> {
+        let stream = format::detect(source, name);
+        let stream = stream.inspect_err(|error| reject(source, error))?;
         Ok(Self { source, stream })
+    }
+
+    /// How many bytes the packed image has, and how many of its file are still to be fetched. A raw one takes less
+    /// memory than it has bytes.
+    #[cfg(feature = "http")]
+    pub fn packed_length(&self) -> Option<(u64, u64)> {
+        let is_packed = self.stream.format != Format::Raw;
+        is_packed.then(|| (self.stream.length, self.source.to_come()))
     }
 
     /// The length of the image in bytes, as far as it is known before the scan: gzip tells it only modulo 4 GiB, and so
@@ -67,7 +73,7 @@ impl ImageFile {
     // Not in the large frame of its caller (size-report/README.md).
     #[inline(never)]
     pub fn peek(&self, buffer: &mut [u8]) -> Result<Layout, Error> {
-        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut decoder = Decoder::new(self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, None);
         // Of a packed one an archive may tell only the lower 32 bits.
         let length = match self.stream.format {
@@ -84,24 +90,49 @@ impl ImageFile {
 
 /// Decodes the image to its end and looks into it; for the data partition only when that is used. `buffer` is
 /// [`crate::image::decode::BUFFER`] long.
-pub fn examine(
-    file: ImageFile,
+pub fn examine<'a>(
+    file: ImageFile<'a>,
     is_data_used: bool,
     buffer: &mut [u8],
     at_boot: AtBoot<'_>,
-) -> Result<Examined, Error> {
+) -> Result<Examined<'a>, Error> {
     let watch = Stopwatch::start();
     let ImageFile { source, stream } = file;
+    let is_here = source.to_come() == 0;
     let map = ChunkMap::create()?;
-    let mut decoder = Decoder::new(&source, stream);
-    let scan = scan::scan(&mut decoder, buffer, &map)?;
-    let scan_time = watch.elapsed();
-    let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
-    let (table, layout, data) = look_into(&mut reader, scan.length, is_data_used, at_boot)
-        .map_err(|error| error.about("the image"))?;
+    let mut decoder = Decoder::new(source, stream);
+    let about = |error: Error| error.about("the image");
+    let mut looked = None;
+    let mut seen = 0;
+    if source.is_remote() && stream.format != Format::Raw {
+        // All of it comes over the network: once, so what it is made of is looked at on the way. How long it is shows
+        // at its end.
+        let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);
+        looked = Some(look_into(&mut reader, u64::MAX, is_data_used, at_boot).map_err(about)?);
+        seen = reader.seen();
+    }
+    let scan = scan::scan_on(&mut decoder, buffer, &map, seen);
+    let scan = scan.and_then(|scan| source.finish().map(|()| scan));
+    let scan = scan.inspect_err(|error| reject(source, error))?;
+    let scan_time = if is_here { watch.elapsed() } else { 0 };
+    let (table, layout, data) = match looked {
+        Some(looked) => looked,
+        None => {
+            let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
+            look_into(&mut reader, scan.length, is_data_used, at_boot).map_err(about)?
+        }
+    };
+    table.lies_within(scan.length).map_err(about)?;
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)
+}
+
+/// What was found to be no image, or not the one that was wanted, is not kept; what could not be read to its end is.
+fn reject(source: &dyn Source, error: &Error) {
+    if error.kind() == Kind::Refused {
+        source.reject();
+    }
 }
 
 /// Looks into an image of `length` bytes, in the order in which balenaOS has things on a disk: a packed image is
@@ -121,11 +152,11 @@ fn look_into(
     Ok((table, layout, data))
 }
 
-impl Examined {
+impl Examined<'_> {
     /// Does once more what is done at the boot partition.
     #[inline(never)]
     pub fn again_at_boot(&self, buffer: &mut [u8], at_boot: AtBoot<'_>) -> Result<(), Error> {
-        let mut decoder = Decoder::new(&self.source, self.stream);
+        let mut decoder = Decoder::new(self.source, self.stream);
         let mut reader = ImageReader::new(&mut decoder, buffer, Some(&self.map));
         at_boot(&mut reader, &self.layout, self.scan.length)
     }
@@ -167,13 +198,13 @@ mod tests {
     use crate::disk::{fat, mbr};
     use crate::image::CHUNK;
     use crate::image::decode::{BUFFER, tests as fixtures};
-    use crate::image::source::Source;
     use core::cell::Cell;
 
     /// A file that counts what is read of it.
     struct Counting<'a> {
         file: &'a Vec<u8>,
         read: Cell<usize>,
+        is_remote: bool,
     }
 
     impl Source for Counting<'_> {
@@ -184,6 +215,9 @@ mod tests {
         }
         fn length(&self) -> u64 {
             self.file.length()
+        }
+        fn is_remote(&self) -> bool {
+            self.is_remote
         }
     }
 
@@ -213,7 +247,7 @@ mod tests {
     /// How many bytes of the packed image are read, and how many it has.
     fn read_and_length(image: &[u8], is_data_used: bool) -> (usize, usize) {
         let file = fixtures::stored_member(image, u16::MAX);
-        let source = Counting { file: &file, read: Cell::new(0) };
+        let source = Counting { file: &file, read: Cell::new(0), is_remote: false };
         let stream = format::detect(&source, "x").unwrap();
         let mut decoder = Decoder::new(&source, stream);
         let mut buffer = vec![0; BUFFER];
@@ -234,6 +268,47 @@ mod tests {
             let (read, length) = read_and_length(&image(label, CHUNK), is_data_used);
             assert!(read <= length, "{read} bytes of {length} were read");
         }
+    }
+
+    #[test]
+    fn a_packed_image_on_a_server_is_decoded_once_and_found_the_same() {
+        let image = image("resin-boot", CHUNK);
+        let packed = fixtures::stored_member(&image, u16::MAX);
+        let mut examined = [&packed, &image].map(|file| {
+            [false, true].map(|is_remote| {
+                let source = Box::new(Counting { file, read: Cell::new(0), is_remote });
+                let source: &Counting = Box::leak(source);
+                let opened = ImageFile::open(source, "x").unwrap();
+                source.read.set(0);
+                let at_boot = &mut |_: &mut dyn ReadAt, _: &Layout, _| Ok(());
+                let examined = examine(opened, true, &mut vec![0; BUFFER], at_boot).unwrap();
+                (examined, source.read.get())
+            })
+        });
+        for [(here, _), (there, read)] in &mut examined {
+            assert_eq!(here.scan, there.scan);
+            for index in 0..here.scan.chunks {
+                assert_eq!(here.map.get(index).unwrap(), there.map.get(index).unwrap());
+            }
+            assert_eq!(here.table.partitions.len(), there.table.partitions.len());
+            assert_eq!(here.data.map(|data| data.start), there.data.map(|data| data.start));
+            if here.stream.format == Format::Gzip {
+                assert_eq!(*read, packed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_on_a_server_that_is_cut_short_is_refused() {
+        let mut image = image("resin-boot", CHUNK);
+        image.truncate(11 * CHUNK);
+        let file = fixtures::stored_member(&image, u16::MAX);
+        let source = Counting { file: &file, read: Cell::new(0), is_remote: true };
+        let opened = ImageFile::open(&source, "x").unwrap();
+        let examined = examine(opened, false, &mut vec![0; BUFFER], &mut |_, _, _| Ok(()));
+        let error = examined.err().unwrap();
+        let text: crate::text::Text<400> = crate::text!("{}", error);
+        assert!(text.contains("it is cut short: partition"), "{text:?}");
     }
 
     #[test]

@@ -4,6 +4,10 @@
 
 pub mod automount;
 pub mod cgroup;
+// Until the download asks for an image, and the report for a device type.
+#[allow(dead_code)]
+#[cfg(feature = "http")]
+pub mod cloud;
 pub mod examination;
 pub mod exports;
 pub mod facts;
@@ -15,3 +19,5 @@ pub mod origin;
 pub mod transport;
 pub mod uses;
 pub mod watchdogs;
+#[cfg(feature = "http")]
+pub mod way;

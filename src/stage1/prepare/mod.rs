@@ -4,7 +4,10 @@
 
 #[cfg(feature = "backup")]
 pub mod backup;
+#[cfg(feature = "http")]
+pub mod download;
 pub mod handover;
+pub mod image;
 pub mod instance;
 pub mod ramfs;
 pub mod rehearsal;

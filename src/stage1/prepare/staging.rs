@@ -23,7 +23,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 /// holes: they cost no memory.
 pub fn stage_image(
     ramfs: &Ramfs,
-    source: &impl Source,
+    source: &dyn Source,
     stream: Stream,
     scan: &Scan,
     buffer: &mut [u8],
@@ -104,6 +104,11 @@ pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, plan: &Plan) -> Result<(
         drop(files::create(&path, bytes)?);
     }
     Ok(())
+}
+
+/// Leaves what a server is told about the end.
+pub fn stage_notice(ramfs: &Ramfs, notice: &[u8]) -> Result<(), Error> {
+    files::create(&ramfs.inside(names::NOTICE)?, notice).map(drop)
 }
 
 fn copy(

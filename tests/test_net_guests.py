@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Whole takeovers and flashes in guests whose network reaches the servers of the tests and nothing else."""
+
+import gzip
+import pathlib
+import random
+import re
+import struct
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "lib"))
+sys.path.insert(0, str(HERE))
+import balena_image  # noqa: E402
+import chains  # noqa: E402
+import client  # noqa: E402
+import rootfs  # noqa: E402
+import runner  # noqa: E402
+import test_api  # noqa: E402
+import test_arm_guests  # noqa: E402
+import test_guests  # noqa: E402
+import user_net  # noqa: E402
+from api import KEY, Api, large, VERSIONS  # noqa: E402
+from guest import Guest, boot_files, new_disk  # noqa: E402
+from servers import Nginx  # noqa: E402
+
+MIB = 1 << 20
+API_NAME, VPN_NAME = "api.example.com", "cloudlink.example.com"
+COMMAND = "cp /job/takeover /usr/local/bin/ && takeover -c /job/config.json -w /root --no-ack --report-hup-progress"
+
+
+def chain_for(folder, name):
+    """A certificate for one name, signed by an authority that only the tests know."""
+    maker = chains.Maker(folder / "chains")
+    root = maker.certificate("/O=Tests/CN=Root of the tests", chains.CA, maker.key("rsa2048", 1))
+    server = maker.certificate("/CN=a server", chains.LEAF + chains.names(name), maker.key("p256"), root)
+    return maker.chain("api", server, [], root, host=name)
+
+
+def take_over(folder, kind, image="small", program=None, options="", memory=256):
+    """`takeover -c config.json`: the version is chosen, the image downloaded and taken over, the outcome reported by
+    stage 2 and seen by the server."""
+    chain = chain_for(folder, API_NAME)
+    with Api((chain.certificates, chain.key), balena_image.gz(image), slug=balena_image.slug(image),
+             size=balena_image.image(image).stat().st_size) as api:
+        api.releases = large(VERSIONS)
+        config = api.config(chain.ca, name=API_NAME, port=443, vpn=VPN_NAME, vpn_port=443, key="deviceApiKey", apiKey=KEY,
+                            hostname="guest")
+        hosts = {API_NAME: user_net.SERVER, VPN_NAME: user_net.SECOND}
+        script = f"{user_net.with_networkd(hosts)}\n{COMMAND} {options}; echo EXIT $?\n"
+        files = {"run.sh": script.encode(), "takeover": program or test_guests.TAKEOVER, "config.json": config}
+        network = user_net.arguments(kind, {(user_net.SERVER, 443): api.port, (user_net.SECOND, 443): api.vpn.port})
+        with Guest(kind, [new_disk(kind, folder)], files=files, memory=memory, timeout=900, qemu_args=network,
+                   fail_on=f"{test_guests.REFUSED}|EXIT [1-9]") as guest:
+            guest.wait_for("inet 10.0.2.15/24", 300)
+            guest.wait_for(r"5\.1\.20\+rev3", 120)
+            guest.wait_for("PID 1 is handed over", 300)
+            test_guests.check_boot(guest, config, wait=400)
+            check_disk(folder, image, config)
+            test_guests.check_result(guest, "done")
+            found = [secret for secret in client.SECRETS if secret in guest.text()]
+            assert not found, found
+            seen = (api.patches(), guest.tail(60))
+        check_requests(api, seen)
+
+
+def check_disk(folder, image, config):
+    """The image with config.json in it, and the keyfile of the address that was in force."""
+    boot = balena_image.partition(image, "resin-boot")
+    keyfiles = {name: content for name, content in boot_files(folder / "disk.img", boot.start).items()
+                if name.startswith("system-connections/") and not name.endswith(".ignore")}
+    assert any(b"10.0.2.15" in content for content in keyfiles.values()), keyfiles
+    test_guests.check_disk(folder, image, config, keyfiles)
+
+
+def check_requests(api, seen):
+    assert not api.complaints, api.complaints
+    assert api.asked("/ping$") and api.vpn.connections >= 1, api.requests
+    assert test_api.version_asked_for(api) == "5.1.20+rev3"
+    patches = api.patches()
+    assert test_api.REPORTED in patches and test_api.FAILED not in patches, seen
+    cleared = [patch for patch in patches if "os_version" in patch]
+    assert len(cleared) == 1 and all(cleared[0][field] is None for field in test_api.NEW_FIELDS), seen
+    # Reported last of all, once it is so.
+    last = max(request.time for request in api.asked("", "GET"))
+    assert all(request.time > last for request in api.asked("", "PATCH")), api.requests
+
+
+def test_config_json_alone_takes_a_pc_over(folder):
+    take_over(folder, "systemd")
+
+
+def test_config_json_alone_takes_an_arm64_machine_over(folder):
+    take_over(folder, "arm64", "raspberrypi3-64", test_arm_guests.program("AARCH64"), "--no-dt-check")
+
+
+# ------------------------------------------------------------------------- flash from a server
+
+def gibibyte():
+    """An image of 1 GiB, packed: a third of it does not pack, a third packs well, a third is zeros; in no order."""
+    def build(path):
+        chance = random.Random(64)
+        words = chance.randbytes(1 << 16)
+        with open(path, "wb") as target, subprocess.Popen(
+                ["pigz", "-1", "-n", "-c"], stdin=subprocess.PIPE, stdout=target) as packer:
+            for piece in range(1024):
+                kind = chance.choice(("random", "words", "words", "zeros", "zeros", "zeros", "words", "zeros"))
+                block = chance.randbytes(MIB) if kind == "random" else bytes(MIB) if kind == "zeros" else \
+                    b"".join(words[at:at + 512] for at in (chance.randrange(1 << 16) for _ in range(2048)))
+                block = block.ljust(MIB, b"\0")[:MIB]
+                if piece == 0:
+                    block = balena_image.BOOT_CODE + bytes(442) + struct.pack("<B3xB3xII48xBB", 0x80, 0x83, 2048,
+                                                                              2048 * 1023, 0x55, 0xaa) + bytes(MIB - 512)
+                packer.stdin.write(block)
+            packer.stdin.close()
+            assert packer.wait() == 0
+    key = rootfs.key_of("gibibyte", 1)
+    return rootfs.cached("gibibyte", key, build, ".img.gz")
+
+
+def check_first_bytes(disk, packed):
+    """The disk begins with what is packed there."""
+    with open(disk, "rb") as found, gzip.open(packed) as wanted:
+        position = 0
+        while block := wanted.read(4 * MIB):
+            assert found.read(len(block)) == block, f"another content between {position} and {position + len(block)}"
+            position += len(block)
+    return position
+
+
+def test_a_gibibyte_is_flashed_from_nginx_with_64_mb_of_memory(folder):
+    """A rescue system in memory, and nowhere to put an image. Ubuntu's old kernel: Debian's takes 37 MB for itself, and
+    does not start with 64."""
+    image = gibibyte()
+    files = folder / "files"
+    files.mkdir()
+    (files / "image.gz").symlink_to(image)
+    disk = folder / "disk.img"
+    rootfs.make_file(disk, 1228 * MIB)
+    with Nginx(folder, files) as server:
+        job = f"free -k; takeover flash -i http://{user_net.SERVER}/image.gz -f /dev/vda --no-ack; echo EXIT $?; " \
+              "free -k; sync\n"
+        initrd = user_net.rescue_initrd(folder / "initrd", {"job.sh": job.encode(), "bin/takeover": test_guests.TAKEOVER})
+        network = user_net.arguments("xenial", {(user_net.SERVER, 80): server.port})
+        with Guest("xenial", [disk], memory=64, smp=1, timeout=1500, fail_on=f"{test_guests.REFUSED}|Out of memory|EXIT [1-9]",
+                   qemu_args=[*network, "-initrd", initrd]) as guest:
+            total = int(guest.wait_for(r"Mem: +(\d+)", 120)[1])
+            assert total < 64 * 1024, total
+            guest.wait_for("EXIT 0", 1400)
+            guest.wait_exit(60)
+            print("    " + next((line.text for line in guest.lines if line.text.startswith('{"outcome"')), "")[:300])
+        assert check_first_bytes(disk, image) == 1024 * MIB
+        # Twice by ranges: scanned, and flashed.
+        sent = sum(request.sent for request in server.requests())
+        length = image.stat().st_size
+        assert 2 * length <= sent < 2.2 * length + 4 * MIB, (length, server.requests())
+
+
+if __name__ == "__main__":
+    subprocess.run([HERE / "setup", "arm"], check=True)
+    runner.main(sys.modules[__name__], sys.argv[1:])
