@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn more_than_there_is_is_refused_and_changes_nothing() {
         let arena = Arena::new(SIZE);
-        assert!(!arena.holds(core::ptr::null_mut()) && !arena.holds((&raw const arena as *mut u8)));
+        assert!(!arena.holds(core::ptr::null_mut()) && !arena.holds(&raw const arena as *mut u8));
         for (size, align) in [(SIZE + 1, 1), (isize::MAX as usize - 15, 1), (1, 1 << 40)] {
             assert!(arena.allocate(layout(size, align)).is_null());
         }

@@ -21,6 +21,8 @@ mod names;
 #[cfg(feature = "http")]
 mod net;
 mod network;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// One parser under test.
 pub struct Parser {
@@ -42,6 +44,10 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "version", longest: 1024, check: cloud::version },
     #[cfg(feature = "http")]
     Parser { name: "root-certificates", longest: 4096, check: cloud::root_certificates },
+    #[cfg(feature = "tls")]
+    Parser { name: "pem", longest: 4096, check: tls::pem },
+    #[cfg(feature = "tls")]
+    Parser { name: "certificate", longest: 2048, check: tls::certificate },
     Parser { name: "elf", longest: 4096, check: elf::section },
     Parser { name: "mbr", longest: 8192, check: disk::mbr },
     Parser { name: "gpt", longest: 4096, check: disk::gpt },

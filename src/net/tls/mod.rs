@@ -26,12 +26,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, PeerIncompatible};
 use std::sync::Arc;
-use verifier::Verifier;
+use verifier::{Problem, Verifier};
 
 pub use used::used_roots;
-
-/// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
-pub const MAX_CERTIFICATE: usize = 6144;
 
 /// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
 /// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
@@ -42,20 +39,6 @@ const OUTGOING: usize = 4096;
 const NEEDED: usize = 640 * 1024;
 /// So much plain text goes into a record that is sent.
 const PIECE: usize = 2048;
-
-/// What kind of problem there is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Problem {
-    /// A certificate has expired, or is not yet valid; or the clock is wrong.
-    Clock,
-    /// Nobody who is trusted has signed its certificate.
-    Unknown,
-    /// There are no trusted roots.
-    Trust,
-    /// Any other.
-    Other,
-}
 
 /// A TLS session over a connection, certificates verified.
 pub struct Session {
@@ -96,29 +79,17 @@ enum Step {
     Closed,
 }
 
-/// Why a step failed.
-struct Failure {
-    problem: Problem,
-    why: Text<240>,
-}
-
-impl Failure {
-    fn new(problem: Problem, why: &str) -> Self {
-        Self { problem, why: Text::from(why) }
-    }
-
-    /// As an error, about this server.
-    fn about(self, host: &str) -> Error {
-        LAST_PROBLEM.store(self.problem as u8, Relaxed);
-        let error = Error::failed("talking by TLS to", host, &self.why);
-        match self.problem {
-            Problem::Clock => error.advice("see that the clock of this device is right"),
-            Problem::Unknown => error.advice(
-                "give the certificate of its authority with --ca-cert, or as balenaRootCA in config.json",
-            ),
-            Problem::Trust => error.advice("give a file of trusted certificates with --ca-cert"),
-            _ => error,
-        }
+/// Why something failed, about a server that is named later.
+fn failure(problem: Problem, why: &str) -> Error {
+    LAST_PROBLEM.store(problem as u8, Relaxed);
+    let error = Error::failed("talking by TLS to", "", why);
+    match problem {
+        Problem::Clock => error.advice("see that the clock of this device is right"),
+        Problem::Unknown => error.advice(
+            "give the certificate of its authority with --ca-cert, or as balenaRootCA in config.json",
+        ),
+        Problem::Trust => error.advice("give a file of trusted certificates with --ca-cert"),
+        Problem::Other => error,
     }
 }
 
@@ -138,9 +109,9 @@ impl Session {
         trust: &Trust,
         deadline: Deadline,
     ) -> Result<Self, Error> {
-        let mut started = Err(Failure { problem: Problem::Other, why: Text::new() });
-        in_arena(&mut || started = State::new(host, trust));
-        let mut session = Self { socket, state: Some(started.map_err(|why| why.about(host))?) };
+        let mut started = Ok(None);
+        in_arena(&mut || started = State::new(host, trust).map(Some));
+        let mut session = Self { socket, state: started.map_err(|error| error.about(host))? };
         session.shake_hands(deadline)?;
         if let Some(state) = &session.state {
             used::remember(&state.verifier.finding().root);
@@ -194,13 +165,13 @@ impl Session {
 
     /// One step: puts plain text to `place`, or `text` into `outgoing`. What is wrong is told to the other end.
     fn step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Error> {
-        self.bare_step(place, text).map_err(|failure| {
+        self.bare_step(place, text).map_err(|error| {
             self.tell();
-            failure.about(self.host())
+            error.about(self.host())
         })
     }
 
-    fn bare_step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Failure> {
+    fn bare_step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Error> {
         let mut result = Ok(Step::Closed);
         if let Some(state) = &mut self.state {
             in_arena(&mut || result = state.step(place, text));
@@ -214,7 +185,7 @@ impl Session {
     }
 
     fn broken(&self, why: &str) -> Error {
-        Failure::new(Problem::Other, why).about(self.host())
+        failure(Problem::Other, why).about(self.host())
     }
 
     /// Waits for more, and takes it.
@@ -259,8 +230,8 @@ impl Drop for Session {
 }
 
 impl State {
-    fn new(host: &str, trust: &Trust) -> Result<Box<Self>, Failure> {
-        let other = |why: &str| Failure::new(Problem::Other, why);
+    fn new(host: &str, trust: &Trust) -> Result<Box<Self>, Error> {
+        let other = |why: &str| failure(Problem::Other, why);
         if memory::arena_left() < NEEDED {
             return Err(other("there are too many connections by TLS at once"));
         }
@@ -291,14 +262,14 @@ impl State {
         }))
     }
 
-    fn step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Failure> {
+    fn step(&mut self, place: &mut [u8], text: &[u8]) -> Result<Step, Error> {
         if self.taken < self.plain.len() && !place.is_empty() {
             let count = copy(self.plain.get(self.taken..).unwrap_or_default(), place);
             self.taken += count;
             return Ok(Step::Plain(count));
         }
         if self.is_broken {
-            return Err(Failure::new(Problem::Other, "it failed before"));
+            return Err(failure(Problem::Other, "it failed before"));
         }
         if self.is_closed {
             return Ok(Step::Closed);
@@ -340,14 +311,12 @@ impl State {
     }
 }
 
-fn too_long() -> Failure {
-    Failure::new(Problem::Other, "what has to be sent is too long")
+fn too_long() -> Error {
+    failure(Problem::Other, "what has to be sent is too long")
 }
 
 fn zeros(length: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.resize(length, 0);
-    bytes
+    core::iter::repeat_n(0, length).collect()
 }
 
 /// Copies as much as there is, or as fits; gives how much.
@@ -381,13 +350,13 @@ impl TimeProvider for Clock {
 }
 
 /// What rustls found, in words.
-fn explain(error: &rustls::Error, verifier: &Verifier) -> Failure {
+fn explain(error: &rustls::Error, verifier: &Verifier) -> Error {
     use rustls::{AlertDescription as Alert, Error as E};
     let why = match error {
         E::InvalidCertificate(_) => {
             let finding = verifier.finding();
             if !finding.why.is_empty() {
-                return Failure { problem: finding.problem, why: finding.why.clone() };
+                return failure(finding.problem, &finding.why);
             }
             "it does not prove that the certificate is its own (the signature is wrong, or its key too short)"
         }
@@ -401,8 +370,9 @@ fn explain(error: &rustls::Error, verifier: &Verifier) -> Failure {
         }
         E::AlertReceived(Alert::UnrecognisedName) => "it knows no server of this name",
         E::AlertReceived(alert) => {
-            let why = crate::text!("it ended the connection with the alert {}", u8::from(*alert));
-            return Failure { problem: Problem::Other, why };
+            let why: Text<80> =
+                crate::text!("it ended the connection with the alert {}", u8::from(*alert));
+            return failure(Problem::Other, &why);
         }
         E::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => OLD,
         E::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => OLD,
@@ -413,7 +383,7 @@ fn explain(error: &rustls::Error, verifier: &Verifier) -> Failure {
         E::FailedToGetRandomBytes => "this kernel gives no random numbers",
         _ => "it breaks the rules of TLS",
     };
-    Failure::new(Problem::Other, why)
+    failure(Problem::Other, why)
 }
 
 const OLD: &str = "it speaks only old protocols: TLS 1.2 at least is needed";

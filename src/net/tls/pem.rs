@@ -3,7 +3,8 @@
 //!
 //! Blocks with other labels are skipped, such as the "TRUSTED CERTIFICATE" of OpenSSL, which is no certificate alone.
 
-use super::MAX_CERTIFICATE;
+/// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
+pub const MAX_CERTIFICATE: usize = 6144;
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
@@ -29,6 +30,12 @@ pub struct Reader {
     certificate: heapless::Vec<u8, MAX_CERTIFICATE>,
     /// How many blocks were broken, too large, or not ended.
     pub broken: u32,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Reader {

@@ -1,6 +1,5 @@
 //! The roots that are trusted, from where they lie: streamed, so that any number of them costs no memory.
 
-use super::super::trust::Trust;
 use super::der;
 use super::pem::Reader;
 use crate::error::{Doing, Error};
@@ -30,15 +29,21 @@ const BUNDLES: [&str; 8] = [
 /// Where they lie one by one: OpenSSL's directory, by hash or by name.
 const FOLDER: &str = "/etc/ssl/certs";
 
-/// Calls `found` with each root that is trusted, as DER; gives how many there are.
-pub fn for_each(trust: &Trust, found: &mut dyn FnMut(&[u8])) -> Result<u32, Error> {
+/// Calls `found` with each root that is trusted, as DER: those in `extra`, in a file of the user's, and the system's.
+/// Gives how many there are.
+pub fn for_each(
+    extra: &[u8],
+    file: &str,
+    system: bool,
+    found: &mut dyn FnMut(&[u8]),
+) -> Result<u32, Error> {
     let mut roots = Roots { reader: Reader::new(), found, count: 0 };
-    roots.push(trust.extra);
+    roots.push(extra);
     roots.end();
-    if !trust.file.is_empty() {
-        roots.read(trust.file).doing(READING, trust.file)?;
+    if !file.is_empty() {
+        roots.read(file).doing(READING, file)?;
     }
-    if !trust.only_these {
+    if system {
         roots.read_system();
     }
     Ok(roots.count)

@@ -5,7 +5,7 @@
 //! asks of authorities what webpki does not: that their keys may sign certificates.
 
 use super::super::trust::Trust;
-use super::{Problem, date, der, roots};
+use super::{date, der, roots};
 use crate::text::Text;
 use pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +13,20 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
+
+/// What kind of problem there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Problem {
+    /// A certificate has expired, or is not yet valid; or the clock is wrong.
+    Clock,
+    /// Nobody who is trusted has signed its certificate.
+    Unknown,
+    /// There are no trusted roots.
+    Trust,
+    /// Any other.
+    Other,
+}
 
 /// So many roots with fitting names are tried. Authorities that change their keys have two.
 const MOST_ANCHORS: usize = 8;
@@ -61,24 +75,28 @@ impl Verifier {
     /// The trusted roots that a presented certificate names as the one that signed it.
     fn candidates(&self, presented: &[&[u8]]) -> Result<Vec<CertificateDer<'static>>, Error> {
         let mut kept: Vec<CertificateDer<'static>> = Vec::new();
-        let count = roots::for_each(&self.trust, &mut |root| {
-            let Some(parts) = der::parts(root) else { return };
-            let signed = |certificate: &&[u8]| {
-                der::parts(certificate).is_some_and(|signed| signed.issuer == parts.subject)
-            };
-            if kept.len() < MOST_ANCHORS
-                && presented.iter().any(signed)
-                && !kept.iter().any(|other| **other == *root)
-            {
-                kept.push(CertificateDer::from(root.to_vec()));
-            }
-        });
+        let count = roots::for_each(
+            self.trust.extra,
+            self.trust.file,
+            !self.trust.only_these,
+            &mut |root| {
+                let Some(parts) = der::parts(root) else { return };
+                let signed = |certificate: &&[u8]| {
+                    der::parts(certificate).is_some_and(|signed| signed.issuer == parts.subject)
+                };
+                if kept.len() < MOST_ANCHORS
+                    && presented.iter().any(signed)
+                    && !kept.iter().any(|other| **other == *root)
+                {
+                    kept.push(CertificateDer::from(root.to_vec()));
+                }
+            },
+        );
         let told = CertificateError::UnknownIssuer;
         match count {
             Err(error) => Err(self.refuse(Problem::Trust, crate::text!("{}", error), told)),
             Ok(0) => {
-                let why =
-                    Text::from("this system has no bundle of trusted roots (CA certificates)");
+                let why = Text::from("there is no certificate of an authority (CA) to trust here");
                 Err(self.refuse(Problem::Trust, why, told))
             }
             Ok(_) => Ok(kept),
