@@ -13,7 +13,7 @@ pub mod client;
 pub mod connection;
 pub mod deadline;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod http;
 pub mod names;
 mod poll;

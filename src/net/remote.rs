@@ -51,9 +51,13 @@ impl Remote {
             None => false,
         };
         if !begun {
-            let response = remote.ask(0, None)?;
+            let mut response = remote.ask(Some(0), None)?;
             // An empty file has no byte to begin with.
             let is_empty = response.status == 416 && response.whole == Some(0);
+            if response.status == 416 && !is_empty {
+                // It has no parts at all; the file itself may be had.
+                response = remote.ask(None, None)?;
+            }
             if !is_empty {
                 response.expect_success("fetching", remote.url)?;
             }
@@ -64,7 +68,7 @@ impl Remote {
 
     /// Asks for the rest of a file that is known; false when it is not the same any more.
     fn take_up(&mut self, from: u64, known: &Validator) -> Result<bool, Error> {
-        let response = self.ask(from, Some(known))?;
+        let response = self.ask(Some(from), Some(known))?;
         if response.status == 416 {
             // All of it is there already, or more than all of it.
             let is_whole = response.whole == Some(from) && response.validator.agrees_with(known);
@@ -87,11 +91,15 @@ impl Remote {
         Ok(is_usable)
     }
 
-    fn ask(&mut self, from: u64, unless_changed: Option<&Validator>) -> Result<Response, Error> {
+    fn ask(
+        &mut self,
+        from: Option<u64>,
+        unless_changed: Option<&Validator>,
+    ) -> Result<Response, Error> {
         self.position = None;
         self.client.send(&Request {
             bearer: self.bearer,
-            from: Some(from),
+            from,
             unless_changed,
             ..Request::get(self.url)
         })
@@ -220,7 +228,7 @@ impl Remote {
             return Err(Error::refused("reading", &self.url.shown(), why));
         }
         let known = self.validator.clone();
-        let response = self.ask(from, Some(&known))?;
+        let response = self.ask(Some(from), Some(&known))?;
         if !matches!(response.status, 206 | 416) {
             response.expect_success("reading", self.url)?;
         }

@@ -81,7 +81,8 @@ pub fn resolve(host: &str, config: &Config, deadline: Deadline) -> Result<Addres
         _ if is_local => {
             error.advice("multicast DNS is not asked for names in .local: use an address")
         }
-        End::NoSuchName | End::NoAddress => error,
+        // Whoever asks again is told the same.
+        End::NoSuchName | End::NoAddress => error.as_refusal(),
         _ => error.advice("check the name servers in /etc/resolv.conf and the way to them"),
     })
 }

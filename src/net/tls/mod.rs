@@ -349,8 +349,17 @@ impl TimeProvider for Clock {
     }
 }
 
-/// What rustls found, in words.
+/// What rustls found, in words. Final where it is about who the server is, or what it speaks: asked again it would be
+/// the same.
 fn explain(error: &rustls::Error, verifier: &Verifier) -> Error {
+    use rustls::Error as E;
+    let is_final =
+        matches!(error, E::InvalidCertificate(_) | E::PeerIncompatible(_) | E::AlertReceived(_));
+    let error = in_words(error, verifier);
+    if is_final { error.as_refusal() } else { error }
+}
+
+fn in_words(error: &rustls::Error, verifier: &Verifier) -> Error {
     use rustls::{AlertDescription as Alert, Error as E};
     let why = match error {
         E::InvalidCertificate(_) => {

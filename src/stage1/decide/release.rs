@@ -7,6 +7,8 @@ use crate::cli::{Flag, Options};
 use crate::error::{Doing, Error};
 use crate::net::client::Settings;
 use crate::net::proxy::Proxies;
+#[cfg(feature = "tls")]
+use crate::net::trust;
 use crate::net::trust::Trust;
 use crate::stage1::look::cloud::{self, Cloud, Download};
 use crate::sys::map;
@@ -111,6 +113,8 @@ pub fn settings(options: &Options, config: Option<&[u8]>) -> Result<Settings, Er
     let extra = config::root_certificates(config, place)?;
     let file = kept(options.ca_cert.as_deref().unwrap_or_default())?;
     let trust = Trust { extra, file, only_these: false };
+    #[cfg(feature = "tls")]
+    trust::check(&trust)?;
     Ok(Settings { proxies: Proxies::of_environment(), trust, ..Settings::default() })
 }
 
