@@ -124,6 +124,7 @@ impl Client {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let mut patience = self.settings.patience;
             let (error, asked) = match self.follow(request) {
                 Ok(()) if connection::is_passing(self.facts().status) => {
                     (refusal("asking", &self.state.url, self.facts().status), self.asked_pause())
@@ -136,11 +137,14 @@ impl Client {
                     if is_final {
                         return Err(error);
                     }
+                    if !self.was_sent {
+                        patience = patience.before_contact();
+                    }
                     (error, 0)
                 }
             };
             self.close();
-            let Some(pause) = self.settings.patience.pause_after(attempts, asked) else {
+            let Some(pause) = patience.pause_after(attempts, asked) else {
                 return Err(self.named(error));
             };
             crate::info!("{}; trying again in {} s", error, pause.as_secs());
@@ -793,7 +797,7 @@ mod tests {
         let url = Url::parse("https://far.invalid/a").unwrap();
         for (answer, why, count) in [
             ("HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n", "HTTP 403 for far.invalid", 1),
-            ("HTTP/1.1 503 close\r\n\r\n", "HTTP 503 for far.invalid", 3),
+            ("HTTP/1.1 503 close\r\n\r\n", "HTTP 503 for far.invalid", 2),
             ("HTTP/1.1 200 OK\r\n\r\nsurprise", "more than was asked for", 1),
         ] {
             let server = Server::of(&[answer, answer, answer]);

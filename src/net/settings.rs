@@ -45,15 +45,26 @@ impl Patience {
         self.end.map_or(own, |end| end.min(own))
     }
 
-    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds: not
-    /// longer than five minutes, whatever it asks for. None: no more attempts, or no time for another one.
+    /// How long to wait before the attempt that follows this many, when the server asked for so many seconds. None: no
+    /// more attempts, or no time for another one; longer than two minutes nobody waits for a server that is busy.
     pub fn pause_after(&self, attempts: u32, asked: u64) -> Option<Duration> {
-        /// Longer than this nobody waits for a server that says how long it is busy.
-        const LONGEST: Duration = Duration::from_secs(300);
+        const LONGEST: u64 = 120;
+        if asked > LONGEST {
+            return None;
+        }
         let own = self.pause.saturating_mul((1 << attempts.saturating_sub(1).min(5)).min(30));
-        let pause = own.max(Duration::from_secs(asked).min(LONGEST));
+        let pause = own.max(Duration::from_secs(asked));
         let has_time = self.end.is_none_or(|end| end.left() > pause);
         (attempts < self.attempts && has_time).then_some(pause)
+    }
+
+    /// The same for a server that nothing could be asked: half as many attempts, as its name or port may be wrong. (One
+    /// that must be reached whatever it takes gets more than the usual number, and all of them.)
+    pub fn before_contact(self) -> Self {
+        let usual = Self::default().attempts;
+        let attempts =
+            if self.attempts > usual { self.attempts } else { self.attempts.div_ceil(2) };
+        Self { attempts, ..self }
     }
 }
 
@@ -84,14 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_and_are_capped_and_a_server_may_ask_for_longer_ones() {
+    fn pauses_double_and_are_capped_and_a_server_may_ask_for_two_minutes() {
         let patience = Patience { attempts: 100, ..Patience::default() };
         let seconds = |attempts, asked| patience.pause_after(attempts, asked).unwrap().as_secs();
         assert_eq!([1, 2, 3, 6, 7, 99].map(|count| seconds(count, 0)), [1, 2, 4, 30, 30, 30]);
-        assert_eq!(
-            [3, 4, 5, 300, 301, u64::MAX].map(|asked| seconds(3, asked)),
-            [4, 4, 5, 300, 300, 300]
-        );
+        assert_eq!([3, 4, 5, 120].map(|asked| seconds(3, asked)), [4, 4, 5, 120]);
+        assert!([121, u64::MAX].iter().all(|asked| patience.pause_after(3, *asked).is_none()));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_at_all_is_tried_half_as_often() {
+        let attempts =
+            |attempts| Patience { attempts, ..Patience::default() }.before_contact().attempts;
+        assert_eq!([1, 2, 6, 7, 36].map(attempts), [1, 1, 3, 7, 36]);
     }
 
     #[test]

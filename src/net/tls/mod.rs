@@ -208,7 +208,19 @@ impl Session {
     fn send(&mut self, deadline: Deadline) -> Result<(), Error> {
         let Some(state) = &mut self.state else { return Ok(()) };
         let length = core::mem::take(&mut state.unsent);
-        self.socket.write_all(state.outgoing.get(..length).unwrap_or_default(), deadline)
+        let sent =
+            self.socket.write_all(state.outgoing.get(..length).unwrap_or_default(), deadline);
+        sent.map_err(|error| self.reason_to_close().unwrap_or(error))
+    }
+
+    /// Why the other end has closed, if it said so before: its alert lies there unread.
+    #[cold]
+    fn reason_to_close(&mut self) -> Option<Error> {
+        if self.state.as_ref()?.is_broken {
+            return None;
+        }
+        self.receive(Deadline::after(Duration::from_secs(1))).ok()?;
+        self.bare_step(&mut [], &[]).err().map(|error| error.about(self.host()))
     }
 
     /// Tells the other end what is wrong, if that can be done at once.

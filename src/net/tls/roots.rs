@@ -4,6 +4,7 @@ use super::der;
 use super::pem::Reader;
 use crate::error::{Doing, Error};
 use crate::files;
+use core::cell::Cell;
 use core::ops::ControlFlow;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -53,13 +54,13 @@ const READING: &str = "reading the file of --ca-cert";
 
 /// Refuses a file, or what config.json has, in which something is no certificate.
 pub fn check(extra: &[u8], path: &str) -> Result<(), Error> {
-    let mut wrong = 0;
-    let mut look = |root: &[u8]| wrong += u32::from(der::parts(root).is_none());
+    let wrong = Cell::new(0);
+    let mut look = |root: &[u8]| wrong.set(wrong.get() + u32::from(der::parts(root).is_none()));
     let mut roots = Roots { reader: Reader::new(), found: &mut look, count: 0 };
     roots.push(extra);
     roots.end();
     let is_none = roots.count == 0 && !extra.is_empty();
-    let is_broken = is_none || roots.reader.broken > 0;
+    let is_broken = is_none || roots.reader.broken > 0 || wrong.get() > 0;
     if !path.is_empty() {
         (roots.count, roots.reader.broken) = (0, 0);
         roots.read(path).doing(READING, path).map_err(Error::as_refusal)?;
@@ -79,7 +80,7 @@ pub fn check(extra: &[u8], path: &str) -> Result<(), Error> {
     if !path.is_empty() && count == 0 {
         return refused(READING, path, "it holds no certificate in PEM");
     }
-    if broken + wrong > 0 {
+    if broken + wrong.get() > 0 {
         return refused(READING, path, "one of its certificates is broken, or has more than 6 KiB");
     }
     Ok(())

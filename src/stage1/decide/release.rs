@@ -213,14 +213,28 @@ mod tests {
 
     #[test]
     fn certificates_of_config_and_options_are_believed() {
-        let root =
-            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+        // A certificate of tests/corpus, in PEM, and that in base64.
+        let root = concat!(
+            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJnakNDQVNpZ0F3SUJBZ0lVRFNyZ01RZGk5am5wdTFoOW1COW",
+            "FnZS9VcHRzd0NnWUlLb1pJemowRUF3SXdIekVPTUF3R0ExVUUKQ2d3RlZHVnpkSE14RFRBTEJnTlZCQU1NQkZKdmIz",
+            "UXdIaGNOTWpBd01UQXhNREF3TURBd1doY05OREF3TVRBeE1EQXdNREF3V2pBZgpNUTR3REFZRFZRUUtEQVZVWlhOMG",
+            "N6RU5NQXNHQTFVRUF3d0VVbTl2ZERCWk1CTUdCeXFHU000OUFnRUdDQ3FHU000OUF3RUhBMElBCkJFNGowdyt1UHJP",
+            "WFowNTFkK2NBc3phMUZ0WVBtZFQ5NTQ1dE5OckY1a2ptVytMZkdPQXdmZXRKTCt6NzllaWp1SGUrTFRiSXJWNG8KZn",
+            "piemxaTFRwTHlqUWpCQU1BOEdBMVVkRXdFQi93UUZNQU1CQWY4d0RnWURWUjBQQVFIL0JBUURBZ0VHTUIwR0ExVWRE",
+            "Z1FXQkJTWgp1dmNzdWxuQzJKV0FOUklhVmxiQ1RUZ2U5ekFLQmdncWhrak9QUVFEQWdOSUFEQkZBaUVBb3NpM05tcm",
+            "VJVEpkOW90MmtMSlM5NktPCmxSa1JFSkdRZWYxREtuUHROL3dDSUdoQ1p5VjBxTlR6NnliTHB0RGQ2aG5RbmZJZjRm",
+            "c0dMbU1LTVRrNktGbzgKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=",
+        );
         let config = config(&format!(",\"balenaRootCA\":\"{root}\""));
-        let options = options("-c c --ca-cert /etc/ca.pem");
+        let file = std::env::temp_dir().join(format!("takeover-ca-{}", std::process::id()));
+        let file = file.to_str().unwrap();
+        std::fs::write(file, include_bytes!("../../../tests/corpus/pem/two")).unwrap();
+        let options = options(&format!("-c c --ca-cert {file}"));
         let trust = settings(&options, Some(config.as_bytes())).unwrap().trust;
         assert!(trust.extra.starts_with(b"-----BEGIN CERTIFICATE-----\n"));
-        assert_eq!((trust.file, trust.only_these), ("/etc/ca.pem", false));
+        assert_eq!((trust.file, trust.only_these), (file, false));
         let plain = settings(&options, None).unwrap().trust;
         assert!(plain.extra.is_empty());
+        std::fs::remove_file(file).unwrap();
     }
 }
