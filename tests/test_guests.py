@@ -26,7 +26,7 @@ CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceT
          b'"hostname":"guest","apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
 # What may be on no console and in no log: API key, LUKS key, and the keys of the Wi-Fis in the fixtures.
 SECRETS = ("sEcReT", stacked.LUKS_KEY, "wOrds-0f-PSK", "hIdden-sae-W0rd")
-COMMAND = "cp /job/takeover /usr/local/bin/ && takeover -i /job/image -c /job/config.json --no-ack"
+COMMAND = "cp /job/takeover /usr/local/bin/ && takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack"
 # Ends the waiting for a takeover that was refused.
 REFUSED = "Kernel panic - not syncing|job ended, exit code [1-9]"
 SEE = "cat /proc/swaps; cut -d' ' -f5- /proc/self/mountinfo | grep -v '^/job'; ls /run"
@@ -154,7 +154,7 @@ config=/sys/kernel/config
 mountpoint -q $config || mount -t configfs none $config || exit 1
 truncate -s 8M /lent.img
 lent() {
-    takeover -i /job/image -c /job/config.json --dry-run >/tmp/said 2>&1
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --dry-run >/tmp/said 2>&1
     [ $? = 3 ] && grep "$1" /tmp/said || { cat /tmp/said; exit 1; }
 }
 store=$config/target/core/fileio_0/lent
@@ -203,7 +203,7 @@ def test_lvm_is_taken_over(folder):
     """The root, a file system in use and the swap are volumes of one group; a volume itself is no disk to write to."""
     take_over(folder, "lvm", f"""{IN_USE}
 cp /job/takeover /usr/local/bin/
-takeover -i /job/image -c /job/config.json --dry-run -f /dev/mapper/vg0-root 2>&1 | tee /tmp/said
+takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --dry-run -f /dev/mapper/vg0-root 2>&1 | tee /tmp/said
 grep -q 'vg0-root: it lies on a disk; the image replaces a whole disk (/dev/nvme0n1); name the disk' /tmp/said || exit 1
 """)
 
@@ -228,7 +228,7 @@ def test_btrfs_is_taken_over(folder):
     guests.rootfs.make_file(other, 256 * MIB)
     take_over(folder, "btrfs", """
 cp /job/takeover /usr/local/bin/
-dry() { takeover -i /job/image -c /job/config.json --dry-run "$@" >/tmp/said 2>&1; echo "exit $?" >>/tmp/said; }
+dry() { takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --dry-run "$@" >/tmp/said 2>&1; echo "exit $?" >>/tmp/said; }
 has() { grep -q "$1" /tmp/said || { cat /tmp/said; exit 1; }; }
 other=$(lsblk -bdno NAME,SIZE | awk '$2 == 268435456 { print $1 }')
 btrfs device add -f /dev/$other / || exit 1
@@ -334,7 +334,7 @@ def test_an_overlay_over_a_hidden_root_is_refused(folder):
     script = f"""
 grep ' / / .* - overlay overlayroot ' /proc/self/mountinfo || exit 1
 {COMMAND}; echo EXIT $?
-takeover -i /job/image -c /job/config.json --dry-run -f /dev/nvme0n1; echo EXIT named $?
+takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --dry-run -f /dev/nvme0n1; echo EXIT named $?
 poweroff -f
 """
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
@@ -379,7 +379,7 @@ def test_128_mb_fitting_and_not_fitting(folder):
     {SEE} > /tmp/before
     takeover() {{ /usr/local/bin/takeover "$@"; }}
     cp /job/takeover /usr/local/bin/
-    /usr/local/bin/takeover -i /job/large -c /job/config.json --no-ack; echo EXIT $?
+    /usr/local/bin/takeover --no-api-check --no-vpn-check -i /job/large -c /job/config.json --no-ack; echo EXIT $?
     {SEE} > /tmp/after; cmp /tmp/before /tmp/after && echo SAME
     free -m
     {COMMAND}
@@ -396,35 +396,35 @@ def test_128_mb_fitting_and_not_fitting(folder):
 def refusals():
     """Name, option changes, exit code and message of each refusal that one guest tries in turn."""
     return [
-        ("not root", "su nobody -s /bin/sh -c 'takeover -i /job/image -c /job/config.json --no-ack'", 3, "only root"),
-        ("namespace", "unshare --mount takeover -i /job/image -c /job/config.json --no-ack", 3, "another namespace"),
-        ("pid namespace", "unshare --mount --pid --fork --mount-proc takeover -i /job/image -c /job/config.json "
+        ("not root", "su nobody -s /bin/sh -c 'takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack'", 3, "only root"),
+        ("namespace", "unshare --mount takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack", 3, "another namespace"),
+        ("pid namespace", "unshare --mount --pid --fork --mount-proc takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json "
                           "--no-ack", 3, "this is a container"),
-        ("truncated", "head -c 3000000 /job/image > /tmp/t.gz; takeover -i /tmp/t.gz -c /job/config.json --no-ack",
+        ("truncated", "head -c 3000000 /job/image > /tmp/t.gz; takeover --no-api-check --no-vpn-check -i /tmp/t.gz -c /job/config.json --no-ack",
          3, "cut short"),
         ("crc", "cp /job/image /tmp/t.gz; printf xxxx | dd of=/tmp/t.gz bs=1 seek=$(($(stat -c %s /tmp/t.gz) - 8)) "
-                "conv=notrunc status=none; takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "CRC of member 1"),
-        ("garbage", "(cat /job/image; echo garbage) > /tmp/t.gz; takeover -i /tmp/t.gz -c /job/config.json --no-ack",
+                "conv=notrunc status=none; takeover --no-api-check --no-vpn-check -i /tmp/t.gz -c /job/config.json --no-ack", 3, "CRC of member 1"),
+        ("garbage", "(cat /job/image; echo garbage) > /tmp/t.gz; takeover --no-api-check --no-vpn-check -i /tmp/t.gz -c /job/config.json --no-ack",
          3, "gunzip"),
         ("second member", "(cat /job/image; head -c 100000 /job/image) > /tmp/t.gz; "
-                          "takeover -i /tmp/t.gz -c /job/config.json --no-ack", 3, "cut short"),
-        ("too large", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n2", 3, "the disk has"),
-        ("no table", "head -c 1M /dev/zero > /tmp/t; takeover -i /tmp/t -c /job/config.json --no-ack", 3,
+                          "takeover --no-api-check --no-vpn-check -i /tmp/t.gz -c /job/config.json --no-ack", 3, "cut short"),
+        ("too large", "takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n2", 3, "the disk has"),
+        ("no table", "head -c 1M /dev/zero > /tmp/t; takeover --no-api-check --no-vpn-check -i /tmp/t -c /job/config.json --no-ack", 3,
          "partition table .* there is none"),
-        ("xz", "printf '\\3757zXZ\\0 and more' > /tmp/t; takeover -i /tmp/t -c /job/config.json --no-ack", 3, "xz"),
-        ("no config", "takeover -i /job/image -c /nowhere --no-ack", 3, "/nowhere: no such file"),
-        ("bad config", "echo '{\"a\":1,}' > /tmp/c; takeover -i /job/image -c /tmp/c --no-ack", 3,
+        ("xz", "printf '\\3757zXZ\\0 and more' > /tmp/t; takeover --no-api-check --no-vpn-check -i /tmp/t -c /job/config.json --no-ack", 3, "xz"),
+        ("no config", "takeover --no-api-check --no-vpn-check -i /job/image -c /nowhere --no-ack", 3, "/nowhere: no such file"),
+        ("bad config", "echo '{\"a\":1,}' > /tmp/c; takeover --no-api-check --no-vpn-check -i /job/image -c /tmp/c --no-ack", 3,
          "line 1, column 7: a comma after the last element"),
-        ("partition", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n1p2", 3,
+        ("partition", "takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack -f /dev/nvme0n1p2", 3,
          "it is a partition"),
-        ("log device", "takeover -i /job/image -c /job/config.json --no-ack -l /dev/nvme0n1p2", 3,
+        ("log device", "takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack -l /dev/nvme0n1p2", 3,
          "disk that will be overwritten"),
-        ("not there", "takeover -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
+        ("not there", "takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
          "/dev/sdz: no such file"),
-        ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=8M takeover -i /job/image -c /job/config.json "
+        ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=8M takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json "
                          "--dry-run", 3, "are needed in memory, and its control group leaves it"),
         ("usage", "takeover --nonsense", 2, "there is no option --nonsense"),
-        ("no", "echo no | takeover -i /job/image -c /job/config.json", 3, "the answer was not"),
+        ("no", "echo no | takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json", 3, "the answer was not"),
     ]
 
 
@@ -436,7 +436,7 @@ def test_refusals_and_dry_run_leave_a_guest_untouched(folder):
     cp /job/takeover /usr/local/bin/; chmod 755 /usr/local/bin/takeover
     mkdir /tmp/see; ({SEE}) > /tmp/see/before; cp /proc/1/comm /tmp/see/comm
     {chr(10).join(steps)}
-    echo CASE dry; takeover -i /job/image -c /job/config.json --dry-run; echo EXIT dry $?
+    echo CASE dry; takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --dry-run; echo EXIT dry $?
     ({SEE}) > /tmp/see/after; diff /tmp/see/before /tmp/see/after && cmp /proc/1/comm /tmp/see/comm && echo SAME
     systemctl is-system-running --wait; echo STILL RUNNING
     poweroff -f
@@ -466,7 +466,7 @@ def test_a_systemd_that_does_not_answer_is_left_as_it_was(folder):
     cp /job/takeover /usr/local/bin/
     ({SEE}) > /tmp/before
     echo 1 > /sys/fs/cgroup/init.scope/cgroup.freeze
-    takeover -i /job/image -c /job/config.json --no-ack --hand-over-timeout 2; echo EXIT $?
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack --hand-over-timeout 2; echo EXIT $?
     ({SEE}) > /tmp/after
     echo 0 > /sys/fs/cgroup/init.scope/cgroup.freeze
     diff /tmp/before /tmp/after && echo SAME
@@ -715,12 +715,12 @@ def test_an_image_for_another_board_is_refused(folder):
     kind of CPU, since nothing of it would ever run."""
     script = """
     cp /job/takeover /usr/local/bin/
-    takeover -i /job/image -c /job/config.json --no-ack; echo EXIT image $?
-    takeover -i /job/image -c /job/config.json --no-ack --no-dt-check; echo EXIT image-cpu $?
-    takeover -i /job/nuc -c /job/config.json --no-ack; echo EXIT nuc $?
-    takeover -i /job/nuc -c /job/config.json --no-ack --no-dt-check --dry-run; echo EXIT unchecked $?
-    takeover -i /job/image -c /job/pi.json --no-ack; echo EXIT board $?
-    takeover -i /job/image -c /job/pi.json --no-ack --no-dt-check; echo EXIT cpu $?
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack; echo EXIT image $?
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack --no-dt-check; echo EXIT image-cpu $?
+    takeover --no-api-check --no-vpn-check -i /job/nuc -c /job/config.json --no-ack; echo EXIT nuc $?
+    takeover --no-api-check --no-vpn-check -i /job/nuc -c /job/config.json --no-ack --no-dt-check --dry-run; echo EXIT unchecked $?
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/pi.json --no-ack; echo EXIT board $?
+    takeover --no-api-check --no-vpn-check -i /job/image -c /job/pi.json --no-ack --no-dt-check; echo EXIT cpu $?
     echo STILL RUNNING; poweroff -f
     """
     files = job(relabelled(folder, "raspberrypi3"), script)

@@ -86,7 +86,7 @@ def files(image, config=CONFIG):
     return {"/tk/takeover": TAKEOVER, "/tk/image": image, "/tk/config.json": config}
 
 
-COMMAND = "/tk/takeover -i /tk/image -c /tk/config.json --no-ack --in-namespace"
+COMMAND = "/tk/takeover --no-api-check --no-vpn-check -i /tk/image -c /tk/config.json --no-ack --in-namespace"
 
 
 def job(options="", before="", after=""):
@@ -368,7 +368,7 @@ def test_which_config_json_is_taken(folder):
     box_files = {"/tk/takeover": TAKEOVER, "/tk/fleet": with_section(folder, kinds["own"]), "/tk/image": pack(image),
                  "/tk/named": gzip.compress(kinds["named"]), "/mnt/boot/config.json": kinds["old"]}
     with Sandbox(folder, files=box_files) as box:
-        box.start("".join(f"{program} -i /tk/image {options} --no-ack --in-namespace --dry-run 2>&1 | "
+        box.start("".join(f"{program} --no-api-check --no-vpn-check -i /tk/image {options} --no-ack --in-namespace --dry-run 2>&1 | "
                           f"grep -c 'in this program' | /bin/busybox sed 's/^/FOUND /'\n"
                           for program, options in (("/tk/fleet", ""), ("/tk/fleet", "-c /tk/named"), ("/tk/takeover", "")))
                   + "echo OVER\nsleep 60\n")
@@ -438,7 +438,7 @@ def test_a_dry_run_passes_what_a_run_passes_and_refuses_what_it_refuses(folder):
         set_ups = [("another takeover is running", f"{COMMAND.replace('--no-ack', '')} {wait}", free),
                    ("another takeover is running", f"{node}\n/tk/takeover flash -i /tk/image -f {loop} {wait}", free),
                    ("comparing with the memory", "mount --bind /tk/meminfo /proc/meminfo\n", enough)]
-        runs = [(code, "", f"/tk/takeover {options} --no-ack --in-namespace", "", "")
+        runs = [(code, "", f"/tk/takeover --no-api-check --no-vpn-check {options} --no-ack --in-namespace", "", "")
                 for code, all_of in table.items() for options in all_of]
         runs += [(3, before, COMMAND, after, message) for message, before, after in set_ups]
         script = "".join(f"{before}echo BEGIN\n{command} --dry-run\necho EXIT $?\n{command}\necho EXIT $?\n{after}"
