@@ -1047,10 +1047,10 @@ def test_the_answer_no_and_the_end_of_input_mean_no(folder):
 
 
 def test_dry_run_changes_nothing_and_shows_the_preview(folder):
-    text = refused(folder, "--dry-run --no-vpn-check", code=0, message="dry run: every check passed")
+    text = refused(folder, "--dry-run --no-efi-setup", code=0, message="dry run: every check passed")
     for line in ("mounted at / (ext4)", "size on the disk          24.0 MiB", "partition table           MBR",
                  "name                      Debian GNU/Linux 12 (bookworm)", "hostname                  sandbox",
-                 "device type               genericx86-64-ext", "  - --no-vpn-check has no effect"):
+                 "device type               genericx86-64-ext", "  - --no-efi-setup has no effect"):
         assert line in text, (line, text)
 
 
@@ -1083,14 +1083,14 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
     with Sandbox(folder) as box:
         loop = box.attach()
         done = subprocess.run([TAKEOVER, "flash", "-i", packed, "-f", loop, "-c", config, "--nwmgr-cfg", keyfile,
-                               "--no-ack", "--no-api-check"], capture_output=True, text=True, timeout=60)
+                               "--no-ack", "--no-efi-setup"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
         assert not different, different
         assert read_fat(box.disk, "config.json") == CONFIG
         placed = re.search(r"put into the image: /(system-connections/\S+)", done.stderr)
         assert placed and b"psk=sEcReT-1" in read_fat(box.disk, placed[1]), done.stderr
-        assert "--no-api-check has no effect" in done.stderr and "sEcReT" not in done.stderr, done.stderr
+        assert "--no-efi-setup has no effect" in done.stderr and "sEcReT" not in done.stderr, done.stderr
         assert json.loads(done.stderr.splitlines()[-1])["outcome"] == "done", done.stderr
         assert "undone" not in done.stderr, done.stderr
 
@@ -1201,7 +1201,7 @@ def test_a_closed_pipe_is_an_error_and_not_the_end(folder):
     os.close(reader)
     done = subprocess.run([TAKEOVER, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
-    assert done.returncode == 1 and "writing to standard output: errno 32" in done.stderr, done
+    assert done.returncode == 1 and "writing to standard output: closed by the other end" in done.stderr, done
 
 
 def test_no_file_is_opened_in_place_of_a_closed_stderr(folder):
