@@ -46,6 +46,8 @@ pub fn for_each(
     }
     if system {
         roots.read_system();
+        #[cfg(feature = "builtin-roots")]
+        roots.add_built_in();
     }
     Ok(roots.count)
 }
@@ -122,6 +124,14 @@ impl Roots<'_> {
         Ok(())
     }
 
+    #[cfg(feature = "builtin-roots")]
+    fn add_built_in(&mut self) {
+        for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+            self.count += 1;
+            (self.found)(root);
+        }
+    }
+
     /// The first bundle of the system that has any, else its folder.
     fn read_system(&mut self) {
         let before = self.count;
@@ -138,5 +148,20 @@ impl Roots<'_> {
             }
             ControlFlow::<()>::Continue(())
         });
+    }
+}
+
+#[cfg(all(test, feature = "builtin-roots"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_roots_are_trusted_beside_those_of_the_system_and_not_without() {
+        let mut broken = 0;
+        let mut look = |root: &[u8]| broken += u32::from(der::parts(root).is_none());
+        let with_system = for_each(&[], "", true, &mut look).unwrap();
+        assert!(with_system > 100, "{with_system}");
+        assert_eq!(for_each(&[], "", false, &mut look).unwrap(), 0);
+        assert_eq!(broken, 0);
     }
 }
