@@ -924,7 +924,10 @@ def test_certificates(folder):
                 run.check_downloaded(PACKED)
             else:
                 run.check_failure(re.escape(chain.expected), re.escape(host)).check_nothing_left()
+                # In the clear it asks which day it is, and no more.
                 assert not any(request.path == path for request in server.requests()), "it asked before it knew whom"
+                if name in ("expired", "not yet valid"):
+                    assert f"{chain.host} says that today is {time.strftime('%Y-%m-%d', time.gmtime())}" in run.said, run
             if name == "p256":
                 run = download(folder, url, within=names)
                 run.check_failure("not trusted", re.escape(host)).check_nothing_left()

@@ -99,6 +99,8 @@ pub struct Client {
     reached: Known,
     /// The server may have got the request, or a part of it.
     was_sent: bool,
+    /// Something that changes what the server has was sent: not again, where its answer is not known.
+    may_have_changed: bool,
 }
 
 impl Client {
@@ -116,12 +118,14 @@ impl Client {
             body: Body::new(Framing::Nothing),
             reached: Known::default(),
             was_sent: false,
+            may_have_changed: false,
         })
     }
 
     /// Sends a request and reads the head of the answer: the last one, after redirects and retries.
     pub fn send(&mut self, request: &Request<'_>) -> Result<Response, Error> {
         let mut attempts = 0;
+        self.may_have_changed = false;
         loop {
             attempts += 1;
             let mut patience = self.settings.patience;
@@ -131,8 +135,7 @@ impl Client {
                 }
                 Ok(()) => return self.response(request),
                 Err(error) => {
-                    let is_final = error.kind() == Kind::Refused
-                        || self.was_sent && !request.method.only_reads();
+                    let is_final = error.kind() == Kind::Refused || self.may_have_changed;
                     self.close();
                     if is_final {
                         return Err(error);
@@ -255,6 +258,7 @@ impl Client {
         let deadline = self.settings.patience.until(self.settings.patience.first_byte);
         head.clear();
         self.was_sent = true;
+        self.may_have_changed |= !request.method.only_reads();
         connection.write_all(buffer.get(..length).unwrap_or_default(), deadline)?;
         connection::read_head(connection, &mut self.received, head, deadline)?;
         if let Some(proxy) = proxy.filter(|_| head.facts().status == 407) {
@@ -739,7 +743,7 @@ mod tests {
             error.contains("connecting to 127.0.0.1") && error.contains(&port.to_string()),
             "{error}"
         );
-        assert!(!error.contains("secret") && client.reached().host.is_empty());
+        assert!(!error.contains("secret") && client.reached().has_failed);
     }
 
     #[test]

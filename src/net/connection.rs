@@ -8,11 +8,13 @@ use super::proxy::Proxy;
 use super::settings::{Known, Settings};
 use super::socket::Socket;
 #[cfg(feature = "tls")]
-use super::tls::Session;
+use super::tls::{self, Session};
 use super::url::Url;
 use crate::error::Error;
 use crate::text::Text;
 use core::net::SocketAddr;
+#[cfg(feature = "tls")]
+use core::time::Duration;
 
 /// A connection to a server.
 pub enum Connection {
@@ -103,15 +105,7 @@ impl Connector<'_> {
         }
         let deadline = self.settings.patience.until(self.settings.patience.connect);
         let (host, port) = proxy.map_or((url.host(), url.port()), |proxy| (proxy.host, proxy.port));
-        if self.reached.host.is_empty() || *self.reached.host != *host {
-            let known = &self.settings.known;
-            let addresses = if *known.host == *host && !host.is_empty() {
-                known.addresses.clone()
-            } else {
-                names::resolve(host, deadline)?
-            };
-            *self.reached = Known { host: Text::from(host), addresses };
-        }
+        self.find_addresses(host, deadline)?;
         let places = self.reached.addresses.iter().map(|address| SocketAddr::new(*address, port));
         let places: heapless::Vec<SocketAddr, 16> = places.collect();
         let who: Text<160> =
@@ -119,13 +113,72 @@ impl Connector<'_> {
         let connected = Socket::connect(&who, &places, deadline);
         if connected.is_err() {
             // Next time they may be others.
-            *self.reached = Known::default();
+            self.reached.has_failed = true;
         }
         let mut connection = Connection::Plain(connected?);
         if let Some(proxy) = proxy.filter(|_| url.is_secure()) {
             self.pass_through(&mut connection, url, proxy, deadline)?;
         }
-        self.secure(connection, url, deadline)
+        let secured = self.secure(connection, url, deadline);
+        #[cfg(feature = "tls")]
+        if secured.is_err() && proxy.is_none() && tls::doubts_the_clock() {
+            self.name_clock_of(url);
+        }
+        secured
+    }
+
+    /// The addresses of a host, where they are not known. Those that could not be reached are as good as any when no
+    /// others can be had: a network that breaks off takes the name servers with it.
+    fn find_addresses(&mut self, host: &str, deadline: Deadline) -> Result<(), Error> {
+        let is_same = !host.is_empty() && *self.reached.host == *host;
+        if is_same && !self.reached.has_failed {
+            return Ok(());
+        }
+        let known = &self.settings.known;
+        let addresses = if *known.host == *host && !host.is_empty() {
+            known.addresses.clone()
+        } else {
+            match names::resolve(host, deadline) {
+                Err(error) if is_same => {
+                    crate::debug!("{}", error);
+                    return Ok(());
+                }
+                found => found?,
+            }
+        };
+        *self.reached = Known { host: Text::from(host), addresses, has_failed: false };
+        Ok(())
+    }
+
+    /// Says which day it is for a server whose certificate is out of its time: nothing is proven by that, and nothing
+    /// believed for it, but a device without a clock of its own has no other word to tell its user.
+    #[cfg(feature = "tls")]
+    #[inline(never)]
+    fn name_clock_of(&mut self, url: &Url) {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        // In the clear; what stands at another port than the usual one mostly says that this is no TLS, and when.
+        let port = if url.port() == 443 { 80 } else { url.port() };
+        let places = self.reached.addresses.iter().map(|address| SocketAddr::new(*address, port));
+        let places: heapless::Vec<SocketAddr, 16> = places.collect();
+        let mut ask = || {
+            let mut connection =
+                Connection::Plain(Socket::connect(url.host(), &places, deadline).ok()?);
+            // Of the URL no more than who is meant: what else is in it is for nobody on the way.
+            let request: Text<200> = crate::text!(
+                "HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+                url.host()
+            );
+            connection.write_all(request.as_bytes(), deadline).ok()?;
+            self.received.clear();
+            self.head.clear();
+            read_head(&mut connection, self.received, self.head, deadline).ok()?;
+            self.head.facts().date
+        };
+        if let Some(date) = ask() {
+            crate::warn!("{} says that today is {} (Date)", url.host(), tls::day(date));
+        }
+        self.head.clear();
+        self.received.clear();
     }
 
     /// Asks a proxy for a way through to the server of a URL.

@@ -73,9 +73,9 @@ impl<'a> Proxy<'a> {
                 return Err("only proxies by http:// are supported, not by https:// or SOCKS");
             }
         };
-        let authority = rest.split('/').next().unwrap_or_default();
-        let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (host, port) = url::host_and_port(place)?;
+        // A password may have a slash in it.
+        let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (host, port) = url::host_and_port(place.split('/').next().unwrap_or_default())?;
         Ok(Self { host, port: port.unwrap_or(80), credentials })
     }
 }

@@ -54,8 +54,9 @@ impl Remote {
             let mut response = remote.ask(Some(0), None)?;
             // An empty file has no byte to begin with.
             let is_empty = response.status == 416 && response.whole == Some(0);
-            if response.status == 416 && !is_empty {
-                // It has no parts at all; the file itself may be had.
+            let is_open_end = response.status == 206 && response.whole.is_none();
+            if response.status == 416 && !is_empty || is_open_end {
+                // It has no parts at all, or does not say of how much they are; the file itself may be had.
                 response = remote.ask(None, None)?;
             }
             if !is_empty {
@@ -71,7 +72,8 @@ impl Remote {
         let response = self.ask(Some(from), Some(known))?;
         if response.status == 416 {
             // All of it is there already, or more than all of it.
-            let is_whole = response.whole == Some(from) && response.validator.agrees_with(known);
+            let is_known = response.validator.is_empty() || response.validator.agrees_with(known);
+            let is_whole = response.whole == Some(from) && is_known;
             if is_whole {
                 self.begin(from, &response);
                 self.validator = known.clone();
@@ -81,7 +83,8 @@ impl Remote {
         response.expect_success("fetching", self.url)?;
         // A plain 200 is the whole file: another one, or the server has no ranges.
         let is_part = response.status == 206;
-        let is_usable = !is_part || response.validator.agrees_with(known);
+        let is_usable =
+            !is_part || response.whole.is_some() && response.validator.agrees_with(known);
         if is_usable {
             self.begin(response.start, &response);
         }
@@ -193,7 +196,7 @@ impl Remote {
     }
 
     /// True when a request for a part would bring a part of the same file.
-    fn can_take_up(&self) -> bool {
+    pub fn can_take_up(&self) -> bool {
         self.takes_ranges && !self.validator.is_empty()
     }
 
@@ -428,8 +431,8 @@ mod tests {
     fn a_length_that_is_told_late_is_kept_to() {
         let chunked = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nAccept-Ranges: bytes\r\n\
                        Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nhel";
-        let part = "HTTP/1.1 206 x\r\nContent-Range: bytes 3-4/5\r\nTransfer-Encoding: chunked\r\n\r\n\
-                    4\r\nlo!!\r\n0\r\n\r\n";
+        let part = "HTTP/1.1 206 x\r\nContent-Range: bytes 3-4/5\r\nETag: \"x\"\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n4\r\nlo!!\r\n0\r\n\r\n";
         let server = Server::of(&[chunked, part]);
         let mut remote = open(&server, 0, "");
         assert_eq!((remote.length(), remote.takes_ranges()), (None, true));

@@ -75,6 +75,8 @@ pub struct Known {
     pub host: Text<128>,
     /// Its addresses.
     pub addresses: Addresses,
+    /// None of them could be reached the last time: others are asked for.
+    pub has_failed: bool,
 }
 
 /// What all exchanges have in common.

@@ -50,7 +50,7 @@ mod tests {
         for (content, why) in [
             (b"".as_slice(), "no certificate in PEM"),
             (b"\x30\x82", "no certificate in PEM"),
-            (BROKEN, "no certificate in PEM"),
+            (BROKEN, "is broken"),
             (NO_CERTIFICATE, "is broken"),
         ] {
             std::fs::write(&path, content).unwrap();

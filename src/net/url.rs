@@ -239,6 +239,10 @@ fn port_of(scheme: &str) -> u16 {
 /// What of a text that should be a URL can be shown: no query, and nothing that may be a password.
 pub(super) fn harmless(text: &str) -> &[u8] {
     let path = text.split(['?', '#']).next().unwrap_or_default();
+    // An @ further on: a password may have ? and # in it, and ends nobody knows where.
+    if text.bytes().skip(path.len()).any(|byte| byte == b'@') {
+        return b"...";
+    }
     path.rsplit('@').next().unwrap_or_default().as_bytes()
 }
 
@@ -292,6 +296,19 @@ mod tests {
         assert_eq!(error.kind(), crate::error::Kind::Refused);
         let shown: Text<512> = crate::text!("{}", error);
         shown.to_string()
+    }
+
+    #[test]
+    fn of_what_is_no_url_nothing_is_shown_that_may_be_a_password() {
+        for (text, shown) in [
+            ("https://me:topsec#ret@h/a", "..."),
+            ("http://me:sec?ret@h", "..."),
+            ("http://me:secret@h/a?b", "h/a"),
+            ("http://h/a?token=x@y", "..."),
+            ("http://h/a?b", "http://h/a"),
+        ] {
+            assert_eq!(harmless(text), shown.as_bytes(), "{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use {
     super::look::cloud,
     super::prepare::download::{Download, Order},
     crate::cli::Command,
-    crate::image::source::RemoteSource,
+    crate::image::source::{RemoteSource, Source},
     crate::net::{client::Client, remote::Remote, url::Url},
 };
 
@@ -104,5 +104,9 @@ fn fetch(
         remote.set_attempts(WHILE_FLASHING);
     }
     // A dry run is content with less: the takeover itself, which stores the file, needs no ranges.
-    Ok(ImageSource::remote(RemoteSource::new(remote, !is_dry)?, name, sum))
+    let source = RemoteSource::new(remote, !is_dry)?;
+    if options.command == Command::Takeover {
+        Download::check(order, source.length())?;
+    }
+    Ok(ImageSource::remote(source, name, sum))
 }

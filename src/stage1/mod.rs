@@ -109,7 +109,7 @@ fn decide<'a>(
     let file = if images::can_wait(options) {
         None
     } else {
-        images::named(options, configuration::given(options, buffer)?, place)?
+        images::named(options, configuration::trusted(options, buffer)?, place)?
     };
     let config = configuration::for_image(options, file.as_ref(), buffer)?;
     let device_type = config.map(config::device_type).unwrap_or_default();
@@ -529,7 +529,11 @@ fn download(options: &Options) -> Result<(), Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     check_work_dir(options)?;
     let needs_config = options.config.is_some() || options.image.is_none();
-    let config = if needs_config { configuration::for_image(options, None, buffer)? } else { None };
+    let config = if needs_config {
+        configuration::for_image(options, None, buffer)?
+    } else {
+        configuration::given(options, buffer)?
+    };
     let place = images::Place::new();
     let file = match (images::named(options, config, &place)?, config) {
         (Some(file), _) => file,

@@ -4,7 +4,7 @@
 //! A child does it, with a limit after which it is killed: so nothing of the network can hang PID 1 or harm it. Nothing
 //! of the old root is needed: addresses, proxy and roots are in the file that stage 1 has left.
 
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, Kind};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::net::client::{Client, Known, Method, Patience, Request, Settings};
@@ -47,7 +47,8 @@ pub fn send(is_done: bool, shared: &Shared, meanwhile: &mut dyn FnMut()) {
     }
     let path = path();
     let child = process::spawn(|| match send_file(&path, is_done) {
-        Ok(()) => 0,
+        Ok(true) => 0,
+        Ok(false) => NOTHING,
         Err(error) => {
             crate::warn!("could not report: {}", error);
             1
@@ -60,6 +61,10 @@ pub fn send(is_done: bool, shared: &Shared, meanwhile: &mut dyn FnMut()) {
             Some(1)
         }
     };
+    if code == Some(NOTHING) {
+        crate::info!("the API is told nothing of this end");
+        return;
+    }
     let state = if code == Some(0) { Kept::Yes } else { Kept::Failed };
     shared.report.store(state as u32, SeqCst);
     match code {
@@ -97,7 +102,11 @@ fn wait(child: Pid, limit: u64, meanwhile: &mut dyn FnMut()) -> Option<i32> {
     }
 }
 
-fn send_file(path: &str, is_done: bool) -> Result<(), Error> {
+/// The exit code of the child where there is nothing to tell.
+const NOTHING: i32 = 2;
+
+/// False where there was nothing to send.
+fn send_file(path: &str, is_done: bool) -> Result<bool, Error> {
     let buffer = map::buffer(notice::MAX).doing("reserving memory for", path)?;
     let bytes: &'static [u8] = files::read(path, buffer).doing("reading", path)?;
     let broken = || Error::failed("reading", path, "it is not what stage 1 wrote");
@@ -105,23 +114,30 @@ fn send_file(path: &str, is_done: bool) -> Result<(), Error> {
     send_notice(&notice, is_done, Deadline::after(END))
 }
 
-fn send_notice(notice: &Notice<'static>, is_done: bool, end: Deadline) -> Result<(), Error> {
+fn send_notice(notice: &Notice<'static>, is_done: bool, end: Deadline) -> Result<bool, Error> {
     let url = Url::parse(notice.url)?;
     let mut client = Client::new(settings(notice, end))?;
     let bodies = if is_done { notice.done } else { [&[], notice.failed] };
     // One that fails is no reason to keep the others back.
-    let mut result = Ok(());
+    let mut result = Ok(false);
     for body in bodies.into_iter().filter(|body| !body.is_empty()) {
-        let sent = client.send(&Request {
-            method: Method::Patch,
-            url: &url,
-            bearer: Some(notice.bearer),
-            from: None,
-            unless_changed: None,
-            body: Some(body),
-        });
-        let sent = sent.and_then(|response| response.expect_success("reporting to", &url));
-        result = result.and(sent);
+        let mut send = || {
+            client.send(&Request {
+                method: Method::Patch,
+                url: &url,
+                bearer: Some(notice.bearer),
+                from: None,
+                unless_changed: None,
+                body: Some(body),
+            })
+        };
+        // Without an answer once more: said twice it is as true as once.
+        let answer = match send() {
+            Err(error) if error.kind() != Kind::Refused && !end.is_over() => send(),
+            answer => answer,
+        };
+        let sent = answer.and_then(|response| response.expect_success("reporting to", &url));
+        result = result.and(sent.map(|()| true));
     }
     result
 }
@@ -139,7 +155,7 @@ fn settings(notice: &Notice<'static>, end: Deadline) -> Settings {
         patience: Patience { connect: STEP, first_byte: STEP, stall: STEP, ..Patience::default() },
         known,
     };
-    settings.patience.attempts = 2;
+    settings.patience.attempts = 3;
     settings.patience.end = Some(end);
     settings
 }
@@ -207,7 +223,7 @@ mod tests {
         is_done: bool,
         count: usize,
         status: &'static str,
-    ) -> (Vec<String>, Result<(), String>) {
+    ) -> (Vec<String>, Result<bool, String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -234,7 +250,7 @@ mod tests {
     #[test]
     fn what_stage_1_has_left_for_this_end_is_sent_and_no_name_is_resolved() {
         let (asked, result) = report(true, 2, "200 OK");
-        assert_eq!(result, Ok(()));
+        assert_eq!(result, Ok(true));
         for (request, body) in asked.iter().zip(["{\"changed\":1}", "{\"done\":1}"]) {
             assert!(
                 request.starts_with("PATCH /v7/device(uuid=%27ab%27) HTTP/1.1\r\n"),
@@ -244,8 +260,15 @@ mod tests {
             assert!(request.ends_with(body), "{request}");
         }
         let (asked, result) = report(false, 1, "200 OK");
-        assert_eq!(result, Ok(()));
+        assert_eq!(result, Ok(true));
         assert!(asked[0].ends_with("{\"failed\":1}"), "{}", asked[0]);
+    }
+
+    #[test]
+    fn where_there_is_nothing_to_tell_nothing_is_said_to_have_been_told() {
+        let notice = Notice { url: "http://127.0.0.1:1/", done: [b"1", b"2"], ..Notice::default() };
+        let sent = send_notice(&notice, false, Deadline::after(END));
+        assert!(!sent.unwrap_or(true));
     }
 
     #[test]

@@ -34,10 +34,12 @@ impl Validator {
         if self.tag.is_empty() { &self.modified } else { &self.tag }
     }
 
-    /// True when both speak of the same file, as far as both say anything. A server need not send all with a part.
-    pub fn agrees_with(&self, other: &Validator) -> bool {
+    /// True when what came with a part is of the file that is `known`. A part repeats the tag that the file has (RFC
+    /// 9110, 15.3.7); the date need not be sent with it.
+    pub fn agrees_with(&self, known: &Validator) -> bool {
         let agree = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
-        agree(&self.tag, &other.tag) && agree(&self.modified, &other.modified)
+        let is_tagged_so = known.tag.is_empty() || self.tag == known.tag;
+        is_tagged_so && agree(&self.modified, &known.modified)
     }
 }
 
@@ -379,6 +381,23 @@ mod tests {
 
     fn problem(fields: &str) -> Problem {
         read(&format!("HTTP/1.1 200 OK\r\n{fields}")).err().unwrap_or("none")
+    }
+
+    #[test]
+    fn a_part_without_the_tag_of_the_file_is_of_another_one() {
+        let of = |tag: &str, modified: &str| Validator {
+            tag: Text::from(tag),
+            modified: Text::from(modified),
+        };
+        let known = of("\"v1\"", "monday");
+        assert!(of("\"v1\"", "").agrees_with(&known) && of("\"v1\"", "monday").agrees_with(&known));
+        for other in [of("", ""), of("\"v2\"", "monday"), of("", "monday"), of("\"v1\"", "friday")]
+        {
+            assert!(!other.agrees_with(&known));
+        }
+        let dated = of("", "monday");
+        assert!(of("", "").agrees_with(&dated) && of("\"v1\"", "monday").agrees_with(&dated));
+        assert!(!of("", "friday").agrees_with(&dated));
     }
 
     #[test]

@@ -101,6 +101,11 @@ pub fn doubts_the_clock() -> bool {
     LAST_PROBLEM.load(Relaxed) == Problem::Clock as u8
 }
 
+/// The day of so many seconds since 1970, for people.
+pub fn day(seconds: u64) -> Text<12> {
+    date::text(seconds)
+}
+
 impl Session {
     /// Shakes hands with the server that is called `host` (a name or an address), whose certificate must be for it.
     pub fn start(

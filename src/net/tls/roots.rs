@@ -79,7 +79,7 @@ pub fn check(extra: &[u8], path: &str) -> Result<(), Error> {
             "it holds no whole certificate in PEM",
         );
     }
-    if !path.is_empty() && count == 0 {
+    if !path.is_empty() && count + broken == 0 {
         return refused(READING, path, "it holds no certificate in PEM");
     }
     if broken + wrong.get() > 0 {

@@ -54,6 +54,15 @@ pub fn given(options: &Options, buffer: &mut [u8]) -> Result<Option<&'static [u8
     }
 }
 
+/// The same, else that of the balenaOS that is replaced: whose certificates are believed before it is known what the
+/// image is.
+pub fn trusted(options: &Options, buffer: &mut [u8]) -> Result<Option<&'static [u8]>, Error> {
+    match given(options, buffer)? {
+        None if files::exists(BALENA_CONFIG) => read(BALENA_CONFIG, buffer).map(Some),
+        given => Ok(given),
+    }
+}
+
 /// The config.json for an image that is written to a disk that is not in use, out of the one that is [`given`]: there
 /// is no old OS to take one from, and it may go without.
 pub fn for_flash(

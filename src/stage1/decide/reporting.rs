@@ -75,7 +75,10 @@ pub fn prepare(
         warn(report, &why);
         return Ok(None);
     }
-    write(&wanted, device_type_id, cloud)
+    write(&wanted, device_type_id, cloud).or_else(|error| {
+        warn(report, &crate::text!("{}", error));
+        Ok(None)
+    })
 }
 
 fn warn(report: &mut Report, why: &Text<160>) {
@@ -102,8 +105,10 @@ fn device_type_id(
 
 /// The interface to the API, where that ends before stage 2 does.
 fn fleeting_interface(cloud: &Cloud) -> Option<Text<16>> {
-    let address = cloud.reached().addresses.first()?;
-    Some(way::interface_to(*address)).filter(|interface| way::ends_with_a_program(interface))
+    // One without a way there is not the one that answered.
+    let interfaces = cloud.reached().addresses.iter().map(|address| way::interface_to(*address));
+    let interface = interfaces.into_iter().find(|interface| !interface.is_empty());
+    interface.filter(|interface| way::ends_with_a_program(interface))
 }
 
 fn write(

@@ -120,9 +120,13 @@ impl Cloud {
         const DOING: &str = "asking for the size of the image at";
         let address = requests::size(self.endpoint, slug, version);
         let mut size = None;
+        let usual = self.client.settings().patience;
+        let end = Some(Deadline::after(Duration::from_secs(10)));
+        self.client.set_patience(Patience { attempts: 1, end, ..usual });
         let result = address.and_then(|address| {
             self.ask(DOING, &address, &mut |found| size = size.or(replies::size(found)))
         });
+        self.client.set_patience(usual);
         if let Err(error) = result {
             crate::debug!("{}", error);
             return None;
@@ -179,8 +183,22 @@ impl Cloud {
         Err(Error::failed(doing, &url.shown(), "the answer has no list 'd'").advice(NO_IMAGES))
     }
 
-    /// Asks, and shows each value of the answer to `visit` as it comes in.
+    /// Asks, and shows each value of the answer to `visit` as it comes in: in three minutes at most.
     fn ask(
+        &mut self,
+        doing: &'static str,
+        address: &Address,
+        visit: &mut dyn FnMut(&Found<'_>),
+    ) -> Result<Url, Error> {
+        let usual = self.client.settings().patience;
+        let end = usual.end.or(Some(Deadline::after(Duration::from_secs(180))));
+        self.client.set_patience(Patience { end, ..usual });
+        let result = self.ask_until(doing, address, visit);
+        self.client.set_patience(usual);
+        result
+    }
+
+    fn ask_until(
         &mut self,
         doing: &'static str,
         address: &Address,

@@ -104,25 +104,29 @@ pub fn examine<'a>(
     let about = |error: Error| error.about("the image");
     let mut looked = None;
     let mut seen = 0;
-    if source.is_remote() && stream.format != Format::Raw {
-        // All of it comes over the network: once, so what it is made of is looked at on the way. How long it is shows
-        // at its end.
-        let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);
-        looked = Some(look_into(&mut reader, u64::MAX, is_data_used, at_boot).map_err(about)?);
-        seen = reader.seen();
-    }
-    let scan = scan::scan_on(&mut decoder, buffer, &map, seen);
-    let scan = scan.and_then(|scan| source.finish().map(|()| scan));
-    let scan = scan.inspect_err(|error| reject(source, error))?;
-    let scan_time = if is_here { watch.elapsed() } else { 0 };
-    let (table, layout, data) = match looked {
-        Some(looked) => looked,
-        None => {
-            let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
-            look_into(&mut reader, scan.length, is_data_used, at_boot).map_err(about)?
+    let mut examined = || {
+        if (source.is_remote() || !is_here) && stream.format != Format::Raw {
+            // All of it comes over the network: once, so what it is made of is looked at on the way, before the rest is
+            // fetched. How long it is shows at its end.
+            let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);
+            looked = Some(look_into(&mut reader, u64::MAX, is_data_used, at_boot).map_err(about)?);
+            seen = reader.seen();
         }
+        let scan = scan::scan_on(&mut decoder, buffer, &map, seen)?;
+        let (table, layout, data) = match looked.take() {
+            Some(looked) => looked,
+            None => {
+                let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
+                look_into(&mut reader, scan.length, is_data_used, at_boot).map_err(about)?
+            }
+        };
+        table.lies_within(scan.length).map_err(about)?;
+        source.finish()?;
+        Ok((scan, table, layout, data))
     };
-    table.lies_within(scan.length).map_err(about)?;
+    let (scan, table, layout, data) =
+        examined().inspect_err(|error: &Error| reject(source, error))?;
+    let scan_time = if is_here { watch.elapsed() } else { 0 };
     let image = Examined { source, stream, scan, map, table, layout, data, scan_time };
     image.log(watch);
     Ok(image)

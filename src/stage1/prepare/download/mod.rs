@@ -17,7 +17,7 @@ use crate::progress::Rate;
 use crate::text::{PathText, Size, Text, Writer, decimal};
 use core::cell::RefCell;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{Access, FlockOperation, OFlags};
 use rustix::io::Errno;
 use ufmt::uwrite;
 
@@ -79,6 +79,10 @@ impl Download {
         let is_same = |found: &Found| remote.start() == from && found.state.is_still(&now);
         let kept = found.filter(is_same);
         let arrived = kept.as_ref().map_or(0, |found| found.held);
+        if kept.is_none() {
+            // What cannot be gone on from is in nobody's way.
+            remove(&place.path(PART)?)?;
+        }
         place.check_space(now.length - arrived.min(now.length))?;
         let is_whole = kept.as_ref().is_some_and(|found| found.is_whole);
         let file = match kept {
@@ -102,6 +106,16 @@ impl Download {
         Ok(Self { place, length, inner: RefCell::new(inner) })
     }
 
+    /// Refuses what `open` would, but for what only the server knows, and writes nothing: for a dry run.
+    pub fn check(order: &Order<'_>, length: u64) -> Result<(), Error> {
+        let place = Place::new(order.folder, order.name)?;
+        let held = place.find(&order.url.shown())?.map_or(0, |found| found.held);
+        place.check_space(length.saturating_sub(held))?;
+        rustix::fs::access(&*place.folder, Access::WRITE_OK)
+            .doing("looking whether files can be made in", &place.folder)
+            .map_err(|error| error.as_refusal().advice("name another directory (-w DIR)"))
+    }
+
     /// Where the file is, once it is whole.
     pub fn path(&self) -> Result<PathText, Error> {
         self.place.path("")
@@ -114,8 +128,9 @@ impl Source for Download {
         let buffer = buffer.get_mut(..wanted).unwrap_or_default();
         let inner = &mut *self.inner.borrow_mut();
         let ahead = offset.saturating_sub(inner.arrived);
-        if ahead > FAR && inner.remote.takes_ranges() && wanted > 0 {
-            return inner.remote.read_at(offset, buffer);
+        if ahead > FAR && inner.remote.can_take_up() && wanted > 0 {
+            let far = inner.remote.read_at(offset, buffer);
+            return far.inspect_err(|_| inner.is_broken = true);
         }
         if ahead > 0 {
             inner.fetch_until(offset, &self.place)?;
@@ -166,11 +181,16 @@ impl Inner {
         let fetched = self.fetch_some(buffer, place);
         if fetched.is_err() {
             self.is_broken = true;
-            crate::warn!(
-                "{} of {} are there: started again, the download goes on from there",
-                Size(self.arrived),
-                place.name
-            );
+            if self.remote.can_take_up() && self.remote.length().is_some() {
+                crate::warn!(
+                    "{} of {} are there: started again, the download goes on from there",
+                    Size(self.arrived),
+                    place.name
+                );
+            } else {
+                crate::warn!("this server cannot be asked for the rest: it begins anew");
+                place.remove(false);
+            }
         }
         fetched
     }
@@ -359,8 +379,9 @@ impl Place {
 
     /// Removes what was fetched, and what stands beside it.
     fn remove(&self, is_whole: bool) {
-        let file = if is_whole { "" } else { PART };
-        for end in [file, STATE] {
+        // Without the state an earlier whole one would be nobody's, and in the way.
+        let ends = if is_whole { &["", STATE][..] } else { &[PART, STATE, ""] };
+        for end in ends {
             let removed = self.path(end).and_then(|path| remove(&path));
             if let Err(error) = removed {
                 crate::warn!("{}", error);

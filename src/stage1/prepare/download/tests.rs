@@ -211,7 +211,7 @@ fn a_file_of_unknown_length_is_fetched_first() {
     std::fs::remove_file(folder.at("a.img.gz")).unwrap();
     *shelf.file() = File { cut: 5000, ..file };
     assert!(folder.fetch(&shelf).is_err(), "it ended in the middle");
-    assert_eq!(folder.names(), HALF);
+    assert!(folder.names().is_empty(), "what cannot be gone on with is not kept");
 }
 
 #[test]
