@@ -36,8 +36,8 @@ static HEAP: sys::heap::Heap = sys::heap::Heap::new(CAP, ARENA, end_if_asked);
 /// `tests/test_tls.py` finds 400 KiB in use then.
 const ARENA: usize = 1024 * 1024;
 
-/// Runs `work`, whose allocations come from the arena that TLS has, sealed or not; those of other threads do not, and no
-/// two threads are in it at once. What was allocated there may be given back anywhere.
+/// Runs `work`, whose allocations come from the arena that TLS has, sealed or not; those of other threads do not, and
+/// no two threads are in it at once. What was allocated there may be given back anywhere.
 ///
 /// An allocation that the arena refuses ends the process: rustls knows no other answer.
 #[cfg(feature = "tls")]

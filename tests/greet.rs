@@ -2,8 +2,8 @@
 //!
 //! Arguments: PORT HOST CA MILLISECONDS. Connects to that port of loopback (::1 for a host with colons), shakes hands
 //! with a server that has to be HOST and whose root is in the file CA, or the system's where CA is empty, and asks for
-//! `/`. Says `body` and the bytes of what it answers, or `error` and what is wrong; then `used` and the roots that chains
-//! ended in, and how much of the arena was in use at most, and at the end.
+//! `/`. Says `body` and the bytes of what it answers, or `error` and what is wrong; then `used` and the roots that
+//! chains ended in, and how much of the arena was in use at most, and at the end.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;

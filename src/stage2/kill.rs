@@ -25,12 +25,12 @@ const PATIENCE_ASKED: u32 = 10 * 20;
 /// How long the kernel may take to end it.
 const PATIENCE_KILLED: u32 = 5 * 20;
 
-/// Programs that keep the addresses of an interface, and take them away when they are asked to end: by the names that the
-/// kernel has for them, of 15 bytes at most.
+/// Programs that keep the addresses of an interface, and take them away when they are asked to end: by the names that
+/// the kernel has for them, of 15 bytes at most.
 ///
 /// systemd-networkd gives its lease back unless KeepConfiguration= says otherwise (systemd.network(5)); dhcpcd likewise
-/// without `persistent` (dhcpcd.conf(5)); connmand turns its services off. NetworkManager leaves what it has set up, but
-/// ends its own dhclient; dhclient and udhcpc may run scripts.
+/// without `persistent` (dhcpcd.conf(5)); connmand turns its services off. NetworkManager leaves what it has set up,
+/// but ends its own dhclient; dhclient and udhcpc may run scripts.
 #[cfg(feature = "http")]
 const KEEPERS: [&str; 6] =
     ["systemd-network", "dhcpcd", "connmand", "NetworkManager", "dhclient", "udhcpc"];

@@ -92,8 +92,8 @@ impl Heap {
     }
 }
 
-// SAFETY: every method passes its arguments on to `BACKING`, or to the arena, unchanged and returns what it returned, or
-// null, which the trait allows as a refusal. What the arena handed out goes back there, by its address. The counters
+// SAFETY: every method passes its arguments on to `BACKING`, or to the arena, unchanged and returns what it returned,
+// or null, which the trait allows as a refusal. What the arena handed out goes back there, by its address. The counters
 // never touch the memory itself.
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]

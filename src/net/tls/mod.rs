@@ -30,8 +30,8 @@ use verifier::{Problem, Verifier};
 
 pub use used::used_roots;
 
-/// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest message
-/// of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
+/// Room for the largest record (RFC 5246, 6.2.3: 2^14 + 2048, and five bytes before them), and so for the longest
+/// message of a handshake, which must be here in full: chains of certificates have 5,000 bytes.
 const INCOMING: usize = 18 * 1024;
 /// Room for what is sent at once.
 const OUTGOING: usize = 4096;
@@ -230,8 +230,8 @@ impl Session {
 
     /// Tells the other end what is wrong, if that can be done at once.
     fn tell(&mut self) {
-        // One step, in which rustls gives the alert that it has ready; another one would find the same error again. What
-        // came stays where it is: rustls has noted places in it.
+        // One step, in which rustls gives the alert that it has ready; another one would find the same error again.
+        // What came stays where it is: rustls has noted places in it.
         let _ = self.bare_step(&mut [], &[]);
         if let Some(state) = &mut self.state {
             state.is_broken = true;

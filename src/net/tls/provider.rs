@@ -1,7 +1,8 @@
 //! The cryptography that rustls uses: ring's, and of it what servers of today need.
 //!
-//! The one file that names ring: another library goes in here. Not the provider that rustls has for ring: that one brings
-//! QUIC, keys of clients and a way to protect records for each of three kinds.
+//! The one file of TLS that names ring (a digest of an image does, too): another library goes in here. Not the provider
+//! that rustls has for ring: that one brings QUIC, keys of clients and a way to protect records for each of three
+//! kinds.
 
 use ring::{aead, agreement, digest, hmac, rand};
 use rustls::crypto::cipher::{
@@ -38,7 +39,8 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
-/// The preferred ones first. Boards with ARM cores have no instructions for AES mostly, and then ChaCha20 is twice as fast.
+/// The preferred ones first. Boards with ARM cores have no instructions for AES mostly, and then ChaCha20 is twice as
+/// fast.
 static SUITES: &[SupportedCipherSuite] = if cfg!(target_arch = "x86_64") {
     &[
         TLS13_AES_128,

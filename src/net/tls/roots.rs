@@ -151,12 +151,12 @@ impl Roots<'_> {
     }
 }
 
-#[cfg(all(test, feature = "builtin-roots"))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-
+    #[cfg(feature = "builtin-roots")]
     #[test]
     fn built_in_roots_are_trusted_beside_those_of_the_system_and_not_without() {
+        use super::{der, for_each};
         let mut broken = 0;
         let mut look = |root: &[u8]| broken += u32::from(der::parts(root).is_none());
         let with_system = for_each(&[], "", true, &mut look).unwrap();

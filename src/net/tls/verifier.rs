@@ -1,8 +1,8 @@
 //! Whether a server is who it should be: its certificates, by webpki, against the roots that are trusted.
 //!
-//! rustls asks for a verifier of one's own through a method called `dangerous`; this one leaves nothing out. It reads the
-//! roots at each handshake and keeps those that a presented certificate names, so their number costs no memory; and it
-//! asks of authorities what webpki does not: that their keys may sign certificates.
+//! rustls asks for a verifier of one's own through a method called `dangerous`; this one leaves nothing out. It reads
+//! the roots at each handshake and keeps those that a presented certificate names, so their number costs no memory; and
+//! it asks of authorities what webpki does not: that their keys may sign certificates.
 
 use super::super::trust::Trust;
 use super::{date, der, roots};

@@ -14,8 +14,8 @@ use crate::text::{Size, Text};
 /// What must stay free for the live system while the RAMFS fills: init writes its whole state down when it executes
 /// itself again.
 const RESERVE: u64 = 8 << 20;
-/// What the RAMFS takes beyond the content of its larger files: inodes, page tables, the log of stage 2, what the API is
-/// told.
+/// What the RAMFS takes beyond the content of its larger files: inodes, page tables, the log of stage 2, what the API
+/// is told.
 const OVERHEAD: u64 = 1 << 20;
 /// And of each so many bytes one, for the tree of a file's pages: nodes of 576 bytes for 64 pages (lib/xarray.c).
 const TREE: u64 = 400;

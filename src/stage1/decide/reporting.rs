@@ -1,5 +1,5 @@
-//! What stage 2 will tell the API when it has ended, and how it will reach that: nobody resolves names then, and no file
-//! of the old OS is left.
+//! What stage 2 will tell the API when it has ended, and how it will reach that: nobody resolves names then, and no
+//! file of the old OS is left.
 //!
 //! That a report cannot be made is a warning, never a reason not to take over.
 
