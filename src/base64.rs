@@ -7,23 +7,15 @@ pub fn decode(text: &mut dyn Iterator<Item = char>, sink: &mut dyn FnMut(u8)) ->
     let mut length = 0;
     let mut has_ended = false;
     for character in text {
-        let value = match character {
-            'A'..='Z' => character as u32 - 'A' as u32,
-            'a'..='z' => character as u32 - 'a' as u32 + 26,
-            '0'..='9' => character as u32 - '0' as u32 + 52,
-            '+' => 62,
-            '/' => 63,
+        match character {
             '=' => {
                 has_ended = true;
                 continue;
             }
             ' ' | '\t' | '\n' | '\r' => continue,
-            _ => return None,
-        };
-        if has_ended {
-            return None;
+            _ if has_ended => return None,
+            _ => bits = bits << 6 | value(u8::try_from(character).ok()?)?,
         }
-        bits = bits << 6 | value;
         count += 6;
         if count >= 8 {
             count -= 8;
@@ -33,6 +25,19 @@ pub fn decode(text: &mut dyn Iterator<Item = char>, sink: &mut dyn FnMut(u8)) ->
     }
     // A single character makes no byte.
     (count < 6).then_some(length)
+}
+
+/// The six bits that a character stands for.
+pub fn value(character: u8) -> Option<u32> {
+    let value = match character {
+        b'A'..=b'Z' => character - b'A',
+        b'a'..=b'z' => character - b'a' + 26,
+        b'0'..=b'9' => character - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(value.into())
 }
 
 #[cfg(test)]

@@ -127,11 +127,6 @@ impl Remote {
         self.client.set_patience(patience);
     }
 
-    /// The client, for something else.
-    pub fn into_client(self) -> Client {
-        self.client
-    }
-
     /// The length of the whole file, where the server tells it.
     pub fn length(&self) -> Option<u64> {
         self.length

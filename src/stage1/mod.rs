@@ -106,11 +106,7 @@ fn decide<'a>(
 ) -> Result<Decision<'a>, Error> {
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let file = if images::can_wait(options) {
-        None
-    } else {
-        images::named(options, configuration::trusted(options, buffer)?, place)?
-    };
+    let file = image_to_look_into(options, buffer, place)?;
     let config = configuration::for_image(options, file.as_ref(), buffer)?;
     let device_type = config.map(config::device_type).unwrap_or_default();
     let identity = identity::gather("")?;
@@ -160,6 +156,18 @@ fn decide<'a>(
     };
     preview.print()?;
     Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
+}
+
+/// The image, where what it is decides whether it takes a config.json.
+fn image_to_look_into<'a>(
+    options: &Options,
+    buffer: &mut [u8],
+    place: &'a images::Place,
+) -> Result<Option<ImageFile<'a>>, Error> {
+    if images::can_wait(options) {
+        return Ok(None);
+    }
+    images::named(options, configuration::trusted(options, buffer)?, place)
 }
 
 /// The image, if it was not looked at before: from the URL that was named, or from the API, which is asked here whether

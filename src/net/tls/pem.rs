@@ -3,6 +3,8 @@
 //!
 //! Blocks with other labels are skipped, such as the "TRUSTED CERTIFICATE" of OpenSSL, which is no certificate alone.
 
+use crate::base64;
+
 /// The largest certificate that is read, in bytes. One of an authority has 2,000 at most.
 pub const MAX_CERTIFICATE: usize = 6144;
 
@@ -79,19 +81,14 @@ impl Reader {
 
     /// Takes one character of base64; false when it is none, or none may follow, or the certificate is too large.
     fn decode(&mut self, byte: u8) -> bool {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                self.is_padded = true;
-                return true;
-            }
-            byte => return byte == b' ' || byte == b'\t',
+        if byte == b'=' {
+            self.is_padded = true;
+            return true;
+        }
+        let Some(value) = base64::value(byte) else {
+            return byte == b' ' || byte == b'\t';
         };
-        self.bits = self.bits << 6 | u32::from(value);
+        self.bits = self.bits << 6 | value;
         self.count += 6;
         if self.count < 8 {
             return !self.is_padded;

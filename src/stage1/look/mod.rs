@@ -4,8 +4,6 @@
 
 pub mod automount;
 pub mod cgroup;
-// Until the download asks for an image, and the report for a device type.
-#[allow(dead_code)]
 #[cfg(feature = "http")]
 pub mod cloud;
 pub mod examination;
