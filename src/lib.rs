@@ -45,6 +45,7 @@ pub mod net;
 pub mod network;
 #[cfg(feature = "http")]
 pub mod notice;
+pub mod packed;
 pub mod path;
 pub mod plan;
 pub mod progress;

@@ -7,7 +7,7 @@ use crate::log::Stopwatch;
 use crate::text::{Seconds, Size, Text, Writer};
 use crate::{files, memory};
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use ufmt::uwrite;
 
 /// What the worker does, in order.
@@ -49,8 +49,9 @@ impl Phase {
 /// The page that PID 1 and its workers share. Counters add up over workers; a new worker resets its own.
 #[derive(Default)]
 pub struct Shared {
-    /// Changes whenever the worker gets on.
-    pub heartbeat: AtomicU64,
+    /// Changes whenever the worker gets on; it may begin at 0 again. (32 bits here and below: ARMv6 has no instructions
+    /// for 64 in its Thumb code.)
+    pub heartbeat: AtomicU32,
     /// Set before the first destructive byte: the point of no return. Cleared only while nothing but the head of the
     /// disk was written, when that reads back as it was.
     pub destroyed: AtomicBool,
@@ -70,15 +71,20 @@ pub struct Shared {
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.
-    pub phase_time: [AtomicU64; PHASES.len()],
+    pub phase_time: [AtomicU32; PHASES.len()],
     /// Chunks that were read back wrong and written again.
     pub repaired: AtomicU32,
     /// How often a worker was started.
     pub attempts: AtomicU32,
     /// The most memory a worker had resident, in KiB.
-    pub worker_peak: AtomicU64,
+    pub worker_peak: AtomicU32,
     /// The most heap a worker had in use, in bytes.
-    pub worker_heap: AtomicU64,
+    pub worker_heap: AtomicU32,
+}
+
+/// A figure as a counter of [`Shared`] takes it.
+pub fn saturated(figure: u64) -> u32 {
+    u32::try_from(figure).unwrap_or(u32::MAX)
 }
 
 impl Shared {
@@ -98,7 +104,7 @@ impl Shared {
     pub fn leave(&self, phase: Phase, watch: Stopwatch) {
         self.beat();
         if let Some(time) = self.phase_time.get(phase as usize) {
-            time.store(watch.elapsed(), SeqCst);
+            time.store(saturated(watch.elapsed()), SeqCst);
         }
     }
 
@@ -183,7 +189,7 @@ pub struct Flashed {
 /// in KiB but for the heap, which is in bytes. Of a disk that is as it was, nothing is said to be written.
 pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
     let load = |counter: &AtomicU32| counter.load(SeqCst);
-    let worker = shared.worker_peak.load(SeqCst);
+    let worker = u64::from(shared.worker_peak.load(SeqCst));
     let ramfs = totals.ramfs.div_ceil(1024);
     let (bytes, chunks, zero_chunks) = match outcome {
         Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
@@ -199,7 +205,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(time.load(SeqCst)))?;
+            uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(load(time).into()))?;
         }
         uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
         uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;
@@ -395,10 +401,10 @@ mod tests {
     fn the_largest_figures_fit_into_the_line() {
         let shared = Shared::default();
         for time in &shared.phase_time {
-            time.store(u64::MAX / 2, SeqCst);
+            time.store(u32::MAX, SeqCst);
         }
-        shared.worker_peak.store(u64::MAX >> 8, SeqCst);
-        shared.worker_heap.store(u64::MAX, SeqCst);
+        shared.worker_peak.store(u32::MAX, SeqCst);
+        shared.worker_heap.store(u32::MAX, SeqCst);
         let totals = Totals {
             bytes: u64::MAX,
             chunks: u32::MAX,

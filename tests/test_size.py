@@ -14,8 +14,9 @@ import runner  # noqa: E402
 TOP = HERE.parent
 TARGET = "x86_64-unknown-linux-musl"
 PADDING = """
-/// Four kilobytes too much.
+/// Four kilobytes too much, where they are not packed.
 #[used]
+#[unsafe(link_section = ".data")]
 static PADDING: [u8; 4096] = [0x55; 4096];
 """
 

@@ -36,7 +36,7 @@ use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::Source;
 use crate::plan::{Plan, names};
-use crate::progress::{Flashed, Outcome, Shared, Totals, result_line};
+use crate::progress::{Flashed, Outcome, Shared, Totals, result_line, saturated};
 use crate::{memory, sys};
 use core::sync::atomic::Ordering::SeqCst;
 use sequence::End;
@@ -65,7 +65,7 @@ pub fn flash_here(
         Err(_) if destroyed => Outcome::Failed,
         Err(_) => Outcome::Untouched,
     };
-    shared.worker_heap.store(memory::heap_high_water() as u64, SeqCst);
+    shared.worker_heap.store(saturated(memory::heap_high_water() as u64), SeqCst);
     let line = result_line(outcome, shared, &totals(plan, base));
     let result = result.map(drop).map_err(|error| {
         if destroyed {

@@ -18,7 +18,7 @@ use crate::image::patches::Patches;
 use crate::image::source::FileSource;
 use crate::memory;
 use crate::plan::{Plan, names};
-use crate::progress::{Kept, Phase, Shared};
+use crate::progress::{Kept, Phase, Shared, saturated};
 use crate::text::PathText;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::OFlags;
@@ -43,8 +43,8 @@ pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
         crate::error!("{}", error);
         End::Failed
     });
-    shared.worker_peak.fetch_max(memory::peak_resident_kib(), SeqCst);
-    shared.worker_heap.fetch_max(memory::heap_high_water() as u64, SeqCst);
+    shared.worker_peak.fetch_max(saturated(memory::peak_resident_kib()), SeqCst);
+    shared.worker_heap.fetch_max(saturated(memory::heap_high_water() as u64), SeqCst);
     end as i32
 }
 

@@ -8,10 +8,11 @@
 use crate::files;
 use crate::log;
 use crate::plan::names;
+use crate::progress::saturated;
 use crate::sys::{block, clock};
 use crate::text::Text;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
@@ -20,9 +21,9 @@ use rustix::fs::OFlags;
 const MOST: usize = 8;
 /// The stack of a feeding thread, in bytes.
 pub const STACK: usize = 32 * 1024;
-/// How long one permission lasts before the first write, in milliseconds: should PID 1 itself hang, the watchdog brings
+/// How long one permission lasts before the first write, in seconds: should PID 1 itself hang, the watchdog brings
 /// the old OS back.
-const PERMISSION: u64 = 10_000;
+const PERMISSION: u32 = 10;
 
 /// What the kernel says about a watchdog: Documentation/ABI/testing/sysfs-class-watchdog, `state`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,13 +47,18 @@ enum Choice {
     Start,
 }
 
+/// Seconds since the start of the machine.
+fn seconds() -> u32 {
+    saturated(log::now() / 1000)
+}
+
 /// The name of a watchdog's node.
 pub type Name = Text<20>;
 
 /// Feeds the watchdogs for as long as it may.
 pub struct Feeder {
-    /// Up to which moment, as [`log::now`] counts.
-    until: AtomicU64,
+    /// Up to which moment, in seconds since the start of the machine.
+    until: AtomicU32,
     /// With which time one is started when none runs, in seconds; 0: none is.
     seconds: u32,
     /// Every watchdog that has a node: stage 1 has made those.
@@ -73,7 +79,7 @@ impl Feeder {
             }
             ControlFlow::Continue(())
         });
-        let (until, runs) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (until, runs) = (AtomicU32::new(0), AtomicBool::new(false));
         let feeder = Self { until, seconds, names, runs };
         feeder.allow(false);
         feeder
@@ -81,7 +87,7 @@ impl Feeder {
 
     /// Lets it feed: for a while, or, when memory holds the only copy, for as long as nobody says otherwise.
     pub fn allow(&self, is_written: bool) {
-        let until = if is_written { u64::MAX } else { log::now() + PERMISSION };
+        let until = if is_written { u32::MAX } else { seconds() + PERMISSION };
         self.until.store(until, SeqCst);
     }
 
@@ -91,7 +97,7 @@ impl Feeder {
     }
 
     fn is_allowed(&self) -> bool {
-        log::now() < self.until.load(SeqCst)
+        seconds() < self.until.load(SeqCst)
     }
 
     /// Takes a watchdog and feeds it, about once a second, for ever. One that is held by others is tried again: they
@@ -216,12 +222,12 @@ mod tests {
     fn it_feeds_for_a_while_only_until_the_first_write() {
         let feeder = Feeder::new(0);
         assert!(feeder.is_allowed());
-        feeder.until.store(log::now() - 1, SeqCst);
+        feeder.until.store(seconds() - 1, SeqCst);
         assert!(!feeder.is_allowed(), "without progress it goes on");
         feeder.allow(false);
-        assert!(feeder.until.load(SeqCst) <= log::now() + PERMISSION);
+        assert!(feeder.until.load(SeqCst) <= seconds() + PERMISSION);
         feeder.allow(true);
-        assert_eq!(feeder.until.load(SeqCst), u64::MAX);
+        assert_eq!(feeder.until.load(SeqCst), u32::MAX);
         feeder.stop();
         assert!(!feeder.is_allowed());
     }

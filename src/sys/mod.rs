@@ -12,6 +12,7 @@ pub mod map;
 pub mod process;
 pub mod start;
 pub mod thread;
+pub mod unpack;
 
 use rustix::io::Errno;
 

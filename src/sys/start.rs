@@ -85,7 +85,16 @@ fn ignore_sigpipe() {
     let _ = super::checked(result);
 }
 
+unsafe extern "C" {
+    /// Where a program of the C library begins.
+    pub fn _start();
+}
+
 /// Makes `fn run(Arguments) -> i32` the start of the program.
+///
+/// The file of an audited build begins at `takeover_unpack` instead, which unpacks and goes on to the C library's own
+/// beginning. It calls that with the stack as the kernel made it, the arguments on top, and with the one register that
+/// may carry something (System V ABI, process initialization: what to do at the exit).
 #[macro_export]
 macro_rules! entry {
     ($run:path) => {
@@ -102,6 +111,40 @@ macro_rules! entry {
             unsafe { $crate::sys::start::prepare() };
             // SAFETY: as the caller promises: the kernel put the arguments on the stack, for good.
             $run(unsafe { $crate::sys::start::Arguments::new(count, values) })
+        }
+
+        /// Called by the kernel.
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub extern "C" fn takeover_unpack() {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::naked_asm!(
+                "mov rbx, rdx",
+                "call {unpack}",
+                "mov rdx, rbx",
+                "jmp {start}",
+                unpack = sym $crate::sys::unpack::unpack,
+                start = sym $crate::sys::start::_start,
+            );
+            #[cfg(target_arch = "aarch64")]
+            core::arch::naked_asm!(
+                "mov x19, x0",
+                "bl {unpack}",
+                "mov x0, x19",
+                "b {start}",
+                unpack = sym $crate::sys::unpack::unpack,
+                start = sym $crate::sys::start::_start,
+            );
+            // Called, and not gone to: a short jump of ARMv6's Thumb does not reach it.
+            #[cfg(target_arch = "arm")]
+            core::arch::naked_asm!(
+                "mov r4, r0",
+                "bl {unpack}",
+                "mov r0, r4",
+                "bl {start}",
+                unpack = sym $crate::sys::unpack::unpack,
+                start = sym $crate::sys::start::_start,
+            );
         }
     };
 }
