@@ -15,6 +15,7 @@ fn main() {
     // As the program does: under the cap a panic with a backtrace does not end.
     // SAFETY: no thread has been started.
     unsafe { takeover::sys::process::leave_environment() };
+    memory::unseal();
     let directory = std::env::temp_dir().join(format!("takeover-heap-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     for (name, test) in [

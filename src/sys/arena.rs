@@ -1,5 +1,5 @@
 //! Memory that comes and goes: pieces of one mapping of fixed size, found first fit, joined again when they are given
-//! back. For TLS alone, whose records of up to 16 KiB come and go all the time.
+//! back. For TLS, whose records of up to 16 KiB come and go all the time, and for the backup.
 //!
 //! Mapped when it is first asked for, and a page of it costs memory when it is first used. Free pieces are a list in
 //! the order of their addresses, which lies in themselves; what lies above the highest piece was never used, or is as

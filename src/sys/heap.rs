@@ -2,7 +2,7 @@
 //!
 //! Not the C library's allocator: a command line asks for a few hundred bytes, and that code is 6 KB. What is given
 //! back is used again only when it was the last that was handed out; the rest lies idle, within the same few pages.
-//! (The backup does ask again and again, and has the C library's.)
+//! (The backup does ask again and again, and has an arena, as TLS has: that code is there.)
 //!
 //! What the cap is, when the heap is sealed, and what follows from a refusal is decided in `memory.rs`. Refusal is a
 //! null pointer, as `GlobalAlloc` asks for: fallible callers get an error, infallible ones abort.
@@ -19,6 +19,11 @@ pub struct Heap {
     /// What the allocations of a thread come from that has entered it, sealed or not.
     #[cfg(feature = "tls")]
     arena: super::arena::Arena,
+    /// What allocations come from once the heap was unsealed: the backup is made then.
+    #[cfg(feature = "backup")]
+    backup: super::arena::Arena,
+    #[cfg(feature = "backup")]
+    unsealed: AtomicBool,
     on_refusal: fn(),
     used: AtomicUsize,
     high_water: AtomicUsize,
@@ -38,6 +43,11 @@ impl Heap {
             cap,
             #[cfg(feature = "tls")]
             arena: super::arena::Arena::new(arena),
+            // Twice the cap, for gaps: a page of it counts when it is used.
+            #[cfg(feature = "backup")]
+            backup: super::arena::Arena::new(2 * cap),
+            #[cfg(feature = "backup")]
+            unsealed: AtomicBool::new(false),
             on_refusal,
             used: AtomicUsize::new(0),
             high_water: AtomicUsize::new(0),
@@ -48,6 +58,8 @@ impl Heap {
 
     /// From here on every allocation is refused, or allowed again.
     pub fn set_sealed(&self, sealed: bool) {
+        #[cfg(feature = "backup")]
+        self.unsealed.fetch_or(!sealed, Relaxed);
         self.sealed.store(sealed, Relaxed);
     }
 
@@ -81,6 +93,16 @@ impl Heap {
         self.refused.load(Relaxed)
     }
 
+    /// Memory for `layout`, whatever is in use.
+    fn take(&self, layout: Layout) -> *mut u8 {
+        #[cfg(all(feature = "backup", not(test)))]
+        if self.unsealed.load(Relaxed) {
+            return self.backup.allocate(layout);
+        }
+        // SAFETY: the layout comes from `alloc`, whose caller promises that it is not of size 0.
+        unsafe { BACKING.alloc(layout) }
+    }
+
     fn admit(&self, size: usize) -> bool {
         let before = self.used.fetch_add(size, Relaxed);
         if self.sealed.load(Relaxed) || before.saturating_add(size) > self.cap {
@@ -92,8 +114,8 @@ impl Heap {
     }
 }
 
-// SAFETY: every method passes its arguments on to `BACKING`, or to the arena, unchanged and returns what it returned,
-// or null, which the trait allows as a refusal. What the arena handed out goes back there, by its address. The counters
+// SAFETY: every method passes its arguments on to `BACKING`, or to an arena, unchanged and returns what it returned, or
+// null, which the trait allows as a refusal. What an arena handed out goes back there, by its address. The counters
 // never touch the memory itself.
 unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
@@ -105,8 +127,7 @@ unsafe impl GlobalAlloc for Heap {
         if !self.admit(layout.size()) {
             return self.refuse();
         }
-        // SAFETY: the caller's promise about `layout` is passed on.
-        let pointer = unsafe { BACKING.alloc(layout) };
+        let pointer = self.take(layout);
         if pointer.is_null() {
             self.used.fetch_sub(layout.size(), Relaxed);
             return self.refuse();
@@ -122,19 +143,24 @@ unsafe impl GlobalAlloc for Heap {
             return unsafe { self.arena.free(pointer, layout) };
         }
         self.used.fetch_sub(layout.size(), Relaxed);
+        #[cfg(feature = "backup")]
+        if self.backup.holds(pointer) {
+            // SAFETY: likewise.
+            return unsafe { self.backup.free(pointer, layout) };
+        }
         // SAFETY: `pointer` came from `BACKING` with this `layout`, as the caller promises.
         unsafe { BACKING.dealloc(pointer, layout) }
     }
 }
 
-/// The backup gives back and asks again without end, and unit tests do, so they have the system's allocator.
-#[cfg(any(test, feature = "backup"))]
+/// Unit tests give back and ask again without end, so they have the system's allocator.
+#[cfg(test)]
 static BACKING: std::alloc::System = std::alloc::System;
-#[cfg(not(any(test, feature = "backup")))]
+#[cfg(not(test))]
 static BACKING: Pile = Pile::new();
 
 /// Pieces of memory on top of each other in a mapping; when one does not fit, there is another mapping.
-#[cfg_attr(any(test, feature = "backup"), allow(dead_code))]
+#[cfg_attr(test, allow(dead_code))]
 struct Pile {
     taken: AtomicBool,
     /// The addresses of the first free byte, and of the first behind the mapping.
@@ -145,7 +171,7 @@ struct Pile {
 /// The least that is mapped at once, in bytes: what is mapped is locked into memory later.
 const MAPPING: usize = 8 * 1024;
 
-#[cfg_attr(any(test, feature = "backup"), allow(dead_code))]
+#[cfg_attr(test, allow(dead_code))]
 impl Pile {
     const fn new() -> Self {
         Self { taken: AtomicBool::new(false), free: AtomicUsize::new(0), end: AtomicUsize::new(0) }

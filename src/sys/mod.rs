@@ -3,7 +3,7 @@
 //! The only room with `unsafe`. A wrapper names its system call and nothing else: no policy, no logging, no
 //! retries. Facts about arguments come from the manual page that each item names.
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "backup", feature = "tls"))]
 pub mod arena;
 pub mod block;
 pub mod clock;
