@@ -181,7 +181,7 @@ macro_rules! debug { ($($arg:tt)*) => { $crate::log_at!(Debug, $($arg)*) }; }
 #[macro_export]
 macro_rules! trace { ($($arg:tt)*) => { $crate::log_at!(Trace, $($arg)*) }; }
 
-/// Logs at a named level, with a ufmt format string.
+/// Logs at a named level: a text with places, and its values.
 #[macro_export]
 macro_rules! log_at {
     ($level:ident, $($arg:tt)*) => {

@@ -146,15 +146,82 @@ fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> 
     Ok(())
 }
 
-/// What a function that takes a [`Format`](crate::text::Format) is given: a ufmt format string, not yet filled in.
+/// What can stand in a [`Template`].
+pub trait Show {
+    /// Writes it.
+    fn show(&self, writer: &mut Writer<'_>);
+}
+
+impl<T: uDisplay + ?Sized> Show for T {
+    fn show(&self, writer: &mut Writer<'_>) {
+        let Ok(()) = ufmt::uwrite!(writer, "{}", self);
+    }
+}
+
+/// A text with places for values: `{}`. A brace is written twice. Use [`format!`](crate::format).
+///
+/// Gone through when it is written, and not a function of its own for each text, as ufmt makes it: several calls for
+/// each of 500 texts are more than the texts.
+pub struct Template<'a> {
+    /// The text.
+    pub text: &'static str,
+    /// The values, as many as places.
+    pub values: &'a [&'a dyn Show],
+}
+
+impl Format for Template<'_> {
+    fn format(&mut self, writer: &mut Writer<'_>) {
+        let (mut values, mut rest) = (self.values.iter(), self.text);
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'{' | b'}')) {
+            let (before, brace) = rest.split_at(at);
+            let Ok(()) = writer.write_str(before);
+            let (pair, after) = brace.split_at_checked(2).unwrap_or((brace, ""));
+            if pair == "{}" {
+                if let Some(value) = values.next() {
+                    value.show(writer);
+                }
+            } else {
+                let Ok(()) = writer.write_str(pair.get(1..).unwrap_or_default());
+            }
+            rest = after;
+        }
+        let Ok(()) = writer.write_str(rest);
+    }
+}
+
+/// How many places for values a [`Template`] has. Ends the compilation where a brace stands alone.
+pub const fn places(text: &str) -> usize {
+    let (bytes, mut at, mut count) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        if matches!(bytes[at], b'{' | b'}') {
+            assert!(at + 1 < bytes.len(), "a brace stands alone");
+            let is_place = bytes[at] == b'{' && bytes[at + 1] == b'}';
+            assert!(is_place || bytes[at] == bytes[at + 1], "a brace stands alone");
+            count += is_place as usize;
+            at += 1;
+        }
+        at += 1;
+    }
+    count
+}
+
+/// What a function that takes a [`Format`](crate::text::Format) is given: a text with `{}` for each of the values, not
+/// yet filled in. The values are what ufmt can display.
 #[macro_export]
 macro_rules! format {
-    ($($arg:tt)*) => {
-        &mut |writer: &mut $crate::text::Writer<'_>| ufmt::uwrite!(writer, $($arg)*)
+    ($text:literal $(, $value:expr)* $(,)?) => {
+        &mut $crate::text::Template {
+            text: const {
+                const VALUES: &[&str] = &[$(stringify!($value)),*];
+                assert!($crate::text::places($text) == VALUES.len(), "not as many values as places");
+                $text
+            },
+            values: &[$(&$value),*],
+        }
     };
 }
 
-/// A text of the wanted capacity from a ufmt format string, cut when full.
+/// A text of the wanted capacity from a text with places and its values, cut when full.
 #[macro_export]
 macro_rules! text {
     ($($arg:tt)*) => {

@@ -196,7 +196,7 @@ fn fresh_directory() -> Result<PathText, Error> {
     let name = u64::from_ne_bytes(random);
     let mut last = Error::failed("making a directory", "", "there is no place for it");
     for place in PLACES {
-        let path = crate::path!("{}/takeover-{:016x}", place.trim_end_matches('/'), name)?;
+        let path = crate::path!("{}/takeover-{}", place.trim_end_matches('/'), name)?;
         match files::make_directory(&path).doing("making the directory", &path) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
