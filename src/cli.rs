@@ -15,6 +15,7 @@ USAGE
   takeover -c CONFIG [-i IMAGE] [OPTIONS]  take this device over
   takeover flash -i IMAGE -f DEV [OPTIONS] flash a disk that is not in use, from a system that runs from RAM
   takeover scan IMAGE                      say what an image is
+  takeover log DEV                         print what a takeover that failed left on the disk
 
 WHAT AND WHERE
   -i, --image FILE       the image, a file or a URL: raw, gzip (any number of members) or a zip archive with one
@@ -87,6 +88,8 @@ pub enum Command {
     Flash,
     /// Look at an image.
     Scan,
+    /// Print the record of a flash that failed.
+    Log,
     /// Print the help text.
     Help,
     /// Print the version.
@@ -146,7 +149,7 @@ pub struct Options {
     pub config: Option<String>,
     /// `--image`, or the operand of `scan`.
     pub image: Option<String>,
-    /// `--flash-to`.
+    /// `--flash-to`, or the operand of `log`.
     pub flash_to: Option<String>,
     /// `--work-dir`.
     pub work_dir: String,
@@ -316,14 +319,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Error>
     Ok(options)
 }
 
-/// Takes an argument that is no option: the command, or the image of `scan`.
+/// Takes an argument that is no option: the command, the image of `scan`, or the disk of `log`.
 fn operand(options: &mut Options, value: OsString, first: bool) -> Result<(), Error> {
     if first && value == "scan" {
         options.command = Command::Scan;
     } else if first && value == "flash" {
         options.command = Command::Flash;
+    } else if first && value == "log" {
+        options.command = Command::Log;
     } else if options.command == Command::Scan && options.image.is_none() {
         options.image = Some(utf8(value, "the image")?);
+    } else if options.command == Command::Log && options.flash_to.is_none() {
+        options.flash_to = Some(utf8(value, "the disk")?);
     } else {
         return Err(explain(&Value(value).unexpected()));
     }
@@ -404,6 +411,13 @@ const CAN_DOWNLOAD: bool = cfg!(feature = "http");
 fn check(options: &Options) -> Result<(), Error> {
     let why = match options.command {
         Command::Help | Command::Version => return Ok(()),
+        Command::Log if options.flash_to.is_none() => "no disk was given (takeover log /dev/sda)",
+        Command::Log
+            if options.image.is_some() || options.config.is_some() || options.flags != 0 =>
+        {
+            "takeover log takes a disk, and nothing else"
+        }
+        Command::Log => return Ok(()),
         Command::Flash | Command::Scan if options.image.is_none() => {
             "no image was given (-i FILE or URL)"
         }
@@ -504,6 +518,16 @@ mod tests {
     fn message(error: &Error) -> String {
         let text: Text<500> = crate::text!("{}", error);
         text.to_string()
+    }
+
+    #[test]
+    fn the_log_of_a_failure_is_asked_for_by_its_disk() {
+        let options = read("log /dev/sda").unwrap();
+        assert!(options.command == Command::Log && options.flash_to.as_deref() == Some("/dev/sda"));
+        assert!(usage("log").contains("no disk was given"));
+        assert!(usage("log /dev/sda /dev/sdb").contains("one argument too many"));
+        assert!(usage("log /dev/sda -i a.img").contains("nothing else"));
+        assert!(usage("log /dev/sda --json").contains("nothing else"));
     }
 
     #[test]

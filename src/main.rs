@@ -69,6 +69,7 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
             "\n"
         )),
         Command::Scan => stage1::describe(&options),
+        Command::Log => stage1::print_record(&options),
         Command::Flash => return stage1::flash(&options, stage2::flash_here),
         Command::Takeover => stage1::take_over(&options),
     }?;

@@ -1254,6 +1254,24 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert json.loads(errors.splitlines()[-1])["outcome"] == "failed", errors
         assert "undone" not in errors, errors
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
+        record = subprocess.run([TAKEOVER, "log", loop], capture_output=True, text=True, timeout=60)
+        assert record.returncode == 0 and "it differs from what was scanned" in record.stdout, record
+        assert json.loads(record.stdout.splitlines()[-1])["outcome"] == "failed", record.stdout
+        # When the new OS is on the disk after all, that is history.
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        record = subprocess.run([TAKEOVER, "log", loop], capture_output=True, text=True, timeout=60)
+        assert record.returncode == 1 and "there is none" in record.stderr, record
+
+
+def test_the_log_of_a_failure_is_looked_for_and_not_found(folder):
+    for size in (0, 1000, 4 * MIB):
+        disk = folder / "disk"
+        disk.write_bytes(os.urandom(size))
+        done = subprocess.run([TAKEOVER, "log", disk], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "there is none" in done.stderr, done.stderr
+    done = subprocess.run([TAKEOVER, "log", folder / "nowhere"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "no such file" in done.stderr, done.stderr
 
 
 def start_flash(image, loop, *options, **process):

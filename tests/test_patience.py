@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -21,7 +22,7 @@ import runner  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
 from result import check_result_line  # noqa: E402
 from stuck_fuse import StuckFuse  # noqa: E402
-from test_namespace import (BACKUP, STUBBORN, check_new_os, check_old_disk_is_whole,  # noqa: E402
+from test_namespace import (BACKUP, STUBBORN, TAKEOVER, check_new_os, check_old_disk_is_whole,  # noqa: E402
                             check_old_os_is_whole, check_taken_over, files, job, make_image, pack)
 
 
@@ -167,6 +168,9 @@ def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):
         assert "given up; the disk is incomplete: restarting all the same" in text, text
         result = check_result_line(text.strip().splitlines()[-1], "failed")
         assert result["attempts"] == 4 and seconds > 44, (seconds, result)
+        record = subprocess.run([TAKEOVER, "log", box.disk], capture_output=True, text=True, timeout=60)
+        assert "the worker was killed by signal 9 in phase" in record.stdout, record
+        check_result_line(record.stdout.splitlines()[-1], "failed")
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
 
 

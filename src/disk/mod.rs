@@ -19,6 +19,7 @@ pub mod mounts;
 pub mod partition;
 pub mod pools;
 pub mod reader;
+pub mod record;
 pub mod stack;
 pub mod swaps;
 pub mod table;

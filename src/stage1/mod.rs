@@ -11,6 +11,9 @@ mod decide;
 mod images;
 mod look;
 mod prepare;
+mod record;
+
+pub use record::print_record;
 
 use crate::balena::config;
 use crate::balena::layout::Layout;

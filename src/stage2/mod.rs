@@ -14,6 +14,7 @@ mod job;
 mod keep_log;
 mod kill;
 pub mod pid1;
+mod record;
 #[cfg(feature = "http")]
 mod report;
 mod sequence;
@@ -35,6 +36,7 @@ use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::Source;
+use crate::log::Line;
 use crate::plan::{Plan, names};
 use crate::progress::{Flashed, Outcome, Shared, Totals, result_line, saturated};
 use crate::{memory, sys};
@@ -67,6 +69,14 @@ pub fn flash_here(
     };
     shared.worker_heap.store(saturated(memory::heap_high_water() as u64), SeqCst);
     let line = result_line(outcome, shared, &totals(plan, base));
+    if let Err(error) = &result
+        && destroyed
+    {
+        let why: Line = crate::text!("{}\n{}\n", error, line);
+        if let Err(error) = record::keep(plan, base, &why, shared) {
+            crate::warn!("{}", error);
+        }
+    }
     let result = result.map(drop).map_err(|error| {
         if destroyed {
             error.as_incomplete().advice("the disk is incomplete now: flash it again")

@@ -6,7 +6,7 @@
 
 use super::sequence::{self, End};
 use super::watchdog::{self, Feeder};
-use super::{keep_log, totals};
+use super::{keep_log, record, totals};
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::image::decode::BUFFER;
@@ -306,7 +306,11 @@ impl Supervisor<'_> {
             self.pause(pause_before_retry(attempts, died));
             return;
         }
-        // For good: whatever comes of further tries, who waits for it shall know. A success is reported, too.
+        // For good: whatever comes of further tries, who looks for it later shall find it.
+        if attempts == RETRIES + 1 {
+            self.keep_record();
+        }
+        // And who waits for it shall know. A success is reported, too.
         if attempts == RETRIES + 1 && self.plan.on_failure != OnFailure::Reboot {
             self.tell(Outcome::Failed);
         }
@@ -376,10 +380,22 @@ impl Supervisor<'_> {
         log::write_plain(&line);
     }
 
+    /// In a child, since the disk may hang.
+    fn keep_record(&self) {
+        let line = result_line(Outcome::Failed, self.shared, &totals(self.plan, ""));
+        let result: Line = crate::text!("{}\n", line);
+        self.in_child(&|| record::keep(self.plan, "", &result, self.shared));
+    }
+
     /// In a child, since mounting a file system may hang.
     fn keep_log(&self, log: &LogPlan, result: &str) {
         let result: Line = crate::text!("{}\n", result);
-        let child = || match keep_log::keep(log, &result) {
+        self.in_child(&|| keep_log::keep(log, &result));
+    }
+
+    /// Does what keeps the log, in a child.
+    fn in_child(&self, keep: &dyn Fn() -> Result<(), Error>) {
+        let child = || match keep() {
             Ok(()) => 0,
             Err(error) => {
                 crate::warn!("the log is not kept: {}", error);

@@ -8,7 +8,7 @@ use super::data;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
-use super::{exports, faults, kill, target, unmount};
+use super::{exports, faults, kill, record, target, unmount};
 use crate::disk::loops;
 use crate::error::Error;
 use crate::files;
@@ -101,11 +101,12 @@ pub fn write(
     }
     let place = &mut || data::place(plan, base, &path, &target, shared);
     write_to(&target, plan, staged, buffers, shared, place)?;
+    record::forget(&target, plan, buffers.scratch(), shared);
     Ok(End::Done)
 }
 
 /// The disk, ours alone, and its node.
-fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
+pub fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
     let nodes = files::below(base, names::DEV)?;
     let path = files::below(&nodes, &plan.target.name)?;
     let target = Target::open(&path, plan, shared)
