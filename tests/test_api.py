@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "lib"))
@@ -440,6 +441,101 @@ def test_a_report_that_cannot_be_made_keeps_nobody_from_restarting(folder):
             result_of(box, "done")
             assert re.search("(report|API|tell).*(500|fail|not)|(500|fail).*(report|API|tell)", box.console()), box.console()
         assert api.asked(r"/v7/device\(", "PATCH")
+
+
+def test_a_dry_run_takes_what_a_run_takes_from_any_server(folder):
+    """One table of servers: a dry run reads, as often as it takes, what a run fetches into the work directory. A run goes
+    as far as the question."""
+    image = test_namespace.make_image(folder)
+    raw, packed = image.read_bytes(), test_namespace.pack(image)
+    archive = folder / "image.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        made.write(image, "image.img")
+    zipped = archive.read_bytes()
+
+    def in_chunks(content, **fields):
+        def answer(exchange):
+            exchange.head(Transfer_Encoding="chunked", Connection="close", **fields)
+            exchange.send(servers.chunks(content, 50_000))
+        return answer
+
+    def without_end(exchange):
+        exchange.head(Transfer_Encoding="chunked", Connection="close")
+        while exchange.send(b"8000\r\n" + bytes(0x8000) + b"\r\n"):
+            pass
+
+    def old(exchange):
+        exchange.send("HTTP/1.0 200 OK\r\n\r\n", packed)
+        exchange.end() if hasattr(exchange.connection, "unwrap") else None
+
+    good = {
+        "/all.img.gz": lambda exchange: exchange.file(packed, '"tag"'),
+        "/weak.img.gz": lambda exchange: exchange.file(packed, 'W/"tag"'),
+        "/untold.img.gz": lambda exchange: exchange.file(packed),
+        "/no-ranges.img.gz": lambda exchange: exchange.reply("200 OK", packed, ETag='"tag"'),
+        "/neither.img.gz": lambda exchange: exchange.reply("200 OK", packed),
+        "/chunks.img.gz": in_chunks(packed),
+        "/tagged-chunks.img.gz": in_chunks(packed, ETag='"tag"'),
+        "/old.img.gz": old,
+        "/chunks.img": in_chunks(raw),
+        "/neither.img": lambda exchange: exchange.reply("200 OK", raw),
+        "/no-ranges.zip": lambda exchange: exchange.reply("200 OK", zipped, ETag='"tag"'),
+        "/neither.zip": lambda exchange: exchange.reply("200 OK", zipped),
+        "/chunks.zip": in_chunks(zipped),
+    }
+    bad = {
+        "/page.img.gz": (lambda exchange: exchange.reply("404 Not Found", b"not here"), "HTTP 404"),
+        "/text.img.gz": (in_chunks(b"no image " * 1000), ""),
+        "/short.img.gz": (in_chunks(packed[:-9]), ""),
+        "/long.img.gz": (lambda exchange: exchange.head(Content_Length=1 << 50), "downloading to"),
+        # Of a run it fills the work directory first.
+        "/endless.img.gz": (without_end, "/tk/w"),
+    }
+    answers = good | {path: answer for path, (answer, _) in bad.items()}
+    files = test_namespace.files(b"")
+    with Hostile(answers) as server, Sandbox(folder, files=files, timeout=300) as box:
+        command = "/tk/takeover --no-api-check --no-vpn-check -c /tk/config.json --in-namespace -w /tk/w"
+        script = "mkdir /tk/w\nmount -t tmpfs -o size=40m none /tk/w\n"
+        for path in answers:
+            dry = f"{command} -i {server.url(path)}"
+            script += (f"echo BEGIN\n{dry} --no-ack --dry-run\necho EXIT $?\nls /tk/w\necho LEFT\necho no | {dry}\n"
+                       "echo EXIT $?\nrm -f /tk/w/*\n")
+        box.start(f"/bin/busybox ln -s busybox /bin/rm\n{script}echo OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        blocks = box.console().split("BEGIN\n")[1:]
+    for path, block in zip(answers, blocks, strict=True):
+        dry, _, run = block.partition("LEFT\n")
+        codes = [int(code) for code in re.findall(r"EXIT (\d+)", block)]
+        assert re.search(r"EXIT \d+\n$", dry), f"{path}: a dry run leaves something\n{block}"
+        if path in good:
+            assert codes == [0, 3] and "the answer was not 'yes'" in run, (path, block)
+        else:
+            errors = [re.search(r"error: (.*)", text)[1] for text in (dry, run)]
+            assert all(codes) and all(bad[path][1] in error for error in errors), (path, block)
+            assert path == "/endless.img.gz" or codes[0] == codes[1] and errors[0] == errors[1], (path, block)
+
+
+def test_a_work_directory_in_memory_counts_for_a_dry_run_too(folder):
+    """There is the memory for the image once, and not twice."""
+    image = test_namespace.make_image(folder)
+    packed = test_namespace.pack(image)
+    memory = len(packed) + client.TAKEOVER.stat().st_size + 12 * MIB
+    assert len(packed) > 5 * MIB, "the image must be what decides"
+    files = test_namespace.files(b"") | {
+        "/tk/meminfo": b"MemTotal: 1000000 kB\nMemAvailable: %d kB\n" % (memory // 1024)}
+    with Hostile({"": lambda exchange: exchange.file(packed, '"tag"')}) as server, Sandbox(folder, files=files) as box:
+        command = f"/tk/takeover --no-api-check --no-vpn-check -c /tk/config.json --in-namespace -i {server.url('/a.img.gz')}"
+        runs = [f"{how} -w {work}" for work in ("/tk/w", "/tk/memory")
+                for how in (f"{command} --no-ack --dry-run", f"echo no | {command}")]
+        box.start("mkdir /tk/w /tk/memory\nmount -t tmpfs none /tk/memory\nmount --bind /tk/meminfo /proc/meminfo\n"
+                  + "".join(f"echo BEGIN\n{run}\necho EXIT $?\n" for run in runs) + "echo OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        on_disk, fetched, in_memory, not_fetched = box.console().split("BEGIN\n")[1:]
+    assert "EXIT 0" in on_disk and "the answer was not 'yes'" in fetched, (on_disk, fetched)
+    for text in (in_memory, not_fetched):
+        assert "EXIT 3" in text and "comparing with the memory" in text, text
+    errors = [re.search("error: (.*)", text)[1] for text in (in_memory, not_fetched)]
+    assert errors[0] == errors[1], errors
 
 
 def test_what_cannot_be_reached_is_refused_before_the_download(folder):

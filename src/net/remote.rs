@@ -20,6 +20,8 @@ pub struct Remote {
     /// Where the answer that is being read is; None: none is.
     position: Option<u64>,
     validator: Validator,
+    /// Nobody goes on unless it is shown to be the same file.
+    needs_proof: bool,
 }
 
 impl Remote {
@@ -44,6 +46,7 @@ impl Remote {
             start: 0,
             position: None,
             validator: Validator::default(),
+            needs_proof: true,
         };
         let known = unless_changed.filter(|known| from > 0 && !known.is_empty());
         let begun = match known {
@@ -127,6 +130,27 @@ impl Remote {
         self.client.set_patience(patience);
     }
 
+    /// From here on it is read with any server, for whoever writes nothing of it: what cannot be asked for in parts from
+    /// its beginning again, and what nothing shows to be the same file as if it were.
+    pub fn do_without_proof(&mut self) {
+        self.needs_proof = false;
+    }
+
+    /// The length, found by reading it to its end where the server does not tell it. Behind `most` bytes nobody looks
+    /// any further: the length is more than that, then.
+    pub fn find_length(&mut self, most: u64) -> Result<u64, Error> {
+        let mut piece = [0; 16 * 1024];
+        let mut found = 0;
+        while self.length.is_none() {
+            let count = self.read_at(found, &mut piece)?;
+            found += count as u64;
+            if count < piece.len() || found > most {
+                self.length = self.length.or(Some(found));
+            }
+        }
+        Ok(self.length.unwrap_or(found))
+    }
+
     /// The length of the whole file, where the server tells it.
     pub fn length(&self) -> Option<u64> {
         self.length
@@ -197,27 +221,42 @@ impl Remote {
 
     /// Reads on at `at`, at least one byte; 0 at the end of the answer.
     fn read_some(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let mut position = self.position.unwrap_or(at);
-        loop {
-            let ahead = usize::try_from(at.saturating_sub(position)).unwrap_or(usize::MAX);
-            let most = if ahead > 0 { ahead.min(buffer.len()) } else { buffer.len() };
-            let count = self.client.read(buffer.get_mut(..most).unwrap_or_default())?;
-            position += count as u64;
-            self.position = Some(position);
-            if ahead == 0 || count == 0 {
-                return Ok(count);
-            }
+        let ahead = at.saturating_sub(self.position.unwrap_or(at));
+        if ahead > 0 && !self.skip(ahead)? {
+            return Ok(0);
         }
+        let count = self.client.read(buffer)?;
+        self.position = Some(at + count as u64);
+        Ok(count)
+    }
+
+    /// Reads so many bytes and throws them away; false where the answer ends before.
+    #[inline(never)]
+    fn skip(&mut self, mut ahead: u64) -> Result<bool, Error> {
+        // What is read at once costs a system call: many a reader wants a few bytes only.
+        let mut aside = [0; 4096];
+        while ahead > 0 {
+            let most = ahead.min(aside.len() as u64) as usize;
+            let count = self.client.read(aside.get_mut(..most).unwrap_or_default())?;
+            if count == 0 {
+                return Ok(false);
+            }
+            ahead -= count as u64;
+        }
+        Ok(true)
     }
 
     /// Asks for the file from this byte on, unless the answer that is being read comes there soon.
     fn go_to(&mut self, at: u64) -> Result<(), Error> {
-        if self.position.is_some_and(|position| (position..position + SHORT_WAY).contains(&at)) {
+        let goes_any_way = !self.needs_proof && !self.can_take_up();
+        let way = if goes_any_way { u64::MAX } else { SHORT_WAY };
+        let ahead = self.position.and_then(|position| at.checked_sub(position));
+        if ahead.is_some_and(|ahead| ahead < way) {
             return Ok(());
         }
         // Whoever cannot be asked for a part can be asked for all of it once more.
         let from = if self.can_take_up() { at } else { 0 };
-        if from == 0 && at >= SHORT_WAY || self.validator.is_empty() {
+        if !goes_any_way && (from == 0 && at >= SHORT_WAY || self.validator.is_empty()) {
             let why = if self.takes_ranges {
                 "the server names neither a strong ETag nor Last-Modified, so nothing shows whether the file is the same"
             } else {

@@ -30,7 +30,7 @@ use crate::progress::Flashed;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use core::time::Duration;
-use decide::budget::Budget;
+use decide::budget::{self, Budget};
 use decide::new_files::NewFiles;
 use decide::one_image::OneImage;
 use decide::page::{Form, Page};
@@ -139,7 +139,7 @@ fn decide<'a>(
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
-    let available = check_memory(&budget)?;
+    let available = check_memory(&budget, options, place)?;
     let preview = Preview {
         options,
         facts: &facts,
@@ -196,8 +196,10 @@ fn choose_image<'a>(
         }
         (None, _) => images::named(options, config, place)?.ok_or_else(no_image)?,
     };
-    if let Some((length, to_come)) = file.packed_length().filter(|(_, to_come)| *to_come > 0) {
-        Budget::check_before_download(facts, length, to_come, &options.work_dir)?;
+    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
+    if let Some(length) = file.packed_length().filter(|_| to_be_stored > 0) {
+        let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
+        Budget::check_before_download(facts, length, taken)?;
     }
     Ok((file, notice))
 }
@@ -236,10 +238,13 @@ fn places_for_log(
 }
 
 /// There is the memory that it takes, now and not before the scan: services live on meanwhile. Gives what there is, in
-/// bytes.
-fn check_memory(budget: &Budget) -> Result<u64, Error> {
+/// bytes, without what the work directory takes of it for an image that a dry run does not store.
+fn check_memory(budget: &Budget, options: &Options, place: &images::Place) -> Result<u64, Error> {
     let (available, _) = facts::memory()?;
-    budget.check(available, cgroup::left())?;
+    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
+    let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
+    budget.check_without(taken, available, cgroup::left())?;
+    let available = available.saturating_sub(taken);
     crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
     Ok(available)
 }
