@@ -443,6 +443,42 @@ def test_a_report_that_cannot_be_made_keeps_nobody_from_restarting(folder):
         assert api.asked(r"/v7/device\(", "PATCH")
 
 
+def test_the_outcome_is_reported_through_a_proxy(folder):
+    """With a password, that nothing says. The way is stage 1's: stage 2 has no environment of its own."""
+    image, server = taken_over(folder)
+    password = ("joe", "sEcReTpass")
+    with server as api, servers.Tinyproxy(folder, password) as proxy:
+        config = api.config(ca(), key="deviceApiKey")
+        with sandbox(folder, api, image, config) as box:
+            box.start(f"https_proxy={proxy.url(password)} {COMMAND} --report-hup-progress\necho EXIT $?\nsleep 60\n")
+            box.wait_for("takeover is PID 1")
+            way = f"CONNECT 127.0.0.1:{api.port} HTTP/1.1"
+            before = proxy.requests().count(way)
+            box.wait_exit()
+            check_disk(box, image, config)
+            result_of(box, "done")
+            assert basic(*password) not in box.console(), box.console()
+        assert before > 0 and set(proxy.requests()) == {way}, proxy.requests()
+        assert proxy.requests().count(way) > before, (before, proxy.requests())
+        patches = api.patches()
+        assert REPORTED in patches and [patch for patch in patches if "os_version" in patch], patches
+        check_no_complaint(api)
+
+
+def test_a_report_that_is_not_answered_is_sent_again(folder):
+    image, server = taken_over(folder)
+    with server as api:
+        api.failures = {r"/v7/device\(": (502, b"who knows", 1)}
+        config = api.config(ca(), key="deviceApiKey")
+        with sandbox(folder, api, image, config) as box:
+            boot(box, "--report-hup-progress")
+            check_disk(box, image, config)
+            assert "the outcome was reported to the API" in box.console(), box.console()
+        # The first one of three was in vain, and is the same as the second one.
+        patches = api.patches()
+        assert len(patches) == 3 and patches[0] == patches[1] and patches[2] == REPORTED, patches
+
+
 def test_a_dry_run_takes_what_a_run_takes_from_any_server(folder):
     """One table of servers: a dry run reads, as often as it takes, what a run fetches into the work directory. A run goes
     as far as the question."""
@@ -544,10 +580,12 @@ def test_what_cannot_be_reached_is_refused_before_the_download(folder):
         port = free_port()
         dead_vpn, dead_api = api.config(ca(), vpn_port=port), api.config(ca(), port=port)
         lost_vpn = api.config(ca(), vpn="nowhere.test")
-        files = {"/tk/vpn.json": dead_vpn, "/tk/api.json": dead_api, "/tk/lost.json": lost_vpn}
+        files = {"/tk/vpn.json": dead_vpn, "/tk/api.json": dead_api, "/tk/lost.json": lost_vpn, "/tk/bad.yml": b"- nonsense"}
         cases = [("vpn", "", 3, ["VPN", "127.0.0.1", str(port), "refused"]),
                  ("lost", "", 3, ["VPN", "nowhere.test"]),
                  ("api", "", 3, ["API|ping", "127.0.0.1", str(port), "refused"]),
+                 # Before data is packed to be counted, which may take minutes.
+                 ("api", "--backup-cfg /tk/bad.yml", 3, ["API|ping", "127.0.0.1", str(port), "refused"]),
                  ("vpn", "--no-vpn-check --dry-run", 0, [])]
         script = "".join(f"echo CASE {number}\n/tk/takeover -c /tk/{name}.json --no-ack --in-namespace -w /tk "
                          f"--check-timeout 5 {options}\necho EXIT {number} $?\n"
@@ -586,7 +624,7 @@ def test_an_image_that_cannot_fit_is_refused_before_it_is_fetched(folder):
     with server as api:
         api.size = 10 << 30
         with sandbox(folder, api, image, api.config(ca())) as box:
-            box.start(f"{COMMAND}\necho EXIT $?\nsleep 60\n")
+            box.start(f"echo '- nonsense' >/tk/bad.yml\n{COMMAND} --backup-cfg /tk/bad.yml\necho EXIT $?\nsleep 60\n")
             code = box.wait_for(r"EXIT (\d+)")[1]
             assert code == "3", box.console()
             assert re.search(r"error: .*(disk|room|fit|large)", box.console()), box.console()

@@ -41,6 +41,8 @@ use decide::{
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
+#[cfg(feature = "http")]
+use look::cloud::Download;
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs, watchdogs};
@@ -124,10 +126,14 @@ fn decide<'a>(
     checks::watchdog(options, &watchdogs::all())?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
+    checks::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
+    let is_here = file.is_some();
+    let offer = ask_cloud(options, is_here, config, wish.effective(), &facts.target, &mut report)?;
+
+    // What is slow comes behind all that is not: data is packed to know its length, and the image is fetched.
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
-    let (file, notice) =
-        choose_image(options, file, config, wish.effective(), &facts, &mut report, place)?;
+    let file = choose_image(options, file, config, &offer, &facts, place)?;
     checks::known_length_fits(file.length(), &facts.target)?;
 
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
@@ -155,6 +161,7 @@ fn decide<'a>(
         report: &report,
     };
     preview.print()?;
+    let notice = offer.notice;
     Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
 }
 
@@ -170,8 +177,44 @@ fn image_to_look_into<'a>(
     images::named(options, configuration::trusted(options, buffer)?, place)
 }
 
-/// The image, if it was not looked at before: from the URL that was named, or from the API, which is asked here whether
-/// it is there; and what that will be told about the end. What is to be downloaded must have a chance to fit.
+/// What the API has to do with it.
+struct Offer {
+    /// The image that it offers, where no other was named.
+    #[cfg(feature = "http")]
+    image: Option<&'static Download>,
+    /// What it will be told about the end.
+    notice: Option<&'static [u8]>,
+}
+
+/// Asks the API whether it is there, for an image where none `is_here` and none was named, and for what it takes to
+/// tell it about the end. An image must have a chance to fit.
+#[cfg(feature = "http")]
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
+fn ask_cloud(
+    options: &Options,
+    is_here: bool,
+    config: Option<&[u8]>,
+    device_type: &str,
+    target: &Disk,
+    report: &mut Report,
+) -> Result<Offer, Error> {
+    let is_told = reporting::is_wanted(options, config);
+    let mut cloud = release::look(options, config, is_told, report)?;
+    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
+    let image = match &mut cloud {
+        Some(cloud) if options.image.is_none() && !is_here => {
+            let found = release::find(options, cloud, device_type)?;
+            checks::known_length_fits(found.size, target)?;
+            let place = map::place(found).doing("reserving memory for", "a URL")?;
+            Some(&*place)
+        }
+        _ => None,
+    };
+    Ok(Offer { image, notice })
+}
+
+/// The image, if it was not looked at before: from the URL that was named, or from the API.
 #[cfg(feature = "http")]
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
@@ -179,29 +222,34 @@ fn choose_image<'a>(
     options: &Options,
     file: Option<ImageFile<'a>>,
     config: Option<&[u8]>,
-    device_type: &str,
+    offer: &Offer,
     facts: &Facts,
-    report: &mut Report,
     place: &'a images::Place,
-) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
-    let is_told = reporting::is_wanted(options, config);
-    let mut cloud = release::look(options, config, is_told, report)?;
-    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
-    let file = match (file, &mut cloud) {
+) -> Result<ImageFile<'a>, Error> {
+    let file = match (file, offer.image) {
         (Some(file), _) => file,
-        (None, Some(cloud)) if options.image.is_none() => {
-            let found = release::find(options, cloud, device_type)?;
-            checks::known_length_fits(found.size, &facts.target)?;
-            images::offered(&found, options, config, place)?
-        }
-        (None, _) => images::named(options, config, place)?.ok_or_else(no_image)?,
+        (None, Some(found)) => images::offered(found, options, config, place)?,
+        (None, None) => images::named(options, config, place)?.ok_or_else(no_image)?,
     };
     let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
     if let Some(length) = file.packed_length().filter(|_| to_be_stored > 0) {
         let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
         Budget::check_before_download(facts, length, taken)?;
     }
-    Ok((file, notice))
+    Ok(file)
+}
+
+/// This build asks nobody.
+#[cfg(not(feature = "http"))]
+fn ask_cloud(
+    _: &Options,
+    _: bool,
+    _: Option<&[u8]>,
+    _: &str,
+    _: &Disk,
+    _: &mut Report,
+) -> Result<Offer, Error> {
+    Ok(Offer { notice: None })
 }
 
 /// This build knows none but those that were named.
@@ -210,12 +258,11 @@ fn choose_image<'a>(
     _: &Options,
     file: Option<ImageFile<'a>>,
     _: Option<&[u8]>,
-    _: &str,
+    _: &Offer,
     _: &Facts,
-    _: &mut Report,
     _: &'a images::Place,
-) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
-    Ok((file.ok_or_else(no_image)?, None))
+) -> Result<ImageFile<'a>, Error> {
+    file.ok_or_else(no_image)
 }
 
 #[cold]
