@@ -9,6 +9,10 @@ use crate::text::Text;
 /// Less than this is read and thrown away where only what follows is wanted: sooner done than another request.
 const SHORT_WAY: u64 = 256 * 1024;
 
+/// A connection that brought so many bytes before it broke, or stood still, was worth its while: less each time would
+/// have no end in a lifetime.
+const WORTH_WHILE: u64 = 16 * 1024;
+
 /// A file on a server.
 pub struct Remote {
     client: Client,
@@ -20,6 +24,9 @@ pub struct Remote {
     /// Where the answer that is being read is; None: none is.
     position: Option<u64>,
     validator: Validator,
+    /// How often it broke since it was worth its while, and what has come since it broke last, in bytes.
+    breaks: u32,
+    came: u64,
     /// Nobody goes on unless it is shown to be the same file.
     needs_proof: bool,
 }
@@ -46,6 +53,8 @@ impl Remote {
             start: 0,
             position: None,
             validator: Validator::default(),
+            breaks: 0,
+            came: 0,
             needs_proof: true,
         };
         let known = unless_changed.filter(|known| from > 0 && !known.is_empty());
@@ -176,7 +185,6 @@ impl Remote {
     /// file that has changed meanwhile is an error.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let mut filled = 0;
-        let mut attempts = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(filled as u64);
             if self.left_at(at) == 0 {
@@ -192,20 +200,31 @@ impl Remote {
                 Ok(0) => Error::failed("reading", &self.url.shown(), "no more bytes came"),
                 Ok(count) => {
                     filled += count;
-                    attempts = 0;
+                    self.came += count as u64;
                     continue;
                 }
                 Err(error) => error,
             };
             self.position = None;
             let is_final = error.kind() == Kind::Refused || !self.can_take_up();
-            if is_final || attempts > 0 && !self.client.pause(attempts) {
+            if is_final || !self.may_go_on() {
                 return Err(error);
             }
-            attempts += 1;
             crate::info!("{}; going on at byte {}", error, at);
         }
         Ok(filled)
+    }
+
+    /// Counts a break, and waits where it is not the first one; false when there were enough.
+    fn may_go_on(&mut self) -> bool {
+        if self.came >= WORTH_WHILE {
+            self.breaks = 0;
+        }
+        self.came = 0;
+        let goes_on = self.breaks == 0 || self.client.pause(self.breaks);
+        // Whoever asks once more begins to count anew.
+        self.breaks = if goes_on { self.breaks + 1 } else { 0 };
+        goes_on
     }
 
     /// How many bytes the file has from this one on; as many as can be where its length is not known.
@@ -378,14 +397,26 @@ mod tests {
 
     #[test]
     fn what_breaks_is_taken_up_where_it_broke() {
-        let file = contents(10_000);
-        for most in [1, 999, 1000, 9_999] {
-            let file = if most == 1 { &file[..50] } else { &file[..] };
-            let server = cutting(file.to_vec(), "\"x\"", most);
+        let file = contents(400_000);
+        for most in [20_000, 99_999, 100_000, 399_999] {
+            let server = cutting(file.clone(), "\"x\"", most);
             let mut remote = open(&server, 0, "");
-            assert!(read(&mut remote, 0, 20_000).unwrap() == file, "{most}");
+            assert!(read(&mut remote, 0, 500_000).unwrap() == file, "{most}");
             assert_eq!(server.seen().len(), file.len().div_ceil(most));
         }
+        // A few breaks after little are nothing.
+        let server = cutting(file[..40].to_vec(), "\"x\"", 10);
+        assert!(read(&mut open(&server, 0, ""), 0, 40).unwrap() == file[..40]);
+    }
+
+    #[test]
+    fn a_server_that_sends_a_little_each_time_is_given_up() {
+        let server = cutting(contents(1000), "\"x\"", 10);
+        let mut remote = open(&server, 0, "");
+        // However little is asked for at once.
+        let results: Vec<_> = (0..100).map(|at| read(&mut remote, at * 3, 3)).collect();
+        let error = results.into_iter().find_map(Result::err).unwrap();
+        assert!(shown(&error).contains("after 10 of"), "{}", shown(&error));
     }
 
     #[test]
