@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "lib"))
@@ -442,16 +443,149 @@ def test_a_report_that_cannot_be_made_keeps_nobody_from_restarting(folder):
         assert api.asked(r"/v7/device\(", "PATCH")
 
 
+def test_the_outcome_is_reported_through_a_proxy(folder):
+    """With a password, that nothing says. The way is stage 1's: stage 2 has no environment of its own."""
+    image, server = taken_over(folder)
+    password = ("joe", "sEcReTpass")
+    with server as api, servers.Tinyproxy(folder, password) as proxy:
+        config = api.config(ca(), key="deviceApiKey")
+        with sandbox(folder, api, image, config) as box:
+            box.start(f"https_proxy={proxy.url(password)} {COMMAND} --report-hup-progress\necho EXIT $?\nsleep 60\n")
+            box.wait_for("takeover is PID 1")
+            way = f"CONNECT 127.0.0.1:{api.port} HTTP/1.1"
+            before = proxy.requests().count(way)
+            box.wait_exit()
+            check_disk(box, image, config)
+            result_of(box, "done")
+            assert basic(*password) not in box.console(), box.console()
+        assert before > 0 and set(proxy.requests()) == {way}, proxy.requests()
+        assert proxy.requests().count(way) > before, (before, proxy.requests())
+        patches = api.patches()
+        assert REPORTED in patches and [patch for patch in patches if "os_version" in patch], patches
+        check_no_complaint(api)
+
+
+def test_a_report_that_is_not_answered_is_sent_again(folder):
+    image, server = taken_over(folder)
+    with server as api:
+        api.failures = {r"/v7/device\(": (502, b"who knows", 1)}
+        config = api.config(ca(), key="deviceApiKey")
+        with sandbox(folder, api, image, config) as box:
+            boot(box, "--report-hup-progress")
+            check_disk(box, image, config)
+            assert "the outcome was reported to the API" in box.console(), box.console()
+        # The first one of three was in vain, and is the same as the second one.
+        patches = api.patches()
+        assert len(patches) == 3 and patches[0] == patches[1] and patches[2] == REPORTED, patches
+
+
+def test_a_dry_run_takes_what_a_run_takes_from_any_server(folder):
+    """One table of servers: a dry run reads, as often as it takes, what a run fetches into the work directory. A run goes
+    as far as the question."""
+    image = test_namespace.make_image(folder)
+    raw, packed = image.read_bytes(), test_namespace.pack(image)
+    archive = folder / "image.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        made.write(image, "image.img")
+    zipped = archive.read_bytes()
+
+    def in_chunks(content, **fields):
+        def answer(exchange):
+            exchange.head(Transfer_Encoding="chunked", Connection="close", **fields)
+            exchange.send(servers.chunks(content, 50_000))
+        return answer
+
+    def without_end(exchange):
+        exchange.head(Transfer_Encoding="chunked", Connection="close")
+        while exchange.send(b"8000\r\n" + bytes(0x8000) + b"\r\n"):
+            pass
+
+    def old(exchange):
+        exchange.send("HTTP/1.0 200 OK\r\n\r\n", packed)
+        exchange.end() if hasattr(exchange.connection, "unwrap") else None
+
+    good = {
+        "/all.img.gz": lambda exchange: exchange.file(packed, '"tag"'),
+        "/weak.img.gz": lambda exchange: exchange.file(packed, 'W/"tag"'),
+        "/untold.img.gz": lambda exchange: exchange.file(packed),
+        "/no-ranges.img.gz": lambda exchange: exchange.reply("200 OK", packed, ETag='"tag"'),
+        "/neither.img.gz": lambda exchange: exchange.reply("200 OK", packed),
+        "/chunks.img.gz": in_chunks(packed),
+        "/tagged-chunks.img.gz": in_chunks(packed, ETag='"tag"'),
+        "/old.img.gz": old,
+        "/chunks.img": in_chunks(raw),
+        "/neither.img": lambda exchange: exchange.reply("200 OK", raw),
+        "/no-ranges.zip": lambda exchange: exchange.reply("200 OK", zipped, ETag='"tag"'),
+        "/neither.zip": lambda exchange: exchange.reply("200 OK", zipped),
+        "/chunks.zip": in_chunks(zipped),
+    }
+    bad = {
+        "/page.img.gz": (lambda exchange: exchange.reply("404 Not Found", b"not here"), "HTTP 404"),
+        "/text.img.gz": (in_chunks(b"no image " * 1000), ""),
+        "/short.img.gz": (in_chunks(packed[:-9]), ""),
+        "/long.img.gz": (lambda exchange: exchange.head(Content_Length=1 << 50), "downloading to"),
+        # Of a run it fills the work directory first.
+        "/endless.img.gz": (without_end, "/tk/w"),
+    }
+    answers = good | {path: answer for path, (answer, _) in bad.items()}
+    files = test_namespace.files(b"")
+    with Hostile(answers) as server, Sandbox(folder, files=files, timeout=300) as box:
+        command = "/tk/takeover --no-api-check --no-vpn-check -c /tk/config.json --in-namespace -w /tk/w"
+        script = "mkdir /tk/w\nmount -t tmpfs -o size=40m none /tk/w\n"
+        for path in answers:
+            dry = f"{command} -i {server.url(path)}"
+            script += (f"echo BEGIN\n{dry} --no-ack --dry-run\necho EXIT $?\nls /tk/w\necho LEFT\necho no | {dry}\n"
+                       "echo EXIT $?\nrm -f /tk/w/*\n")
+        box.start(f"/bin/busybox ln -s busybox /bin/rm\n{script}echo OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        blocks = box.console().split("BEGIN\n")[1:]
+    for path, block in zip(answers, blocks, strict=True):
+        dry, _, run = block.partition("LEFT\n")
+        codes = [int(code) for code in re.findall(r"EXIT (\d+)", block)]
+        assert re.search(r"EXIT \d+\n$", dry), f"{path}: a dry run leaves something\n{block}"
+        if path in good:
+            assert codes == [0, 3] and "the answer was not 'yes'" in run, (path, block)
+        else:
+            errors = [re.search(r"error: (.*)", text)[1] for text in (dry, run)]
+            assert all(codes) and all(bad[path][1] in error for error in errors), (path, block)
+            assert path == "/endless.img.gz" or codes[0] == codes[1] and errors[0] == errors[1], (path, block)
+
+
+def test_a_work_directory_in_memory_counts_for_a_dry_run_too(folder):
+    """There is the memory for the image once, and not twice."""
+    image = test_namespace.make_image(folder)
+    packed = test_namespace.pack(image)
+    memory = len(packed) + client.TAKEOVER.stat().st_size + 12 * MIB
+    assert len(packed) > 5 * MIB, "the image must be what decides"
+    files = test_namespace.files(b"") | {
+        "/tk/meminfo": b"MemTotal: 1000000 kB\nMemAvailable: %d kB\n" % (memory // 1024)}
+    with Hostile({"": lambda exchange: exchange.file(packed, '"tag"')}) as server, Sandbox(folder, files=files) as box:
+        command = f"/tk/takeover --no-api-check --no-vpn-check -c /tk/config.json --in-namespace -i {server.url('/a.img.gz')}"
+        runs = [f"{how} -w {work}" for work in ("/tk/w", "/tk/memory")
+                for how in (f"{command} --no-ack --dry-run", f"echo no | {command}")]
+        box.start("mkdir /tk/w /tk/memory\nmount -t tmpfs none /tk/memory\nmount --bind /tk/meminfo /proc/meminfo\n"
+                  + "".join(f"echo BEGIN\n{run}\necho EXIT $?\n" for run in runs) + "echo OVER\nsleep 60\n")
+        box.wait_for("OVER")
+        on_disk, fetched, in_memory, not_fetched = box.console().split("BEGIN\n")[1:]
+    assert "EXIT 0" in on_disk and "the answer was not 'yes'" in fetched, (on_disk, fetched)
+    for text in (in_memory, not_fetched):
+        assert "EXIT 3" in text and "comparing with the memory" in text, text
+    errors = [re.search("error: (.*)", text)[1] for text in (in_memory, not_fetched)]
+    assert errors[0] == errors[1], errors
+
+
 def test_what_cannot_be_reached_is_refused_before_the_download(folder):
     image, server = taken_over(folder)
     with server as api:
         port = free_port()
         dead_vpn, dead_api = api.config(ca(), vpn_port=port), api.config(ca(), port=port)
         lost_vpn = api.config(ca(), vpn="nowhere.test")
-        files = {"/tk/vpn.json": dead_vpn, "/tk/api.json": dead_api, "/tk/lost.json": lost_vpn}
+        files = {"/tk/vpn.json": dead_vpn, "/tk/api.json": dead_api, "/tk/lost.json": lost_vpn, "/tk/bad.yml": b"- nonsense"}
         cases = [("vpn", "", 3, ["VPN", "127.0.0.1", str(port), "refused"]),
                  ("lost", "", 3, ["VPN", "nowhere.test"]),
                  ("api", "", 3, ["API|ping", "127.0.0.1", str(port), "refused"]),
+                 # Before data is packed to be counted, which may take minutes.
+                 ("api", "--backup-cfg /tk/bad.yml", 3, ["API|ping", "127.0.0.1", str(port), "refused"]),
                  ("vpn", "--no-vpn-check --dry-run", 0, [])]
         script = "".join(f"echo CASE {number}\n/tk/takeover -c /tk/{name}.json --no-ack --in-namespace -w /tk "
                          f"--check-timeout 5 {options}\necho EXIT {number} $?\n"
@@ -490,7 +624,7 @@ def test_an_image_that_cannot_fit_is_refused_before_it_is_fetched(folder):
     with server as api:
         api.size = 10 << 30
         with sandbox(folder, api, image, api.config(ca())) as box:
-            box.start(f"{COMMAND}\necho EXIT $?\nsleep 60\n")
+            box.start(f"echo '- nonsense' >/tk/bad.yml\n{COMMAND} --backup-cfg /tk/bad.yml\necho EXIT $?\nsleep 60\n")
             code = box.wait_for(r"EXIT (\d+)")[1]
             assert code == "3", box.console()
             assert re.search(r"error: .*(disk|room|fit|large)", box.console()), box.console()

@@ -1021,6 +1021,29 @@ def test_tls_through_a_proxy(folder):
             run.check_failure("another name").check_nothing_left()
 
 
+class NamedTinyproxy(Tinyproxy):
+    """One that knows the names of the tests; who asks it does not."""
+
+    def command(self):
+        return [*with_names(self.folder, HOSTS), *super().command()]
+
+
+def test_the_clock_of_a_server_behind_a_proxy_is_asked_by_the_proxy(folder):
+    """Nothing else leads there: it is asked with the proxy's password, and for no more than its name."""
+    chain = all_chains()["expired"]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    with Nginx(folder, files_to_serve(folder), (chain.certificates, chain.key)) as nginx, \
+            NamedTinyproxy(folder, ("joe", "sEcReTpass")) as proxy:
+        url = nginx.url("/image.gz?sEcReT-query", True, chain.host)
+        run = download(folder, url, "--ca-cert", chain.ca,
+                       environment={"https_proxy": proxy.url(("joe", "sEcReTpass")), "http_proxy": "http://127.0.0.1:1"},
+                       secrets=[basic("joe", "sEcReTpass")])
+        run.check_failure(re.escape(chain.expected), "clock").check_nothing_left()
+        assert f"the proxy 127.0.0.1 says that today is {today} (Date)" in run.said, run
+        place = f"{chain.host}:{nginx.tls_port}"
+        assert proxy.requests() == [f"CONNECT {place} HTTP/1.1", f"HEAD http://{place}/ HTTP/1.1"], proxy.requests()
+
+
 def test_a_file_of_authorities_that_is_none_is_refused_by_name(folder):
     (folder / "empty.pem").write_bytes(b"")
     (folder / "garbage.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")

@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "lib"))
@@ -23,7 +24,7 @@ import test_guests  # noqa: E402
 import user_net  # noqa: E402
 from api import KEY, Api, large, VERSIONS  # noqa: E402
 from guest import Guest, boot_files, new_disk  # noqa: E402
-from servers import Nginx  # noqa: E402
+from servers import Nginx, Tinyproxy  # noqa: E402
 
 MIB = 1 << 20
 API_NAME, VPN_NAME = "api.example.com", "cloudlink.example.com"
@@ -93,6 +94,46 @@ def test_config_json_alone_takes_a_pc_over(folder):
 
 def test_config_json_alone_takes_an_arm64_machine_over(folder):
     take_over(folder, "arm64", "raspberrypi3-64", test_arm_guests.program("AARCH64"), "--no-dt-check")
+
+
+# ------------------------------------------------------------------------- a device without a clock
+
+def test_a_clock_that_is_before_the_program_is_said_with_what_day_it_is(folder):
+    """As a device without a battery starts: no certificate is valid yet, directly and through a proxy. The right clock is
+    all that was wrong."""
+    chain = chain_for(folder, API_NAME)
+    (folder / "more").mkdir()
+    of_address = chains.make(folder / "more")["address"]
+    files = folder / "files"
+    files.mkdir()
+    (files / "image.gz").write_bytes(client.pack(client.make_image(2 * MIB)))
+    folder.chmod(0o755)
+    password, today = ("joe", "sEcReTpass"), time.strftime("%Y-%m-%d", time.gmtime())
+    with Nginx(folder, files, (chain.certificates, chain.key), more={"address": (
+            of_address.certificates, of_address.key, "TLSv1.2 TLSv1.3")}) as server, Tinyproxy(folder, password) as proxy:
+        behind = f"https://127.0.0.1:{server.secure_ports['address']}/image.gz"
+        through = f"https_proxy=http://{':'.join(password)}@{user_net.SECOND}:3128"
+        scans = [f"{before} /job/takeover scan --log-level trace {url} --ca-cert /job/{ca}; echo EXIT {name}"
+                 for name, before, url, ca in (("direct", "", f"https://{API_NAME}/image.gz", "ca.pem"),
+                                               ("proxy", through, behind, "ca-address.pem"))]
+        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        script = user_net.with_networkd({API_NAME: user_net.SERVER}) + "date -u -s 2001-02-03\necho BEGIN\n" \
+            + "".join(f"{command} $?\n" for command in scans) + f"date -u -s '{now}'\n" \
+            + "".join(f"{command} again $?\n" for command in scans)
+        network = user_net.arguments("systemd", {
+            (user_net.SERVER, 80): server.port, (user_net.SERVER, 443): server.tls_port, (user_net.SECOND, 3128): proxy.port})
+        files = {"run.sh": script.encode(), "takeover": test_guests.TAKEOVER, "ca.pem": chain.ca.read_bytes(),
+                 "ca-address.pem": of_address.ca.read_bytes()}
+        with Guest("systemd", [new_disk("systemd", folder)], files=files, memory=256, timeout=400, qemu_args=network) as guest:
+            guest.wait_for(r"EXIT proxy again \d", 380)
+            text = guest.text().split("BEGIN")[-1]
+    assert "sEcReT" not in text, text
+    parts = re.split(r"EXIT (direct|proxy) (again )?(\d+)", text)
+    assert parts[3::4] == ["3", "3", "0", "0"] or parts[3::4] == ["1", "1", "0", "0"], text
+    for said, who in ((parts[0], API_NAME), (parts[4], f"the proxy {user_net.SECOND}")):
+        assert re.search(r"its certificate is not valid before \d{4}-\d\d-\d\d, but the clock here is wrong: it says "
+                         r"2001-02-03, and this program is of \d{4}-\d\d-\d\d", said), said
+        assert f"{who} says that today is {today} (Date)" in said, said
 
 
 # ------------------------------------------------------------------------- flash from a server

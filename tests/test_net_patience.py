@@ -47,7 +47,8 @@ def claims_more(exchange):
     """The length of a file that is longer than what ever comes."""
     start = exchange.request.start or 0
     field = {"Content_Range": f"bytes {start}-{len(PACKED) + 99}/{len(PACKED) + 100}"} if exchange.request.start else {}
-    exchange.head("206 Partial Content" if field else "200 OK", ETag=TAG, Content_Length=len(PACKED) + 100 - start, **field)
+    exchange.head("206 Partial Content" if field else "200 OK", ETag=TAG, Accept_Ranges="bytes",
+                  Content_Length=len(PACKED) + 100 - start, **field)
     exchange.send(PACKED[start:])
 
 
@@ -153,6 +154,10 @@ def test_servers_that_are_silent_slow_or_never_right(folder):
                 problems.append(problem)
 
         at_once(guarded, cases, len(cases))
+        # Who is asked has as many requests as there were tries.
+        asked = {path: [f"{request.time - server.seen[0].time:.0f}" for request in server.seen if request.path == path]
+                 for path in ANSWERS}
+        print("\n".join(f"    {path}: {len(times)} requests, the last after {times[-1]} s" for path, times in asked.items()))
         for problem in problems[1:]:
             print(f"also: {problem}")
         if problems:

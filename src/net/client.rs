@@ -1,7 +1,8 @@
 //! One HTTP exchange, with redirects and retries.
 //!
 //! An error that is a refusal is one that no retry mends: whoever resolves, connects and greets says so by its kind.
-//! What merely failed is tried again; a request that changes something only where the server cannot have done it.
+//! What merely failed is tried again; a request that would change something once more only where the server has not done
+//! it.
 
 use super::connection::{self, Connection, Connector, Received};
 use super::http::body::{Body, Framing};
@@ -69,6 +70,12 @@ fn refusal(doing: &'static str, url: &Url, status: u16) -> Error {
     Error::failed(doing, &url.shown(), &why)
 }
 
+/// True where a server says that it has not even begun with what was asked (RFC 9110, 15.5.9; RFC 6585, 4). The 5xx do
+/// not say that: whoever sends them may have passed the request on, or broken off in the middle of it.
+fn is_undone(status: u16) -> bool {
+    matches!(status, 408 | 429)
+}
+
 /// Refuses to go on in the clear where it began by TLS.
 fn check_redirect(from: &Url, to: &Url) -> Result<(), Error> {
     if from.is_secure() && !to.is_secure() {
@@ -99,7 +106,7 @@ pub struct Client {
     reached: Known,
     /// The server may have got the request, or a part of it.
     was_sent: bool,
-    /// Something that changes what the server has was sent: not again, where its answer is not known.
+    /// Something was sent that would change more when it is sent again: it is not, unless the server has not done it.
     may_have_changed: bool,
 }
 
@@ -131,7 +138,13 @@ impl Client {
             let mut patience = self.settings.patience;
             let (error, asked) = match self.follow(request) {
                 Ok(()) if connection::is_passing(self.facts().status) => {
-                    (refusal("asking", &self.state.url, self.facts().status), self.asked_pause())
+                    let status = self.facts().status;
+                    let error = refusal("asking", &self.state.url, status);
+                    if self.may_have_changed && !is_undone(status) {
+                        self.close();
+                        return Err(error);
+                    }
+                    (error, self.asked_pause())
                 }
                 Ok(()) => return self.response(request),
                 Err(error) => {
@@ -220,9 +233,9 @@ impl Client {
     }
 
     /// One request and the head of its answer. A server may close a connection at rest at any time: then there is
-    /// another one, without a word. Not for what changes something: nobody would know whether it was done.
+    /// another one, without a word. Not for what can be done once only: nobody would know whether it was.
     fn exchange(&mut self, request: &Request<'_>) -> Result<(), Error> {
-        if !request.method.only_reads() {
+        if !request.method.can_be_repeated() {
             self.close();
         }
         let was_open = self.connection.is_some();
@@ -258,7 +271,7 @@ impl Client {
         let deadline = self.settings.patience.until(self.settings.patience.first_byte);
         head.clear();
         self.was_sent = true;
-        self.may_have_changed |= !request.method.only_reads();
+        self.may_have_changed |= !request.method.can_be_repeated();
         connection.write_all(buffer.get(..length).unwrap_or_default(), deadline)?;
         connection::read_head(connection, &mut self.received, head, deadline)?;
         if let Some(proxy) = proxy.filter(|_| head.facts().status == 407) {
@@ -637,34 +650,65 @@ mod tests {
         assert!(!other.seen()[0].contains("token"));
     }
 
-    fn patch(url: &Url) -> Request<'_> {
-        Request { method: Method::Patch, body: Some(b"{}"), ..Request::get(url) }
+    /// What a server is asked that gives these answers to a POST or PATCH, and the status in the end; 0 for an error.
+    fn change(method: Method, answers: &[&str]) -> (Vec<String>, u16) {
+        let server = Server::of(answers);
+        let url = server.url("/");
+        let request = Request { method, body: Some(b"{}"), ..Request::get(&url) };
+        let status = client().send(&request).map_or(0, |response| response.status);
+        (server.seen(), status)
     }
 
     #[test]
-    fn what_changes_something_is_not_done_twice() {
-        let url_and = |answers: &[&str]| {
-            let server = Server::of(answers);
-            (server.url("/"), server)
-        };
-        // Nobody knows whether it was done.
-        let (url, server) = url_and(&["", OK]);
-        client().send(&patch(&url)).unwrap_err();
-        assert_eq!(server.seen().len(), 1);
-        // The server says that it was not.
-        let (url, server) = url_and(&["HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n", OK]);
-        assert_eq!(client().send(&patch(&url)).unwrap().status, 200);
-        assert!(server.seen().iter().all(|request| request.ends_with("\r\n\r\n{}")));
-        // Asked again as it was, or as a GET where the server says so.
+    fn what_makes_something_new_is_not_sent_twice_unless_the_server_has_not_done_it() {
+        for (status, is_repeated) in
+            [(408, true), (429, true), (500, false), (502, false), (503, false), (504, false)]
+        {
+            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+            let (seen, status) = change(Method::Post, &[&answer, OK]);
+            assert_eq!(
+                (seen.len(), status),
+                if is_repeated { (2, 200) } else { (1, 0) },
+                "{answer}"
+            );
+            assert!(seen.iter().all(|request| request.ends_with("\r\n\r\n{}")));
+        }
+        // No answer, and half of one: nobody knows whether it was done.
+        for answer in ["", "HTTP/1.1 200 close"] {
+            assert_eq!(change(Method::Post, &[answer, OK]).0.len(), 1, "{answer}");
+        }
+        // Nor is it sent over a connection that may be closed by now.
+        let server = Server::start(|number, _| (OK.into(), number != 0));
+        let url = server.url("/");
+        let mut client = client();
+        assert_eq!(get(&mut client, &url).unwrap().1, "hello");
+        let post = Request { method: Method::Post, body: Some(b"{}"), ..Request::get(&url) };
+        assert_eq!(client.send(&post).unwrap().status, 200);
+    }
+
+    #[test]
+    fn what_sets_something_is_sent_until_it_is_known_to_be_set() {
+        for status in [408, 429, 500, 502, 503, 504] {
+            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+            let (seen, status) = change(Method::Patch, &[&answer, OK]);
+            assert_eq!((seen.len(), status), (2, 200), "{answer}");
+        }
+        let (seen, status) = change(Method::Patch, &["", "HTTP/1.1 200 close", OK]);
+        assert_eq!((seen.len(), status), (3, 200));
+        assert!(seen.iter().all(|request| request.ends_with("\r\n\r\n{}")));
+        assert_eq!(change(Method::Patch, &["HTTP/1.1 400 x\r\n\r\n", OK]).0.len(), 1);
+    }
+
+    #[test]
+    fn what_changes_something_is_asked_elsewhere_as_it_was_or_as_a_get() {
         for (status, method) in
             [(302, "PATCH /n"), (307, "PATCH /n"), (308, "PATCH /n"), (303, "GET /n")]
         {
             let redirect =
                 format!("HTTP/1.1 {status} x\r\nLocation: /n\r\nContent-Length: 0\r\n\r\n");
-            let (url, server) = url_and(&[&redirect, OK]);
-            client().send(&patch(&url)).unwrap();
-            assert!(server.seen()[1].starts_with(method), "{status}");
-            assert_eq!(server.seen()[1].ends_with("{}"), status != 303);
+            let (seen, _) = change(Method::Patch, &[&redirect, OK]);
+            assert!(seen[1].starts_with(method), "{status}");
+            assert_eq!(seen[1].ends_with("{}"), status != 303);
         }
     }
 

@@ -3,6 +3,8 @@
 use super::deadline::Deadline;
 use super::http::head::Head;
 use super::http::request;
+#[cfg(feature = "tls")]
+use super::http::request::{Method, Request};
 use super::names;
 use super::proxy::Proxy;
 use super::settings::{Known, Settings};
@@ -121,8 +123,8 @@ impl Connector<'_> {
         }
         let secured = self.secure(connection, url, deadline);
         #[cfg(feature = "tls")]
-        if secured.is_err() && proxy.is_none() && tls::doubts_the_clock() {
-            self.name_clock_of(url);
+        if secured.is_err() && tls::doubts_the_clock() {
+            self.name_clock_of(url, proxy);
         }
         secured
     }
@@ -152,33 +154,41 @@ impl Connector<'_> {
 
     /// Says which day it is for a server whose certificate is out of its time: nothing is proven by that, and nothing
     /// believed for it, but a device without a clock of its own has no other word to tell its user.
+    ///
+    /// Where there is a proxy it is asked, as the only way out; it may answer for the server.
     #[cfg(feature = "tls")]
     #[inline(never)]
-    fn name_clock_of(&mut self, url: &Url) {
-        let deadline = Deadline::after(Duration::from_secs(5));
-        // In the clear; what stands at another port than the usual one mostly says that this is no TLS, and when.
-        let port = if url.port() == 443 { 80 } else { url.port() };
-        let places = self.reached.addresses.iter().map(|address| SocketAddr::new(*address, port));
-        let places: heapless::Vec<SocketAddr, 16> = places.collect();
-        let mut ask = || {
-            let mut connection =
-                Connection::Plain(Socket::connect(url.host(), &places, deadline).ok()?);
-            // Of the URL no more than who is meant: what else is in it is for nobody on the way.
-            let request: Text<200> = crate::text!(
-                "HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-                url.host()
-            );
-            connection.write_all(request.as_bytes(), deadline).ok()?;
-            self.received.clear();
-            self.head.clear();
-            read_head(&mut connection, self.received, self.head, deadline).ok()?;
-            self.head.facts().date
-        };
-        if let Some(date) = ask() {
-            crate::warn!("{} says that today is {} (Date)", url.host(), tls::day(date));
+    fn name_clock_of(&mut self, url: &Url, proxy: Option<Proxy<'_>>) {
+        if let Some(date) = self.ask_clock_of(url, proxy) {
+            let host = proxy.map_or(url.host(), |proxy| proxy.host);
+            let who = if proxy.is_some() { "the proxy " } else { "" };
+            crate::warn!("{}{} says that today is {} (Date)", who, host, tls::day(date));
         }
         self.head.clear();
         self.received.clear();
+    }
+
+    /// `Date` of a server, in seconds since 1970.
+    #[cfg(feature = "tls")]
+    fn ask_clock_of(&mut self, url: &Url, proxy: Option<Proxy<'_>>) -> Option<u64> {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        // In the clear; what stands at another port than the usual one mostly says that this is no TLS, and when. Of
+        // the URL no more than who is meant: what else is in it is for nobody on the way.
+        let whole: Text<300> = crate::text!("http://{}/", url.authority());
+        let url = Url::parse(&whole).ok()?;
+        let port = proxy.map_or(url.port(), |proxy| proxy.port);
+        let places = self.reached.addresses.iter().map(|address| SocketAddr::new(*address, port));
+        let places: heapless::Vec<SocketAddr, 16> = places.collect();
+        let mut connection = Connection::Plain(Socket::connect("", &places, deadline).ok()?);
+        let request = Request { method: Method::Head, ..Request::get(&url) };
+        let buffer = self.received.clear();
+        let credentials = proxy.map(|proxy| proxy.credentials);
+        let length = request::put(&request, &url, credentials, buffer).ok()?;
+        connection.write_all(buffer.get(..length)?, deadline).ok()?;
+        self.received.clear();
+        self.head.clear();
+        read_head(&mut connection, self.received, self.head, deadline).ok()?;
+        self.head.facts().date
     }
 
     /// Asks a proxy for a way through to the server of a URL.

@@ -9,6 +9,10 @@ use crate::text::Text;
 /// Less than this is read and thrown away where only what follows is wanted: sooner done than another request.
 const SHORT_WAY: u64 = 256 * 1024;
 
+/// A connection that brought so many bytes before it broke, or stood still, was worth its while: less each time would
+/// have no end in a lifetime.
+const WORTH_WHILE: u64 = 16 * 1024;
+
 /// A file on a server.
 pub struct Remote {
     client: Client,
@@ -20,6 +24,11 @@ pub struct Remote {
     /// Where the answer that is being read is; None: none is.
     position: Option<u64>,
     validator: Validator,
+    /// How often it broke since it was worth its while, and what has come since it broke last, in bytes.
+    breaks: u32,
+    came: u64,
+    /// Nobody goes on unless it is shown to be the same file.
+    needs_proof: bool,
 }
 
 impl Remote {
@@ -44,6 +53,9 @@ impl Remote {
             start: 0,
             position: None,
             validator: Validator::default(),
+            breaks: 0,
+            came: 0,
+            needs_proof: true,
         };
         let known = unless_changed.filter(|known| from > 0 && !known.is_empty());
         let begun = match known {
@@ -127,6 +139,27 @@ impl Remote {
         self.client.set_patience(patience);
     }
 
+    /// From here on it is read with any server, for whoever writes nothing of it: what cannot be asked for in parts from
+    /// its beginning again, and what nothing shows to be the same file as if it were.
+    pub fn do_without_proof(&mut self) {
+        self.needs_proof = false;
+    }
+
+    /// The length, found by reading it to its end where the server does not tell it. Behind `most` bytes nobody looks
+    /// any further: the length is more than that, then.
+    pub fn find_length(&mut self, most: u64) -> Result<u64, Error> {
+        let mut piece = [0; 16 * 1024];
+        let mut found = 0;
+        while self.length.is_none() {
+            let count = self.read_at(found, &mut piece)?;
+            found += count as u64;
+            if count < piece.len() || found > most {
+                self.length = self.length.or(Some(found));
+            }
+        }
+        Ok(self.length.unwrap_or(found))
+    }
+
     /// The length of the whole file, where the server tells it.
     pub fn length(&self) -> Option<u64> {
         self.length
@@ -152,7 +185,6 @@ impl Remote {
     /// file that has changed meanwhile is an error.
     pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let mut filled = 0;
-        let mut attempts = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(filled as u64);
             if self.left_at(at) == 0 {
@@ -168,20 +200,31 @@ impl Remote {
                 Ok(0) => Error::failed("reading", &self.url.shown(), "no more bytes came"),
                 Ok(count) => {
                     filled += count;
-                    attempts = 0;
+                    self.came += count as u64;
                     continue;
                 }
                 Err(error) => error,
             };
             self.position = None;
             let is_final = error.kind() == Kind::Refused || !self.can_take_up();
-            if is_final || attempts > 0 && !self.client.pause(attempts) {
+            if is_final || !self.may_go_on() {
                 return Err(error);
             }
-            attempts += 1;
             crate::info!("{}; going on at byte {}", error, at);
         }
         Ok(filled)
+    }
+
+    /// Counts a break, and waits where it is not the first one; false when there were enough.
+    fn may_go_on(&mut self) -> bool {
+        if self.came >= WORTH_WHILE {
+            self.breaks = 0;
+        }
+        self.came = 0;
+        let goes_on = self.breaks == 0 || self.client.pause(self.breaks);
+        // Whoever asks once more begins to count anew.
+        self.breaks = if goes_on { self.breaks + 1 } else { 0 };
+        goes_on
     }
 
     /// How many bytes the file has from this one on; as many as can be where its length is not known.
@@ -197,27 +240,42 @@ impl Remote {
 
     /// Reads on at `at`, at least one byte; 0 at the end of the answer.
     fn read_some(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let mut position = self.position.unwrap_or(at);
-        loop {
-            let ahead = usize::try_from(at.saturating_sub(position)).unwrap_or(usize::MAX);
-            let most = if ahead > 0 { ahead.min(buffer.len()) } else { buffer.len() };
-            let count = self.client.read(buffer.get_mut(..most).unwrap_or_default())?;
-            position += count as u64;
-            self.position = Some(position);
-            if ahead == 0 || count == 0 {
-                return Ok(count);
-            }
+        let ahead = at.saturating_sub(self.position.unwrap_or(at));
+        if ahead > 0 && !self.skip(ahead)? {
+            return Ok(0);
         }
+        let count = self.client.read(buffer)?;
+        self.position = Some(at + count as u64);
+        Ok(count)
+    }
+
+    /// Reads so many bytes and throws them away; false where the answer ends before.
+    #[inline(never)]
+    fn skip(&mut self, mut ahead: u64) -> Result<bool, Error> {
+        // What is read at once costs a system call: many a reader wants a few bytes only.
+        let mut aside = [0; 4096];
+        while ahead > 0 {
+            let most = ahead.min(aside.len() as u64) as usize;
+            let count = self.client.read(aside.get_mut(..most).unwrap_or_default())?;
+            if count == 0 {
+                return Ok(false);
+            }
+            ahead -= count as u64;
+        }
+        Ok(true)
     }
 
     /// Asks for the file from this byte on, unless the answer that is being read comes there soon.
     fn go_to(&mut self, at: u64) -> Result<(), Error> {
-        if self.position.is_some_and(|position| (position..position + SHORT_WAY).contains(&at)) {
+        let goes_any_way = !self.needs_proof && !self.can_take_up();
+        let way = if goes_any_way { u64::MAX } else { SHORT_WAY };
+        let ahead = self.position.and_then(|position| at.checked_sub(position));
+        if ahead.is_some_and(|ahead| ahead < way) {
             return Ok(());
         }
         // Whoever cannot be asked for a part can be asked for all of it once more.
         let from = if self.can_take_up() { at } else { 0 };
-        if from == 0 && at >= SHORT_WAY || self.validator.is_empty() {
+        if !goes_any_way && (from == 0 && at >= SHORT_WAY || self.validator.is_empty()) {
             let why = if self.takes_ranges {
                 "the server names neither a strong ETag nor Last-Modified, so nothing shows whether the file is the same"
             } else {
@@ -339,14 +397,26 @@ mod tests {
 
     #[test]
     fn what_breaks_is_taken_up_where_it_broke() {
-        let file = contents(10_000);
-        for most in [1, 999, 1000, 9_999] {
-            let file = if most == 1 { &file[..50] } else { &file[..] };
-            let server = cutting(file.to_vec(), "\"x\"", most);
+        let file = contents(400_000);
+        for most in [20_000, 99_999, 100_000, 399_999] {
+            let server = cutting(file.clone(), "\"x\"", most);
             let mut remote = open(&server, 0, "");
-            assert!(read(&mut remote, 0, 20_000).unwrap() == file, "{most}");
+            assert!(read(&mut remote, 0, 500_000).unwrap() == file, "{most}");
             assert_eq!(server.seen().len(), file.len().div_ceil(most));
         }
+        // A few breaks after little are nothing.
+        let server = cutting(file[..40].to_vec(), "\"x\"", 10);
+        assert!(read(&mut open(&server, 0, ""), 0, 40).unwrap() == file[..40]);
+    }
+
+    #[test]
+    fn a_server_that_sends_a_little_each_time_is_given_up() {
+        let server = cutting(contents(1000), "\"x\"", 10);
+        let mut remote = open(&server, 0, "");
+        // However little is asked for at once.
+        let results: Vec<_> = (0..100).map(|at| read(&mut remote, at * 3, 3)).collect();
+        let error = results.into_iter().find_map(Result::err).unwrap();
+        assert!(shown(&error).contains("after 10 of"), "{}", shown(&error));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use {
     super::look::cloud,
     super::prepare::download::{Download, Order},
     crate::cli::Command,
-    crate::image::source::{RemoteSource, Source},
+    crate::image::source::RemoteSource,
     crate::net::{client::Client, remote::Remote, url::Url},
 };
 
@@ -95,18 +95,19 @@ fn fetch(
 ) -> Result<ImageSource, Error> {
     let client = Client::new(release::settings(options, config)?)?;
     let (name, sum) = (order.url.shown(), sum(options));
-    let is_dry = options.has(Flag::DryRun);
-    if options.command == Command::Takeover && !is_dry {
+    let is_takeover = options.command == Command::Takeover;
+    if is_takeover && !options.has(Flag::DryRun) {
         return Ok(ImageSource::download(Download::open(client, order)?, name, sum));
     }
     let mut remote = Remote::open(client, order.url, order.bearer, 0, None)?;
+    if is_takeover {
+        // Content with what a takeover is content with, which stores the file: any server will do.
+        let (length, to_come) = Download::check(order, &mut remote)?;
+        let source = RemoteSource::for_a_look(remote, length)?;
+        return Ok(ImageSource::remote(source, name, sum).storing(to_come));
+    }
     if options.command == Command::Flash {
         remote.set_attempts(WHILE_FLASHING);
     }
-    // A dry run is content with less: the takeover itself, which stores the file, needs no ranges.
-    let source = RemoteSource::new(remote, !is_dry)?;
-    if options.command == Command::Takeover {
-        Download::check(order, source.length())?;
-    }
-    Ok(ImageSource::remote(source, name, sum))
+    Ok(ImageSource::remote(RemoteSource::new(remote)?, name, sum))
 }

@@ -33,7 +33,7 @@ use crate::progress::Flashed;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use core::time::Duration;
-use decide::budget::Budget;
+use decide::budget::{self, Budget};
 use decide::new_files::NewFiles;
 use decide::one_image::OneImage;
 use decide::page::{Form, Page};
@@ -44,6 +44,8 @@ use decide::{
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
+#[cfg(feature = "http")]
+use look::cloud::Download;
 use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs, watchdogs};
@@ -127,10 +129,14 @@ fn decide<'a>(
     checks::watchdog(options, &watchdogs::all())?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
+    checks::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
+    let is_here = file.is_some();
+    let offer = ask_cloud(options, is_here, config, wish.effective(), &facts.target, &mut report)?;
+
+    // What is slow comes behind all that is not: data is packed to know its length, and the image is fetched.
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
-    let (file, notice) =
-        choose_image(options, file, config, wish.effective(), &facts, &mut report, place)?;
+    let file = choose_image(options, file, config, &offer, &facts, place)?;
     checks::known_length_fits(file.length(), &facts.target)?;
 
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
@@ -142,7 +148,7 @@ fn decide<'a>(
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
-    let available = check_memory(&budget)?;
+    let available = check_memory(&budget, options, place)?;
     let preview = Preview {
         options,
         facts: &facts,
@@ -158,6 +164,7 @@ fn decide<'a>(
         report: &report,
     };
     preview.print()?;
+    let notice = offer.notice;
     Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
 }
 
@@ -173,8 +180,44 @@ fn image_to_look_into<'a>(
     images::named(options, configuration::trusted(options, buffer)?, place)
 }
 
-/// The image, if it was not looked at before: from the URL that was named, or from the API, which is asked here whether
-/// it is there; and what that will be told about the end. What is to be downloaded must have a chance to fit.
+/// What the API has to do with it.
+struct Offer {
+    /// The image that it offers, where no other was named.
+    #[cfg(feature = "http")]
+    image: Option<&'static Download>,
+    /// What it will be told about the end.
+    notice: Option<&'static [u8]>,
+}
+
+/// Asks the API whether it is there, for an image where none `is_here` and none was named, and for what it takes to
+/// tell it about the end. An image must have a chance to fit.
+#[cfg(feature = "http")]
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
+fn ask_cloud(
+    options: &Options,
+    is_here: bool,
+    config: Option<&[u8]>,
+    device_type: &str,
+    target: &Disk,
+    report: &mut Report,
+) -> Result<Offer, Error> {
+    let is_told = reporting::is_wanted(options, config);
+    let mut cloud = release::look(options, config, is_told, report)?;
+    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
+    let image = match &mut cloud {
+        Some(cloud) if options.image.is_none() && !is_here => {
+            let found = release::find(options, cloud, device_type)?;
+            checks::known_length_fits(found.size, target)?;
+            let place = map::place(found).doing("reserving memory for", "a URL")?;
+            Some(&*place)
+        }
+        _ => None,
+    };
+    Ok(Offer { image, notice })
+}
+
+/// The image, if it was not looked at before: from the URL that was named, or from the API.
 #[cfg(feature = "http")]
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
@@ -182,27 +225,34 @@ fn choose_image<'a>(
     options: &Options,
     file: Option<ImageFile<'a>>,
     config: Option<&[u8]>,
-    device_type: &str,
+    offer: &Offer,
     facts: &Facts,
-    report: &mut Report,
     place: &'a images::Place,
-) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
-    let is_told = reporting::is_wanted(options, config);
-    let mut cloud = release::look(options, config, is_told, report)?;
-    let notice = reporting::prepare(options, config, cloud.as_mut(), report)?;
-    let file = match (file, &mut cloud) {
+) -> Result<ImageFile<'a>, Error> {
+    let file = match (file, offer.image) {
         (Some(file), _) => file,
-        (None, Some(cloud)) if options.image.is_none() => {
-            let found = release::find(options, cloud, device_type)?;
-            checks::known_length_fits(found.size, &facts.target)?;
-            images::offered(&found, options, config, place)?
-        }
-        (None, _) => images::named(options, config, place)?.ok_or_else(no_image)?,
+        (None, Some(found)) => images::offered(found, options, config, place)?,
+        (None, None) => images::named(options, config, place)?.ok_or_else(no_image)?,
     };
-    if let Some((length, to_come)) = file.packed_length().filter(|(_, to_come)| *to_come > 0) {
-        Budget::check_before_download(facts, length, to_come, &options.work_dir)?;
+    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
+    if let Some(length) = file.packed_length().filter(|_| to_be_stored > 0) {
+        let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
+        Budget::check_before_download(facts, length, taken)?;
     }
-    Ok((file, notice))
+    Ok(file)
+}
+
+/// This build asks nobody.
+#[cfg(not(feature = "http"))]
+fn ask_cloud(
+    _: &Options,
+    _: bool,
+    _: Option<&[u8]>,
+    _: &str,
+    _: &Disk,
+    _: &mut Report,
+) -> Result<Offer, Error> {
+    Ok(Offer { notice: None })
 }
 
 /// This build knows none but those that were named.
@@ -211,12 +261,11 @@ fn choose_image<'a>(
     _: &Options,
     file: Option<ImageFile<'a>>,
     _: Option<&[u8]>,
-    _: &str,
+    _: &Offer,
     _: &Facts,
-    _: &mut Report,
     _: &'a images::Place,
-) -> Result<(ImageFile<'a>, Option<&'static [u8]>), Error> {
-    Ok((file.ok_or_else(no_image)?, None))
+) -> Result<ImageFile<'a>, Error> {
+    file.ok_or_else(no_image)
 }
 
 #[cold]
@@ -239,10 +288,13 @@ fn places_for_log(
 }
 
 /// There is the memory that it takes, now and not before the scan: services live on meanwhile. Gives what there is, in
-/// bytes.
-fn check_memory(budget: &Budget) -> Result<u64, Error> {
+/// bytes, without what the work directory takes of it for an image that a dry run does not store.
+fn check_memory(budget: &Budget, options: &Options, place: &images::Place) -> Result<u64, Error> {
     let (available, _) = facts::memory()?;
-    budget.check(available, cgroup::left())?;
+    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
+    let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
+    budget.check_without(taken, available, cgroup::left())?;
+    let available = available.saturating_sub(taken);
     crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));
     Ok(available)
 }

@@ -4,7 +4,7 @@
 //! A child does it, with a limit after which it is killed: so nothing of the network can hang PID 1 or harm it. Nothing
 //! of the old root is needed: addresses, proxy and roots are in the file that stage 1 has left.
 
-use crate::error::{Doing, Error, Kind};
+use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::net::client::{Client, Known, Method, Patience, Request, Settings};
@@ -121,21 +121,14 @@ fn send_notice(notice: &Notice<'static>, is_done: bool, end: Deadline) -> Result
     // One that fails is no reason to keep the others back.
     let mut result = Ok(false);
     for body in bodies.into_iter().filter(|body| !body.is_empty()) {
-        let mut send = || {
-            client.send(&Request {
-                method: Method::Patch,
-                url: &url,
-                bearer: Some(notice.bearer),
-                from: None,
-                unless_changed: None,
-                body: Some(body),
-            })
-        };
-        // Without an answer once more: said twice it is as true as once.
-        let answer = match send() {
-            Err(error) if error.kind() != Kind::Refused && !end.is_over() => send(),
-            answer => answer,
-        };
+        let answer = client.send(&Request {
+            method: Method::Patch,
+            url: &url,
+            bearer: Some(notice.bearer),
+            from: None,
+            unless_changed: None,
+            body: Some(body),
+        });
         let sent = answer.and_then(|response| response.expect_success("reporting to", &url));
         result = result.and(sent.map(|()| true));
     }

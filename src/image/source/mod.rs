@@ -92,27 +92,33 @@ const FIRST: usize = 512;
 impl RemoteSource {
     /// Takes a file that can be read anywhere and known again, and no other: it is read twice at least, and what is
     /// written must be what was scanned.
-    ///
-    /// Without ranges it can still be read from its beginning again, by whoever writes nothing (`needs_ranges` false):
-    /// no place of it, and not on from where a connection broke.
-    pub fn new(mut remote: Remote, needs_ranges: bool) -> Result<Self, Error> {
+    pub fn new(remote: Remote) -> Result<Self, Error> {
         let validator = remote.validator();
-        let why = if needs_ranges && !remote.takes_ranges() {
+        let why = if !remote.takes_ranges() {
             "the server gives no ranges of a file"
         } else if validator.tag.is_empty() && validator.modified.is_empty() {
             "the server does not tell when a file changes (ETag, Last-Modified)"
         } else {
             match remote.length() {
-                Some(length) => {
-                    let mut first = [0; FIRST];
-                    remote.read_at(0, &mut first)?;
-                    return Ok(Self { remote: RefCell::new(remote), length, first });
-                }
+                Some(length) => return Self::begin(remote, length),
                 None => "the server does not tell the length of the file",
             }
         };
         Err(Error::refused("reading", &remote.shown(), why)
             .advice("fetch it first (takeover -d), and give the file (-i FILE)"))
+    }
+
+    /// Takes a file of this length from any server, for whoever writes nothing of it: where there are no ranges it is
+    /// read from its beginning for each look, and not on from where a connection broke.
+    pub fn for_a_look(mut remote: Remote, length: u64) -> Result<Self, Error> {
+        remote.do_without_proof();
+        Self::begin(remote, length)
+    }
+
+    fn begin(mut remote: Remote, length: u64) -> Result<Self, Error> {
+        let mut first = [0; FIRST];
+        remote.read_at(0, &mut first)?;
+        Ok(Self { remote: RefCell::new(remote), length, first })
     }
 }
 

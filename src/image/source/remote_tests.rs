@@ -102,7 +102,7 @@ impl Shelf {
     }
 
     fn open(&self) -> Result<RemoteSource, Error> {
-        RemoteSource::new(Remote::open(client(), &self.server.url("/a.img"), None, 0, None)?, true)
+        RemoteSource::new(Remote::open(client(), &self.server.url("/a.img"), None, 0, None)?)
     }
 }
 
@@ -194,17 +194,57 @@ fn whoever_writes_nothing_reads_it_from_a_server_without_ranges_as_often_as_it_t
     let shelf = Shelf::with(File { has_ranges: false, ..File::of(&packed) });
     let open = || {
         let remote = Remote::open(client(), &shelf.server.url("/a.img"), None, 0, None)?;
-        RemoteSource::new(remote, false)
+        look_at(remote)
     };
     let source = open().unwrap();
     for _ in 0..2 {
         let crc = scan(&source).map_err(|error| shown(&error));
         assert_eq!(crc, Ok(crate::crc32::crc32(&packed)));
     }
-    let error = source.read_at(packed.len() as u64 - 5, &mut [0; 5]).unwrap_err();
-    assert!(shown(&error).contains("ranges"), "{}", shown(&error));
     shelf.file().tag = "\"two\"";
     assert!(shown(&scan(&source).unwrap_err()).contains("has changed since"));
-    shelf.file().tells_length = false;
-    assert!(shown(&open().err().unwrap()).contains("does not tell the length"));
+}
+
+fn look_at(mut remote: Remote) -> Result<RemoteSource, Error> {
+    let length = remote.find_length(u64::MAX)?;
+    RemoteSource::for_a_look(remote, length)
+}
+
+#[test]
+fn whoever_writes_nothing_reads_it_from_any_server() {
+    let packed = sample();
+    let image = decoding::sample(2 * CHUNK);
+    let deflated = miniz_oxide::deflate::compress_to_vec(&image, 6);
+    let (length, crc) = (image.len() as u64, crate::crc32::crc32(&image));
+    // What tells the format of this one is at its end.
+    let archive = crate::image::zip::tests::archive(&deflated, length, crc, 1, 8, false);
+    for (body, crc) in
+        [(&packed, crate::crc32::crc32(&packed)), (&archive, crate::crc32::crc32(&deflated))]
+    {
+        for (tag, has_ranges, tells_length) in
+            [("", true, true), ("", false, true), ("", false, false), ("\"one\"", false, false)]
+        {
+            let file = File { tag, has_ranges, tells_length, ..File::of(body) };
+            let shelf = Shelf::with(file.clone());
+            let remote = Remote::open(client(), &shelf.server.url("/a"), None, 0, None).unwrap();
+            let source = look_at(remote).unwrap();
+            assert_eq!(source.length(), body.len() as u64);
+            for _ in 0..2 {
+                let found = scan(&source).map_err(|error| shown(&error));
+                assert_eq!(found, Ok(crc), "{tag} {has_ranges} {tells_length}");
+            }
+            // Whoever cannot ask for the rest does not go on with another file's.
+            shelf.file().cut = 300_000;
+            assert!(scan(&source).is_err(), "{tag} {has_ranges} {tells_length}");
+        }
+    }
+}
+
+#[test]
+fn the_length_of_what_has_no_end_is_not_found() {
+    let file = File { tells_length: false, has_ranges: false, ..File::of(&vec![b'x'; 1_000_000]) };
+    let shelf = Shelf::with(file);
+    let mut remote = Remote::open(client(), &shelf.server.url("/a"), None, 0, None).unwrap();
+    let found = remote.find_length(100_000).unwrap();
+    assert!((100_001..200_000).contains(&found), "{found}");
 }

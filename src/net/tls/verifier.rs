@@ -307,3 +307,27 @@ fn names_of(presented: &[&[u8]]) -> Text<240> {
     let names = if names.is_empty() { Text::from("none") } else { names };
     crate::text!("its certificate is for another name: {}", names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_program_is_called_wrong_and_any_other_is_named() {
+        let at = |seconds| UnixTime::since_unix_epoch(core::time::Duration::from_secs(seconds));
+        let then = BUILT + 400 * 86400;
+        let (day, built) = (date::text(then).to_string(), date::text(BUILT).to_string());
+        let then = at(then);
+        let text = about_time("is not valid before", then, at(981_158_400));
+        assert_eq!(
+            &*text,
+            format!(
+                "its certificate is not valid before {day}, but the clock here is wrong: it says 2001-02-03, and this \
+                 program is of {built}"
+            )
+        );
+        let text = about_time("is not valid before", then, at(BUILT));
+        let why = format!("its certificate is not valid before {day}; the clock here says {built}");
+        assert_eq!(&*text, why);
+    }
+}

@@ -58,22 +58,24 @@ impl Budget {
         })
     }
 
-    /// What a packed image that is still to be fetched needs at least: `to_come` of it where the work directory is in
-    /// memory, too.
+    /// What a packed image that is still to be fetched needs at least. `taken` is what the work directory takes of the
+    /// memory, in bytes: see [`in_memory`].
     #[cfg(feature = "http")]
-    pub fn check_before_download(
-        facts: &Facts,
-        length: u64,
-        to_come: u64,
-        work_dir: &str,
-    ) -> Result<(), Error> {
-        let status = rustix::fs::statfs(work_dir).doing("looking at", work_dir)?;
-        // TMPFS_MAGIC and RAMFS_MAGIC, include/uapi/linux/magic.h.
-        let is_in_memory = [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32));
-        let taken = if is_in_memory { to_come } else { 0 };
+    pub fn check_before_download(facts: &Facts, length: u64, taken: u64) -> Result<(), Error> {
         let swapped = facts.swaps.iter().map(|swap| swap.used).sum();
         let least = Self { image: length, rest: 0, small: 0, swapped };
-        least.check(facts.available.saturating_sub(taken), cgroup::left())
+        least.check_without(taken, facts.available, cgroup::left())
+    }
+
+    /// Like `check`, where `taken` bytes of what there is are as good as taken.
+    pub fn check_without(
+        &self,
+        taken: u64,
+        available: u64,
+        left: Option<u64>,
+    ) -> Result<(), Error> {
+        let left = left.map(|left| left.saturating_sub(taken));
+        self.check(available.saturating_sub(taken), left)
     }
 
     /// The size of the RAMFS.
@@ -126,9 +128,31 @@ impl Budget {
     }
 }
 
+/// How many of `to_be_stored` bytes a work directory will take of the memory: all, where it is a file system in memory.
+pub fn in_memory(work_dir: &str, to_be_stored: u64) -> Result<u64, Error> {
+    let status = rustix::fs::statfs(work_dir).doing("looking at", work_dir)?;
+    // TMPFS_MAGIC and RAMFS_MAGIC, include/uapi/linux/magic.h.
+    let is_in_memory = [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32));
+    Ok(if is_in_memory { to_be_stored } else { 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_work_directory_in_memory_will_take_is_as_good_as_taken() {
+        assert_eq!(in_memory("/proc", 5).unwrap(), 0, "no memory of ours is behind it");
+        assert!(in_memory("/nowhere", 5).is_err());
+        let budget = Budget { image: 100 << 20, rest: 2 << 20, small: 1 << 20, swapped: 0 };
+        let (needed, ramfs) = (budget.needed(), budget.ramfs());
+        budget.check_without(7, needed + 7, Some(ramfs + 7)).unwrap();
+        assert!(budget.check_without(7, needed + 6, Some(ramfs + 7)).is_err());
+        assert!(
+            budget.check_without(7, needed + 7, Some(ramfs + 6)).is_err(),
+            "tmpfs is charged, too"
+        );
+    }
 
     #[test]
     fn too_little_is_refused_with_figures() {

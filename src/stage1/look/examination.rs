@@ -50,12 +50,10 @@ impl<'a> ImageFile<'a> {
         Ok(Self { source, stream })
     }
 
-    /// How many bytes the packed image has, and how many of its file are still to be fetched. A raw one takes less
-    /// memory than it has bytes.
+    /// How many bytes the packed image has. A raw one takes less memory than it has bytes.
     #[cfg(feature = "http")]
-    pub fn packed_length(&self) -> Option<(u64, u64)> {
-        let is_packed = self.stream.format != Format::Raw;
-        is_packed.then(|| (self.stream.length, self.source.to_come()))
+    pub fn packed_length(&self) -> Option<u64> {
+        (self.stream.format != Format::Raw).then_some(self.stream.length)
     }
 
     /// The length of the image in bytes, as far as it is known before the scan: gzip tells it only modulo 4 GiB, and so

@@ -22,6 +22,8 @@ pub struct ImageSource {
     /// What it must be, and once the file was read to its end, what it is. Empty: nobody asks.
     wanted: Hex,
     found: RefCell<Hex>,
+    /// What a takeover would put into the work directory where a dry run puts nothing, in bytes.
+    not_stored: u64,
 }
 
 /// What is asked about the SHA-256 of a file.
@@ -73,7 +75,18 @@ impl ImageSource {
         let is_asked_for = sum.wanted.is_some() || sum.is_told;
         let digest = RefCell::new(is_asked_for.then(Digest::default));
         let wanted = sum.wanted.map(Text::from).unwrap_or_default();
-        Self { bytes, name, digest, wanted, found: RefCell::default() }
+        Self { bytes, name, digest, wanted, found: RefCell::default(), not_stored: 0 }
+    }
+
+    /// The same, of which a takeover would put so many bytes into the work directory.
+    #[cfg(feature = "http")]
+    pub fn storing(self, not_stored: u64) -> Self {
+        Self { not_stored, ..self }
+    }
+
+    /// How many bytes a takeover still puts into the work directory: in a dry run all of them, to its end.
+    pub fn to_be_stored(&self) -> u64 {
+        self.not_stored + self.to_come()
     }
 
     /// What people are told that it is: a path, or a URL without what is secret.
@@ -225,7 +238,7 @@ mod tests {
         assert!(!why.contains("secret"), "{why}");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         let remote = Remote::open(client(), &url, None, 0, None).unwrap();
-        let remote = RemoteSource::new(remote, true).unwrap();
+        let remote = RemoteSource::new(remote).unwrap();
         let remote = ImageSource::remote(remote, url.shown(), sum(&zeros));
         assert!(look(&remote).is_err() && remote.kept().is_none());
 

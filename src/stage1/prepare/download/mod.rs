@@ -106,14 +106,18 @@ impl Download {
         Ok(Self { place, length, inner: RefCell::new(inner) })
     }
 
-    /// Refuses what `open` would, but for what only the server knows, and writes nothing: for a dry run.
-    pub fn check(order: &Order<'_>, length: u64) -> Result<(), Error> {
+    /// Refuses what `open` would, and writes nothing: for a dry run. Gives the length of the file, which is read to its
+    /// end for that where the server does not tell it, and how many bytes of it `open` would still fetch.
+    pub fn check(order: &Order<'_>, remote: &mut Remote) -> Result<(u64, u64), Error> {
         let place = Place::new(order.folder, order.name)?;
         let held = place.find(&order.url.shown())?.map_or(0, |found| found.held);
-        place.check_space(length.saturating_sub(held))?;
         rustix::fs::access(&*place.folder, Access::WRITE_OK)
             .doing("looking whether files can be made in", &place.folder)
-            .map_err(|error| error.as_refusal().advice("name another directory (-w DIR)"))
+            .map_err(|error| error.as_refusal().advice("name another directory (-w DIR)"))?;
+        let length = remote.find_length(place.free()?)?;
+        let to_come = length.saturating_sub(held);
+        place.check_space(to_come)?;
+        Ok((length, to_come))
     }
 
     /// Where the file is, once it is whole.
@@ -331,10 +335,15 @@ impl Place {
         )
     }
 
+    /// How many bytes more there is room for.
+    fn free(&self) -> Result<u64, Error> {
+        let space = files::space(&self.folder).doing("looking at the space of", &self.folder)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     /// Room for so many bytes more.
     fn check_space(&self, needed: u64) -> Result<(), Error> {
-        let space = files::space(&self.folder).doing("looking at the space of", &self.folder)?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let free = self.free()?;
         if needed <= free {
             return Ok(());
         }
