@@ -5,6 +5,8 @@
 
 mod date;
 pub mod der;
+#[cfg(target_pointer_width = "64")]
+mod p256;
 pub mod pem;
 mod provider;
 pub(super) mod roots;

@@ -1,9 +1,12 @@
-//! The cryptography that rustls uses: ring's, and of it what servers of today need.
+//! The cryptography that rustls uses: ring's, and of it what servers of today need. (P-256 on machines of 64 bits is in
+//! `p256.rs`.)
 //!
 //! The one file of TLS that names ring (a digest of an image does, too): another library goes in here. Not the provider
 //! that rustls has for ring: that one brings QUIC, keys of clients and a way to protect records for each of three
 //! kinds.
 
+#[cfg(target_pointer_width = "64")]
+use super::p256;
 use ring::{aead, agreement, digest, hmac, rand};
 use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, KeyBlockShape, MessageDecrypter,
@@ -146,8 +149,8 @@ static RSA: &[SignatureScheme] = &[
 /// curve (RFC 8422, 5.1.1), so each has both. Not Ed25519: no public authority signs with it.
 const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
-        signatures::ECDSA_P256_SHA256,
-        signatures::ECDSA_P256_SHA384,
+        p256::SHA256,
+        p256::SHA384,
         signatures::ECDSA_P384_SHA256,
         signatures::ECDSA_P384_SHA384,
         signatures::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
@@ -158,14 +161,8 @@ const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         signatures::RSA_PKCS1_2048_8192_SHA512,
     ],
     mapping: &[
-        (
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            &[signatures::ECDSA_P256_SHA256, signatures::ECDSA_P384_SHA256],
-        ),
-        (
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            &[signatures::ECDSA_P384_SHA384, signatures::ECDSA_P256_SHA384],
-        ),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[p256::SHA256, signatures::ECDSA_P384_SHA256]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[signatures::ECDSA_P384_SHA384, p256::SHA384]),
         (SignatureScheme::RSA_PSS_SHA256, &[signatures::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA384, &[signatures::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA512, &[signatures::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
@@ -269,9 +266,20 @@ impl crypto::hmac::Key for MacKey {
     }
 }
 
+/// P-256 by ring, where it is the smaller one: see `p256.rs`.
+#[cfg(not(target_pointer_width = "64"))]
+mod p256 {
+    use super::{Group, NamedGroup, agreement, signatures};
+    use rustls::pki_types::SignatureVerificationAlgorithm;
+
+    pub static GROUP: Group = Group(NamedGroup::secp256r1, &agreement::ECDH_P256);
+    pub static SHA256: &dyn SignatureVerificationAlgorithm = signatures::ECDSA_P256_SHA256;
+    pub static SHA384: &dyn SignatureVerificationAlgorithm = signatures::ECDSA_P256_SHA384;
+}
+
 static GROUPS: &[&dyn SupportedKxGroup] = &[
     &Group(NamedGroup::X25519, &agreement::X25519),
-    &Group(NamedGroup::secp256r1, &agreement::ECDH_P256),
+    &p256::GROUP,
     &Group(NamedGroup::secp384r1, &agreement::ECDH_P384),
 ];
 
