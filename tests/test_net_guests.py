@@ -136,6 +136,26 @@ def test_a_clock_that_is_before_the_program_is_said_with_what_day_it_is(folder):
         assert f"{who} says that today is {today} (Date)" in said, said
 
 
+def test_a_kernel_without_random_numbers_is_not_waited_for_in_silence(folder):
+    """A rescue system with an old kernel and no disk: what gathers them elsewhere is not there."""
+    chain = chain_for(folder, API_NAME)
+    files = folder / "files"
+    files.mkdir()
+    folder.chmod(0o755)
+    with Nginx(folder, files, (chain.certificates, chain.key)) as server:
+        job = f"echo '{user_net.SERVER} {API_NAME}' >/etc/hosts\n" \
+              f"takeover scan https://{API_NAME}/nothing --ca-cert /ca.pem\necho EXIT $?\n"
+        initrd = user_net.rescue_initrd(folder / "initrd", {
+            "job.sh": job.encode(), "bin/takeover": test_guests.TAKEOVER, "ca.pem": chain.ca.read_bytes()})
+        network = user_net.arguments("xenial", {(user_net.SERVER, 443): server.tls_port})
+        with Guest("xenial", [new_disk("xenial", folder)], memory=96, smp=1, timeout=200,
+                   qemu_args=[*network, "-initrd", initrd]) as guest:
+            code = guest.wait_for(r"EXIT (\d)", 150)[1]
+            text = guest.text()
+    # Where the kernel has found some after all, the server is asked.
+    assert (code, "the kernel has no random numbers yet" in text) == ("3", True) or "HTTP 404" in text, text
+
+
 # ------------------------------------------------------------------------- flash from a server
 
 def gibibyte():

@@ -19,7 +19,7 @@ from client import at_once, download, scan, with_names
 from servers import Hostile
 from test_net import PACKED, TAG
 
-# Nothing takes longer: six tries of a minute each, and the pauses between them, on a busy machine.
+# Nothing takes longer: seven tries of a minute each, and the pauses between them, on a busy machine.
 LONGEST = 1200
 
 

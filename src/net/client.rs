@@ -1,8 +1,8 @@
 //! One HTTP exchange, with redirects and retries.
 //!
 //! An error that is a refusal is one that no retry mends: whoever resolves, connects and greets says so by its kind.
-//! What merely failed is tried again; a request that would change something once more only where the server has not done
-//! it.
+//! What merely failed is tried again; a request that would change something once more only where the server has not
+//! done it.
 
 use super::connection::{self, Connection, Connector, Received};
 use super::http::body::{Body, Framing};

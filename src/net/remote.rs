@@ -139,8 +139,8 @@ impl Remote {
         self.client.set_patience(patience);
     }
 
-    /// From here on it is read with any server, for whoever writes nothing of it: what cannot be asked for in parts from
-    /// its beginning again, and what nothing shows to be the same file as if it were.
+    /// From here on any server will do, for whoever writes nothing of the file: what cannot be asked for in parts is
+    /// read from its beginning again, and what nothing shows to be the same file as if it were.
     pub fn do_without_proof(&mut self) {
         self.needs_proof = false;
     }

@@ -33,7 +33,9 @@ use crate::progress::Flashed;
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use core::time::Duration;
-use decide::budget::{self, Budget};
+#[cfg(feature = "http")]
+use decide::budget;
+use decide::budget::Budget;
 use decide::new_files::NewFiles;
 use decide::one_image::OneImage;
 use decide::page::{Form, Page};
@@ -234,12 +236,24 @@ fn choose_image<'a>(
         (None, Some(found)) => images::offered(found, options, config, place)?,
         (None, None) => images::named(options, config, place)?.ok_or_else(no_image)?,
     };
-    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
-    if let Some(length) = file.packed_length().filter(|_| to_be_stored > 0) {
-        let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
-        Budget::check_before_download(facts, length, taken)?;
+    let is_to_come = place.get().is_some_and(|source| source.to_be_stored() > 0);
+    if let Some(length) = file.packed_length().filter(|_| is_to_come) {
+        Budget::check_before_download(facts, length, taken_by_work_dir(options, place)?)?;
     }
     Ok(file)
+}
+
+/// What the work directory will still take of the memory, in bytes.
+#[cfg(feature = "http")]
+fn taken_by_work_dir(options: &Options, place: &images::Place) -> Result<u64, Error> {
+    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
+    budget::in_memory(&options.work_dir, to_be_stored)
+}
+
+/// Nothing is fetched.
+#[cfg(not(feature = "http"))]
+fn taken_by_work_dir(_: &Options, _: &images::Place) -> Result<u64, Error> {
+    Ok(0)
 }
 
 /// This build asks nobody.
@@ -291,8 +305,7 @@ fn places_for_log(
 /// bytes, without what the work directory takes of it for an image that a dry run does not store.
 fn check_memory(budget: &Budget, options: &Options, place: &images::Place) -> Result<u64, Error> {
     let (available, _) = facts::memory()?;
-    let to_be_stored = place.get().map_or(0, ImageSource::to_be_stored);
-    let taken = budget::in_memory(&options.work_dir, to_be_stored)?;
+    let taken = taken_by_work_dir(options, place)?;
     budget.check_without(taken, available, cgroup::left())?;
     let available = available.saturating_sub(taken);
     crate::info!("memory: {} needed, {} available", Size(budget.needed()), Size(available));

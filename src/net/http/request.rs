@@ -36,9 +36,9 @@ impl Method {
     /// True when doing it twice changes no more than doing it once.
     ///
     /// Of a PATCH HTTP does not promise that, and leaves it to what is in it (RFC 5789, 2). What this program sends
-    /// names fields and what each of them is from then on (a device type, a progress, a state, nothing), whatever it was
-    /// before, and adds to none: the device is the same after the second one. So one whose answer is lost is sent again.
-    /// A POST makes something new each time.
+    /// names fields and what each of them is from then on (a device type, a progress, a state, nothing), whatever it
+    /// was before, and adds to none: the device is the same after the second one. So one whose answer is lost is sent
+    /// again. A POST makes something new each time.
     pub fn can_be_repeated(self) -> bool {
         self != Method::Post
     }

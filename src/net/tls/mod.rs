@@ -23,6 +23,8 @@ use crate::text::Text;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
 use pki_types::{ServerName, UnixTime};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::time_provider::TimeProvider;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
@@ -103,6 +105,21 @@ pub fn doubts_the_clock() -> bool {
     LAST_PROBLEM.load(Relaxed) == Problem::Clock as u8
 }
 
+/// Waits until the kernel has random numbers. Soon after its start, where no device gives it any, it keeps whoever asks
+/// waiting for as long as that takes, and would not say so: getrandom(2).
+fn wait_for_random_numbers(host: &str, deadline: Deadline) -> Result<(), Error> {
+    while getrandom(&mut [0; 1], GetRandomFlags::NONBLOCK) == Err(Errno::AGAIN) {
+        if deadline.is_over() {
+            let why = "the kernel has no random numbers yet";
+            return Err(Error::refused("talking by TLS to", host, why).advice(
+                "try again later: it gathers them from devices and keys; a driver of a generator or rngd helps",
+            ));
+        }
+        clock::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// The day of so many seconds since 1970, for people.
 pub fn day(seconds: u64) -> Text<12> {
     date::text(seconds)
@@ -116,6 +133,7 @@ impl Session {
         trust: &Trust,
         deadline: Deadline,
     ) -> Result<Self, Error> {
+        wait_for_random_numbers(host, deadline)?;
         let mut started = Ok(None);
         in_arena(&mut || started = State::new(host, trust).map(Some));
         let mut session = Self { socket, state: started.map_err(|error| error.about(host))? };

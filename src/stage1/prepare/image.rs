@@ -23,6 +23,7 @@ pub struct ImageSource {
     wanted: Hex,
     found: RefCell<Hex>,
     /// What a takeover would put into the work directory where a dry run puts nothing, in bytes.
+    #[cfg(feature = "http")]
     not_stored: u64,
 }
 
@@ -75,7 +76,15 @@ impl ImageSource {
         let is_asked_for = sum.wanted.is_some() || sum.is_told;
         let digest = RefCell::new(is_asked_for.then(Digest::default));
         let wanted = sum.wanted.map(Text::from).unwrap_or_default();
-        Self { bytes, name, digest, wanted, found: RefCell::default(), not_stored: 0 }
+        Self {
+            bytes,
+            name,
+            digest,
+            wanted,
+            found: RefCell::default(),
+            #[cfg(feature = "http")]
+            not_stored: 0,
+        }
     }
 
     /// The same, of which a takeover would put so many bytes into the work directory.
@@ -85,6 +94,7 @@ impl ImageSource {
     }
 
     /// How many bytes a takeover still puts into the work directory: in a dry run all of them, to its end.
+    #[cfg(feature = "http")]
     pub fn to_be_stored(&self) -> u64 {
         self.not_stored + self.to_come()
     }
