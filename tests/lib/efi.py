@@ -44,6 +44,21 @@ def variables(path):
     return found
 
 
+def fill(path, count):
+    """Adds so many variables of 8000 bytes, as long as a firmware has them, to a store that is empty."""
+    data = bytearray(pathlib.Path(path).read_bytes())
+    start = _VOLUME.unpack_from(data)[4]
+    position = start + _STORE.size
+    assert data[position:position + 2] == b"\xff\xff", "the store is not empty"
+    for number in range(count):
+        name, value = _utf16(f"Filler{number:02}"), bytes(8000)
+        vendor = uuid.UUID("0d150002-93ca-11d2-aa0d-00e098032b8c").bytes_le
+        variable = _VARIABLE.pack(0x55AA, 0x3F, 0, 7, 0, bytes(16), 0, len(name), len(value), vendor) + name + value
+        data[position:position + len(variable)] = variable
+        position = (position + len(variable) + 3) & ~3
+    pathlib.Path(path).write_bytes(data)
+
+
 def entries(found):
     """Those of them that are boot entries: number -> Option, whose partition is its GUID or the signature of its disk."""
     digits = set("0123456789ABCDEF")
