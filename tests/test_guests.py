@@ -215,9 +215,25 @@ def other_disk(folder):
     return path
 
 
-def check_boot_entry(store, before, image="gpt"):
-    """The entry of the new OS is the first, those of the old OS are gone, all others are as they were."""
-    after = efi.variables(store)
+def check_boot_entry(guest, folder, image="gpt"):
+    """The entry of the new OS is the first, those of the old OS are gone, all others are as they were; and the firmware
+    starts the new OS by it."""
+    guest.wait_for("PID 1 is handed over", 600)
+    before = efi.variables(guest.uefi_vars)
+    assert {number: efi.entries(before)[number].bytes for number in ENTRIES} == ENTRIES
+    assert efi.order(before)[:3] == [0x50, 0x52, 0x51] and before["BootNext"] == b"\x50\0", before["BootOrder"]
+    guest.wait_for("done: restarting into the new OS", 300)
+    # Before the firmware puts its own entries in another order.
+    after = efi.variables(guest.uefi_vars)
+    check_changed_entries(before, after, image)
+    guest.wait_for(r'BdsDxe: starting Boot\w{4} "balenaOS" from HD\(1,GPT,', 300)
+    result = check_new_os(guest, folder, image, wait=300)
+    assert result["efi"] == "set" and guest.find("NEWOS: efi boot .* label=balenaOS"), result
+    entries = efi.entries(efi.variables(guest.uefi_vars))
+    assert {number: entries[number].bytes for number in (0x51, 0x53)} == {number: ENTRIES[number] for number in (0x51, 0x53)}
+
+
+def check_changed_entries(before, after, image):
     old, new = efi.entries(before), efi.entries(after)
     ours = [number for number, option in new.items() if option.name == "balenaOS"]
     assert len(ours) == 1 and efi.order(after)[0] == ours[0], (new, efi.order(after))
@@ -230,8 +246,9 @@ def check_boot_entry(store, before, image="gpt"):
     assert old.keys() - new.keys() == gone - set(ours), (old.keys(), new.keys())
     for number in old.keys() - gone:
         assert new[number].bytes == old[number].bytes, (old[number], new[number])
-    assert efi.order(after)[1:] == [number for number in efi.order(before) if number not in gone], efi.order(after)
-    return after
+    kept = [number for number in efi.order(before) if number not in gone]
+    assert efi.order(after)[1:] == kept, (efi.order(after), efi.order(before))
+    assert "BootNext" not in after
 
 
 def option_file(option):
@@ -244,18 +261,12 @@ def test_uefi_starts_the_new_os_by_its_own_boot_entry(folder):
     image = balena_image.gz("gpt")
     files = job(image, f"{PUT_ENTRIES}\n{COMMAND}\n", "gpt")
     files |= {f"Boot{number:04X}": efi.as_file(value) for number, value in ENTRIES.items()}
-    with Guest("uefi", [new_disk("uefi", folder), other_disk(folder)], files=files, fail_on=REFUSED) as guest:
+    with Guest("uefi", [new_disk("uefi", folder), other_disk(folder)], files=files, timeout=600,
+               fail_on=REFUSED) as guest:
         guest.wait_for("boot entry +balenaOS, the first in the boot order", 180)
-        guest.wait_for("PID 1 is handed over", 60)
+        check_boot_entry(guest, folder)
         assert guest.find(r"the boot entry Boot0050 \(debian\) is removed"), guest.tail(60)
         assert guest.find(r"the boot entry Boot0052 \(resinOS\) is removed"), guest.tail(60)
-        before = efi.variables(guest.uefi_vars)
-        assert {number: efi.entries(before)[number].bytes for number in ENTRIES} == ENTRIES
-        assert efi.order(before)[:3] == [0x50, 0x52, 0x51] and before["BootNext"] == b"\x50\0", before["BootOrder"]
-        guest.wait_for(r'BdsDxe: starting Boot\w{4} "balenaOS" from HD\(1,GPT,', 120)
-        result = check_new_os(guest, folder, "gpt")
-        assert result["efi"] == "set" and guest.find("NEWOS: efi boot .* label=balenaOS"), result
-        assert "BootNext" not in check_boot_entry(guest.uefi_vars, before)
 
 
 # As full as the kernel lets it get: it keeps 5 KiB for the firmware.
