@@ -234,6 +234,12 @@ pub(crate) mod tests {
             bytes[at] = value;
             parse(&bytes)
         };
+        // Whatever a byte is, there is an answer.
+        for at in 0..whole.len() {
+            for value in [0, 1, 3, 4, 5, 0x7f, 0x80, 0xff] {
+                changed(at, value);
+            }
+        }
         // The length of the paths, of a node: none, less than its head, beyond the end.
         for (at, value) in [(4, 0xff), (4, 0x61), (22, 0), (22, 3), (22, 0xff), (23, 0xff)] {
             assert!(changed(at, value).is_none(), "{at} {value}");

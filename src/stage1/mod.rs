@@ -140,7 +140,7 @@ fn decide<'a>(
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
-    let boot_entry = boot_entry::decide(options, &identity, &facts.target, &image, &mut report)?;
+    let boot_entry = boot_entry::decide(options, &identity, &facts.target, &image, &mut report);
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
     let available = check_memory(&budget)?;
     let preview = Preview {

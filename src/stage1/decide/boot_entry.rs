@@ -46,9 +46,9 @@ pub fn decide(
     target: &Disk,
     image: &Examined<'_>,
     report: &mut Report,
-) -> Result<BootEntry, Error> {
+) -> BootEntry {
     if let Some(why) = reason_for_none(options, identity) {
-        return Ok(none(why));
+        return none(why);
     }
     let layout = &image.layout;
     let labels: &[&str] = if layout.is_balena_os() { &BALENA_OS } else { &OTHER };
@@ -59,33 +59,33 @@ pub fn decide(
     let name = loader.and_then(|loader| LOADERS.get(loader)).copied().unwrap_or_default();
     let file: Text<32> = crate::text!("\\EFI\\BOOT\\{}", name);
     let Some(option) = partition.and_then(|found| load_option::build(label, &found, &file)) else {
-        return Ok(none("none: which file the firmware would start is not known"));
+        return none("none: which file the firmware would start is not known");
     };
     let Some(place) = Place::find() else {
         report.warn(
             "no boot entry can be made: the kernel shows no variables of the firmware (noefi, a real-time kernel, \
              a firmware without them); it must find EFI/BOOT by itself",
         );
-        return Ok(none("none: there are no EFI variables"));
+        return none("none: there are no EFI variables");
     };
     warn_of_store(&place, option.len() as u64 + OVERHEAD, report);
-    let table = boot_entries::table_of(target);
-    if let Err(error) = &table {
+    let mut unknown = |error: Error| {
         let text: Text<240> =
             crate::text!("which boot entries the old OS has cannot be told: {}", error);
         report.warn(&text);
-    }
+    };
+    let table = boot_entries::table_of(target).map_err(&mut unknown).ok();
     let variables = Variables { folder: &place.path };
-    let found = boot_entries::that_go(&variables, labels, table.as_ref().ok())?;
+    let found = boot_entries::that_go(&variables, labels, table.as_ref()).map_err(&mut unknown);
     let text = crate::text!("{}, the first in the boot order", label);
     let mut change = Change { gone: heapless::Vec::new(), option };
     let mut gone = heapless::Vec::new();
-    for found in found {
+    for found in found.unwrap_or_default() {
         // Both have room for as many as were found.
         let _ = change.gone.push(found.entry);
         let _ = gone.push(crate::text!("{} ({})", change::name_of(found.entry.number), found.name));
     }
-    Ok(BootEntry { text, change: Some(change), gone })
+    BootEntry { text, change: Some(change), gone }
 }
 
 fn none(why: &str) -> BootEntry {

@@ -65,23 +65,16 @@ pub struct Found {
 }
 
 /// The entries with one of these names, and those that start from a disk with this table. Of more than 16, the first.
+/// What cannot be read or makes no sense is left to whoever made it.
 pub fn that_go(
     variables: &Variables<'_>,
     labels: &[&str],
     table: Option<&Table>,
 ) -> Result<heapless::Vec<Found, MOST>, Error> {
     let mut found = heapless::Vec::new();
-    let mut failed = None;
     variables.for_each_entry(&mut |number| {
         let mut buffer = [0; 4 + LOOKED_AT];
-        let bytes = match variables.entry(number, &mut buffer) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) => {
-                failed = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
-        // What makes no sense is left to whoever made it.
+        let bytes = variables.entry(number, &mut buffer).ok().flatten().unwrap_or_default();
         let Some(option) = load_option::parse(bytes) else {
             return ControlFlow::Continue(());
         };
@@ -95,7 +88,7 @@ pub fn that_go(
             Err(_) => ControlFlow::Break(()),
         }
     })?;
-    failed.map_or(Ok(found), Err)
+    Ok(found)
 }
 
 /// True when the disk with this table has that partition. One without a signature cannot be told from others.
@@ -115,6 +108,7 @@ mod tests {
     use super::*;
     use crate::disk::{gpt, mbr};
     use crate::efi::load_option::build;
+    use crate::efi::variables::GLOBAL;
     use crate::efi::variables::tests::Folder;
 
     fn on(signature: Signature) -> HardDrive {
@@ -159,6 +153,7 @@ mod tests {
         folder.put("Boot0008", &load_option::tests::of_firmware());
         folder.put("Boot0009", b"\x01\x00\x00\x00\xff\xff no entry");
         folder.put("Boot000A", b"");
+        std::fs::create_dir(folder.0.join(format!("Boot000B-{GLOBAL}"))).unwrap();
 
         let labels = ["balenaOS", "resinOS"];
         assert_eq!(numbers(&folder, &labels, Some(&gpt)), [0, 1, 3, 4]);
