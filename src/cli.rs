@@ -28,6 +28,7 @@ WHAT AND WHERE
       --ca-cert FILE     believe these certificate authorities (PEM), too
   -f, --flash-to DEV     the disk to write; default: the disk under /
   -w, --work-dir DIR     where downloads go; default: the current directory
+      --no-efi-setup     leave the boot entries of the firmware as they are
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
       --pretend          do everything up to the proof that the disk is free, then restart the old OS
@@ -64,9 +65,6 @@ LOGS AND FAILURES
       --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
       --report-hup-progress  tell the API how it ended
       --in-namespace     take over the PID namespace this runs in: a container with an init of its own
-
-ACCEPTED, WITHOUT EFFECT YET
-  --no-efi-setup
 
   -h, --help             this text
       --tool-version     the version of this program

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! options ─▶ looked at ─▶ decided ─▶ prepared ─▶ handed over ─▶ alone ─▶ flashed ─▶ verified ─▶ data ─▶ head ─▶
-//! restart
+//! boot entry ─▶ restart
 //!            read only    plan and   RAMFS, image, PID 1 is     old root  all but    read back   ext4    first MiB
 //!                         patches    backup        this program gone      the head               only    last of all
 //!            └────── any failure: undone, the old OS goes on ─────────┘   └─ from here: retry and repair ─┘
@@ -34,6 +34,7 @@ pub mod bytes;
 pub mod cli;
 pub mod crc32;
 pub mod disk;
+pub mod efi;
 pub mod elf;
 pub mod error;
 pub mod files;

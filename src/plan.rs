@@ -33,6 +33,10 @@ pub mod names {
     pub const MAP: &str = "map";
     /// The patches of the image.
     pub const PATCHES: &str = "patches";
+    /// What is changed of the firmware's boot entries: see [`crate::efi::change`].
+    pub const BOOT_ENTRY: &str = "boot-entry";
+    /// Where the variables of the firmware are mounted.
+    pub const VARIABLES: &str = "variables";
     /// What a server is told about the end: see [`crate::notice`].
     pub const NOTICE: &str = "notice";
     /// The log of stage 2.

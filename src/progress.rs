@@ -26,11 +26,20 @@ pub enum Phase {
     Data,
     /// Writing the first chunk and reading it back: from here on the disk boots.
     Head,
+    /// Making the boot entry of the new OS.
+    Efi,
 }
 
 /// Every phase, in order.
-pub const PHASES: [Phase; 6] =
-    [Phase::Kill, Phase::Unmount, Phase::Flash, Phase::Verify, Phase::Data, Phase::Head];
+pub const PHASES: [Phase; 7] = [
+    Phase::Kill,
+    Phase::Unmount,
+    Phase::Flash,
+    Phase::Verify,
+    Phase::Data,
+    Phase::Head,
+    Phase::Efi,
+];
 
 impl Phase {
     /// The name in logs and in the result.
@@ -42,6 +51,7 @@ impl Phase {
             Phase::Verify => "verify",
             Phase::Data => "data",
             Phase::Head => "head",
+            Phase::Efi => "efi",
         }
     }
 }
@@ -68,6 +78,8 @@ pub struct Shared {
     pub log: AtomicU32,
     /// What has become of the report to the API, likewise.
     pub report: AtomicU32,
+    /// What has become of the boot entry, likewise.
+    pub efi: AtomicU32,
     /// Which phase the worker is in, as its number.
     pub phase: AtomicU32,
     /// Milliseconds that each phase took, the last time it ran.
@@ -121,7 +133,7 @@ impl Shared {
 pub enum Kept {
     /// Not asked for, or not come to.
     Not,
-    /// It is on the new disk, or was sent.
+    /// It is on the new disk, was sent, or is in the firmware.
     Yes,
     /// It is not: the new OS starts without it, or nobody knows.
     Failed,
@@ -202,6 +214,7 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup, "placed"))?;
         uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log, "placed"))?;
         uwrite!(line, ",\"report\":\"{}\"", Kept::name(&shared.report, "sent"))?;
+        uwrite!(line, ",\"efi\":\"{}\"", Kept::name(&shared.efi, "set"))?;
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -355,13 +368,14 @@ mod tests {
         shared.backup.store(Kept::Failed as u32, SeqCst);
         shared.log.store(Kept::Yes as u32, SeqCst);
         shared.report.store(Kept::Yes as u32, SeqCst);
+        shared.efi.store(Kept::Yes as u32, SeqCst);
         let totals = Totals { bytes: 10, chunks: 3, zero_chunks: 1, ramfs: 2048, own_peak: 700 };
         let line = result_line(Outcome::Done, &shared, &totals);
         assert_eq!(
             &*line,
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\
-             \"backup\":\"failed\",\"log\":\"placed\",\"report\":\"sent\",\"attempts\":0,\
-             \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000},\
+             \"backup\":\"failed\",\"log\":\"placed\",\"report\":\"sent\",\"efi\":\"set\",\"attempts\":0,\
+             \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000,\"efi\":0.000},\
              \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
     }

@@ -3,6 +3,7 @@
 //! All formatting goes through one [`Writer`] over the caller's bytes, behind a call that is not generic: a formatter
 //! for every capacity and every caller was two thirds of the program once.
 
+use crate::bytes::little_endian;
 use core::convert::Infallible;
 use core::ops::Deref;
 use ufmt::{Formatter, uDisplay, uWrite};
@@ -146,6 +147,21 @@ fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> 
     Ok(())
 }
 
+/// UTF-16 of a firmware or a partition table, little-endian, up to a NUL or the end, made fit for a log likewise.
+pub fn utf16<const N: usize>(bytes: &[u8]) -> Text<N> {
+    Text::build(&mut |writer: &mut Writer| write_utf16(writer, bytes))
+}
+
+#[inline(never)]
+fn write_utf16(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> {
+    let units = bytes.chunks_exact(2).map(|unit| little_endian::<2>(unit, 0) as u16);
+    for character in char::decode_utf16(units.take_while(|unit| *unit != 0)) {
+        let character = character.ok().filter(|character| !character.is_control());
+        writer.write_str(character.unwrap_or('?').encode_utf8(&mut [0; 4]))?;
+    }
+    Ok(())
+}
+
 /// What can stand in a [`Template`].
 pub trait Show {
     /// Writes it.
@@ -280,6 +296,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_template_has_its_values_in_their_places() {
+        let shown: Text<60> = text!("{}, {{}} and {}{}", "one", 2, Size(2048));
+        assert_eq!(&*shown, "one, {} and 22 KiB");
+        assert_eq!(&*(text!("") as Text<4>), "");
+        assert_eq!(&*(text!("}}{{") as Text<4>), "}{");
+        assert_eq!((places("{}a{{b}}{}"), places("{{{}}}")), (2, 1));
+    }
+
+    #[test]
     fn a_full_text_is_cut_at_a_character() {
         let cut: Text<4> = Text::from("abcé");
         assert_eq!(&*cut, "abc");
@@ -297,6 +322,17 @@ mod tests {
     fn units() {
         let shown: Text<32> = text!("{} {} {}", Seconds(61_007), Size(1000), Size(3 << 19));
         assert_eq!(&*shown, "61.007 1 KiB 1.5 MiB");
+    }
+
+    #[test]
+    fn utf16_ends_at_a_nul_and_shows_what_it_can() {
+        let text = |units: &[u16]| {
+            let bytes: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+            utf16::<8>(&bytes).to_string()
+        };
+        assert_eq!(text(&[0x61, 0xe9, 0, 0x62]), "aé");
+        assert_eq!(text(&[0xd83d, 0xde00, 0xd83d, 0x1b]), "😀??");
+        assert_eq!(utf16::<8>(b"a\0b").as_str(), "a");
     }
 
     #[test]

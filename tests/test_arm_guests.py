@@ -13,6 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "lib"))
 sys.path.insert(0, str(HERE))
 import balena_image  # noqa: E402
+import efi  # noqa: E402
 import runner  # noqa: E402
 import test_guests  # noqa: E402
 from guest import Guest, new_disk  # noqa: E402
@@ -73,6 +74,16 @@ def test_raspberry_pi_3_with_the_aarch64_program(folder):
 
 def test_raspberry_pi_3_with_the_armv7_program(folder):
     take_over(folder, "raspi3", "ARMV7", "raspberrypi3")
+
+
+def test_arm64_uefi_starts_the_new_os_by_its_own_boot_entry(folder):
+    """As test_guests has it for a PC: an entry that leads nowhere first, then one of another disk, which is not there."""
+    files = test_guests.job(balena_image.gz("aarch64"), f"{test_guests.PUT_ENTRIES}\n{test_guests.COMMAND}\n", "aarch64")
+    files["takeover"] = program("AARCH64")
+    files |= {f"Boot{number:04X}": efi.as_file(value) for number, value in test_guests.ENTRIES.items()}
+    with Guest("arm64-uefi", [new_disk("arm64-uefi", folder)], files=files, memory=512, timeout=900,
+               fail_on=test_guests.REFUSED) as guest:
+        test_guests.check_boot_entry(guest, folder, "aarch64")
 
 
 def migrate(folder, kind, name, image):

@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import balena_image  # noqa: E402
+import efi  # noqa: E402
 import fat  # noqa: E402
 import guest as guests  # noqa: E402
 import runner  # noqa: E402
@@ -180,6 +181,138 @@ def test_uefi_with_a_gpt_image_is_taken_over(folder):
         guest.wait_for("PID 1 is handed over", 180)
         assert not guest.find("cannot be told"), guest.tail(80)
         check_new_os(guest, folder, "gpt")
+
+
+# Entries as a device has them: of the old OS (its file is no more: a path that leads nowhere), of another disk, of a
+# former balenaOS that nobody may change. The other disk is one that starts, but no system of ours.
+OLD_ESP, OTHER_ESP = "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000011", "3f0c6a4e-5a5b-4d0e-9c5a-0d15000000a1"
+ENTRIES = {
+    0x50: efi.option("debian", OLD_ESP, r"\EFI\debian\shimx64.efi"),
+    0x51: efi.option("the other disk", OTHER_ESP, r"\EFI\BOOT\BOOTX64.EFI", data=b"its own data"),
+    0x52: efi.option("resinOS", OTHER_ESP, r"\EFI\BOOT\BOOTX64.EFI"),
+    0x53: efi.option("in no order", OTHER_ESP, r"\EFI\x.efi", data=bytes(5000)),
+}
+PUT_ENTRIES = f"""
+cd {efi.FOLDER} || exit 1
+vendor={efi.GLOBAL}
+for name in Boot0050 Boot0051 Boot0052 Boot0053; do cat /job/$name >$name-$vendor || exit 1; done
+{{ printf '\\7\\0\\0\\0\\x50\\0\\x52\\0\\x51\\0'; tail -c +5 BootOrder-$vendor; }} >/tmp/order
+cat /tmp/order >BootOrder-$vendor && printf '\\7\\0\\0\\0\\x50\\0' >BootNext-$vendor || exit 1
+chattr +i Boot0052-$vendor || exit 1
+cd /
+! command -v efibootmgr || efibootmgr -v
+"""
+
+
+def other_disk(folder):
+    """A disk that the firmware starts when it comes to it, and that comes to nothing then."""
+    path = folder / "other.img"
+    guests.rootfs.make_file(path, 80 * MIB)
+    guests.rootfs.partition(path, f"label: gpt\nfirst-lba: 2048\nstart=2048, size=131072, type=U, uuid={OTHER_ESP}\n")
+    guests.rootfs.make_fat(path, MIB, 64 * MIB, "OTHER", "0d1500a1", 16, 4)
+    loader = guests.rootfs.efi_files("none", "")["/EFI/BOOT/BOOTX64.EFI"]
+    guests.rootfs.fat_put(path, MIB, {"/EFI/BOOT/BOOTX64.EFI": loader})
+    return path
+
+
+def check_boot_entry(guest, folder, image="gpt"):
+    """The entry of the new OS is the first, those of the old OS are gone, all others are as they were; and the firmware
+    starts the new OS by it."""
+    guest.wait_for("PID 1 is handed over", 600)
+    before = efi.variables(guest.uefi_vars)
+    assert {number: efi.entries(before)[number].bytes for number in ENTRIES} == ENTRIES
+    assert efi.order(before)[:3] == [0x50, 0x52, 0x51] and before["BootNext"] == b"\x50\0", before["BootOrder"]
+    guest.wait_for("done: restarting into the new OS", 300)
+    # Before the firmware puts its own entries in another order.
+    after = efi.variables(guest.uefi_vars)
+    check_changed_entries(before, after, image)
+    guest.wait_for(r'BdsDxe: starting Boot\w{4} "balenaOS" from HD\(1,GPT,', 300)
+    result = check_new_os(guest, folder, image, wait=300)
+    assert result["efi"] == "set" and guest.find("NEWOS: efi boot .* label=balenaOS"), result
+    entries = efi.entries(efi.variables(guest.uefi_vars))
+    assert {number: entries[number].bytes for number in (0x51, 0x53)} == {number: ENTRIES[number] for number in (0x51, 0x53)}
+
+
+def check_changed_entries(before, after, image):
+    old, new = efi.entries(before), efi.entries(after)
+    ours = [number for number, option in new.items() if option.name == "balenaOS"]
+    assert len(ours) == 1 and efi.order(after)[0] == ours[0], (new, efi.order(after))
+    boot = next(part for part in guests.partitions(balena_image.image(image)) if part["name"] == "resin-boot")
+    option = new[ours[0]]
+    assert option.partition == boot["uuid"].lower(), (option, boot)
+    assert option.bytes == efi.option("balenaOS", boot["uuid"], option_file(option), boot["start"] // 512,
+                                      boot["size"] // 512), option
+    gone = {number for number in old if old[number].name == "resinOS" or old[number].partition == OLD_ESP}
+    assert old.keys() - new.keys() == gone - set(ours), (old.keys(), new.keys())
+    for number in old.keys() - gone:
+        assert new[number].bytes == old[number].bytes, (old[number], new[number])
+    kept = [number for number in efi.order(before) if number not in gone]
+    assert efi.order(after)[1:] == kept, (efi.order(after), efi.order(before))
+    assert "BootNext" not in after
+
+
+def option_file(option):
+    """The file that a load option of ours names."""
+    return re.search(r"\\EFI\\BOOT\\BOOT\w+\.EFI", option.bytes[6:].decode("utf-16-le", "replace"))[0]
+
+
+def test_uefi_starts_the_new_os_by_its_own_boot_entry(folder):
+    """An entry that leads nowhere comes first, then another disk, and the disks as the firmware finds them last of all."""
+    image = balena_image.gz("gpt")
+    files = job(image, f"{PUT_ENTRIES}\n{COMMAND}\n", "gpt")
+    files |= {f"Boot{number:04X}": efi.as_file(value) for number, value in ENTRIES.items()}
+    with Guest("uefi", [new_disk("uefi", folder), other_disk(folder)], files=files, timeout=600,
+               fail_on=REFUSED) as guest:
+        guest.wait_for("boot entry +balenaOS, the first in the boot order", 180)
+        check_boot_entry(guest, folder)
+        assert guest.find(r"the boot entry Boot0050 \(debian\) is removed"), guest.tail(60)
+        assert guest.find(r"the boot entry Boot0052 \(resinOS\) is removed"), guest.tail(60)
+
+
+# As full as the kernel lets it get: it keeps 5 KiB for the firmware.
+FILL_STORE = f"""
+cd {efi.FOLDER} || exit 1
+number=0
+for size in 1000 200 60; do
+    {{ printf '\\7\\0\\0\\0'; head -c $size /dev/zero; }} >/tmp/filler
+    # One that fails leaves a name that cannot be written to.
+    while number=$((number + 1)) && cat /tmp/filler >Filler$number-0d150001-93ca-11d2-aa0d-00e098032b8c; do :; done
+done 2>/tmp/said
+echo "filled up to $number: $(tail -n 1 /tmp/said)"
+stat -f .
+cd /
+"""
+
+
+def test_uefi_without_room_for_a_boot_entry_is_taken_over_all_the_same(folder):
+    image, store = balena_image.gz("gpt"), folder / "vars.fd"
+    # Most of it from here: the flash memory of a guest is slow.
+    efi.fill(guests.rootfs.copy_sparse(guests.OVMF_VARS, store), 29)
+    with Guest("uefi", [new_disk("uefi", folder)], files=job(image, f"{FILL_STORE}\n{COMMAND}\n", "gpt"),
+               uefi_vars=store, fail_on=REFUSED) as guest:
+        guest.wait_for("filled up to .* No space left", 180)
+        guest.wait_for(r"warning: the firmware has \d+ bytes left for variables, and up to \d+ are needed", 60)
+        guest.wait_for("PID 1 is handed over", 60)
+        before = efi.variables(guest.uefi_vars)
+        guest.wait_for("warning: writing the EFI variable Boot.*: no space left: no boot entry is made", 120)
+        result = check_new_os(guest, folder, "gpt")
+        assert result["efi"] == "failed" and result["outcome"] == "done", result
+        assert guest.find("NEWOS: efi boot .* label=UEFI"), guest.tail(60)
+        assert efi.variables(guest.uefi_vars) == before, "nothing is half done"
+
+
+def test_uefi_whose_boot_entries_are_to_be_left_alone(folder):
+    image = balena_image.gz("gpt")
+    script = f"{PUT_ENTRIES}\n{COMMAND} --no-efi-setup\n"
+    files = job(image, script, "gpt")
+    files |= {f"Boot{number:04X}": efi.as_file(value) for number, value in ENTRIES.items()}
+    with Guest("uefi", [new_disk("uefi", folder)], files=files, fail_on=REFUSED, reboot=False) as guest:
+        guest.wait_for("boot entry +none: --no-efi-setup", 180)
+        guest.wait_for("PID 1 is handed over", 60)
+        before = efi.variables(guest.uefi_vars)
+        guest.wait_exit(120)
+        assert check_result(guest, "done")["efi"] == "none"
+        assert efi.variables(guest.uefi_vars) == before
 
 
 def take_over(folder, kind, before="", said="", more_disks=()):

@@ -56,6 +56,8 @@ pub struct Layout {
     /// Which of [`LOADERS`] are there for UEFI to find, on the boot partition or on an EFI system partition; nothing
     /// when neither is FAT.
     pub loaders: Option<[bool; LOADERS.len()]>,
+    /// The number of the partition that each of them lies on; 0 for none.
+    pub loader_partitions: [u32; LOADERS.len()],
 }
 
 impl Layout {
@@ -101,7 +103,7 @@ pub fn find_boot(disk: &mut dyn ReadAt, table: &mut Table) -> Result<Layout, Err
             let mut found = [None];
             fat.find_all(disk, &[EFI], &mut found)?;
             let [efi] = found;
-            look_for_loaders(disk, &fat, efi, &mut layout)?;
+            look_for_loaders(disk, &fat, efi, esp.number, &mut layout)?;
         }
     }
     Ok(layout)
@@ -178,6 +180,7 @@ fn look(disk: &mut dyn ReadAt, partition: &Partition) -> Result<(Layout, Text<16
         is_flasher: is_of_flasher(&partition.name),
         has_boot_code: false,
         loaders: None,
+        loader_partitions: [0; LOADERS.len()],
     };
     let label = match open_fat(disk, partition)? {
         Some(fat) => look_into(disk, &fat, &mut layout)?,
@@ -246,17 +249,19 @@ fn look_into(disk: &mut dyn ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Te
         match which {
             0 => layout.device_type = slug(disk, fat, &device_type)?,
             1 => layout.version = version(disk, fat, &os_release)?,
-            _ => look_for_loaders(disk, fat, efi, layout)?,
+            _ => look_for_loaders(disk, fat, efi, layout.boot_number, layout)?,
         }
     }
     Ok(label)
 }
 
-/// Notes which loaders lie in `EFI/BOOT`, `efi` being the entry of the root directory.
+/// Notes which loaders lie in `EFI/BOOT` of a partition, `efi` being the entry of its root directory. The boot
+/// partition is looked at first: what it has is not looked for elsewhere.
 fn look_for_loaders(
     disk: &mut dyn ReadAt,
     fat: &Fat,
     efi: Option<File>,
+    number: u32,
     layout: &mut Layout,
 ) -> Result<(), Error> {
     let loaders = layout.loaders.get_or_insert_default();
@@ -270,9 +275,12 @@ fn look_for_loaders(
     };
     let mut found = [None; LOADERS.len()];
     fat.find_in(disk, Some(boot), &LOADERS, &mut found)?;
-    for (loader, found) in loaders.iter_mut().zip(found) {
+    let places = loaders.iter_mut().zip(&mut layout.loader_partitions);
+    for ((loader, partition), found) in places.zip(found) {
         // An empty file is what a broken copy leaves.
-        *loader |= found.is_some_and(|file| !file.is_directory && file.length > 0);
+        if !*loader && found.is_some_and(|file| !file.is_directory && file.length > 0) {
+            (*loader, *partition) = (true, number);
+        }
     }
     Ok(())
 }

@@ -8,8 +8,7 @@ use super::reader::ReadAt;
 use crate::bytes::little_endian;
 use crate::crc32;
 use crate::error::Error;
-use crate::text::{Text, Writer};
-use ufmt::uWrite;
+use crate::text;
 
 /// What a GPT header begins with, the primary one and the one at the end of the disk.
 pub const SIGNATURE: &[u8; 8] = b"EFI PART";
@@ -78,19 +77,11 @@ fn partition(number: u32, entry: &[u8]) -> Result<Option<Partition>, Error> {
         return Err(broken("a GPT entry ends before it begins"));
     };
     let is_esp = entry.starts_with(&ESP);
-    Ok(Some(Partition { number, start, length, name: name(entry), is_esp }))
-}
-
-/// The name: 36 UTF-16 units at byte 56.
-fn name(entry: &[u8]) -> Text<36> {
-    let units = (0..36).map(|index| little_endian::<2>(entry, 56 + 2 * index) as u16);
-    let name = units.take_while(|unit| *unit != 0);
-    Text::build(&mut |writer: &mut Writer| {
-        for character in char::decode_utf16(name.clone()) {
-            writer.write_str(character.unwrap_or('?').encode_utf8(&mut [0; 4]))?;
-        }
-        Ok(())
-    })
+    let guid =
+        entry.get(16..).and_then(|rest| rest.first_chunk::<16>()).copied().unwrap_or_default();
+    // 36 units of UTF-16.
+    let name = text::utf16(entry.get(56..ENTRY as usize).unwrap_or_default());
+    Ok(Some(Partition { number, start, length, name, guid, is_esp }))
 }
 
 #[cfg(test)]

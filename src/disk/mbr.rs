@@ -39,6 +39,7 @@ impl Entry {
             start: (base + self.start) * SECTOR,
             length: sectors * SECTOR,
             name: Text::new(),
+            guid: [0; 16],
             is_esp: self.kind == ESP,
         }
     }
@@ -67,6 +68,11 @@ fn entries(sector: &[u8]) -> [Entry; 4] {
             sectors: little_endian::<4>(sector, at + 12),
         }
     })
+}
+
+/// The signature by which firmware and kernels know a disk: the four bytes at 440.
+pub fn signature(sector: &[u8]) -> u32 {
+    little_endian::<4>(sector, CODE_LENGTH) as u32
 }
 
 /// True for the MBR that a GPT disk carries for old tools: one entry of type EE.

@@ -34,6 +34,8 @@ pub struct Partition {
     pub length: u64,
     /// Its name in a GPT; empty in an MBR.
     pub name: Text<36>,
+    /// Its own GUID in a GPT, as it is stored; zeros in an MBR.
+    pub guid: [u8; 16],
     /// Its type is that of an EFI system partition.
     pub is_esp: bool,
 }
@@ -58,6 +60,8 @@ pub struct Table {
     /// Where the space ends that a GPT hands out, in bytes; 0 in an MBR. Linux refuses the table on a disk that ends
     /// before, wherever the partitions are.
     pub usable_end: u64,
+    /// The disk's own signature in an MBR, also in that before a GPT.
+    pub signature: u32,
     /// What a BIOS starts.
     pub bios: Bios,
     pub(super) chain: Chain,
@@ -70,6 +74,7 @@ impl Table {
             kind: Kind::Mbr,
             partitions: heapless::Vec::new(),
             usable_end: 0,
+            signature: 0,
             bios: Bios::Nothing,
             chain: Chain::default(),
         }

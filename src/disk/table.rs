@@ -45,6 +45,7 @@ fn read_front(disk: &mut dyn ReadAt, sector: &[u8]) -> Result<Table, Error> {
     if little_endian::<2>(sector, 510) != 0xaa55 {
         return Err(missing());
     }
+    table.signature = mbr::signature(sector);
     table.bios = mbr::bios(sector);
     if mbr::is_protective(sector) {
         table.kind = Kind::Gpt;

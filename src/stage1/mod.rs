@@ -20,6 +20,7 @@ use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::reader::ReadAt;
+use crate::efi::change::Change;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
@@ -42,7 +43,8 @@ use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::report::Report;
 use decide::{
-    carry, checks, compatible, configuration, estimate, firmware, one_image, planning, target,
+    boot_entry, carry, checks, compatible, configuration, estimate, firmware, one_image, planning,
+    target,
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
@@ -149,6 +151,7 @@ fn decide<'a>(
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
+    let boot_entry = boot_entry::decide(options, &identity, &facts.target, &image, &mut report);
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
     let available = check_memory(&budget, options, place)?;
     let preview = Preview {
@@ -158,6 +161,7 @@ fn decide<'a>(
         image: &image,
         image_name: place.get().map_or("", ImageSource::name),
         new_files: &new_files,
+        boot_entry: &boot_entry,
         device_type: wish.effective(),
         hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
         budget: &budget,
@@ -166,8 +170,8 @@ fn decide<'a>(
         report: &report,
     };
     preview.print()?;
-    let notice = offer.notice;
-    Ok(Decision { facts, image, one, plan, new_files, budget, config, notice, report })
+    let (boot_entry, notice) = (boot_entry.change, offer.notice);
+    Ok(Decision { facts, image, one, plan, new_files, boot_entry, budget, config, notice, report })
 }
 
 /// The image, where what it is decides whether it takes a config.json.
@@ -324,6 +328,8 @@ struct Decision<'a> {
     one: OneImage,
     plan: Plan,
     new_files: NewFiles,
+    /// What stage 2 changes of the firmware's boot entries.
+    boot_entry: Option<Change>,
     budget: Budget,
     config: Option<&'static [u8]>,
     /// What stage 2 tells the API when it has ended.
@@ -424,6 +430,9 @@ impl Decision<'_> {
         staging::stage_map(&ramfs, &self.one.map, &self.plan.image, buffer)?;
         staging::stage_patches(&ramfs, &self.one.patches, buffer)?;
         staging::stage_files(&ramfs, &self.new_files, &self.plan)?;
+        if let Some(change) = &self.boot_entry {
+            staging::stage_boot_entry(&ramfs, change)?;
+        }
         if let Some(notice) = self.notice {
             staging::stage_notice(&ramfs, notice)?;
         }

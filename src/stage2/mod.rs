@@ -4,6 +4,7 @@
 //! allocates nothing: buffers are mapped, faulted in and locked before, and the heap is sealed. `sequence` is the page
 //! to begin with.
 
+mod boot_entry;
 mod buffers;
 mod data;
 mod exports;

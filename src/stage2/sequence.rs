@@ -8,7 +8,7 @@ use super::data;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
-use super::{exports, faults, kill, record, target, unmount};
+use super::{boot_entry, exports, faults, kill, record, target, unmount};
 use crate::disk::loops;
 use crate::error::Error;
 use crate::files;
@@ -77,7 +77,11 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     let map = ChunkMap::open(&files::below("", names::MAP)?)?;
     let patches = Patches::open(&files::below("", names::PATCHES)?, plan.image.patches)?;
     let staged = Staged { source: &source, stream: plan.image.stream, patches, map: &map };
-    write(plan, "", staged, &mut buffers, shared)
+    let end = write(plan, "", staged, &mut buffers, shared)?;
+    if end == End::Done {
+        boot_entry::make(shared);
+    }
+    Ok(end)
 }
 
 /// Writes the image, with the files of the new OS in it, to a disk that is free; `base` is where the RAMFS is mounted.

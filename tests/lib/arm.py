@@ -33,6 +33,10 @@ MACHINES = {
     "arm64": Machine("arm64", "qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"),
                      "/dev/vda", "/dev/vda", f"root=/dev/vda2 console=ttyAMA0 {_OPTIONS}",
                      False),
+    # The same through UEFI, from its own disk.
+    "arm64-uefi": Machine("arm64", "qemu-system-aarch64", ("-M", "virt", "-cpu", "cortex-a53"),
+                          "/dev/vda", "/dev/vda", f"root=/dev/vda2 console=ttyAMA0 {_OPTIONS}",
+                          False),
     "armhf": Machine("armhf", "qemu-system-arm", ("-M", "virt", "-cpu", "cortex-a7"),
                      "/dev/vda", "/dev/vda", f"root=/dev/vda2 console=ttyAMA0 {_OPTIONS}",
                      False),
@@ -45,6 +49,10 @@ MACHINES = {
 
 # ------------------------------------------------------------------------ content
 
+# Those that start what their firmware finds on the disk, and not -kernel.
+UEFI = ("arm64-uefi",)
+AAVMF_CODE = "/usr/share/AAVMF/AAVMF_CODE.fd"
+AAVMF_VARS = "/usr/share/AAVMF/AAVMF_VARS.fd"
 _SCRIPT = HERE / "build-arm-rootfs.sh"
 
 
@@ -94,6 +102,40 @@ def busybox(architecture):
 
 # -------------------------------------------------------------------------- disks
 
+def _loader():
+    """systemd-boot for arm64, out of its package."""
+    def build(path):
+        rootfs.run("mmdebstrap", "--mode=root", "--variant=extract", "--quiet", "--architectures=arm64",
+                   "--include=systemd-boot-efi", "bookworm", path)
+
+    folder = rootfs.cached("systemd-boot-arm64", rootfs.key_of("bookworm"), build)
+    return folder / "usr/lib/systemd/boot/efi/systemd-bootaa64.efi"
+
+
+def loader_entry(title, options):
+    """rootfs.loader_entry, with the initrd that these kernels need."""
+    return {name: entry + b"initrd /initrd\n" for name, entry in rootfs.loader_entry(title, options).items()}
+
+
+def efi_files(title, options):
+    """rootfs.efi_files, for arm64."""
+    return {
+        "/EFI/BOOT/BOOTAA64.EFI": _loader(),
+        "/loader/loader.conf": b"timeout 0\neditor no\n",
+        "/linux": kernel("arm64"),
+        "/initrd": initrd("arm64"),
+    } | loader_entry(title, options)
+
+
+# An ESP of the old OS and its root, as rootfs.py makes them for x86.
+_LAYOUT_OF_GPT = """\
+label: gpt
+label-id: 3f0c6a4e-5a5b-4d0e-9c5a-0d1500000001
+first-lba: 2048
+start={p1}, size={p1_size}, type=U, name="ESP", uuid=3f0c6a4e-5a5b-4d0e-9c5a-0d1500000011
+start={root}, size={root_size}, type=L, name="debian-root", uuid=3f0c6a4e-5a5b-4d0e-9c5a-0d1500000012
+"""
+
 _LAYOUT = """\
 label: dos
 label-id: 0x0d150001
@@ -114,24 +156,25 @@ def disk(kind, size_mib=rootfs.DEFAULT_DISK_MIB):
         rootfs.partition(path, layout)
         rootfs.make_ext4(path, ROOT_START, ROOT_SIZE, "debian-root",
                          "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000002", root(architecture))
-        rootfs.make_fat(path, rootfs.P1_START, rootfs.P1_SIZE, "BOOT", "0d150001", 16, 4)
-        rootfs.fat_put(path, rootfs.P1_START,
+        rootfs.make_fat(path, rootfs.P1_START, rootfs.P1_SIZE, "ESP" if uefi else "BOOT", "0d150001", 16, 4)
+        rootfs.fat_put(path, rootfs.P1_START, efi_files("debian", "") if uefi else
                        {"/old-os.txt": b"the boot partition of the old OS\n"})
 
-    layout = _LAYOUT.format(
+    uefi = kind in UEFI
+    layout = (_LAYOUT_OF_GPT if uefi else _LAYOUT).format(
         p1=rootfs.P1_START // SECTOR, p1_size=rootfs.P1_SIZE // SECTOR,
         root=ROOT_START // SECTOR, root_size=ROOT_SIZE // SECTOR,
         job=JOB_START // SECTOR, job_size=(size - JOB_START) // SECTOR)
     key = rootfs.key_of(name(architecture), layout, rootfs.builder_text(),
                         pathlib.Path(__file__).read_text())
-    return rootfs.cached(f"disk-{architecture}", key, build)
+    return rootfs.cached(f"disk-{architecture}{'-uefi' if uefi else ''}", key, build)
 
 
 # ----------------------------------------------------------------------- machines
 
-def command(kind, memory, smp, options, serial, disks, cache, drive_options):
+def command(kind, memory, smp, options, serial, disks, cache, drive_options, store=None):
     """QEMU's command line, up to what all guests share. Its serial console is the
-    character device that serial names."""
+    character device that serial names; store is the file of the variables of one of UEFI."""
     machine = MACHINES[kind]
     words = [machine.qemu, "-accel", "tcg,thread=multi", *machine.arguments]
     if machine.on_card:
@@ -143,8 +186,12 @@ def command(kind, memory, smp, options, serial, disks, cache, drive_options):
                   "-serial", "chardev:first-port", "-serial", serial]
     else:
         words += ["-m", memory, "-smp", smp, "-serial", serial]
-    words += ["-kernel", kernel(machine.architecture),
-              "-initrd", initrd(machine.architecture), "-append", options]
+    if kind in UEFI:
+        words += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={AAVMF_CODE}",
+                  "-drive", f"if=pflash,format=raw,unit=1,file={str(store).replace(',', ',,')}"]
+    else:
+        words += ["-kernel", kernel(machine.architecture),
+                  "-initrd", initrd(machine.architecture), "-append", options]
     # The last disk given becomes vda.
     for number, path in reversed(list(enumerate(disks, 1))):
         path = str(path).replace(",", ",,")

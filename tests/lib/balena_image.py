@@ -6,6 +6,7 @@ console what they find when they boot.
     gpt     about 150 MiB, GPT, boots by itself through UEFI
     raspberrypi3-64, raspberrypi3
             128 MiB, MBR, FAT32 boot partition; arm64 and armv7
+    aarch64 about 150 MiB, GPT, boots by itself through UEFI; arm64
 
 Each is built once and kept (rootfs.cached). An image's rootA is the size of a
 thumb: busybox and an init that prints NEWOS lines and powers off. Its ext4 is
@@ -121,6 +122,9 @@ _SHAPES = {
     "raspberrypi3-64": dict(table="dos", boot=36, root_a=24, root_b=24, state=8, data=24,
                             fat=32, cluster=1, slug="raspberrypi3-64", balena="aarch64",
                             arm="arm64", kernels=("arm64",)),
+    "aarch64": dict(table="gpt", boot=64, root_a=24, root_b=24, state=8, data=24,
+                    fat=32, cluster=1, slug="generic-aarch64", balena="aarch64",
+                    arm="arm64", kernels=("arm64",)),
     "raspberrypi3": dict(table="dos", boot=36, root_a=24, root_b=24, state=8, data=24,
                          fat=32, cluster=1, slug="raspberrypi3", balena="armv7hf",
                          arm="armhf", kernels=("armhf", "arm64")),
@@ -214,11 +218,13 @@ def _boot_files(name):
         "overlays/some-long-file-name.dtbo": noise.randbytes(1234),
         "firmware.bin": noise.randbytes(3_000_000),
     }
-    if shape["table"] == "gpt":
+    if shape["table"] == "gpt" and "arm" in shape:
+        files |= arm.efi_files("balena", "root=/dev/vda2 rw console=ttyAMA0 panic=-1 loglevel=4")
+    elif shape["table"] == "gpt":
         root = _uuid(name, "resin-rootA")
         files |= rootfs.efi_files(
             "balena", f"root=PARTUUID={root} rw console=ttyS0 panic=-1 loglevel=4")
-    if "arm" in shape:
+    elif "arm" in shape:
         files |= {
             "config.txt": b"enable_uart=1\ndisable_splash=1\n",
             "cmdline.txt": b"console=ttyS1,115200 root=/dev/mmcblk0p2 rootwait\n",

@@ -18,7 +18,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -51,7 +50,7 @@ KINDS = {
     "image": False,         # a balena image as the disk, with -kernel
     "image-uefi": True,     # a balena image as the disk, booting by itself
     # ARM: these boot the old OS's disk and a balena image alike, with -kernel.
-    **dict.fromkeys(arm.MACHINES, False),
+    **{kind: kind in arm.UEFI for kind in arm.MACHINES},
     # The root lies in LVM and the like: with an initrd that boots a balena image, too.
     **dict.fromkeys(stacked.KINDS, False),
 }
@@ -225,11 +224,11 @@ class Guest:
 
     def start(self):
         """Starts QEMU."""
-        if self.kind == "uefi":
-            rootfs.fat_put(self.disks[0], rootfs.P1_START,
-                           rootfs.loader_entry("debian", self.options))
+        entry = {"uefi": rootfs.loader_entry} | dict.fromkeys(arm.UEFI, arm.loader_entry)
+        if self.kind in entry:
+            rootfs.fat_put(self.disks[0], rootfs.P1_START, entry[self.kind]("debian", self.options))
         if self.uefi and not self.uefi_vars.exists():
-            shutil.copyfile(OVMF_VARS, self.uefi_vars)
+            rootfs.copy_sparse(arm.AAVMF_VARS if self.machine else OVMF_VARS, self.uefi_vars)
         # The kernel sends the death signal when the *thread* that forked ends, so
         # a guest is started by a thread that outlives it.
         # Descriptors instead of socket files: no path is too long, none is left.
@@ -258,7 +257,7 @@ class Guest:
         disks = self.disks + ([self.job_disk] if self.job_disk else [])
         if self.machine:
             command = arm.command(self.kind, self.memory, self.smp, self.options,
-                                  "chardev:serial0", disks, self.cache, self.drive_options)
+                                  "chardev:serial0", disks, self.cache, self.drive_options, self.uefi_vars)
         else:
             command = self._x86_command(disks)
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",

@@ -3,8 +3,8 @@
 import json
 import re
 
-PHASES = ["kill", "unmount", "flash", "verify", "data", "head"]
-KEYS = ["outcome", "bytes", "chunks", "zero_chunks", "repaired_chunks", "backup", "log", "report", "attempts", "seconds",
+PHASES = ["kill", "unmount", "flash", "verify", "data", "head", "efi"]
+KEYS = ["outcome", "bytes", "chunks", "zero_chunks", "repaired_chunks", "backup", "log", "report", "efi", "attempts", "seconds",
         "peak_kib", "heap_bytes", "heap_sealed"]
 SECONDS = r"\((\d+\.\d{3}) s\)"
 # One a phase, in order, but for the one that places files where there are any to place.

@@ -13,6 +13,7 @@ mod balena;
 #[cfg(feature = "http")]
 mod cloud;
 mod disk;
+mod efi;
 mod elf;
 mod image;
 mod live;
@@ -55,6 +56,8 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "fat-patch", longest: 12 * 1024, check: disk::fat_patch },
     Parser { name: "ext4", longest: 2048, check: disk::ext4 },
     Parser { name: "layout", longest: 12 * 1024, check: disk::layout },
+    Parser { name: "load-option", longest: 1024, check: efi::load_option },
+    Parser { name: "boot-entries", longest: 2048, check: efi::boot_entries },
     Parser { name: "format", longest: 1024, check: image::format },
     Parser { name: "gzip-header", longest: 1024, check: image::gzip_header },
     Parser { name: "gzip", longest: 4096, check: image::gzip },

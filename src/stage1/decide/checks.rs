@@ -219,16 +219,10 @@ pub fn can_be_answered(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// Says which options have no effect yet.
+/// Says which options have no effect in this build.
 pub fn without_effect(options: &Options, report: &mut Report) {
-    let given = |flag, name| options.has(flag).then_some(name);
-    let told = given(Flag::ReportProgress, "--report-hup-progress");
-    let told = told.filter(|_| !cfg!(feature = "http"));
-    let names = [given(Flag::NoEfiSetup, "--no-efi-setup"), told];
-    for name in names.into_iter().flatten() {
-        let text: Text<120> =
-            crate::text!("{} has no effect: this version does no such thing yet", name);
-        report.warn(&text);
+    if options.has(Flag::ReportProgress) && !cfg!(feature = "http") {
+        report.warn("--report-hup-progress has no effect: this build does no such thing");
     }
 }
 

@@ -460,6 +460,7 @@ mod tests {
             is_flasher,
             has_boot_code: true,
             loaders: Some([true; LOADERS.len()]),
+            loader_partitions: [1; LOADERS.len()],
         }
     }
 

@@ -202,6 +202,7 @@ mod tests {
                 is_flasher: false,
                 has_boot_code: true,
                 loaders: None,
+                loader_partitions: [0; 3],
             },
             data: Some(DataPartition {
                 number: 2,

@@ -1,5 +1,6 @@
 //! The preview: what will happen, on one page, before the question. Decides nothing.
 
+use super::boot_entry::BootEntry;
 use super::budget::Budget;
 use super::new_files::NewFiles;
 use super::page::{Form, Page};
@@ -28,6 +29,8 @@ pub struct Preview<'a> {
     pub image_name: &'a str,
     /// What the new OS gets.
     pub new_files: &'a NewFiles,
+    /// How the firmware starts it.
+    pub boot_entry: &'a BootEntry,
     /// The device type that the new OS will have.
     pub device_type: &'a str,
     /// The name that it will have; none when config.json decides.
@@ -116,6 +119,12 @@ impl Preview<'_> {
             known(self.options.backup.as_deref().unwrap_or_default()),
         );
         page.bytes("backup_bytes", "size of the backup", backup);
+        page.text("boot_entry", "boot entry", &self.boot_entry.text);
+        page.list("boot_entries_removed");
+        for name in &self.boot_entry.gone {
+            let text: Text<120> = crate::text!("the boot entry {} is removed", name);
+            page.entry(&text);
+        }
         let heading = if self.device_type.is_empty() {
             "Its networks: as the image has them"
         } else {

@@ -5,14 +5,11 @@
 use crate::balena::devices::{self, Board, Processor};
 use crate::balena::{config, systems};
 use crate::disk::detached;
+use crate::efi::variables::{self, GLOBAL};
 use crate::error::Error;
 use crate::files;
 use crate::text::Text;
 
-/// The folder of the EFI variables, each a file of NAME-VENDOR (Documentation/filesystems/efivarfs.rst in Linux).
-const VARIABLES: &str = "sys/firmware/efi/efivars";
-/// The vendor of the variables that the UEFI specification defines (section 3.3).
-const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// What `/proc/cpuinfo` says of the first CPU fits into this, in bytes.
 const CPUINFO_LENGTH: usize = 8 * 1024;
 
@@ -77,7 +74,8 @@ fn gather_on(root: &str, machine: &str, node_name: &str) -> Result<Identity, Err
     if !has_tree {
         model = with_vendor(&first_string(root, "sys/class/dmi/id/sys_vendor"), &model);
     }
-    let mut secure_boot = if efi { secure_boot_in(&at(VARIABLES)?)? } else { SecureBoot::Off };
+    let mut secure_boot =
+        if efi { secure_boot_in(&at(variables::FOLDER)?)? } else { SecureBoot::Off };
     // Not mounted. (Of a device in a test nothing can be.)
     if secure_boot == SecureBoot::Unknown
         && root.is_empty()

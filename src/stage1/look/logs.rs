@@ -4,16 +4,14 @@
 //! Reads only.
 
 use super::facts::Root;
+use super::reader::DeviceReader;
 use crate::cli::Options;
 use crate::disk::device::{self, Number};
 use crate::disk::mounts;
-use crate::disk::reader::ReadAt;
 use crate::disk::{ext4, fat, stack};
-use crate::error::{Doing, Error};
-use crate::files;
+use crate::error::Error;
 use crate::plan::{self, LogPlan};
 use crate::text::{PathText, Text};
-use rustix::fs::OFlags;
 
 /// The log that stage 2 leaves on the old root when it gives up before the first write.
 const ON_OLD_ROOT: &str = "var/log/takeover.log";
@@ -33,8 +31,7 @@ pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Erro
         return Err(refuse("it lies on the disk that will be overwritten")
             .advice("name a partition of another disk"));
     }
-    let file = files::opened(path, OFlags::RDONLY)?;
-    let mut disk = DeviceReader { file, path };
+    let mut disk = DeviceReader::open(path)?;
     let file_system = match fat::open(&mut disk, 0)? {
         Some(_) => "vfat",
         None if ext4::label(&mut disk, 0)?.is_some() => "ext4",
@@ -77,22 +74,4 @@ fn plan_for(number: Number, file_system: &str, path: &str) -> Result<LogPlan, Er
         file_system: plan::bounded("", file_system)?,
         path: plan::bounded("", path)?,
     })
-}
-
-/// A block device, for those who read file systems.
-struct DeviceReader<'a> {
-    file: rustix::fd::OwnedFd,
-    path: &'a str,
-}
-
-impl ReadAt for DeviceReader<'_> {
-    fn read_exact_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let wanted = buffer.len();
-        let count = rustix::io::pread(&self.file, buffer, offset).doing("reading", self.path)?;
-        if count == wanted {
-            Ok(())
-        } else {
-            Err(Error::refused("reading", self.path, "it is too small"))
-        }
-    }
 }

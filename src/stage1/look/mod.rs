@@ -3,6 +3,7 @@
 //! Refuses nothing but what cannot be read, and changes nothing: what follows from the facts is decided in `decide`.
 
 pub mod automount;
+pub mod boot_entries;
 pub mod cgroup;
 #[cfg(feature = "http")]
 pub mod cloud;
@@ -14,6 +15,7 @@ pub mod leftovers;
 pub mod logs;
 pub mod modules;
 pub mod origin;
+pub mod reader;
 pub mod transport;
 pub mod uses;
 pub mod watchdogs;

@@ -6,6 +6,7 @@
 use super::ramfs::Ramfs;
 use super::undo::interrupted;
 use crate::crc32;
+use crate::efi::change::Change;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::Format;
@@ -104,6 +105,11 @@ pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, plan: &Plan) -> Result<(
         drop(files::create(&path, bytes)?);
     }
     Ok(())
+}
+
+/// Leaves what is to be changed of the boot entries.
+pub fn stage_boot_entry(ramfs: &Ramfs, change: &Change) -> Result<(), Error> {
+    files::create(&ramfs.inside(names::BOOT_ENTRY)?, &change.to_bytes()).map(drop)
 }
 
 /// Leaves what a server is told about the end.
