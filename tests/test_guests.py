@@ -368,7 +368,8 @@ def test_a_hostile_system_is_taken_over(folder):
     image = balena_image.gz("small")
     with Guest("systemd", [new_disk("systemd", folder)], files=job(image, f"{HOSTILE}{COMMAND}\n")) as guest:
         guest.wait_for(r"swap on /swap is off", 120)
-        guest.wait_for(r"/run had .* free and was made", 60)
+        # /run has no room for what systemd writes down when it executes itself again.
+        guest.wait_for(r"PID 1 is made to execute this program, by ptrace", 60)
         guest.wait_for(r"did not end when asked", 120)
         check_new_os(guest, folder)
 

@@ -12,6 +12,9 @@ mod images;
 mod look;
 mod prepare;
 
+// What `tests/trace.rs` lets fail.
+pub use prepare::trace;
+
 use crate::balena::config;
 use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};

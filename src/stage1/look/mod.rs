@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod logs;
 pub mod modules;
 pub mod origin;
+pub mod tracing;
 pub mod transport;
 pub mod uses;
 pub mod watchdogs;
