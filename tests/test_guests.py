@@ -461,8 +461,8 @@ def test_refusals_and_dry_run_leave_a_guest_untouched(folder):
 
 
 def test_a_systemd_that_does_not_answer_is_left_as_it_was(folder):
-    """The freezer holds PID 1: the hand-over never comes and is undone. Thawed, systemd executes itself again, as it was
-    asked to, and is still itself; then it is taken over."""
+    """The freezer holds PID 1, from ptrace, too: the hand-over never comes and is undone. Thawed, systemd executes itself
+    again, as it was asked to, and is still itself; then it is taken over."""
     script = f"""
     cp /job/takeover /usr/local/bin/
     ({SEE}) > /tmp/before
@@ -478,7 +478,8 @@ def test_a_systemd_that_does_not_answer_is_left_as_it_was(folder):
     """
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
         guest.wait_for("everything is undone", 120)
-        for words in ("handing over PID 1: it did not execute itself again within 2 s", "EXIT 1", "SAME",
+        assert guest.find("handing over PID 1: it did not execute itself again within 2 s"), guest.tail(80)
+        for words in ("by ptrace: tracing process 1: it made no system call within 2 s", "EXIT 1", "SAME",
                       "STILL AT WORK", "STILL SYSTEMD", "PID 1 is handed over"):
             guest.wait_for(words, 60)
         check_new_os(guest, folder)
