@@ -13,6 +13,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "lib"))
 sys.path.insert(0, str(HERE))
+import arm  # noqa: E402
 import balena_image  # noqa: E402
 import inits  # noqa: E402
 import runner  # noqa: E402
@@ -156,14 +157,17 @@ def test_a_systemd_that_does_not_answer_is_taken_over_by_ptrace(folder):
 
 # The image's root is made for nothing but these machines, and the program for no board of them.
 ARM = COMMAND + " --no-dt-check"
-# The first execution fails: what was copied cannot be executed any more when PID 1 is to do it.
+# The execution fails: what was copied, and executed for a trial, cannot be any more when PID 1 is to do it.
+FAILS = """
+takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack --no-dt-check --in-namespace & stage1=$!
+until [ -e /run/takeover-*/image ]; do :; done
+kill -STOP $stage1; mount -o remount,noexec /run/takeover-*; kill -CONT $stage1; wait $stage1; echo FIRST $?
+"""
 FAILS_FIRST = f"""
 cp /job/takeover /usr/local/bin/
-(until mount -o remount,noexec /run/takeover-*[0-9a-f] 2>/dev/null && [ -e /run/takeover-*/plan ]; do sleep 0.05; done) &
-takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack --no-dt-check; echo FIRST $?
-kill $! 2>/dev/null
+{FAILS}
 systemd-run -q --wait true && echo STILL AT WORK
-cmp /proc/1/exe /usr/lib/systemd/systemd && echo STILL SYSTEMD
+[ /proc/1/exe -ef /usr/lib/systemd/systemd ] && echo STILL SYSTEMD
 """
 
 
@@ -190,14 +194,24 @@ def arm_is_taken_over(folder, kind, name, image, before="", files=None):
 
 
 def test_arm64_is_taken_over_by_ptrace(folder):
-    """And the 32-bit program is refused where it could not be: a shell is PID 1, of a namespace."""
+    """And the 32-bit program is refused where it could not be: a 64-bit shell is PID 1, of a namespace. A 32-bit one can be
+    traced by both programs."""
     before = f"""
-    cp /job/other /usr/local/bin/other
-    {IN_A_NAMESPACE.format(DRY.replace('takeover', '/usr/local/bin/other', 1) + ' --no-dt-check; echo OTHER $?')}
+    mkdir /narrow /wide; cp /job/narrow /narrow/takeover; cp /job/takeover /wide/
+    export PATH=/narrow:$PATH
+    {IN_A_NAMESPACE.format(DRY + ' --no-dt-check; echo REFUSED $?')}
+    unshare --pid --fork --mount --propagation private /job/shell sh /job/both.sh
     """
-    for guest in arm_is_taken_over(folder, "arm64", "AARCH64", "raspberrypi3-64", before, {"other": arm_program("ARMV7")}):
+    both = f"mount -t proc proc /proc\n{FAILS}\necho BY NARROW\nPATH=/wide:$PATH\n{FAILS}\necho BY WIDE\n"
+    files = {"narrow": arm_program("ARMV7"), "shell": arm.busybox("armhf")[0], "both.sh": both}
+    for guest in arm_is_taken_over(folder, "arm64", "AARCH64", "raspberrypi3-64", before, files):
         guest.wait_for("PID 1 is a 64-bit program, whose registers this 32-bit one does not see; use the aarch64 build", 200)
-        guest.wait_for("OTHER 3", 20)
+        guest.wait_for("REFUSED 3", 20)
+        for program in ("NARROW", "WIDE"):
+            guest.wait_for("handed over +by ptrace$", 60)
+            guest.wait_for("executing, in its place, /run/takeover-.*: permission denied", 60)
+            guest.wait_for("FIRST 1", 20)
+            guest.wait_for(f"BY {program}", 20)
 
 
 def test_armhf_is_taken_over_by_ptrace(folder):

@@ -169,7 +169,7 @@ fn init() -> Result<Init, Error> {
     let flavour = match file_name(&path) {
         "systemd" => Some(Flavour::Systemd),
         "init" if control_pipe().is_some() => Some(Flavour::Sysvinit),
-        "init" if is_upstart() => Some(Flavour::Upstart),
+        "init" if is_upstart("/proc/net/unix") => Some(Flavour::Upstart),
         "openrc-init" if is_pipe(OPENRC_PIPE) => Some(Flavour::Openrc),
         _ => None,
     };
@@ -190,10 +190,11 @@ fn is_pipe(path: &str) -> bool {
     status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
 }
 
-fn is_upstart() -> bool {
+/// True when Upstart listens, from the list of the sockets (proc(5)).
+fn is_upstart(sockets: &str) -> bool {
     let mut found = false;
     // A kernel without such sockets has no such list.
-    let _ = files::for_each_line("/proc/net/unix", &mut |line: &[u8]| {
+    let _ = files::for_each_line(sockets, &mut |line: &[u8]| {
         found |= line.ends_with(UPSTART_SOCKET.as_bytes());
     });
     found
@@ -318,6 +319,39 @@ pub fn memory() -> Result<(u64, u64), Error> {
 mod tests {
     use super::*;
     use crate::disk::device;
+
+    #[test]
+    fn upstart_is_told_by_its_socket() {
+        let path = std::env::temp_dir().join(format!("takeover-sockets-{}", std::process::id()));
+        let is_upstart = |list: &str| {
+            std::fs::write(&path, list).unwrap();
+            is_upstart(path.to_str().unwrap())
+        };
+        let heading = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+        let line = "00000000: 00000002 00000000 00010000 0001 01  7000 @/com/ubuntu/upstart";
+        assert!(is_upstart(&format!("{heading}{line}\n")));
+        assert!(!is_upstart(&format!("{heading}{line}-session/1000\n")));
+        assert!(!is_upstart(heading));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!super::is_upstart("/nowhere"), "a kernel without such sockets");
+    }
+
+    #[test]
+    fn an_init_is_asked_where_this_program_can_be_in_its_place() {
+        let init = |flavour, is_covered| Init {
+            flavour,
+            path: PathText::from("/usr/bin/s6-svscan"),
+            is_covered,
+            obstacle: None,
+        };
+        let upstart = Some(Flavour::Upstart);
+        assert_eq!(init(upstart, false).asked(), upstart);
+        assert_eq!((init(upstart, true).asked(), init(None, false).asked()), (None, None));
+        assert_eq!(
+            (init(upstart, false).name(), init(None, false).name()),
+            ("upstart", "s6-svscan")
+        );
+    }
 
     #[test]
     fn a_swap_area_at_the_end_of_a_long_list_is_found_and_an_odd_line_is_refused() {

@@ -52,33 +52,36 @@ pub fn hand_over(
     // Held until the end: PID 1 claims the plan only while this lock says that somebody waits for it. Without it a
     // stage 1 that was killed here would leave a trap for whatever next makes init execute itself.
     let _lock = lock_plan(ramfs)?;
-    let by_ptrace = || {
-        crate::info!("PID 1 is made to execute this program, by ptrace");
-        force(ramfs, &program, patience)
+    let is_traceable = init.obstacle.is_none();
+    let asked = init.asked();
+    // For a systemd without room in /run that is a way in which nothing has to be changed.
+    let force_first = asked.is_none_or(|flavour| is_traceable && !has_room(flavour));
+    let mut result = match asked.filter(|_| !force_first) {
+        Some(flavour) => request(flavour, init, ramfs, &program, patience, undo),
+        None => force(ramfs, &program, patience),
     };
-    let result = match init.asked() {
-        Some(flavour) if init.obstacle.is_some() || has_room(flavour) => {
-            match request(flavour, init, ramfs, &program, patience, undo) {
-                // Who was stopped makes no second attempt.
-                Err(Refusal::Asked(error)) if init.obstacle.is_none() && interrupted().is_ok() => {
-                    crate::warn!("{}", error);
-                    by_ptrace()
-                }
-                Err(Refusal::Asked(error) | Refusal::Busy(error)) => Err(error),
-                Ok(()) => Ok(()),
-            }
-        }
-        _ => by_ptrace(),
-    };
-    result.or_else(|error| take_plan_back(ramfs, error))
+    // Not the other way round: an init that asks the kernel in vain for what failed here has nothing to go on with. And
+    // who was stopped makes no second attempt.
+    if let Err(Failure::Undone(error)) = &result
+        && !force_first
+        && is_traceable
+        && interrupted().is_ok()
+    {
+        crate::warn!("{}", *error);
+        result = force(ramfs, &program, patience);
+    }
+    match result {
+        Ok(()) => Ok(()),
+        Err(Failure::Undone(error) | Failure::Open(error)) => take_plan_back(ramfs, error),
+    }
 }
 
-/// Why PID 1 did not execute this program when asked.
-enum Refusal {
-    /// It will not, by now.
-    Asked(Error),
-    /// It has the file, and may yet.
-    Busy(Error),
+/// Why PID 1 does not execute this program, after one of the ways.
+enum Failure {
+    /// It will not any more.
+    Undone(Error),
+    /// It may yet.
+    Open(Error),
 }
 
 /// Asks PID 1 to execute itself again, with this program in the place of its own. When it does not, its own is put
@@ -90,18 +93,18 @@ fn request(
     program: &str,
     patience: Duration,
     undo: &mut Undo,
-) -> Result<(), Refusal> {
+) -> Result<(), Failure> {
     if flavour == Flavour::Systemd {
-        make_room_in_run(undo).map_err(Refusal::Asked)?;
+        make_room_in_run(undo).map_err(Failure::Undone)?;
     }
     mounts::bind(program, &init.path)
         .doing("binding this program over", &init.path)
-        .map_err(Refusal::Asked)?;
+        .map_err(Failure::Undone)?;
     let Err(error) = ask(flavour).and_then(|()| wait(ramfs, patience, &interrupted)) else {
         return Ok(());
     };
     if mounts::unmount(&init.path).is_ok() {
-        return Err(Refusal::Asked(error));
+        return Err(Failure::Undone(error));
     }
     // While it is busy PID 1 is executing this program and will claim the plan any moment. A signal may be what brought
     // us here. It stays pending, and must not take this wait's time too: a plan that is taken back from a PID 1 that
@@ -109,21 +112,21 @@ fn request(
     if wait(ramfs, LAST_PATIENCE, &|| Ok(())).is_ok() {
         return Ok(());
     }
-    undo.note(Change::Mounted(init.path.clone())).map_err(Refusal::Busy)?;
-    Err(Refusal::Busy(error))
+    undo.note(Change::Mounted(init.path.clone())).map_err(Failure::Open)?;
+    Err(Failure::Open(error))
 }
 
 /// Makes PID 1 execute this program.
-fn force(ramfs: &Ramfs, program: &str, patience: Duration) -> Result<(), Error> {
+fn force(ramfs: &Ramfs, program: &str, patience: Duration) -> Result<(), Failure> {
     // Much may have happened since it was looked at.
-    if let Some(obstacle) = tracing::obstacle()? {
-        return Err(
-            Error::failed("handing over by ptrace", "PID 1", obstacle.why).advice(obstacle.advice)
-        );
+    if let Some(obstacle) = tracing::obstacle().map_err(Failure::Undone)? {
+        let error = Error::failed("handing over by ptrace", "PID 1", obstacle.why);
+        return Err(Failure::Undone(error.advice(obstacle.advice)));
     }
-    trace::make_execute(Pid::INIT, program, patience)?;
+    crate::info!("PID 1 is made to execute this program, by ptrace");
+    trace::make_execute(Pid::INIT, program, patience).map_err(Failure::Undone)?;
     // It is this program by now, whatever signal comes.
-    wait(ramfs, LAST_PATIENCE, &|| Ok(()))
+    wait(ramfs, LAST_PATIENCE, &|| Ok(())).map_err(Failure::Open)
 }
 
 /// PID 1 must find the RAMFS by the device that its program lies on; better to learn now that it would not. Told by the
