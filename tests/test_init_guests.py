@@ -198,16 +198,16 @@ def test_arm64_is_taken_over_by_ptrace(folder):
     traced by both programs."""
     before = f"""
     mkdir /narrow /wide; cp /job/narrow /narrow/takeover; cp /job/takeover /wide/
-    export PATH=/narrow:$PATH
-    {IN_A_NAMESPACE.format(DRY + ' --no-dt-check; echo REFUSED $?')}
-    unshare --pid --fork --mount --propagation private /job/shell sh /job/both.sh
+    {IN_A_NAMESPACE.format(f'PATH=/narrow:$PATH; {DRY} --no-dt-check; echo REFUSED $?')}
+    unshare --pid --fork --mount --propagation private /job/busybox sh /job/both.sh
     """
-    both = f"mount -t proc proc /proc\n{FAILS}\necho BY NARROW\nPATH=/wide:$PATH\n{FAILS}\necho BY WIDE\n"
-    files = {"narrow": arm_program("ARMV7"), "shell": arm.busybox("armhf")[0], "both.sh": both}
+    by = "PATH=/{0}:$PATH\n{1}\necho BY {0}\n"
+    both = f"mount -t proc proc /proc\n{by.format('narrow', FAILS)}{by.format('wide', FAILS)}"
+    files = {"narrow": arm_program("ARMV7"), "busybox": arm.busybox("armhf")[0], "both.sh": both}
     for guest in arm_is_taken_over(folder, "arm64", "AARCH64", "raspberrypi3-64", before, files):
         guest.wait_for("PID 1 is a 64-bit program, whose registers this 32-bit one does not see; use the aarch64 build", 200)
         guest.wait_for("REFUSED 3", 20)
-        for program in ("NARROW", "WIDE"):
+        for program in ("narrow", "wide"):
             guest.wait_for("handed over +by ptrace$", 60)
             guest.wait_for("executing, in its place, /run/takeover-.*: permission denied", 60)
             guest.wait_for("FIRST 1", 20)
