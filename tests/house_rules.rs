@@ -99,6 +99,20 @@ fn nothing_in_src_executes_a_program() {
     ] {
         assert!(callers.iter().any(|line| line == wanted), "{callers:?}");
     }
+    // PID 1 is made to execute that copy, too, and nothing else.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stage1/prepare/trace.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    let begin = source.split_once("pub fn make_execute(").unwrap().1.split_once("{\n").unwrap().1;
+    let guard = "if copy.rsplit('/').next() != Some(names::PROGRAM) {\n        return Err(";
+    let code = begin.trim_start().split_once('\n').unwrap().1;
+    assert!(code.trim_start().starts_with(guard), "{begin}");
+    let mut executing: Vec<_> = lines("src")
+        .into_iter()
+        .filter(|(_, _, line)| is_word_at(line, "executing("))
+        .map(|(path, ..)| path.file_name().unwrap().to_owned())
+        .collect();
+    executing.sort();
+    assert_eq!(executing, ["registers.rs", "trace.rs"], "who lays out the call, and who makes it");
 }
 
 #[test]

@@ -28,6 +28,7 @@ import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox, libraries  # noqa: E402
 from result import check_result_line, check_steps  # noqa: E402
+from servers import unpacked  # noqa: E402
 
 TAKEOVER = runner.program()
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
@@ -928,7 +929,7 @@ def test_a_run_directory_without_a_limit_is_large_enough(folder):
         text = box.console()
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
-        assert "did not execute itself again" in text and "/run had" not in text, text
+        assert "did not execute itself again" in text and "larger for systemd" not in text, text
 
 
 def test_the_log_on_the_old_root_follows_no_link(folder):
@@ -940,14 +941,102 @@ def test_the_log_on_the_old_root_follows_no_link(folder):
         assert box.read_ext4(ROOT_START, "/tk/config.json") == CONFIG
 
 
-def test_an_unknown_init_is_refused(folder):
-    image = pack(make_image(folder))
-    box_files = files(image)
+def test_an_init_that_cannot_be_asked_nor_traced_is_refused(folder):
+    box_files = files(pack(make_image(folder)))
     box_files["/deaf"] = f"{COMMAND}\necho EXIT $?\necho OVER\nsleep 60\n".encode()
     with Sandbox(folder, files=box_files, init=pathlib.Path("/bin/dash")) as box:
         box.start_as_shell("/deaf")
         box.wait_for("OVER")
-        assert "EXIT 3" in box.console() and "this init is not known" in box.console(), box.console()
+        refused = "cannot be made to by ptrace: PID 1 has a seccomp filter; start it without"
+        assert "EXIT 3" in box.console() and refused in box.console(), box.console()
+
+
+# What dash does between its children is to wait for them.
+def as_init(folder, script, image, init="/bin/dash", **options):
+    """A sandbox whose PID 1 is a program that runs this script."""
+    box_files = files(pack(image))
+    box_files["/script"] = script.encode()
+    return Sandbox(folder, files=box_files, init=pathlib.Path(init), **options)
+
+
+def test_a_shell_is_taken_over_by_ptrace(folder):
+    """PID 1 ignores every signal that it can, SIGCHLD among them, and has services that come back when they are ended."""
+    image = make_image(folder)
+    script = f"""
+    trap '' HUP INT QUIT USR1 USR2 CHLD PIPE ALRM TSTP TTIN TTOU
+    /bin/busybox sh -c 'while :; do sleep 1000; done' &
+    {COMMAND} & while :; do wait; done
+    """
+    with as_init(folder, script, image) as box:
+        box.start_as_shell("/script", traceable=True)
+        box.wait_exit()
+        text = box.console()
+        assert re.search("handed over +by ptrace\n", text) and "PID 1 is made to execute this program" in text, text
+        assert "PID 1 is handed over" in text, text
+        result = check_taken_over(box, image)
+        assert result["attempts"] == 1, result
+
+
+def test_an_init_that_does_not_answer_is_taken_over_by_ptrace(folder):
+    """A deaf systemd, which has /run large enough; and one for which it is too small, which is not even asked."""
+    for number, size in enumerate(("24m", "8m")):
+        sub = folder / str(number)
+        sub.mkdir()
+        image = make_image(sub)
+        box_files = {"/as-systemd": AS_SYSTEMD, "/script": f"{COMMAND} --hand-over-timeout 1\n".encode()}
+        with Sandbox(sub, files=files(pack(image)) | box_files, init=pathlib.Path("/bin/dash"), run_size=size) as box:
+            box.start_as_shell("/as-systemd", traceable=True)
+            box.wait_exit()
+            text = box.console()
+            is_asked = "it did not execute itself again within 1 s" in text
+            assert is_asked == (size == "24m") and "larger for systemd" not in text, text
+            assert re.search("handed over +when asked; else by ptrace\n", text), text
+            check_taken_over(box, image)
+
+
+def test_a_pid1_that_makes_no_system_call_is_left_as_it_was(folder):
+    script = f"""
+    ({LOOK}; {COMMAND} --hand-over-timeout 1; echo EXIT $?; {LOOK}; echo OVER) &
+    while :; do :; done
+    """
+    with as_init(folder, script, make_image(folder)) as box:
+        box.start_as_shell("/script", traceable=True)
+        box.wait_for("OVER")
+        text = box.console()
+        views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
+        assert len(views) == 2 and views[0] == views[1], text
+        assert "EXIT 1" in text and "tracing process 1: it made no system call within 1 s" in text, text
+        assert "everything is undone" in text and box.disk_bytes(0, MIB) == box.before, text
+
+
+def test_a_signal_while_pid1_is_traced_is_heeded(folder):
+    """PID 1 makes no system call; whoever waits for one is asked to end."""
+    script = f"""
+    ({COMMAND} & job=$!; while ! grep -q 'made to execute' /dev/console; do sleep 0.05; done; sleep 0.3
+     kill -TERM $job; wait $job; echo EXIT $?; grep TracerPid /proc/1/status; echo OVER) &
+    while :; do :; done
+    """
+    with as_init(folder, script, make_image(folder)) as box:
+        box.start_as_shell("/script", traceable=True)
+        box.wait_for("OVER")
+        text = box.console()
+        assert "EXIT 1" in text and "SIGTERM: it was asked to end" in text and "everything is undone" in text, text
+        assert re.search(r"TracerPid:\s0\n", text), text
+
+
+def test_what_supervises_a_container_is_taken_over_by_ptrace(folder):
+    """tini and dumb-init, as Docker starts them, over a shell of their own."""
+    for name in ("tini", "dumb-init"):
+        sub = folder / name
+        sub.mkdir()
+        image = make_image(sub)
+        box_files = files(pack(image)) | {"/job": f"{COMMAND}\nsleep 60\n".encode()}
+        init = unpacked(name) / "usr/bin" / name
+        with Sandbox(sub, files=box_files, init=init) as box:
+            box.start(f"{COMMAND}\nsleep 60\n", argument="/bin/sh /job")
+            box.wait_exit()
+            assert re.search(r"init +init\n +handed over +by ptrace\n", box.console()), box.console()
+            check_taken_over(box, image)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ mod record;
 
 pub use record::print_record;
 
+// What `tests/trace.rs` lets fail.
+pub use prepare::trace;
+
 use crate::balena::config;
 use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};

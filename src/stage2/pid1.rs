@@ -84,6 +84,7 @@ pub fn leave_old_root(ramfs: &str) -> Error {
 fn leave(ramfs: &str) -> Result<Infallible, Error> {
     process::close_from(3);
     process::block_all_signals().doing("blocking", "signals")?;
+    process::heed_children();
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     // Refused in a PID namespace, where Ctrl-Alt-Del does not reach anyway.
     let _ = process::disable_ctrl_alt_del();

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod heap;
 pub mod map;
 pub mod process;
+pub mod ptrace;
 pub mod start;
 pub mod thread;
 pub mod unpack;

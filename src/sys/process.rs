@@ -172,9 +172,40 @@ const fn bit(signal: u32) -> u64 {
     1 << (signal - 1)
 }
 
+/// What rt_sigaction(2) has in the place of a handler.
+const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
+
+/// A write to a closed pipe is an error from now on, and not the end: signal(7).
+pub fn ignore_closed_pipes() {
+    set_action(raw::SIGPIPE, SIG_IGN);
+}
+
+/// Children that end are waited for from now on: who was executed by a process that ignores SIGCHLD would never learn
+/// how they ended (wait(2)).
+pub fn heed_children() {
+    set_action(raw::SIGCHLD, SIG_DFL);
+}
+
+fn set_action(signal: u32, handler: usize) {
+    // The kernel's struct sigaction: the handler, then flags, restorer and mask, for which zeros are right.
+    let action: [usize; 8] = [handler, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: the kernel reads one struct sigaction, at most 32 bytes, from `action`, with a mask of 8 bytes.
+    let result = unsafe {
+        super::syscall(
+            raw::__NR_rt_sigaction as _,
+            signal as usize,
+            action.as_ptr(),
+            core::ptr::null_mut::<usize>(),
+            size_of::<u64>(),
+        )
+    };
+    // It cannot fail for these signals.
+    let _ = super::checked(result);
+}
+
 /// True when a signal is ignored: rt_sigaction(2).
 fn is_ignored(signal: u32) -> bool {
-    const SIG_IGN: usize = 1;
     // The kernel's struct sigaction begins with the handler; it has at most 32 bytes, with a mask of 8 bytes.
     let mut action = [0usize; 8];
     // SAFETY: no new action is given, and the kernel writes one struct sigaction to `action`, which is larger.

@@ -4,7 +4,6 @@
 //! and prepares for what this program does not have: 3 KB. What matters of it is done here.
 
 use core::ffi::{CStr, c_char, c_int};
-use linux_raw_sys::general as raw;
 use rustix::fd::{BorrowedFd, IntoRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -55,7 +54,7 @@ impl Iterator for Arguments {
 pub unsafe fn prepare() {
     // SAFETY: as the caller promises.
     unsafe { super::process::leave_environment() };
-    ignore_sigpipe();
+    super::process::ignore_closed_pipes();
     for number in 0..3 {
         // SAFETY: only asked whether it is open.
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
@@ -65,24 +64,6 @@ pub unsafe fn prepare() {
             let _ = null.map(IntoRawFd::into_raw_fd);
         }
     }
-}
-
-fn ignore_sigpipe() {
-    const SIG_IGN: usize = 1;
-    // The kernel's struct sigaction: the handler, then flags, restorer and mask, for which zeros are right.
-    let action: [usize; 8] = [SIG_IGN, 0, 0, 0, 0, 0, 0, 0];
-    // SAFETY: the kernel reads one struct sigaction, at most 32 bytes, from `action`, with a mask of 8 bytes.
-    let result = unsafe {
-        super::syscall(
-            raw::__NR_rt_sigaction as _,
-            raw::SIGPIPE as usize,
-            action.as_ptr(),
-            core::ptr::null_mut::<usize>(),
-            size_of::<u64>(),
-        )
-    };
-    // It cannot fail for SIGPIPE, and the program would run without.
-    let _ = super::checked(result);
 }
 
 unsafe extern "C" {

@@ -20,6 +20,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -28,6 +29,8 @@ import leftovers
 import rootfs
 
 MIB = 1 << 20
+# <linux/prctl.h>, <linux/seccomp.h>
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SECCOMP_RET_ALLOW = 22, 2, 0x7fff0000
 # <linux/ptrace.h>
 PTRACE_DETACH, PTRACE_SYSCALL, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 24, 0x4206, 0x4207
 PTRACE_O_TRACESYSGOOD = 1
@@ -108,12 +111,28 @@ def make_root(folder, files, init=None):
             target.write_bytes(content)
 
 
+def _die_with_parent_filtered():
+    leftovers.die_with_parent()
+    _allow_everything()
+
+
 def _trace(request, process, value=0):
     """ptrace(2)."""
     call = ctypes.CDLL(None, use_errno=True).ptrace
     call.argtypes = [ctypes.c_long] * 4
     if call(request, process, 0, value) == -1:
         raise ProcessLookupError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
+
+
+def _allow_everything():
+    """A seccomp filter that allows every system call: who has one cannot be made to execute a program by ptrace."""
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+    # BPF_RET | BPF_K, struct sock_filter.
+    code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, SECCOMP_RET_ALLOW))
+    program = Program(1, ctypes.addressof(code))
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl: PR_SET_SECCOMP")
 
 
 class Sandbox:
@@ -146,11 +165,12 @@ class Sandbox:
                                    capture_output=True, text=True).stdout.strip()
         return self.loop
 
-    def start_as_shell(self, script):
-        """Boots with a shell in the place of init, which runs this script: a deaf PID 1."""
-        return self.start("", argument=script)
+    def start_as_shell(self, script, traceable=False):
+        """Boots with a shell in the place of init, which runs this script: a deaf PID 1. Unless it is traceable it cannot
+        be replaced by ptrace."""
+        return self.start("", argument=script, traceable=traceable)
 
-    def start(self, job, argument=""):
+    def start(self, job, argument="", traceable=True):
         """Boots the old OS with this shell script as its one job."""
         root = self.folder / "root"
         make_root(root, {**self.files, "/job": job.encode()}, self.init)
@@ -176,7 +196,8 @@ class Sandbox:
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
              "bash", "-c", ENTER],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=open(self.console_path, "ab"), preexec_fn=leftovers.die_with_parent)
+            stderr=open(self.console_path, "ab"),
+            preexec_fn=leftovers.die_with_parent if traceable else _die_with_parent_filtered)
         self._timer = threading.Timer(3 * self.timeout, self._on_timeout)
         self._timer.daemon = True
         self._timer.start()

@@ -69,15 +69,22 @@ pub fn init_and_root(init: &Init, root: &Found) -> Result<(), Error> {
         return Err(Error::refused("looking at", "/", why)
             .advice("this system runs from memory already: use takeover flash"));
     }
+    let Some(obstacle) = init.obstacle else {
+        return Ok(());
+    };
     let refuse = |why| Error::refused("looking at PID 1", &init.path, why);
-    if init.flavour.is_none() {
-        return Err(refuse("this init is not known").advice("systemd and sysvinit can be replaced"));
+    match init.flavour {
+        None => {
+            let why: Text<200> = crate::text!(
+                "this init executes nothing when asked, and cannot be made to by ptrace: {}",
+                obstacle.why
+            );
+            Err(refuse(&why).advice(obstacle.advice))
+        }
+        Some(_) if init.is_covered => Err(refuse("something is mounted over it already")
+            .advice("another takeover may be running; restart the device if not")),
+        Some(_) => Ok(()),
     }
-    if init.is_covered {
-        return Err(refuse("something is mounted over it already")
-            .advice("another takeover may be running; restart the device if not"));
-    }
-    Ok(())
 }
 
 /// Root, with what root can do as a rule, on a kernel that is new enough.

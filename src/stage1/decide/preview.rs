@@ -9,7 +9,7 @@ use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::plan::Place;
 use crate::stage1::look::examination::Examined;
-use crate::stage1::look::facts::Facts;
+use crate::stage1::look::facts::{Facts, Init};
 use crate::stage1::look::identity::Identity;
 use crate::stage1::look::uses;
 use crate::text::Text;
@@ -72,6 +72,7 @@ impl Preview<'_> {
         page.text("name", "name", &identity.system.name);
         page.text("version", "version", &identity.system.version);
         page.text("init", "init", self.facts.init.name());
+        page.text("hand_over", "handed over", &hand_over(&self.facts.init));
         page.text("hostname", "hostname", &identity.hostname);
     }
 
@@ -167,6 +168,17 @@ impl Preview<'_> {
         }
         if self.report.more() > 0 {
             page.number("more", "more, in the log", self.report.more().into(), "");
+        }
+    }
+}
+
+/// How PID 1 is handed over.
+fn hand_over(init: &Init) -> Text<200> {
+    match (init.asked(), init.obstacle) {
+        (None, _) => Text::from("by ptrace"),
+        (Some(_), None) => Text::from("when asked; else by ptrace"),
+        (Some(_), Some(obstacle)) => {
+            crate::text!("when asked, and in no other way: {}", obstacle.why)
         }
     }
 }

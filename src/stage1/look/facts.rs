@@ -8,6 +8,7 @@ use crate::disk::{pools, stack, swaps};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::stage1::look::leftovers;
+use crate::stage1::look::tracing::{self, Obstacle};
 use crate::text::{PathText, Size, Text, kib_in};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -18,6 +19,10 @@ pub const MAX_SWAPS: usize = 29;
 const SWAPS: &str = "/proc/swaps";
 /// Where sysvinit listens.
 const CONTROL_PIPES: [&str; 2] = ["/run/initctl", "/dev/initctl"];
+/// Where openrc-init does: RC_INIT_FIFO of OpenRC.
+pub const OPENRC_PIPE: &str = "/run/openrc/init.ctl";
+/// Upstart's own socket, as /proc/net/unix shows it: DBUS_ADDRESS_UPSTART of Upstart.
+const UPSTART_SOCKET: &str = "@/com/ubuntu/upstart";
 
 /// A swap area that must be turned off.
 pub struct SwapArea {
@@ -36,13 +41,17 @@ pub struct SwapArea {
 /// The swap areas that must be turned off, those of the lowest priority first.
 pub type SwapAreas = heapless::Vec<SwapArea, MAX_SWAPS>;
 
-/// Which init runs as PID 1.
+/// An init that executes itself again when it is asked to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flavour {
     /// systemd.
     Systemd,
     /// sysvinit.
     Sysvinit,
+    /// Upstart.
+    Upstart,
+    /// openrc-init.
+    Openrc,
 }
 
 impl Flavour {
@@ -51,26 +60,43 @@ impl Flavour {
         match self {
             Flavour::Systemd => "systemd",
             Flavour::Sysvinit => "sysvinit",
+            Flavour::Upstart => "upstart",
+            Flavour::Openrc => "openrc-init",
         }
     }
 }
 
 /// The init that must be replaced.
 pub struct Init {
-    /// Its kind; none when it is not known.
+    /// Its kind; none when it knows no such request.
     pub flavour: Option<Flavour>,
     /// The file it executes itself from.
     pub path: PathText,
     /// Something is mounted over that file; what a killed takeover has left there, and the next one removes, does not
     /// count.
     pub is_covered: bool,
+    /// What keeps it from being made to execute a program by ptrace.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Init {
-    /// What people call it.
-    pub fn name(&self) -> &'static str {
-        self.flavour.map_or("unknown", Flavour::name)
+    /// What people call it: the name of its file, where we have none.
+    pub fn name(&self) -> &str {
+        match self.flavour {
+            Some(flavour) => flavour.name(),
+            None => file_name(&self.path),
+        }
     }
+
+    /// The request that it is asked by to execute itself again, if it can be: this program must be found in the place
+    /// of its own file.
+    pub fn asked(&self) -> Option<Flavour> {
+        self.flavour.filter(|_| !self.is_covered)
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// The file system that `/` is.
@@ -140,24 +166,38 @@ fn init() -> Result<Init, Error> {
     // After an upgrade of the package the running file is gone, and the new one is at the same place.
     let link = link.strip_suffix(" (deleted)").unwrap_or(link);
     let path = crate::path!("{}", link)?;
-    let flavour = match path.rsplit('/').next().unwrap_or_default() {
+    let flavour = match file_name(&path) {
         "systemd" => Some(Flavour::Systemd),
         "init" if control_pipe().is_some() => Some(Flavour::Sysvinit),
+        "init" if is_upstart("/proc/net/unix") => Some(Flavour::Upstart),
+        "openrc-init" if is_pipe(OPENRC_PIPE) => Some(Flavour::Openrc),
         _ => None,
     };
     let is_covered = match mounts::at(&path)? {
         Some(cover) => !leftovers::is_of_ramfs(cover.device)?,
         None => false,
     };
-    Ok(Init { flavour, path, is_covered })
+    Ok(Init { flavour, path, is_covered, obstacle: tracing::obstacle()? })
 }
 
 /// sysvinit's named pipe for requests, when there is one.
 pub fn control_pipe() -> Option<&'static str> {
-    CONTROL_PIPES.iter().copied().find(|path| {
-        let status = files::status(path);
-        status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
-    })
+    CONTROL_PIPES.iter().copied().find(|path| is_pipe(path))
+}
+
+fn is_pipe(path: &str) -> bool {
+    let status = files::status(path);
+    status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_fifo())
+}
+
+/// True when Upstart listens, from the list of the sockets (proc(5)).
+fn is_upstart(sockets: &str) -> bool {
+    let mut found = false;
+    // A kernel without such sockets has no such list.
+    let _ = files::for_each_line(sockets, &mut |line: &[u8]| {
+        found |= line.ends_with(UPSTART_SOCKET.as_bytes());
+    });
+    found
 }
 
 /// The swap areas that must be turned off: those on the target, since they keep it busy, and where the kernel could
@@ -279,6 +319,39 @@ pub fn memory() -> Result<(u64, u64), Error> {
 mod tests {
     use super::*;
     use crate::disk::device;
+
+    #[test]
+    fn upstart_is_told_by_its_socket() {
+        let path = std::env::temp_dir().join(format!("takeover-sockets-{}", std::process::id()));
+        let is_upstart = |list: &str| {
+            std::fs::write(&path, list).unwrap();
+            is_upstart(path.to_str().unwrap())
+        };
+        let heading = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+        let line = "00000000: 00000002 00000000 00010000 0001 01  7000 @/com/ubuntu/upstart";
+        assert!(is_upstart(&format!("{heading}{line}\n")));
+        assert!(!is_upstart(&format!("{heading}{line}-session/1000\n")));
+        assert!(!is_upstart(heading));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!super::is_upstart("/nowhere"), "a kernel without such sockets");
+    }
+
+    #[test]
+    fn an_init_is_asked_where_this_program_can_be_in_its_place() {
+        let init = |flavour, is_covered| Init {
+            flavour,
+            path: PathText::from("/usr/bin/s6-svscan"),
+            is_covered,
+            obstacle: None,
+        };
+        let upstart = Some(Flavour::Upstart);
+        assert_eq!(init(upstart, false).asked(), upstart);
+        assert_eq!((init(upstart, true).asked(), init(None, false).asked()), (None, None));
+        assert_eq!(
+            (init(upstart, false).name(), init(None, false).name()),
+            ("upstart", "s6-svscan")
+        );
+    }
 
     #[test]
     fn a_swap_area_at_the_end_of_a_long_list_is_found_and_an_odd_line_is_refused() {

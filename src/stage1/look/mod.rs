@@ -16,6 +16,7 @@ pub mod logs;
 pub mod modules;
 pub mod origin;
 pub mod reader;
+pub mod tracing;
 pub mod transport;
 pub mod uses;
 pub mod watchdogs;

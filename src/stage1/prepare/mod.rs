@@ -10,9 +10,11 @@ pub mod handover;
 pub mod image;
 pub mod instance;
 pub mod ramfs;
+mod registers;
 pub mod rehearsal;
 pub mod staging;
 pub mod swap;
+pub mod trace;
 pub mod undo;
 pub mod writeback;
 
