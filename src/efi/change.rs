@@ -5,7 +5,8 @@
 
 use super::load_option::{self, Bytes};
 use crate::bytes::little_endian;
-use crate::text::Text;
+use crate::text::{Text, Writer};
+use ufmt::uwrite;
 
 /// The most entries that are removed.
 pub const MOST: usize = 16;
@@ -84,7 +85,7 @@ pub fn order(
 
 /// The name of an entry's variable: `Boot` and four hexadecimal digits, A to F in capitals (section 3.3).
 pub fn name_of(number: u16) -> Text<8> {
-    crate::text!("Boot{:04X}", number)
+    Text::build(&mut |writer: &mut Writer| uwrite!(writer, "Boot{:04X}", number))
 }
 
 #[cfg(test)]
