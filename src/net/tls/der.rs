@@ -14,7 +14,7 @@ pub struct Parts<'a> {
 }
 
 /// Takes one element off: its tag, and what is in it.
-fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+pub fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (tag, after) = bytes.split_first()?;
     let (length, mut after) = after.split_first()?;
     let mut size = usize::from(*length);
@@ -31,11 +31,12 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 }
 
 /// The same of this tag; None for another one.
-fn take_tagged<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub fn take_tagged<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     take(bytes).filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
 }
 
-const SEQUENCE: u8 = 0x30;
+/// The tag of a sequence.
+pub const SEQUENCE: u8 = 0x30;
 
 /// The elements that stand one behind the other, each with its tag and length.
 pub fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
