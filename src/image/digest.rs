@@ -6,51 +6,8 @@
 use super::source::Source;
 use crate::error::Error;
 use crate::text::{Text, Writer};
+use sha2::{Digest as _, Sha256};
 use ufmt::uWrite;
-
-/// What computes it: ring where TLS brings that along, in the machine's own instructions; else sha2, in few bytes.
-#[cfg(feature = "tls")]
-mod hash {
-    use ring::digest::{Context, SHA256};
-
-    pub struct Hash(Context);
-
-    impl Default for Hash {
-        fn default() -> Self {
-            Self(Context::new(&SHA256))
-        }
-    }
-
-    impl Hash {
-        pub fn update(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-
-        pub fn finish(self) -> [u8; 32] {
-            self.0.finish().as_ref().try_into().unwrap_or_default()
-        }
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-mod hash {
-    use sha2::{Digest as _, Sha256};
-
-    #[derive(Default)]
-    pub struct Hash(Sha256);
-
-    impl Hash {
-        pub fn update(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-
-        pub fn finish(self) -> [u8; 32] {
-            self.0.finalize().into()
-        }
-    }
-}
-
-use hash::Hash;
 
 /// How much of what was left out is read at once, in bytes.
 const PIECE: usize = 4096;
@@ -61,7 +18,7 @@ pub type Hex = Text<64>;
 /// The digest of a file as far as it has come.
 #[derive(Default)]
 pub struct Digest {
-    hash: Hash,
+    hash: Sha256,
     done: u64,
 }
 
@@ -87,7 +44,7 @@ impl Digest {
             }
             self.take(self.done, piece.get(..count).unwrap_or_default());
         }
-        Ok(hexadecimal(&core::mem::take(self).hash.finish()))
+        Ok(hexadecimal(&core::mem::take(self).hash.finalize()))
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Parts<'a> {
 }
 
 /// Takes one element off: its tag, and what is in it.
-fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+pub fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (tag, after) = bytes.split_first()?;
     let (length, mut after) = after.split_first()?;
     let mut size = usize::from(*length);
@@ -31,13 +31,12 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 }
 
 /// The same of this tag; None for another one.
-fn take_tagged<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+pub fn take_tagged<'a>(bytes: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     take(bytes).filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
 }
 
-const SEQUENCE: u8 = 0x30;
-#[cfg(target_pointer_width = "64")]
-const INTEGER: u8 = 2;
+/// The tag of a sequence.
+pub const SEQUENCE: u8 = 0x30;
 
 /// The elements that stand one behind the other, each with its tag and length.
 pub fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -65,25 +64,6 @@ pub fn parts(mut certificate: &[u8]) -> Option<Parts<'_>> {
     // The public key.
     take_tagged(&mut rest, SEQUENCE)?;
     Some(Parts { issuer, subject, rest })
-}
-
-/// A sequence of two numbers of 32 bytes at most, none of them negative or longer than need be, as bytes of a fixed
-/// number: a signature by ECDSA (RFC 3279, 2.2.3). Nothing may follow it.
-#[cfg(target_pointer_width = "64")]
-pub fn two_numbers(mut signature: &[u8]) -> Option<[u8; 64]> {
-    let mut rest = take_tagged(&mut signature, SEQUENCE).filter(|_| signature.is_empty())?;
-    let mut both = [0; 64];
-    for place in both.chunks_exact_mut(32) {
-        let number = take_tagged(&mut rest, INTEGER)?;
-        let number = match number {
-            [0, second, ..] if *second >= 0x80 => number.get(1..)?,
-            [0, _, ..] | [0x80..=0xff, ..] | [] => return None,
-            _ => number,
-        };
-        let start = place.len().checked_sub(number.len())?;
-        place.get_mut(start..)?.copy_from_slice(number);
-    }
-    rest.is_empty().then_some(both)
 }
 
 /// How a name is called among people: its commonName, else its organizationName (RFC 5280, appendix A); "?" without,
@@ -181,38 +161,6 @@ mod tests {
     }
 
     const VERSION: &[u8] = &[0xa0, 3, 2, 1, 2];
-
-    #[test]
-    #[cfg(target_pointer_width = "64")]
-    fn two_numbers_are_neither_negative_nor_longer_than_need_be() {
-        let long: Vec<u8> =
-            [&[0x30, 70, 2, 33, 0][..], &[0xff; 32], &[2, 33, 0], &[0x80; 32]].concat();
-        assert_eq!(two_numbers(&long).unwrap(), [[0xff; 32], [0x80; 32]].concat()[..]);
-        let short = two_numbers(&[0x30, 6, 2, 1, 1, 2, 1, 0x7f]).unwrap();
-        assert_eq!(
-            (short[31], short[63], short.iter().filter(|byte| **byte == 0).count()),
-            (1, 0x7f, 62)
-        );
-        assert!(two_numbers(&[0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]).is_some());
-        for wrong in [
-            &[0x30, 6, 2, 1, 0x80, 2, 1, 1][..],
-            &[0x30, 7, 2, 2, 0, 1, 2, 1, 1],
-            &[0x30, 5, 2, 0, 2, 1, 1],
-            &[0x30, 3, 2, 1, 1],
-            &[0x30, 9, 2, 1, 1, 2, 1, 1, 2, 1, 1],
-            &[0x30, 6, 2, 1, 1, 2, 1, 1, 0],
-            &[0x31, 6, 2, 1, 1, 2, 1, 1],
-            &[0x30, 6, 3, 1, 1, 2, 1, 1],
-            &[0x30, 7, 2, 1, 1, 2, 1, 1],
-            &[],
-        ] {
-            assert_eq!(two_numbers(wrong), None, "{wrong:?}");
-        }
-        let mut longer = vec![0x30, 38, 2, 33, 1];
-        longer.extend([0; 32]);
-        longer.extend([2, 1, 1]);
-        assert_eq!(two_numbers(&longer), None);
-    }
 
     #[test]
     fn a_certificate_is_taken_apart_and_nothing_else_is() {

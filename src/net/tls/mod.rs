@@ -1,15 +1,18 @@
-//! TLS 1.2 and 1.3 by rustls over ring: a session over a socket, whoever is at the other end verified.
+//! TLS 1.2 and 1.3 by rustls: a session over a socket, whoever is at the other end verified.
 //!
 //! rustls allocates, and nothing else here does: all of it in the arena of `memory`, so every call of it is in there.
 //! Sockets are read and written outside, with nobody kept waiting for the arena. Verification cannot be switched off.
 
+mod crypto;
 mod date;
 pub mod der;
-#[cfg(target_pointer_width = "64")]
-mod p256;
+mod exchange;
+mod hashes;
 pub mod pem;
 mod provider;
+mod records;
 pub(super) mod roots;
+mod signatures;
 mod used;
 mod verifier;
 
