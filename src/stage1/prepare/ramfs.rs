@@ -11,7 +11,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::names;
 use crate::stage1::look::watchdogs;
-use crate::text::{PathText, Text};
+use crate::text::{PathText, Text, Writer};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -196,7 +196,10 @@ fn fresh_directory() -> Result<PathText, Error> {
     let name = u64::from_ne_bytes(random);
     let mut last = Error::failed("making a directory", "", "there is no place for it");
     for place in PLACES {
-        let path = crate::path!("{}/takeover-{}", place.trim_end_matches('/'), name)?;
+        // By this form a later run knows what a killed one has left.
+        let path = crate::path::build(&mut |writer: &mut Writer| {
+            ufmt::uwrite!(writer, "{}/takeover-{:016x}", place.trim_end_matches('/'), name)
+        })?;
         match files::make_directory(&path).doing("making the directory", &path) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
