@@ -35,6 +35,13 @@ pub enum Signature {
     Gpt([u8; 16]),
 }
 
+impl Signature {
+    /// True for zeros, which tell nothing from anything.
+    pub fn is_nothing(self) -> bool {
+        matches!(self, Signature::Mbr(0)) || self == Signature::Gpt([0; 16])
+    }
+}
+
 /// A partition, as a device path names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HardDrive {

@@ -8,6 +8,7 @@ use crate::plan::{Plan, names};
 use crate::progress::Shared;
 use crate::sys::map;
 use crate::{crc32, files};
+use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::OFlags;
 
 const PLACE: &str = "the last sectors of the disk";
@@ -16,6 +17,9 @@ const PLACE: &str = "the last sectors of the disk";
 /// disk that was written to: before, these sectors are the old OS's.
 pub fn keep(plan: &Plan, base: &str, result: &str, shared: &Shared) -> Result<(), Error> {
     let failed = |why| Error::failed("keeping the log in", PLACE, why);
+    if shared.head_only.load(SeqCst) {
+        return Err(failed("all but the first MiB of the disk is still the old OS's"));
+    }
     let offset = record::offset(plan.target.size, plan.image.length);
     let offset = offset.ok_or_else(|| failed("the image leaves no room there"))?;
     let record = map::buffer(record::LENGTH).doing("reserving memory for", "a record")?;
@@ -23,7 +27,7 @@ pub fn keep(plan: &Plan, base: &str, result: &str, shared: &Shared) -> Result<()
     record::seal(record, length);
     let written = crc32::crc32(record);
     let (target, _) = sequence::claim(plan, base, shared)?;
-    target.write(offset, record, shared)?;
+    target.write_once(offset, record)?;
     target.flush()?;
     target.read(offset, record)?;
     if crc32::crc32(record) != written {
@@ -90,6 +94,17 @@ mod tests {
         let length = gather(base.to_str().unwrap(), result, &mut text);
         std::fs::remove_dir_all(base).unwrap();
         String::from_utf8(text[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_put_where_the_old_os_may_still_be_put_back() {
+        let plan = crate::plan::tests::sample();
+        let shared = Shared::default();
+        shared.destroyed.store(true, SeqCst);
+        shared.head_only.store(true, SeqCst);
+        let error = keep(&plan, "/nowhere", "{}\n", &shared).unwrap_err();
+        let text: crate::text::Text<300> = crate::text!("{}", error);
+        assert!(text.contains("still the old OS's"), "{}", &*text);
     }
 
     #[test]

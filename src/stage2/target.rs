@@ -89,6 +89,12 @@ impl Target {
         Ok(())
     }
 
+    /// The same, once and no more: for what is not worth waiting for.
+    pub fn write_once(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let object: Text<40> = crate::text!("sector {}", offset / SECTOR);
+        write_whole(&self.disk, offset, bytes).doing("writing", &object)
+    }
+
     fn write_piece(&self, offset: u64, piece: &[u8], shared: &Shared) -> Result<(), Error> {
         let mut last = Errno::IO;
         for try_number in 1..=TRIES {

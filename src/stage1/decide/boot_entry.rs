@@ -22,8 +22,8 @@ use crate::text::Text;
 
 /// What other tools call the entry of a balenaOS, now and formerly: ours is called by the first.
 const BALENA_OS: [&str; 2] = ["balenaOS", "resinOS"];
-/// What the entry of any other image is called.
-const OTHER: [&str; 1] = ["takeover"];
+/// What the entry of any other image is called. No entry goes for this name: it may be of another disk.
+const OTHER: &str = "takeover";
 /// What an entry takes of the store beyond its own bytes: the heads of two variables, their names, and BootOrder.
 const OVERHEAD: u64 = 512;
 
@@ -51,11 +51,14 @@ pub fn decide(
         return none(why);
     }
     let layout = &image.layout;
-    let labels: &[&str] = if layout.is_balena_os() { &BALENA_OS } else { &OTHER };
-    let label = labels.first().copied().unwrap_or_default();
+    let (label, labels): (_, &[&str]) =
+        if layout.is_balena_os() { (BALENA_OS[0], &BALENA_OS) } else { (OTHER, &[]) };
     let loader = loader_for(identity.processor, identity.efi_bits);
     let number = loader.and_then(|loader| layout.loader_partitions.get(loader)).copied();
     let partition = number.and_then(|number| hard_drive(&image.table, number));
+    if partition.is_some_and(|found| found.signature.is_nothing()) {
+        return none("none: the image's partition table has no signature to be found by");
+    }
     let name = loader.and_then(|loader| LOADERS.get(loader)).copied().unwrap_or_default();
     let file: Text<32> = crate::text!("\\EFI\\BOOT\\{}", name);
     let Some(option) = partition.and_then(|found| load_option::build(label, &found, &file)) else {

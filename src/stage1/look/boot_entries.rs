@@ -93,14 +93,11 @@ pub fn that_go(
 
 /// True when the disk with this table has that partition. One without a signature cannot be told from others.
 fn has(table: &Table, partition: HardDrive) -> bool {
-    match partition.signature {
-        Signature::Gpt(guid) => {
-            guid != [0; 16] && table.partitions.iter().any(|other| other.guid == guid)
-        }
-        Signature::Mbr(signature) => {
-            table.kind == Kind::Mbr && signature != 0 && table.signature == signature
-        }
-    }
+    let is_it = match partition.signature {
+        Signature::Gpt(guid) => table.partitions.iter().any(|other| other.guid == guid),
+        Signature::Mbr(signature) => table.kind == Kind::Mbr && table.signature == signature,
+    };
+    is_it && !partition.signature.is_nothing()
 }
 
 #[cfg(test)]

@@ -162,7 +162,8 @@ pub fn root_mount() -> Result<Found, Error> {
 /// Which init runs, and from which file it will execute itself again.
 fn init() -> Result<Init, Error> {
     let mut buffer = [0; 256];
-    let link = files::read_link("/proc/1/exe", &mut buffer)?;
+    let link = files::read_link("/proc/1/exe", &mut buffer)
+        .map_err(|error| error.advice("root needs CAP_SYS_PTRACE for it, in a container, too"))?;
     // After an upgrade of the package the running file is gone, and the new one is at the same place.
     let link = link.strip_suffix(" (deleted)").unwrap_or(link);
     let path = crate::path!("{}", link)?;

@@ -121,8 +121,8 @@ fn probe() -> Result<Option<Obstacle>, Error> {
     match status {
         Some(0) => Ok(None),
         Some(code) if code == Errno::PERM.raw_os_error() => Ok(Some(why_not())),
-        Some(code) => Err(Error::os("seizing", "PID 1", Errno::from_raw_os_error(code))),
-        None => Err(Error::failed("seizing", "PID 1", "the process that did it was killed")),
+        // A sandbox: ENOSYS, EACCES, a signal. An init that is asked needs none of this.
+        Some(_) | None => Ok(Some(MODULE)),
     }
 }
 

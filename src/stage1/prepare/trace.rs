@@ -36,7 +36,8 @@ pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error
     }
     // Where the child leaves its error.
     let said = map::shared_buffer(512).doing("mapping", "a page")?;
-    let child = process::spawn(|| match alone(id, copy, patience) {
+    let parent = rustix::process::getpid();
+    let child = process::spawn(|| match alone(id, copy, parent, patience) {
         Ok(()) => 0,
         Err(error) => {
             let text: Text<400> = crate::text!("{}", error);
@@ -49,6 +50,8 @@ pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error
     if wait_for_child(child.doing("starting", "a process")?)? {
         return Ok(());
     }
+    // A SIGSTOP that came meanwhile is ignored by an init that nobody traces, and not by one that was traced when it came.
+    let _ = rustix::process::kill_process(id, Signal::CONT);
     interrupted()?;
     let end = said.iter().position(|byte| *byte == 0).unwrap_or(0);
     let why = match said.get(..end).map(files::as_text).unwrap_or_default() {
@@ -58,14 +61,15 @@ pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error
     Err(Error::failed("handing over by ptrace", "", why))
 }
 
-/// True when the child has done it. It is not killed, since that could come at the wrong moment: it is asked to end,
+/// True when the child has done it, or may have. It is not killed, since that could come at the wrong moment: it is asked to end,
 /// when this process was, and does as long as it may.
 fn wait_for_child(child: Pid) -> Result<bool, Error> {
     let mut is_asked = false;
     loop {
         match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
             Ok(None) | Err(Errno::INTR) => {}
-            Ok(Some((_, status))) => return Ok(status.exit_status() == Some(0)),
+            // Killed, perhaps when it was done: whoever waits for the plan to be claimed will see.
+            Ok(Some((_, status))) => return Ok(matches!(status.exit_status(), Some(0) | None)),
             Err(errno) => return Err(Error::os("waiting for", "a process", errno)),
         }
         if !is_asked && interrupted().is_err() {
@@ -78,8 +82,14 @@ fn wait_for_child(child: Pid) -> Result<bool, Error> {
 }
 
 /// What the child does.
-fn alone(id: Pid, copy: &str, patience: Duration) -> Result<(), Error> {
+fn alone(id: Pid, copy: &str, parent: Pid, patience: Duration) -> Result<(), Error> {
     process::block_all_signals().doing("blocking", "signals")?;
+    // When the parent is killed, nobody waits for a takeover any more: as if it had asked this process to end.
+    let asked = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
+    asked.doing("asking for", "a signal when stage 1 ends")?;
+    if rustix::process::getppid() != Some(parent) {
+        return Err(Error::failed("handing over", "", "stage 1 has gone"));
+    }
     // The kernel looks for memory elsewhere, should it lack some now.
     if let Ok(file) = files::open("/proc/self/oom_score_adj", OFlags::WRONLY) {
         let _ = files::write_all(&file, b"-1000");
@@ -202,12 +212,14 @@ fn execute(id: Pid, copy: &str, paths: &Paths) -> Result<(), Error> {
 
 /// Gives a process, which stands at the end of the call that failed, what it had, to make its own call now.
 fn put_back(id: Pid, again: &Registers, stack: &Stack, paths: &Paths) -> Result<(), Error> {
-    stack.give_back()?;
+    // All of it is tried, whatever fails.
+    let given = stack.give_back();
     ptrace::set_registers(id, again.bytes()).doing("restoring the registers of", &paths.name)?;
     if again.call().is_some() {
         ptrace::set_call(id, -1).doing("restoring the registers of", &paths.name)?;
     }
-    ptrace::detach(id).doing("leaving", &paths.name)
+    ptrace::detach(id).doing("leaving", &paths.name)?;
+    given
 }
 
 fn registers(id: Pid, paths: &Paths) -> Result<Registers, Error> {
