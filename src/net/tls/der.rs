@@ -23,6 +23,9 @@ pub fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
         // A certificate is not larger than two bytes say.
         let digits = after.get(..count).filter(|_| (1..=2).contains(&count))?;
         size = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+        // A length has no more bytes than it needs (X.690, 10.1).
+        let is_shortest = size >= 0x80 && size >> (8 * (count - 1)) != 0;
+        is_shortest.then_some(())?;
         after = after.get(count..)?;
     }
     let contents = after.get(..size)?;
@@ -130,6 +133,31 @@ mod tests {
             _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
         };
         [head, contents].concat()
+    }
+
+    #[test]
+    fn a_length_is_as_short_as_can_be() {
+        for (head, size) in [
+            (&[2, 0x81, 0x7f][..], 0x7f),
+            (&[2, 0x81, 0], 0),
+            (&[2, 0x82, 0, 0x7f], 0x7f),
+            (&[2, 0x82, 0, 0x80], 0x80),
+            (&[2, 0x82, 0, 0xff], 0xff),
+            (&[2, 0x83, 0, 1, 0], 0x100),
+            (&[2, 0x80], 0),
+            (&[2, 0xff], 0),
+        ] {
+            assert_eq!(take(&mut &[head, &vec![0; size]].concat()[..]), None, "{head:?}");
+        }
+        for size in [0, 0x7f, 0x80, 0xff, 0x100, 0xffff] {
+            let all = element(2, &[&vec![7; size]]);
+            let mut rest = &all[..];
+            assert_eq!(take(&mut rest).map(|(tag, found)| (tag, found.len())), Some((2, size)));
+            assert!(rest.is_empty());
+            for length in 0..all.len().min(300) {
+                assert_eq!(take(&mut &all[..length]), None);
+            }
+        }
     }
 
     fn name(kind: u8, text: &[u8]) -> Vec<u8> {

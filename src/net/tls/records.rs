@@ -212,3 +212,147 @@ impl MessageDecrypter for Record {
         Ok(message.into_plain_message())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::aead;
+    use rustls::crypto::cipher::OutboundChunks;
+
+    const SECRET: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+    const FIXED: [u8; 12] = [1, 2, 3, 4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc];
+    const NUMBER: u64 = 0x0102_0304_0506_0708;
+    /// The fixed bytes with the number added, bit by bit without carry (RFC 8446, 5.3).
+    const COUNTED: [u8; 12] = [1, 2, 3, 4, 0xf4, 0xf4, 0xf4, 0xfc, 0xfc, 0xfc, 0xfc, 0xf4];
+
+    struct Case {
+        form: Form,
+        ours: &'static Cipher,
+        theirs: &'static aead::Algorithm,
+    }
+
+    const CASES: [Case; 4] = [
+        Case { form: Form::Tls13, ours: &AES_256, theirs: &aead::AES_256_GCM },
+        Case { form: Form::Tls13, ours: &CHACHA20, theirs: &aead::CHACHA20_POLY1305 },
+        Case { form: Form::Explicit, ours: &AES_256, theirs: &aead::AES_256_GCM },
+        Case { form: Form::Counted, ours: &CHACHA20, theirs: &aead::CHACHA20_POLY1305 },
+    ];
+
+    impl Case {
+        fn encrypt(&self, text: &[u8]) -> Vec<u8> {
+            let key = AeadKey::from(SECRET);
+            let mut record = match self.form {
+                Form::Tls13 => Tls13AeadAlgorithm::encrypter(self.ours, key, FIXED.into()),
+                Form::Counted => Tls12AeadAlgorithm::encrypter(self.ours, key, &FIXED, &[]),
+                Form::Explicit => {
+                    Tls12AeadAlgorithm::encrypter(self.ours, key, &FIXED[..4], &FIXED[4..])
+                }
+            };
+            let message = OutboundPlainMessage {
+                typ: ContentType::Handshake,
+                version: ProtocolVersion::TLSv1_2,
+                payload: OutboundChunks::from(text),
+            };
+            let whole = record.encrypt(message, NUMBER).unwrap().encode();
+            assert_eq!(whole.len(), 5 + record.encrypted_payload_len(text.len()));
+            whole
+        }
+
+        /// The type, and the text; what stands in the place of the payload afterwards is left there.
+        fn decrypt(
+            &self,
+            payload: &mut [u8],
+            number: u64,
+        ) -> Result<(ContentType, Vec<u8>), Error> {
+            let key = AeadKey::from(SECRET);
+            let (mut record, kind) = match self.form {
+                Form::Tls13 => (
+                    Tls13AeadAlgorithm::decrypter(self.ours, key, FIXED.into()),
+                    ContentType::ApplicationData,
+                ),
+                Form::Counted => {
+                    (Tls12AeadAlgorithm::decrypter(self.ours, key, &FIXED), ContentType::Handshake)
+                }
+                Form::Explicit => (
+                    Tls12AeadAlgorithm::decrypter(self.ours, key, &FIXED[..4]),
+                    ContentType::Handshake,
+                ),
+            };
+            let message = InboundOpaqueMessage::new(kind, ProtocolVersion::TLSv1_2, payload);
+            record.decrypt(message, number).map(|plain| (plain.typ, plain.payload.to_vec()))
+        }
+
+        /// A payload as ring makes it, with this explicit nonce where there is one.
+        fn made(&self, text: &[u8], explicit: [u8; 8]) -> Vec<u8> {
+            let key = aead::LessSafeKey::new(aead::UnboundKey::new(self.theirs, &SECRET).unwrap());
+            let seal = |nonce: [u8; 12], clear: &[u8], text: &[u8]| {
+                let mut text = text.to_vec();
+                let nonce = aead::Nonce::assume_unique_for_key(nonce);
+                key.seal_in_place_append_tag(nonce, aead::Aad::from(clear), &mut text).unwrap();
+                text
+            };
+            let length = text.len() as u16;
+            // RFC 8446, 5.2, and RFC 5246, 6.2.3.3.
+            let new = [&[23, 3, 3][..], &(length + 17).to_be_bytes()].concat();
+            let old = [&NUMBER.to_be_bytes()[..], &[22, 3, 3], &length.to_be_bytes()].concat();
+            match self.form {
+                Form::Tls13 => seal(COUNTED, &new, &[text, &[22]].concat()),
+                Form::Counted => seal(COUNTED, &old, text),
+                Form::Explicit => {
+                    let nonce = [&FIXED[..4], &explicit].concat().try_into().unwrap();
+                    [&explicit[..], &seal(nonce, &old, text)].concat()
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn records_are_as_the_standards_say() {
+        for case in CASES {
+            let explicit = *COUNTED.last_chunk().unwrap();
+            for length in [0, 1, 15, 16, 17, 300, 1 << 14] {
+                let text: Vec<u8> = (0..length).map(|at| at as u8 ^ 0x55).collect();
+                let whole = case.encrypt(&text);
+                let kind = if case.form == Form::Tls13 { 23 } else { 22 };
+                let size = ((whole.len() - 5) as u16).to_be_bytes();
+                assert_eq!(whole[..5], [kind, 3, 3, size[0], size[1]]);
+                let mut made = case.made(&text, explicit);
+                assert_eq!(whole[5..], made);
+                let found = case.decrypt(&mut made, NUMBER);
+                assert_eq!(found, Ok((ContentType::Handshake, text.clone())));
+                // What the other end counts explicitly is its own affair.
+                let found = case.decrypt(&mut case.made(&text, *b"anything"), NUMBER);
+                assert_eq!(found, Ok((ContentType::Handshake, text)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_refused_and_not_decrypted() {
+        for case in CASES {
+            let good = case.made(b"some text", *b"explicit");
+            let refused = |payload: &[u8], number| {
+                let mut place = payload.to_vec();
+                assert_eq!(case.decrypt(&mut place, number), Err(Error::DecryptError));
+                assert_eq!(place, payload);
+            };
+            for bit in 0..8 * good.len() {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                refused(&bad, NUMBER);
+            }
+            (0..good.len()).for_each(|length| refused(&good[..length], NUMBER));
+            refused(&[&good[..], &[0]].concat(), NUMBER);
+            refused(&good, NUMBER + 1);
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_refused() {
+        for case in CASES {
+            let mut made = case.made(&vec![7; (1 << 14) + 1], *b"explicit");
+            let found = case.decrypt(&mut made, NUMBER);
+            assert_eq!(found, Err(Error::PeerSentOversizedRecord));
+        }
+    }
+}

@@ -6,6 +6,8 @@
 //! steps and touches the same memory whatever the secret is; the check of signatures knows only what is public.
 
 pub mod aead;
+#[cfg(test)]
+mod against_ring;
 pub mod curve;
 pub mod ecdsa;
 mod field;
