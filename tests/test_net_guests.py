@@ -89,7 +89,7 @@ def check_requests(api, seen):
 
 
 def test_config_json_alone_takes_a_pc_over(folder):
-    take_over(folder, "systemd")
+    take_over(folder, "systemd", program=test_arm_guests.program("X86_64"))
 
 
 def test_config_json_alone_takes_an_arm64_machine_over(folder):
