@@ -549,7 +549,8 @@ fn exchanges_on_curve25519() {
         let mut public = x25519::multiple(&secret, &x25519::BASE).unwrap();
         // The highest bit does not count.
         public[31] |= (numbers.next() as u8) << 7;
-        let (peer, shared) = theirs(&agreement::X25519, &public);
+        let (mut peer, shared) = theirs(&agreement::X25519, &public);
+        peer[31] |= (numbers.next() as u8) << 7;
         let ours = x25519::multiple(&secret, peer[..].try_into().unwrap());
         let context = (hexadecimal(&secret), hexadecimal(&peer));
         assert_eq!(ours.map(Vec::from), shared, "{context:?}");
@@ -711,9 +712,9 @@ fn raised(key: &RsaKey, message: &[u8]) -> Vec<u8> {
     signature
 }
 
-/// EMSA-PSS (RFC 8017, 9.1.1) with SHA-256, as long as the modulus; what is masked ends in a one and the salt, and begins
-/// with this byte.
-fn salted(key: &RsaKey, text: &[u8], salt: &[u8], last: u8, first: u8, end: u8) -> Vec<u8> {
+/// EMSA-PSS (RFC 8017, 9.1.1) with SHA-256, as long as the modulus: with this salt, what stands before it, what the
+/// first byte is changed by, and what stands behind it all.
+fn salted(key: &RsaKey, text: &[u8], salt: &[u8], before: u8, first: u8, end: u8) -> Vec<u8> {
     let zeros = key.modulus[0].leading_zeros();
     let skipped = usize::from(zeros == 7);
     let length = key.modulus.len() - skipped;
@@ -721,7 +722,7 @@ fn salted(key: &RsaKey, text: &[u8], salt: &[u8], last: u8, first: u8, end: u8) 
     let mut masked = vec![0; length - 33];
     let at = masked.len() - salt.len();
     masked[at..].copy_from_slice(salt);
-    masked[at - 1] = last;
+    masked[at - 1] = before;
     for (counter, piece) in (0u32..).zip(masked.chunks_mut(32)) {
         let mask = digest(Kind::Sha256, &[hash.bytes(), &counter.to_be_bytes()]);
         piece.iter_mut().zip(mask.bytes()).for_each(|(byte, mask)| *byte ^= mask);
