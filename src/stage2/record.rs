@@ -1,7 +1,7 @@
 //! Keeping the end of stage 2's log in the last sectors of a disk on which the new OS could not be placed: whoever has
 //! the disk on a table reads there why.
 
-use super::{Target, sequence};
+use super::target::{self, Target};
 use crate::disk::record;
 use crate::error::{Doing, Error};
 use crate::plan::{Plan, names};
@@ -26,7 +26,7 @@ pub fn keep(plan: &Plan, base: &str, result: &str, shared: &Shared) -> Result<()
     let length = gather(base, result, record::text_of(record));
     record::seal(record, length);
     let written = crc32::crc32(record);
-    let (target, _) = sequence::claim(plan, base, shared)?;
+    let (target, _) = target::claim_disk(plan, base, shared)?;
     target.write_once(offset, record)?;
     target.flush()?;
     target.read(offset, record)?;

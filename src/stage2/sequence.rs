@@ -9,7 +9,6 @@ use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
 use super::{boot_entry, exports, faults, kill, record, target, unmount};
-use crate::disk::loops;
 use crate::error::Error;
 use crate::files;
 use crate::image::decode::Decoder;
@@ -19,7 +18,6 @@ use crate::image::source::FileSource;
 use crate::memory;
 use crate::plan::{Plan, names};
 use crate::progress::{Kept, Phase, Shared, saturated};
-use crate::text::PathText;
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::OFlags;
 
@@ -94,7 +92,7 @@ pub fn write(
     shared: &Shared,
 ) -> Result<End, Error> {
     staged.prove(plan, buffers.scratch(), shared)?;
-    let (target, path) = claim(plan, base, shared)?;
+    let (target, path) = target::claim_disk(plan, base, shared)?;
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(End::Pretended);
@@ -107,16 +105,6 @@ pub fn write(
     write_to(&target, plan, staged, buffers, shared, place)?;
     record::forget(&target, plan, buffers.scratch(), shared);
     Ok(End::Done)
-}
-
-/// The disk, ours alone, and its node.
-pub fn claim(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
-    let nodes = files::below(base, names::DEV)?;
-    let path = files::below(&nodes, &plan.target.name)?;
-    let target = Target::open(&path, plan, shared)
-        .map_err(|error| target::name_holders(error, &path, plan))?;
-    loops::none_on(&nodes, target.number)?;
-    Ok((target, path))
 }
 
 /// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is

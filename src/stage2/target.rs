@@ -6,14 +6,14 @@
 
 use crate::disk::device::{self, Number};
 use crate::disk::table::SECTOR;
-use crate::disk::{gpt, holders, identity};
+use crate::disk::{gpt, holders, identity, loops};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::is_zero;
-use crate::plan::{Plan, TargetPlan};
+use crate::plan::{Plan, TargetPlan, names};
 use crate::progress::Shared;
 use crate::sys::{block, process};
-use crate::text::Text;
+use crate::text::{PathText, Text};
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
@@ -37,6 +37,16 @@ const MAX_UNREAD: usize = 64;
 
 /// The places of blocks that cannot be read, in bytes.
 type Unread = heapless::Vec<u64, MAX_UNREAD>;
+
+/// The disk, ours alone, and its node.
+pub fn claim_disk(plan: &Plan, base: &str, shared: &Shared) -> Result<(Target, PathText), Error> {
+    let nodes = files::below(base, names::DEV)?;
+    let path = files::below(&nodes, &plan.target.name)?;
+    let target =
+        Target::open(&path, plan, shared).map_err(|error| name_holders(error, &path, plan))?;
+    loops::none_on(&nodes, target.number)?;
+    Ok((target, path))
+}
 
 /// An open target.
 pub struct Target {
