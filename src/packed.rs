@@ -1,9 +1,9 @@
 //! A decoder of LZMA, for the texts and tables of an audited build (`sys/unpack.rs`).
 //!
-//! It runs before the program has its texts, so it may use no table, no text, and no constant that an instruction cannot
-//! hold. LZMA needs none, and packs words a seventh smaller than deflate. The format is as its author describes it
-//! (LZMA SDK, lzma-specification), with 3 bits of the byte before as the context of a literal and none of the position,
-//! and without a header: `size-report/pack` says the same to the packer.
+//! It runs before the program has its texts, so it may use no table, no text, and no constant that an instruction
+//! cannot hold. LZMA needs none, and packs words a seventh smaller than deflate. The format is as its author describes
+//! it (LZMA SDK, lzma-specification), with 3 bits of the byte before as the context of a literal and none of the
+//! position, and without a header: `size-report/pack` says the same to the packer.
 
 /// A probability of 0.5, in units of 1/2048.
 const EVEN: u16 = 1024;

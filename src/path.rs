@@ -3,7 +3,8 @@
 use crate::error::Error;
 use crate::text::{Format, PathText};
 
-/// A path from a text with places and its values, or an error when it does not fit into a [`PathText`](crate::text::PathText).
+/// A path from a text with places and its values, or an error when it does not fit into a
+/// [`PathText`](crate::text::PathText).
 #[macro_export]
 macro_rules! path {
     ($($arg:tt)*) => {

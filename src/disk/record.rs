@@ -1,14 +1,16 @@
 //! The record of a flash that failed for good: the end of stage 2's log, in the last sectors of the disk, where it is
 //! found again when the device lies on a table.
 //!
-//! Behind the image, and in front of where a backup GPT is. Knows nothing of stages: who writes it, and when, is theirs.
+//! Behind the image, and in front of where a backup GPT is. Knows nothing of stages: who writes it, and when, is
+//! theirs.
 
 use crate::bytes::little_endian;
 use crate::crc32;
 
 /// The most text, in bytes: the end of the log is what matters.
 pub const TEXT: usize = 16 * 1024;
-/// What is in front of the text, in bytes: as long as the largest logical block, so that the whole can be written past the cache.
+/// What is in front of the text, in bytes: as long as the largest logical block, so that the whole can be written past
+/// the cache.
 pub const HEADER: usize = 4096;
 /// All of it, in bytes.
 pub const LENGTH: usize = HEADER + TEXT;

@@ -50,7 +50,8 @@ pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error
     if wait_for_child(child.doing("starting", "a process")?)? {
         return Ok(());
     }
-    // A SIGSTOP that came meanwhile is ignored by an init that nobody traces, and not by one that was traced when it came.
+    // A SIGSTOP that came meanwhile is ignored by an init that nobody traces, and not by one that was traced when it
+    // came.
     let _ = rustix::process::kill_process(id, Signal::CONT);
     interrupted()?;
     let end = said.iter().position(|byte| *byte == 0).unwrap_or(0);
@@ -61,8 +62,8 @@ pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error
     Err(Error::failed("handing over by ptrace", "", why))
 }
 
-/// True when the child has done it, or may have. It is not killed, since that could come at the wrong moment: it is asked to end,
-/// when this process was, and does as long as it may.
+/// True when the child has done it, or may have. It is not killed, since that could come at the wrong moment: it is
+/// asked to end, when this process was, and does as long as it may.
 fn wait_for_child(child: Pid) -> Result<bool, Error> {
     let mut is_asked = false;
     loop {
