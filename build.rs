@@ -22,6 +22,8 @@ fn main() {
         .unwrap_or_else(|| "0".into());
     println!("cargo:rustc-env=TAKEOVER_DATE={date}");
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    // An audited build is linked by it, and cargo does not know.
+    println!("cargo:rerun-if-changed=size-report/program.ld");
     // Git knows where they are in a worktree; every commit adds to the second. Of a file that is not there cargo thinks
     // that it has always just changed.
     for name in ["HEAD", "logs/HEAD"] {
