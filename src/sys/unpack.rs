@@ -4,7 +4,7 @@
 //! It is the first that runs, before the C library has started. So it may use nothing of what it unpacks, no table, no
 //! text, no constant that an instruction cannot hold; and nothing that is one for each thread: no call of the C library
 //! that sets errno.
-//!
+
 use crate::packed;
 use core::ffi::c_void;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
