@@ -39,11 +39,23 @@ def report(top):
     return subprocess.run([top / "size-report/run", "--check", TARGET], capture_output=True, text=True)
 
 
+def check_that_objcopy_knows_what_is_packed(program, folder):
+    """A fleet's one file is made from a program as it is shipped."""
+    assert b"USAGE" not in program.read_bytes(), "it is not packed"
+    (folder / "config.json").write_text("{}")
+    subprocess.run(["objcopy", "--add-section", f".config_json_section={folder / 'config.json'}", program, folder / "fleet"],
+                   check=True)
+    done = subprocess.run([folder / "fleet", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "USAGE" in done.stdout, done
+    assert ".config_json_section" in subprocess.run(["readelf", "-SW", folder / "fleet"], capture_output=True, text=True).stdout
+
+
 def test_within_the_budget_it_passes_and_with_4_kib_more_it_fails_and_names_the_room(folder):
     copy = copy_of_the_project(folder)
     done = report(copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every cell is within its limit" in done.stdout
+    check_that_objcopy_knows_what_is_packed(copy / f"size-report/work/{TARGET}-full", folder)
     with open(copy / "src/stage2/kill.rs", "a") as file:
         file.write(PADDING)
     done = report(copy)

@@ -125,15 +125,7 @@ fn decide<'a>(
     identity.log();
     let wish = configuration::wish(options, &device_type);
     compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
-    let root = facts::root_mount()?;
-    let facts = Facts::gather(&root, target::choose(options, &root)?)?;
-    facts.log();
-    checks::init_and_root(&facts.init, &root)?;
-    let is_named = options.flash_to.is_some();
-    firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
-        report.warn(text)
-    })?;
-    checks::watchdog(options, &watchdogs::all())?;
+    let facts = device(options, &mut report)?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
     checks::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
@@ -175,6 +167,20 @@ fn decide<'a>(
     preview.print()?;
     let (boot_entry, notice) = (boot_entry.change, offer.notice);
     Ok(Decision { facts, image, one, plan, new_files, boot_entry, budget, config, notice, report })
+}
+
+/// This device, and whether it can be taken over, whatever the image.
+fn device(options: &Options, report: &mut Report) -> Result<Facts, Error> {
+    let root = facts::root_mount()?;
+    let facts = Facts::gather(&root, target::choose(options, &root)?)?;
+    facts.log();
+    checks::init_and_root(&facts.init, &root)?;
+    let is_named = options.flash_to.is_some();
+    firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
+        report.warn(text)
+    })?;
+    checks::watchdog(options, &watchdogs::all())?;
+    Ok(facts)
 }
 
 /// The image, where what it is decides whether it takes a config.json.

@@ -18,7 +18,7 @@ use rustix::mount::MountFlags;
 
 /// Makes the entry, if there is to be one.
 pub fn make(shared: &Shared) {
-    let change = match read_change() {
+    let change = match read_change("") {
         Ok(Some(change)) => change,
         Ok(None) => return,
         Err(error) => return crate::warn!("{}: {}", error, FALLBACK),
@@ -45,9 +45,10 @@ pub fn make(shared: &Shared) {
 /// What happens without an entry.
 const FALLBACK: &str = "no boot entry is made, the firmware must find EFI/BOOT by itself";
 
-/// What stage 1 has left, if anything. The program for 32-bit ARM leaves nothing, and needs none of this.
-fn read_change() -> Result<Option<Change>, Error> {
-    let path = files::below("", names::BOOT_ENTRY)?;
+/// What stage 1 has left in the RAMFS at `base`, if anything. The program for 32-bit ARM leaves nothing, and needs none
+/// of this.
+fn read_change(base: &str) -> Result<Option<Change>, Error> {
+    let path = files::below(base, names::BOOT_ENTRY)?;
     if cfg!(target_arch = "arm") || !files::exists(&path) {
         return Ok(None);
     }
@@ -243,8 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_change_of_boot_entries_is_found_out() {
-        // In a test the root has no such file.
-        assert!(read_change().unwrap().is_none());
+    fn what_stage_1_has_left_is_read_and_damage_is_found_out() {
+        let folder = Folder::new();
+        assert!(read_change(folder.path()).unwrap().is_none());
+        let left = change(&[(7, b"an old one")]);
+        let path = folder.0.join(names::BOOT_ENTRY);
+        std::fs::write(&path, left.to_bytes()).unwrap();
+        assert_eq!(read_change(folder.path()).unwrap(), Some(left));
+        std::fs::write(&path, b"no change").unwrap();
+        assert!(read_change(folder.path()).is_err());
     }
 }

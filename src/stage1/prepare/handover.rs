@@ -125,7 +125,7 @@ fn force(ramfs: &Ramfs, program: &str, patience: Duration) -> Result<(), Failure
     }
     crate::info!("PID 1 is made to execute this program, by ptrace");
     trace::make_execute(Pid::INIT, program, patience).map_err(Failure::Undone)?;
-    // It is this program by now, whatever signal comes.
+    // It is this program by now, or will never be: whatever signal comes, that shows.
     wait(ramfs, LAST_PATIENCE, &|| Ok(())).map_err(Failure::Open)
 }
 

@@ -28,7 +28,8 @@ const TRACING: &str = "tracing";
 
 /// Makes `id` execute the copy of this program at this path, which it must see as we do, with no argument and no
 /// environment. `patience` is how long it may take until it makes a system call; it runs on meanwhile. An error says
-/// that it goes on as if nothing had been, or has ended.
+/// that it goes on as if nothing had been, or has ended. No error: it has, or may have, when the child that did it was
+/// killed.
 pub fn make_execute(id: Pid, copy: &str, patience: Duration) -> Result<(), Error> {
     // As in `process::become_own_copy`: nothing but this program is ever executed.
     if copy.rsplit('/').next() != Some(names::PROGRAM) {
@@ -383,16 +384,70 @@ mod tests {
 
     #[test]
     fn who_makes_no_system_call_is_left_and_runs_on() {
-        let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        let id = Pid::from_raw(busy.id() as i32).unwrap();
-        // Once it runs, and its last call was a while ago.
-        clock::sleep(Duration::from_millis(100));
+        let (mut busy, id) = busy();
         let said = said(make_execute(id, "/nowhere/takeover", Duration::from_secs(1)));
         let state = std::fs::read_to_string(format!("/proc/{}/status", busy.id())).unwrap();
         busy.kill().unwrap();
         busy.wait().unwrap();
         assert!(said.contains("it made no system call within 1 s"), "{said}");
         assert!(state.contains("State:\tR") && state.contains("TracerPid:\t0"), "{state}");
+    }
+
+    /// A process that makes no system call, and ends by itself should a test fail: a panic ends this one at once.
+    fn busy() -> (Child, Pid) {
+        let script = "n=0; while [ $n -lt 20000000 ]; do n=$((n + 1)); done";
+        let mut busy = Command::new("sh");
+        let busy = busy.args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
+        let busy = busy.spawn().unwrap();
+        let id = Pid::from_raw(busy.id() as i32).unwrap();
+        // Once it runs, and its last call was a while ago.
+        clock::sleep(Duration::from_millis(100));
+        (busy, id)
+    }
+
+    /// Waits until a process has a tracer, or has none, and gives it.
+    fn tracer_of(id: Pid, is_there: bool) -> Option<Pid> {
+        for _ in 0..1000 {
+            let path = format!("/proc/{}/status", id.as_raw_nonzero());
+            let status = std::fs::read_to_string(path).unwrap();
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t")).unwrap();
+            let tracer = Pid::from_raw(tracer.parse().unwrap());
+            if tracer.is_some() == is_there {
+                return tracer;
+            }
+            clock::sleep(Duration::from_millis(5));
+        }
+        panic!("it {} a tracer", if is_there { "never gets" } else { "keeps" });
+    }
+
+    #[test]
+    fn who_is_killed_takes_the_child_that_traces_along() {
+        let (mut busy, id) = busy();
+        let parent = process::spawn(|| {
+            let _ = make_execute(id, "/nowhere/takeover", 2 * PATIENCE);
+            0
+        });
+        let parent = parent.unwrap();
+        tracer_of(id, true);
+        rustix::process::kill_process(parent, Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(parent), WaitOptions::empty()).unwrap();
+        tracer_of(id, false);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_child_did_is_for_others_to_see() {
+        let (mut busy, id) = busy();
+        let killer = std::thread::spawn(move || {
+            let tracer = tracer_of(id, true).unwrap();
+            rustix::process::kill_process(tracer, Signal::KILL).unwrap();
+        });
+        let result = make_execute(id, "/nowhere/takeover", 2 * PATIENCE);
+        killer.join().unwrap();
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(result.is_ok(), "it may have been executed, and is said not to be");
     }
 
     #[test]
