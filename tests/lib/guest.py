@@ -440,9 +440,26 @@ class Guest:
                     raise self._error(f"{why} while waiting for {pattern!r}")
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise self._error(f"{pattern!r} did not come within {timeout} s")
+                    break
                 # Not longer than a second, to see a dead reader.
                 self._news.wait(min(left, 1))
+        self._ask_what_it_does()
+        raise self._error(f"{pattern!r} did not come within {timeout} s", lines=250)
+
+    def _ask_what_it_does(self):
+        """Lets the kernel say where its processors are and which tasks are blocked, and QEMU where it thinks they are:
+        what hangs once in a hundred runs is not seen again."""
+        try:
+            if not (self.machine and self.machine.on_card):
+                for key in "9lw":
+                    self.sysrq(key)
+                    time.sleep(2)
+            words = [self.monitor("info status"), self.monitor("info registers -a")]
+        except (GuestError, OSError, ValueError) as error:
+            words = [str(error)]
+        with self._news:
+            for line in "\n".join(words).splitlines():
+                self.lines.append(Line(self.age, f"QEMU: {line.strip()}"))
 
     def find(self, pattern):
         """The first match of pattern among all lines so far, or None."""
@@ -586,9 +603,9 @@ class Guest:
         words = self._errors.read().decode(errors="replace").strip()
         return f"exit code {code}" + (f": {words}" if words else "")
 
-    def _error(self, what):
+    def _error(self, what, lines=60):
         return GuestError(f"guest {self.name}: {what}\n--- its last console lines:"
-                          f"\n{self.tail()}\n--- (console log: {self.log_path})")
+                          f"\n{self.tail(lines)}\n--- (console log: {self.log_path})")
 
 
 # --------------------------------------------------------- looking at disks after

@@ -26,11 +26,19 @@ def program():
     return pathlib.Path(done.stdout.strip())
 
 
+def tests_of(module):
+    """The test functions of a module, with their names."""
+    return [(name, value) for name, value in vars(module).items()
+            if name.startswith("test_") and callable(value)]
+
+
+def is_meant(name, words):
+    """Whether a test is to run: every one without words, else one that has a word in its name, or is it whole (=NAME)."""
+    return not words or any(name == word[1:] if word.startswith("=") else word in name for word in words)
+
+
 def main(module, arguments):
-    tests = [(name, value) for name, value in vars(module).items()
-             if name.startswith("test_") and callable(value)]
-    wanted = [test for test in tests
-              if not arguments or any(word in test[0] for word in arguments)]
+    wanted = [test for test in tests_of(module) if is_meant(test[0], arguments)]
     if not wanted:
         sys.exit(f"no test is called like {' or '.join(arguments)}")
     # An exception, so that every test cleans up behind itself.
