@@ -201,61 +201,62 @@ impl<T> Doing<T> for Result<T, Errno> {
     }
 }
 
-/// An errno in words, for those that this program meets; the number for the others (errno(3)).
-pub fn errno_text(errno: Errno) -> Text<64> {
-    let words = match errno {
-        Errno::PERM => "operation not permitted",
-        Errno::NOENT => "no such file or directory",
-        Errno::IO => "input/output error",
-        Errno::NXIO => "no such device or address",
-        Errno::NOEXEC => "exec format error",
-        Errno::CHILD => "no child process",
-        Errno::AGAIN => "resource temporarily unavailable",
-        Errno::NOMEM => "out of memory",
-        Errno::ACCESS => "permission denied",
-        Errno::BUSY => "device or resource busy",
-        Errno::EXIST => "file exists",
-        Errno::NODEV => "no such device",
-        Errno::NOTDIR => "not a directory",
-        Errno::ISDIR => "is a directory",
-        Errno::INVAL => "invalid argument",
-        Errno::NOTTY => "not supported by this device",
-        Errno::FBIG => "file too large",
-        Errno::NOSPC => "no space left",
-        Errno::ROFS => "read-only file system",
-        Errno::LOOP => "too many symbolic links",
-        Errno::NODATA => "no data (medium error)",
-        Errno::OPNOTSUPP => "operation not supported",
-        Errno::NOSYS => "system call not in this kernel",
-        Errno::NAMETOOLONG => "name too long",
-        Errno::NOTBLK => "not a block device",
-        Errno::REMOTEIO => "remote input/output error",
-        Errno::TIMEDOUT => "timed out",
-        #[cfg(feature = "http")]
-        _ if let Some(words) = network_errno(errno) => words,
-        _ => return crate::text!("errno {}", errno.raw_os_error()),
-    };
-    Text::from(words)
-}
+/// The words for those that this program meets (errno(3)).
+const WORDS: [(Errno, &str); 27] = [
+    (Errno::PERM, "operation not permitted"),
+    (Errno::NOENT, "no such file or directory"),
+    (Errno::IO, "input/output error"),
+    (Errno::NXIO, "no such device or address"),
+    (Errno::NOEXEC, "exec format error"),
+    (Errno::CHILD, "no child process"),
+    (Errno::AGAIN, "resource temporarily unavailable"),
+    (Errno::NOMEM, "out of memory"),
+    (Errno::ACCESS, "permission denied"),
+    (Errno::BUSY, "device or resource busy"),
+    (Errno::EXIST, "file exists"),
+    (Errno::NODEV, "no such device"),
+    (Errno::NOTDIR, "not a directory"),
+    (Errno::ISDIR, "is a directory"),
+    (Errno::INVAL, "invalid argument"),
+    (Errno::NOTTY, "not supported by this device"),
+    (Errno::FBIG, "file too large"),
+    (Errno::NOSPC, "no space left"),
+    (Errno::ROFS, "read-only file system"),
+    (Errno::LOOP, "too many symbolic links"),
+    (Errno::NODATA, "no data (medium error)"),
+    (Errno::OPNOTSUPP, "operation not supported"),
+    (Errno::NOSYS, "system call not in this kernel"),
+    (Errno::NAMETOOLONG, "name too long"),
+    (Errno::NOTBLK, "not a block device"),
+    (Errno::REMOTEIO, "remote input/output error"),
+    (Errno::TIMEDOUT, "timed out"),
+];
 
 /// The same for what only sockets say.
 #[cfg(feature = "http")]
-fn network_errno(errno: Errno) -> Option<&'static str> {
-    Some(match errno {
-        Errno::PIPE => "closed by the other end",
-        Errno::AFNOSUPPORT => "address family not in this kernel",
-        Errno::ADDRNOTAVAIL => "no address to reach it from",
-        Errno::NETDOWN => "network down",
-        Errno::NETUNREACH => "network unreachable",
-        Errno::CONNABORTED => "connection aborted",
-        Errno::CONNRESET => "connection reset",
-        Errno::NOBUFS => "no buffer space",
-        Errno::CONNREFUSED => "connection refused",
-        Errno::HOSTUNREACH => "host unreachable",
-        Errno::BADMSG => "malformed answer",
-        Errno::MSGSIZE => "message too long",
-        _ => return None,
-    })
+const NETWORK: [(Errno, &str); 12] = [
+    (Errno::PIPE, "closed by the other end"),
+    (Errno::AFNOSUPPORT, "address family not in this kernel"),
+    (Errno::ADDRNOTAVAIL, "no address to reach it from"),
+    (Errno::NETDOWN, "network down"),
+    (Errno::NETUNREACH, "network unreachable"),
+    (Errno::CONNABORTED, "connection aborted"),
+    (Errno::CONNRESET, "connection reset"),
+    (Errno::NOBUFS, "no buffer space"),
+    (Errno::CONNREFUSED, "connection refused"),
+    (Errno::HOSTUNREACH, "host unreachable"),
+    (Errno::BADMSG, "malformed answer"),
+    (Errno::MSGSIZE, "message too long"),
+];
+#[cfg(not(feature = "http"))]
+const NETWORK: [(Errno, &str); 0] = [];
+
+/// An errno in words, or its number.
+pub fn errno_text(errno: Errno) -> Text<64> {
+    match WORDS.iter().chain(&NETWORK).find(|(known, _)| *known == errno) {
+        Some((_, words)) => Text::from(*words),
+        None => crate::text!("errno {}", errno.raw_os_error()),
+    }
 }
 
 #[cfg(test)]

@@ -2,17 +2,31 @@
 
 use crate::error::{Doing, Error};
 use crate::text::{Format, PathText};
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, RawDir, Stat, StatVfs};
+use rustix::fs::{CWD, Dev, FileType, MemfdFlags, Mode, OFlags, RawDir, Stat, StatVfs};
 use rustix::io::Errno;
+
+/// The longest path that is passed to the kernel, in bytes: one of 255 with a name behind it.
+pub const LONGEST_PATH: usize = 512;
+
+/// A path as the kernel takes it, in `place`: no path of ours takes a heap.
+#[inline(never)]
+pub fn terminated<'a>(path: &str, place: &'a mut [u8; LONGEST_PATH]) -> Result<&'a CStr, Errno> {
+    let room = place.get_mut(..path.len()).filter(|room| room.len() < LONGEST_PATH);
+    room.ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path.as_bytes());
+    let found = CStr::from_bytes_until_nul(place).map_err(|_| Errno::INVAL)?;
+    if found.count_bytes() == path.len() { Ok(found) } else { Err(Errno::INVAL) }
+}
 
 /// Opens a file, closed on exec; a new one gets mode 0600. This and its neighbours are not generic: the copying of a
 /// path for the kernel is compiled once.
 #[inline(never)]
 pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR)
+    let (flags, mode) = (flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::RUSR | Mode::WUSR);
+    rustix::fs::open(terminated(path, &mut [0; LONGEST_PATH])?, flags, mode)
 }
 
 /// The same, with the error in words.
@@ -28,7 +42,7 @@ pub fn opened(path: &str, flags: OFlags) -> Result<OwnedFd, Error> {
 pub fn open_plain(base: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut directory = open(base, OFlags::PATH | OFlags::DIRECTORY)?;
-    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let (folders, name) = crate::text::split_last(path, b'/').unwrap_or(("", path));
     for folder in folders.split('/').filter(|folder| !folder.is_empty()) {
         if folder == ".." {
             return Err(Errno::INVAL);
@@ -48,42 +62,45 @@ pub fn open_plain(base: &str, path: &str, flags: OFlags) -> Result<OwnedFd, Errn
 /// What is at `path`, symbolic links followed.
 #[inline(never)]
 pub fn status(path: &str) -> Result<Stat, Errno> {
-    rustix::fs::stat(path)
+    rustix::fs::stat(terminated(path, &mut [0; LONGEST_PATH])?)
 }
 
 /// The space of the file system at `path`.
 #[inline(never)]
 pub fn space(path: &str) -> Result<StatVfs, Errno> {
-    rustix::fs::statvfs(path)
+    rustix::fs::statvfs(terminated(path, &mut [0; LONGEST_PATH])?)
 }
 
 /// Makes a directory, mode 0700.
 #[inline(never)]
 pub fn make_directory(path: &str) -> Result<(), Errno> {
-    rustix::fs::mkdir(path, Mode::RWXU)
+    rustix::fs::mkdir(terminated(path, &mut [0; LONGEST_PATH])?, Mode::RWXU)
 }
 
 /// Removes an empty directory.
 #[inline(never)]
 pub fn remove_directory(path: &str) -> Result<(), Errno> {
-    rustix::fs::rmdir(path)
+    rustix::fs::rmdir(terminated(path, &mut [0; LONGEST_PATH])?)
 }
 
 /// Removes a file.
 #[inline(never)]
 pub fn remove(path: &str) -> Result<(), Errno> {
-    rustix::fs::unlink(path)
+    rustix::fs::unlink(terminated(path, &mut [0; LONGEST_PATH])?)
 }
 
 /// Renames a file, in place of another if there is one.
 #[inline(never)]
 pub fn rename(from: &str, to: &str) -> Result<(), Errno> {
-    rustix::fs::rename(from, to)
+    let [old, new] = &mut [[0; LONGEST_PATH]; 2];
+    rustix::fs::rename(terminated(from, old)?, terminated(to, new)?)
 }
 
 /// Makes a device node, mode 0600. mknod(2).
 #[inline(never)]
 pub fn make_node(path: &str, kind: FileType, device: Dev) -> Result<(), Errno> {
+    let place = &mut [0; LONGEST_PATH];
+    let path = terminated(path, place)?;
     rustix::fs::mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device)
 }
 
@@ -224,8 +241,9 @@ pub fn read_number(path: &str) -> Option<u64> {
 
 /// Where a symbolic link leads, as the link says.
 pub fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, Error> {
-    let length =
-        rustix::fs::readlinkat_raw(CWD, path, &mut buffer[..]).doing("reading the link", path)?;
+    let length = terminated(path, &mut [0; LONGEST_PATH])
+        .and_then(|path| rustix::fs::readlinkat_raw(CWD, path, &mut buffer[..]))
+        .doing("reading the link", path)?;
     if length == buffer.len() {
         return Err(Error::os("reading the link", path, Errno::NAMETOOLONG));
     }
@@ -258,6 +276,14 @@ pub fn create(path: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
     let file = open(path, flags).doing("making", path)?;
     write_all(&file, bytes).doing("writing", path)?;
     Ok(file)
+}
+
+/// A file in memory, of this name where the kernel shows one: memfd_create(2). Before Linux 3.17 there is none.
+#[inline(never)]
+pub fn in_memory(name: &CStr) -> Result<OwnedFd, Errno> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC);
+    // Rescue systems are made with newer ones.
+    if crate::IS_WHOLE { file.or_else(|_| unnamed("/run")) } else { file }
 }
 
 /// A file without a name, mode 0600, that goes away with its last user, on the file system of `folder`.

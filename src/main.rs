@@ -4,14 +4,17 @@
 
 #![no_main]
 
-use rustix::fs::OFlags;
 use rustix::process::Pid;
-use takeover::cli::{self, Command};
-use takeover::error::Error;
-use takeover::stage2::pid1::{self, Arrival};
 use takeover::sys::process;
 use takeover::sys::start::Arguments;
-use takeover::{log, memory, stage1, stage2};
+#[cfg(feature = "core")]
+use {
+    rustix::fs::OFlags,
+    takeover::cli::{self, Command},
+    takeover::error::Error,
+    takeover::stage2::pid1::{self, Arrival},
+    takeover::{log, memory, stage1, stage2},
+};
 
 takeover::entry!(start);
 
@@ -24,6 +27,11 @@ fn start(mut arguments: Arguments) -> i32 {
     if rustix::process::getpid() == Pid::INIT {
         run_as_pid1(arguments);
     }
+    run_command(arguments)
+}
+
+#[cfg(feature = "core")]
+fn run_command(arguments: Arguments) -> i32 {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -33,13 +41,30 @@ fn start(mut arguments: Arguments) -> i32 {
     }
 }
 
+/// The set `rescue`: the init of an initramfs, or a command line.
+#[cfg(not(feature = "core"))]
+fn run_as_pid1(_: Arguments) {
+    takeover::rescue::init::live(true);
+}
+
+#[cfg(not(feature = "core"))]
+fn run_command(arguments: Arguments) -> i32 {
+    takeover::rescue::command::run(arguments)
+}
+
 /// Returns only when this is an ordinary program that happens to be PID 1 of a container. The machine's own PID 1 must
 /// never end: the kernel would panic.
+#[cfg(feature = "core")]
 fn run_as_pid1(mut arguments: Arguments) {
     if arguments.next_text() == Some(pid1::ALONE) {
         pid1::alone();
     }
-    let error = match pid1::claim() {
+    let arrival = pid1::claim();
+    #[cfg(feature = "rescue")]
+    if let Arrival::NotOurs = arrival {
+        takeover::rescue::init::live(false);
+    }
+    let error = match arrival {
         Arrival::NotOurs if !process::in_first_pid_namespace() => return,
         Arrival::NotOurs => Error::failed("taking over as", "PID 1", "there is no plan"),
         Arrival::Revoked => {
@@ -51,6 +76,7 @@ fn run_as_pid1(mut arguments: Arguments) {
 }
 
 /// Gives the exit code; that of an error is in it.
+#[cfg(feature = "core")]
 fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::fail_clearly();
     let options = cli::parse(arguments)?;
@@ -78,6 +104,7 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
 
 /// Appends the log of this stage to a file, too (`--log-file`). A new one is for root alone; one that is there keeps
 /// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system.
+#[cfg(feature = "core")]
 fn log_to_file(path: &str) -> Result<(), Error> {
     use takeover::error::Doing;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;
@@ -90,6 +117,7 @@ fn log_to_file(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
+#[cfg(feature = "core")]
 fn print(text: &str) -> Result<(), Error> {
     use takeover::error::Doing;
     takeover::files::write_all(rustix::stdio::stdout(), text.as_bytes())

@@ -8,7 +8,7 @@ use crate::text::{Seconds, Size, Text, Writer};
 use crate::{files, memory};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use ufmt::uwrite;
+use ufmt::{uWrite, uwrite};
 
 /// What the worker does, in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -211,14 +211,19 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         uwrite!(line, "{{\"outcome\":\"{}\",\"bytes\":{}", outcome.name(), bytes)?;
         uwrite!(line, ",\"chunks\":{},\"zero_chunks\":{}", chunks, zero_chunks)?;
         uwrite!(line, ",\"repaired_chunks\":{}", load(&shared.repaired))?;
-        uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup, "placed"))?;
-        uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log, "placed"))?;
-        uwrite!(line, ",\"report\":\"{}\"", Kept::name(&shared.report, "sent"))?;
-        uwrite!(line, ",\"efi\":\"{}\"", Kept::name(&shared.efi, "set"))?;
+        if crate::IS_WHOLE {
+            uwrite!(line, ",\"backup\":\"{}\"", Kept::name(&shared.backup, "placed"))?;
+            uwrite!(line, ",\"log\":\"{}\"", Kept::name(&shared.log, "placed"))?;
+            uwrite!(line, ",\"report\":\"{}\"", Kept::name(&shared.report, "sent"))?;
+            uwrite!(line, ",\"efi\":\"{}\"", Kept::name(&shared.efi, "set"))?;
+        }
         uwrite!(line, ",\"attempts\":{},\"seconds\":{{", load(&shared.attempts))?;
         for (index, (phase, time)) in PHASES.iter().zip(&shared.phase_time).enumerate() {
             let comma = if index == 0 { "" } else { "," };
             uwrite!(line, "{}\"{}\":{}", comma, phase.name(), Seconds(load(time).into()))?;
+        }
+        if !crate::IS_WHOLE {
+            return line.write_str("}}");
         }
         uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
         uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;

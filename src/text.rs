@@ -275,6 +275,13 @@ impl uDisplay for Size {
     }
 }
 
+/// What stands before the last of these bytes, and what behind. (std's search from the end is 300 bytes.)
+#[inline(never)]
+pub fn split_last(text: &str, mark: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().rposition(|byte| byte == mark)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 /// The number that a decimal string is, white space around it aside. A plus sign before it is taken, too.
 pub fn decimal(text: &str) -> Option<u64> {
     text.trim_ascii().parse().ok()
@@ -308,6 +315,13 @@ mod tests {
     fn a_full_text_is_cut_at_a_character() {
         let cut: Text<4> = Text::from("abcé");
         assert_eq!(&*cut, "abc");
+    }
+
+    #[test]
+    fn a_text_is_parted_at_the_last_mark() {
+        assert_eq!(split_last("a.b.c", b'.'), Some(("a.b", "c")));
+        assert_eq!(split_last("é.", b'.'), Some(("é", "")));
+        assert_eq!(split_last("abc", b'.'), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which partition of an image the new OS boots from, where its data goes, and which device the image says it is for.
 
 use super::{json, systems};
+use crate::IS_WHOLE;
 use crate::disk::ext4::{self, Superblock};
 use crate::disk::fat::{self, Fat, File, Place};
 use crate::disk::mbr;
@@ -87,6 +88,7 @@ pub struct DataPartition {
 pub fn find_boot(disk: &mut dyn ReadAt, table: &mut Table) -> Result<Layout, Error> {
     // First of all: it lies at the front, or at the front of the boot partition.
     let has_boot_code = match table.bios {
+        _ if !IS_WHOLE => false,
         Bios::Nothing => false,
         Bios::Code => true,
         Bios::Partition(start) => {
@@ -98,7 +100,7 @@ pub fn find_boot(disk: &mut dyn ReadAt, table: &mut Table) -> Result<Layout, Err
     let mut layout = find_boot_partition(disk, table)?;
     layout.has_boot_code = has_boot_code;
     let number = layout.boot_number;
-    for esp in table.partitions.iter().filter(|p| p.is_esp && p.number != number) {
+    for esp in table.partitions.iter().filter(|p| IS_WHOLE && p.is_esp && p.number != number) {
         if let Some(fat) = open_fat(disk, esp)? {
             let mut found = [None];
             fat.find_all(disk, &[EFI], &mut found)?;
@@ -184,7 +186,7 @@ fn look(disk: &mut dyn ReadAt, partition: &Partition) -> Result<(Layout, Text<16
     };
     let label = match open_fat(disk, partition)? {
         Some(fat) => look_into(disk, &fat, &mut layout)?,
-        None if partition.length < SMALLEST => Text::new(),
+        None if partition.length < SMALLEST || !IS_WHOLE => Text::new(),
         None => match open_ext4(disk, partition)? {
             Some(superblock) => {
                 layout.file_system = Some(FileSystem::Ext4);
@@ -248,8 +250,9 @@ fn look_into(disk: &mut dyn ReadAt, fat: &Fat, layout: &mut Layout) -> Result<Te
         *next = None;
         match which {
             0 => layout.device_type = slug(disk, fat, &device_type)?,
-            1 => layout.version = version(disk, fat, &os_release)?,
-            _ => look_for_loaders(disk, fat, efi, layout.boot_number, layout)?,
+            1 if IS_WHOLE => layout.version = version(disk, fat, &os_release)?,
+            2 if IS_WHOLE => look_for_loaders(disk, fat, efi, layout.boot_number, layout)?,
+            _ => {}
         }
     }
     Ok(label)

@@ -7,6 +7,7 @@ pub mod api;
 pub mod config;
 pub mod devices;
 pub mod json;
+#[cfg(feature = "core")]
 pub mod keyfile;
 pub mod layout;
 #[cfg(feature = "http")]

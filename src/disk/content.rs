@@ -37,7 +37,7 @@ pub(super) fn of(
             return Ok(Some(what));
         }
     }
-    if length >= 2048 && ext4::open(disk, 0)?.is_some() {
+    if crate::IS_WHOLE && length >= 2048 && ext4::open(disk, 0)?.is_some() {
         return Ok(Some("a file system (ext4)"));
     }
     for &(at, magic, what) in &OTHERS {

@@ -93,6 +93,12 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
     read_number(&files::below(&folder, "../dev")?)
 }
 
+/// True when a device lies on others.
+pub fn is_stacked(number: Number) -> Result<bool, Error> {
+    let folder = number.folder()?;
+    Ok(files::has_entry(&files::below(&folder, "slaves")?))
+}
+
 /// Calls `visit` with each device that a stack (device-mapper, md) names as one it lies on, until it says false.
 pub fn for_each_slave(number: Number, visit: &mut dyn FnMut(Number) -> bool) -> Result<(), Error> {
     let folder = number.folder()?;

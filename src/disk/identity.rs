@@ -8,7 +8,7 @@
 use super::device::Number;
 use super::table::SECTOR;
 use crate::files;
-use crate::text::{Text, printable};
+use crate::text::{Text, printable, split_last};
 use core::ops::ControlFlow;
 use ufmt::uwrite;
 
@@ -61,10 +61,20 @@ fn of(folder: &str) -> Identity {
 /// Where a disk is plugged in: the path to its folder in sysfs, up to where numbers begin that are given out anew each
 /// time. Empty for one that is not plugged in anywhere.
 fn place(link: &str) -> &str {
-    let (_, path) = link.split_once("/devices/").unwrap_or_default();
-    let cut = |path: &'_ str, mark| path.find(mark).unwrap_or(path.len());
-    let end = ["/host", "/mmc_host/", "/nvme/", "/block/"].map(|mark| cut(path, mark));
-    let path = path.get(..end.into_iter().min().unwrap_or(0)).unwrap_or_default();
+    // By bytes: the search for words of std is a kilobyte.
+    let find = |text: &str, marks: &[&str]| {
+        let is_at = |at: &usize| {
+            marks.iter().any(|mark| {
+                text.as_bytes().get(*at..).is_some_and(|rest| rest.starts_with(mark.as_bytes()))
+            })
+        };
+        (0..text.len()).find(is_at)
+    };
+    const BEFORE: &str = "/devices/";
+    let path =
+        find(link, &[BEFORE]).and_then(|at| link.get(at + BEFORE.len()..)).unwrap_or_default();
+    let end = find(path, &["/host", "/mmc_host/", "/nvme/", "/block/"]).unwrap_or(path.len());
+    let path = path.get(..end).unwrap_or_default();
     if path.starts_with("virtual") { "" } else { path }
 }
 
@@ -152,7 +162,7 @@ fn unit(folder: &str) -> Text<20> {
     let mut buffer = [0; 256];
     let path = files::below(folder, "device").ok();
     let link = path.and_then(|path| files::read_link(&path, &mut buffer).ok());
-    Text::from(link.and_then(|link| link.rsplit_once(':')).map_or("", |(_, unit)| unit))
+    Text::from(link.and_then(|link| split_last(link, b':')).map_or("", |(_, unit)| unit))
 }
 
 /// The one disk of this identity and size (bytes), wherever it was plugged in again; none when there are several, or

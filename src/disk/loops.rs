@@ -69,12 +69,36 @@ pub fn detach_all(nodes: &str, disk: Number) -> u32 {
 /// Fails when a loop device lies on a disk.
 pub fn none_on(nodes: &str, disk: Number) -> Result<(), Error> {
     let mut result = Ok(());
-    for_each_on(nodes, disk, &mut |name, _| {
+    let mut note = |name: &str| {
         let why: Text<60> = crate::text!("{} lies on it", name);
         result = Err(Error::failed("claiming", "the disk", &why)
             .advice("something still has that loop device mounted or open"));
-    });
+    };
+    if crate::IS_WHOLE {
+        for_each_on(nodes, disk, &mut |name, _| note(name));
+    } else {
+        for_each_straight_on(disk, &mut note);
+    }
     result
+}
+
+/// The same for those whose backing file is the disk or a partition of it, for the rescue set: one that lies on a file
+/// of a file system there is found by that claim, which the kernel knows of.
+fn for_each_straight_on(disk: Number, visit: &mut dyn FnMut(&str)) {
+    let mut look = |name: &str| {
+        let mut buffer = [0; 256];
+        let backing = files::below("/sys/block", name)
+            .ok()
+            .and_then(|folder| files::text_below(&folder, "loop/backing_file", &mut buffer));
+        let number = backing.and_then(|path| device::number_of(path).ok());
+        if number.is_some_and(|number| device::whole_disk(number).is_ok_and(|found| found == disk))
+        {
+            visit(name);
+        }
+        ControlFlow::Continue(())
+    };
+    // Without /sys/block there is no loop device either.
+    let _ = files::for_each_entry("/sys/block", &mut look);
 }
 
 fn is_attached(name: &str) -> bool {

@@ -11,6 +11,7 @@ pub mod device;
 pub mod ext4;
 pub mod fat;
 pub mod gpt;
+#[cfg_attr(not(feature = "core"), path = "no_holders.rs")]
 pub mod holders;
 pub mod identity;
 pub mod loops;
@@ -23,3 +24,4 @@ pub mod record;
 pub mod stack;
 pub mod swaps;
 pub mod table;
+pub mod writable;

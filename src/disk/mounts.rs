@@ -2,7 +2,7 @@
 
 use super::device::{self, Number};
 use crate::error::{Doing, Error};
-use crate::files;
+use crate::files::{self, LONGEST_PATH};
 use crate::sys::terminated;
 use crate::text::{PathText, Text};
 use core::ffi::CStr;
@@ -326,14 +326,26 @@ pub fn mount_at(
     data: &str,
 ) -> Result<(), Errno> {
     let data = terminated::<64>(data)?;
-    rustix::mount::mount(source, point, kind, flags, as_c_string(&data)?)
+    let [from, to] = &mut [[0; LONGEST_PATH]; 2];
+    let kind = terminated::<64>(kind)?;
+    rustix::mount::mount(
+        files::terminated(source, from)?,
+        files::terminated(point, to)?,
+        as_c_string(&kind)?,
+        flags,
+        as_c_string(&data)?,
+    )
 }
 
 /// Changes the flags of a mount, and the options of its file system. Flags that are not repeated are dropped.
 #[inline(never)]
 pub fn remount(point: &str, flags: MountFlags, data: &str) -> Result<(), Errno> {
     let data = terminated::<64>(data)?;
-    rustix::mount::mount_remount(point, flags, as_c_string(&data)?)
+    rustix::mount::mount_remount(
+        files::terminated(point, &mut [0; LONGEST_PATH])?,
+        flags,
+        as_c_string(&data)?,
+    )
 }
 
 fn as_c_string(data: &[u8]) -> Result<&CStr, Errno> {
@@ -343,7 +355,8 @@ fn as_c_string(data: &[u8]) -> Result<&CStr, Errno> {
 /// Makes a file or directory appear in another place too.
 #[inline(never)]
 pub fn bind(source: &str, point: &str) -> Result<(), Errno> {
-    rustix::mount::mount_bind(source, point)
+    let [from, to] = &mut [[0; LONGEST_PATH]; 2];
+    rustix::mount::mount_bind(files::terminated(source, from)?, files::terminated(point, to)?)
 }
 
 /// Keeps mounts made below from spreading to other namespaces, and the other way round.
@@ -351,7 +364,10 @@ pub fn bind(source: &str, point: &str) -> Result<(), Errno> {
 pub fn make_private(point: &str, below_too: bool) -> Result<(), Errno> {
     let recursive =
         if below_too { MountPropagationFlags::REC } else { MountPropagationFlags::empty() };
-    rustix::mount::mount_change(point, MountPropagationFlags::PRIVATE | recursive)
+    rustix::mount::mount_change(
+        files::terminated(point, &mut [0; LONGEST_PATH])?,
+        MountPropagationFlags::PRIVATE | recursive,
+    )
 }
 
 /// Makes mounts below spread to copies of this mount that are made from now on, and so to be unmounted in them, too;
@@ -359,7 +375,10 @@ pub fn make_private(point: &str, below_too: bool) -> Result<(), Errno> {
 #[inline(never)]
 pub fn make_shared_anew(point: &str) -> Result<(), Errno> {
     make_private(point, false)?;
-    rustix::mount::mount_change(point, MountPropagationFlags::SHARED)
+    rustix::mount::mount_change(
+        files::terminated(point, &mut [0; LONGEST_PATH])?,
+        MountPropagationFlags::SHARED,
+    )
 }
 
 /// True when a tmpfs can be kept out of swap (`noswap`, Linux 6.4; shmem_parse_one() in mm/shmem.c). Asked of a file
@@ -372,13 +391,19 @@ pub fn tmpfs_knows_noswap() -> bool {
 /// Unmounts. umount2(2), never through a symbolic link.
 #[inline(never)]
 pub fn unmount(point: &str) -> Result<(), Errno> {
-    rustix::mount::unmount(point, UnmountFlags::NOFOLLOW)
+    rustix::mount::unmount(
+        files::terminated(point, &mut [0; LONGEST_PATH])?,
+        UnmountFlags::NOFOLLOW,
+    )
 }
 
 /// Takes a mount out of sight; what it shows stays alive for those who use it.
 #[inline(never)]
 pub fn detach(point: &str) -> Result<(), Errno> {
-    rustix::mount::unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+    rustix::mount::unmount(
+        files::terminated(point, &mut [0; LONGEST_PATH])?,
+        UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+    )
 }
 
 /// Takes a mount and all below it out of sight without waiting for its server: what was asked of that is given up. May
@@ -386,7 +411,7 @@ pub fn detach(point: &str) -> Result<(), Errno> {
 #[inline(never)]
 pub fn abandon(point: &str) -> Result<(), Errno> {
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
-    rustix::mount::unmount(point, flags)
+    rustix::mount::unmount(files::terminated(point, &mut [0; LONGEST_PATH])?, flags)
 }
 
 /// Unmounts, giving those who look at every new mount (udev, a file manager) two seconds to finish.

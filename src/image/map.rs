@@ -8,7 +8,7 @@ use crate::crc32;
 use crate::error::{Doing, Error};
 use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{MemfdFlags, OFlags};
+use rustix::fs::OFlags;
 
 /// Bytes per chunk in the file.
 pub const RECORD: u64 = 8;
@@ -39,10 +39,7 @@ pub struct ChunkMap {
 impl ChunkMap {
     /// A new map in anonymous memory (memfd_create(2)).
     pub fn create() -> Result<Self, Error> {
-        let file = rustix::fs::memfd_create("chunk-map", MemfdFlags::CLOEXEC)
-            // Before Linux 3.17 there is none.
-            .or_else(|_| files::unnamed("/run"))
-            .doing("making", "the chunk map")?;
+        let file = files::in_memory(c"chunk-map").doing("making", "the chunk map")?;
         Ok(Self { file })
     }
 

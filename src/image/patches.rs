@@ -10,7 +10,7 @@ use crate::disk::table::SECTOR;
 use crate::error::{Doing, Error};
 use crate::files;
 use rustix::fd::OwnedFd;
-use rustix::fs::{MemfdFlags, OFlags};
+use rustix::fs::OFlags;
 
 /// Bytes of a sector's number in the file.
 const NUMBER: usize = 8;
@@ -34,10 +34,7 @@ impl Patches {
 
     /// No patches yet, in anonymous memory (memfd_create(2)).
     pub fn create() -> Result<Self, Error> {
-        let file = rustix::fs::memfd_create("patches", MemfdFlags::CLOEXEC)
-            // Before Linux 3.17 there is none.
-            .or_else(|_| files::unnamed("/run"))
-            .doing("making", "the patches of the image")?;
+        let file = files::in_memory(c"patches").doing("making", "the patches of the image")?;
         Ok(Self { file: Some(file), count: 0, last: 0 })
     }
 

@@ -15,7 +15,6 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::progress::Rate;
 use rustix::fd::OwnedFd;
-use rustix::fs::MemfdFlags;
 
 /// The longest range that is kept, in bytes: a table of a FAT and what lies before it.
 const MAX_KEPT: u64 = 9 << 20;
@@ -198,9 +197,7 @@ impl ReadAt for ImageReader<'_, '_> {
         {
             return Ok(());
         }
-        let file = rustix::fs::memfd_create("kept", MemfdFlags::CLOEXEC)
-            .or_else(|_| files::unnamed("/run"))
-            .doing("keeping a part of", "the image")?;
+        let file = files::in_memory(c"kept").doing("keeping a part of", "the image")?;
         self.kept = Some(Kept { file, start, length, filled: 0 });
         Ok(())
     }

@@ -3,10 +3,10 @@
 //! A takeover, and `-d`, fetch it into the work directory. A dry run, which writes nothing, `takeover flash`, whose
 //! system may have no room, and `takeover scan` read it from its server by ranges.
 
-use super::look::examination::ImageFile;
 use super::prepare::image::{ImageSource, Sum, is_url};
 use crate::cli::{Flag, Options};
 use crate::error::Error;
+use crate::new_os::examination::ImageFile;
 use core::cell::OnceCell;
 
 #[cfg(feature = "http")]

@@ -23,6 +23,7 @@ use crate::balena::layout::Layout;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::reader::ReadAt;
+use crate::disk::writable;
 use crate::efi::change::Change;
 use crate::error::{Doing, Error};
 use crate::files;
@@ -32,6 +33,10 @@ use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::Source;
 use crate::log::{self, Stopwatch};
+use crate::new_os::examination::{Examined, ImageFile, examine};
+use crate::new_os::fits;
+use crate::new_os::new_files::NewFiles;
+use crate::new_os::one_image::{self, OneImage};
 use crate::plan::{LogPlan, Plan, names};
 use crate::progress::Flashed;
 use crate::sys::{map, process};
@@ -40,20 +45,16 @@ use core::time::Duration;
 #[cfg(feature = "http")]
 use decide::budget;
 use decide::budget::Budget;
-use decide::new_files::NewFiles;
-use decide::one_image::OneImage;
 use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::report::Report;
 use decide::{
-    boot_entry, carry, checks, compatible, configuration, estimate, firmware, one_image, planning,
-    target,
+    boot_entry, carry, checks, compatible, configuration, estimate, firmware, planning, target,
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
 #[cfg(feature = "http")]
 use look::cloud::Download;
-use look::examination::{Examined, ImageFile, examine};
 use look::facts::{self, Facts};
 use look::{cgroup, identity, logs, watchdogs};
 #[cfg(feature = "backup")]
@@ -128,7 +129,7 @@ fn decide<'a>(
     let facts = device(options, &mut report)?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
-    checks::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
+    fits::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
     let is_here = file.is_some();
     let offer = ask_cloud(options, is_here, config, wish.effective(), &facts.target, &mut report)?;
@@ -136,12 +137,12 @@ fn decide<'a>(
     // What is slow comes behind all that is not: data is packed to know its length, and the image is fetched.
     carry::count_backup(options, facts.available, buffer, &mut new_files)?;
     let file = choose_image(options, file, config, &offer, &facts, place)?;
-    checks::known_length_fits(file.length(), &facts.target)?;
+    fits::known_length_fits(file.length(), &facts.target)?;
 
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
         compatible::check_image(layout, Some(&identity), &wish, &mut |text| report.warn(text))
     })?;
-    checks::fits(&image.scan, &image.table, &facts.target)?;
+    fits::check(&image.scan, &image.table, &facts.target)?;
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
     let plan = Plan { old_log, log_device, ..plan };
@@ -223,7 +224,7 @@ fn ask_cloud(
     let image = match &mut cloud {
         Some(cloud) if options.image.is_none() && !is_here => {
             let found = release::find(options, cloud, device_type)?;
-            checks::known_length_fits(found.size, target)?;
+            fits::known_length_fits(found.size, target)?;
             let place = map::place(found).doing("reserving memory for", "a URL")?;
             Some(&*place)
         }
@@ -518,10 +519,10 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
     let config = configuration::for_flash(options, given, &file, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
-    let target = target::free_to_be_written(target::asked_for(path)?)?;
+    let target = target::free_to_be_written(writable::asked_for(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;
-    target::claimable(&target)?;
-    checks::known_length_fits(file.length(), &target)?;
+    writable::claimable(&target)?;
+    fits::known_length_fits(file.length(), &target)?;
     let new_files = carry::files(options, config, None, buffer, &mut report)?;
     let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
         // Without a config.json the image alone says what the device will be.
@@ -529,7 +530,7 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
         let wish = configuration::wish(options, &device_type);
         compatible::check_image(layout, None, &wish, &mut |text| report.warn(text))
     })?;
-    checks::fits(&image.scan, &image.table, &target)?;
+    fits::check(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &target, &image, &one, &new_files)?;
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;

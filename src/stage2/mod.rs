@@ -62,6 +62,34 @@ pub fn flash_here(
     let staged = Staged { source, stream, patches, map };
     let result = sequence::write(plan, base, staged, &mut buffers, shared);
     let destroyed = shared.destroyed.load(SeqCst);
+    if let Err(error) = &result
+        && destroyed
+    {
+        let line = result_line(Outcome::Failed, shared, &totals(plan, base));
+        let why: Line = crate::text!("{}\n{}\n", error, line);
+        if let Err(error) = record::keep(plan, base, &why, shared) {
+            crate::warn!("{}", error);
+        }
+    }
+    Ok(ended(plan, base, result, shared))
+}
+
+/// Flashes a disk in a rescue system, where its node is in /dev and nothing is placed by a mount. `head` is a buffer of
+/// [`BUFFER`] bytes. An error is one before anything was begun.
+pub fn flash_free(
+    plan: &Plan,
+    staged: Staged<'_>,
+    head: &'static mut [u8],
+    shared: &Shared,
+) -> Result<Flashed, Error> {
+    let mut buffers = Buffers::map(head)?;
+    let result = sequence::write_free(plan, staged, &mut buffers, shared);
+    Ok(ended(plan, "", result.map(|()| End::Done), shared))
+}
+
+/// How it ended, for people and for programs.
+fn ended(plan: &Plan, base: &str, result: Result<End, Error>, shared: &Shared) -> Flashed {
+    let destroyed = shared.destroyed.load(SeqCst);
     let outcome = match &result {
         Ok(End::Pretended) => Outcome::Pretended,
         Ok(_) => Outcome::Done,
@@ -70,14 +98,6 @@ pub fn flash_here(
     };
     shared.worker_heap.store(saturated(memory::heap_high_water() as u64), SeqCst);
     let line = result_line(outcome, shared, &totals(plan, base));
-    if let Err(error) = &result
-        && destroyed
-    {
-        let why: Line = crate::text!("{}\n{}\n", error, line);
-        if let Err(error) = record::keep(plan, base, &why, shared) {
-            crate::warn!("{}", error);
-        }
-    }
     let result = result.map(drop).map_err(|error| {
         if destroyed {
             error.as_incomplete().advice("the disk is incomplete now: flash it again")
@@ -85,22 +105,21 @@ pub fn flash_here(
             error
         }
     });
-    Ok(Flashed { result, line })
+    Flashed { result, line }
 }
 
 /// The figures of the result line that this process knows.
 fn totals(plan: &Plan, base: &str) -> Totals {
+    let (bytes, chunks, zero_chunks) =
+        (plan.image.length, plan.image.chunks, plan.image.zero_chunks);
+    if !crate::IS_WHOLE {
+        return Totals { bytes, chunks, zero_chunks, ..Totals::default() };
+    }
     let root = if base.is_empty() { "/" } else { base };
     let used = files::space(root).map_or(0, |space| {
         space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize)
     });
-    Totals {
-        bytes: plan.image.length,
-        chunks: plan.image.chunks,
-        zero_chunks: plan.image.zero_chunks,
-        ramfs: used,
-        own_peak: memory::peak_resident_kib(),
-    }
+    Totals { bytes, chunks, zero_chunks, ramfs: used, own_peak: memory::peak_resident_kib() }
 }
 
 #[cfg(test)]

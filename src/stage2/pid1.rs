@@ -29,9 +29,9 @@ use rustix::system::RebootCommand;
 pub const ALONE: &core::ffi::CStr = c"--alone";
 
 /// How often a failed flash is run again before `--on-failure` decides.
-const RETRIES: u32 = 3;
+pub const RETRIES: u32 = 3;
 /// The pause before a retry after that, in seconds.
-const PAUSE: u64 = 30;
+pub const PAUSE: u64 = 30;
 /// Without any progress for this long a worker is killed, in milliseconds. A slow card that is flushed takes minutes.
 const STALL: u64 = 300_000;
 /// What the disk is like when flashing has failed.
@@ -98,7 +98,7 @@ fn leave(ramfs: &str) -> Result<Infallible, Error> {
 }
 
 /// The console as standard input, output and error; where there is none, nothing.
-fn open_console(base: &str) -> Result<(), Error> {
+pub fn open_console(base: &str) -> Result<(), Error> {
     // Non-blocking: a console that was stopped with Ctrl-S must not stop us.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::APPEND;
     let open = |name| {
@@ -158,7 +158,8 @@ fn tell_kernel(path: &str, bytes: &[u8]) {
     }
 }
 
-fn open_logs() {
+/// The log in the RAMFS, and the kernel's own.
+pub fn open_logs() {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     if let Ok(file) = files::open(&path_of(names::LOG), flags) {
         log::to_file(file);
@@ -180,7 +181,7 @@ struct Supervisor<'a> {
 }
 
 /// How a child ended.
-enum Ended {
+pub enum Ended {
     /// With this exit code.
     Code(i32),
     /// By this signal.
@@ -412,7 +413,7 @@ impl Supervisor<'_> {
 
 /// What is done about a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Verdict {
+pub enum Verdict {
     /// It is waited for.
     Wait,
     /// It is killed for a lack of progress.
@@ -422,7 +423,7 @@ enum Verdict {
 }
 
 /// Judges a child that has not got on for `idle` milliseconds, and was killed so many milliseconds ago.
-fn verdict(idle: u64, killed: Option<u64>) -> Verdict {
+pub fn verdict(idle: u64, killed: Option<u64>) -> Verdict {
     match killed {
         None if idle > STALL => Verdict::Kill,
         Some(time) if time > DEATH => Verdict::GiveUp,
@@ -438,7 +439,7 @@ fn may_be_fed(is_killed: bool, is_written: bool) -> bool {
 /// How long to wait before the worker is started again after so many runs, in seconds. What fails at once (no memory
 /// for a process, a bus that is being reset) fails again at once, and all retries would be spent within a second. A
 /// worker that died in the middle of its work is replaced without delay, the first time.
-fn pause_before_retry(attempts: u32, died: bool) -> u64 {
+pub fn pause_before_retry(attempts: u32, died: bool) -> u64 {
     match attempts {
         0 | 1 if died => 0,
         0 | 1 => 5,
@@ -448,7 +449,7 @@ fn pause_before_retry(attempts: u32, died: bool) -> u64 {
 }
 
 /// Takes in every child that has ended; how `child` ended, if it is among them.
-fn reap(child: Pid) -> Option<Ended> {
+pub fn reap(child: Pid) -> Option<Ended> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((id, status))) if id == child => {
@@ -523,7 +524,7 @@ fn write_back(feeder: Option<&Feeder>) {
 
 /// Resets the machine a while from now, should the driver of some device hold up reboot(2). Root may always write to
 /// this file, whatever kernel.sysrq says (Documentation/admin-guide/sysrq.rst).
-fn reset_later() {
+pub fn reset_later() {
     // Without that child there is nothing else to be done.
     let _ = process::spawn(|| {
         crate::sys::clock::sleep(REBOOT_PATIENCE);

@@ -107,6 +107,18 @@ pub fn write(
     Ok(End::Done)
 }
 
+/// Writes the image, as it is, to a disk that is free and has its node in /dev.
+pub fn write_free(
+    plan: &Plan,
+    staged: Staged<'_>,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    staged.prove(plan, buffers.scratch(), shared)?;
+    let (target, _) = target::claim_disk(plan, "", shared)?;
+    write_to(&target, plan, staged, buffers, shared, &mut || Ok(()))
+}
+
 /// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is
 /// cleared before anything else and written last of all, after `place` has placed what lies on ext4: at any moment
 /// there is the old OS on the disk, or none, or the whole new one.

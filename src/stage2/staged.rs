@@ -39,7 +39,7 @@ impl Staged<'_> {
         {
             return Err(changed("the patches of the image"));
         }
-        if self.source.is_remote() {
+        if crate::CAN_BE_REMOTE && self.source.is_remote() {
             return self.prove_remote(buffer);
         }
         self.prove_packed(plan.image.packed_crc, buffer, shared)

@@ -62,11 +62,17 @@ impl Target {
     /// Opens the disk of the plan if it is free. O_EXCL on a block device is the kernel's own answer to that
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
     pub fn open(path: &str, plan: &Plan, shared: &Shared) -> Result<Self, Error> {
-        let (node, number) = find(path, plan, shared)?;
-        if node != Some(number) {
-            put_node(path, number)?;
-            crate::info!("the disk came back as {}:{}", number.major, number.minor);
-        }
+        let number = if crate::IS_WHOLE {
+            let (node, number) = find(path, plan, shared)?;
+            if node != Some(number) {
+                put_node(path, number)?;
+                crate::info!("the disk came back as {}:{}", number.major, number.minor);
+            }
+            number
+        } else {
+            // A rescue system has asked for the disk anew before every try, and whether it is the same.
+            device::number_of(path)?
+        };
         let disk = claim(path).doing("claiming the disk", path)?;
         let size = block::size(&disk).doing("asking the size of", path)?;
         if size != plan.target.size {
@@ -392,10 +398,10 @@ fn claim(path: &str) -> Result<OwnedFd, Errno> {
 
 /// The error of a disk that is not free, with those that use it. Others are passed on.
 pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
-    if !matches!(claim(path), Err(Errno::BUSY)) {
+    if !crate::IS_WHOLE || !matches!(claim(path), Err(Errno::BUSY)) {
         return error;
     }
-    let (nodes, _) = path.rsplit_once('/').unwrap_or_default();
+    let (nodes, _) = crate::text::split_last(path, b'/').unwrap_or_default();
     let number = device::number_of(path).unwrap_or(plan.target.number);
     let object: Text<40> = crate::text!("/dev/{}", plan.target.name.as_str());
     let why: Text<240> = crate::text!("something still uses it: {}", holders::of(nodes, number));

@@ -288,6 +288,18 @@ pub fn swap_on(path: &str, flags: u32) -> Result<(), Errno> {
     super::checked(result).map(drop)
 }
 
+/// Loads a module of the kernel from a file; with `is_packed` the kernel unpacks it (Linux 5.17). finit_module(2).
+pub fn load_module(file: OwnedFd, is_packed: bool) -> Result<(), Errno> {
+    /// MODULE_INIT_COMPRESSED_FILE of <linux/module.h>.
+    const PACKED: usize = 4;
+    let flags = if is_packed { PACKED } else { 0 };
+    // SAFETY: an open file, a NUL-terminated string that is read, and an integer.
+    let result = unsafe {
+        super::syscall(raw::__NR_finit_module as _, file.as_raw_fd() as usize, c"".as_ptr(), flags)
+    };
+    super::checked(result).map(drop)
+}
+
 /// Keeps this process and its children from leaving a core, which would have the keys in it: prctl(2),
 /// PR_SET_DUMPABLE, and setrlimit(2), RLIMIT_CORE. The limit alone does not keep a core from a program of
 /// core_pattern(5) (core(5)); the attribute alone is given back at execve(2).

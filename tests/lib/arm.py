@@ -172,9 +172,10 @@ def disk(kind, size_mib=rootfs.DEFAULT_DISK_MIB):
 
 # ----------------------------------------------------------------------- machines
 
-def command(kind, memory, smp, options, serial, disks, cache, drive_options, store=None):
+def command(kind, memory, smp, options, serial, disks, cache, drive_options, store=None, own_initrd=None):
     """QEMU's command line, up to what all guests share. Its serial console is the
-    character device that serial names; store is the file of the variables of one of UEFI."""
+    character device that serial names; store is the file of the variables of one of UEFI, own_initrd takes the place of
+    the initrd that goes to the root."""
     machine = MACHINES[kind]
     words = [machine.qemu, "-accel", "tcg,thread=multi", *machine.arguments]
     if machine.on_card:
@@ -191,7 +192,7 @@ def command(kind, memory, smp, options, serial, disks, cache, drive_options, sto
                   "-drive", f"if=pflash,format=raw,unit=1,file={str(store).replace(',', ',,')}"]
     else:
         words += ["-kernel", kernel(machine.architecture),
-                  "-initrd", initrd(machine.architecture), "-append", options]
+                  "-initrd", own_initrd or initrd(machine.architecture), "-append", options]
     # The last disk given becomes vda.
     for number, path in reversed(list(enumerate(disks, 1))):
         path = str(path).replace(",", ",,")

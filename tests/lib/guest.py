@@ -143,7 +143,7 @@ class Guest:
     def __init__(self, kind, disks, *, files=None, memory=512, options="",
                  timeout=300, folder=None, log=None, echo=False, name=None,
                  reboot=True, cache="unsafe", drive_options="discard=unmap",
-                 uefi_vars=None, qemu_args=(), smp=2,
+                 uefi_vars=None, qemu_args=(), smp=2, initrd=None,
                  fail_on=r"Kernel panic - not syncing"):
         """
         kind      a key of KINDS
@@ -163,13 +163,14 @@ class Guest:
         cache, drive_options   of the disks' -drive; 'unsafe' only skips fsync on
                   the host: what the guest wrote survives a kill of QEMU all the same
         uefi_vars path of the variable store, to carry it over to another guest
+        initrd    path of an initramfs of one's own, which the kernel then starts /init of
         fail_on   a console line that ends every wait at once (None: nothing does)
         """
         if kind not in KINDS:
             raise ValueError(f"no such kind of guest: {kind}")
         self.kind, self.uefi = kind, KINDS[kind]
         self.disks = [pathlib.Path(disk) for disk in disks]
-        self.memory, self.smp, self.timeout = memory, smp, timeout
+        self.memory, self.smp, self.timeout, self.initrd = memory, smp, timeout, initrd
         self.machine, self.bus = arm.MACHINES.get(kind), BUSES.get(kind, _NVME)
         base = self.machine.options if self.machine else f"root={disk_name(kind, 2)} {KERNEL_OPTIONS}"
         self.options = f"{base} {options}".strip()
@@ -257,7 +258,8 @@ class Guest:
         disks = self.disks + ([self.job_disk] if self.job_disk else [])
         if self.machine:
             command = arm.command(self.kind, self.memory, self.smp, self.options,
-                                  "chardev:serial0", disks, self.cache, self.drive_options, self.uefi_vars)
+                                  "chardev:serial0", disks, self.cache, self.drive_options, self.uefi_vars,
+                                  self.initrd)
         else:
             command = self._x86_command(disks)
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none",
@@ -299,7 +301,9 @@ class Guest:
                         "-drive", f"if=pflash,format=raw,unit=1,file={store}"]
         else:
             command += ["-kernel", rootfs.kernel(self.kind), "-append", self.options]
-            if self.kind in stacked.KINDS:
+            if self.initrd:
+                command += ["-initrd", self.initrd]
+            elif self.kind in stacked.KINDS:
                 command += ["-initrd", stacked.initrd()]
             elif self.kind in rootfs.GENERIC:
                 command += ["-initrd", rootfs.generic_initrd()]

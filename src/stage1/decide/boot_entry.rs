@@ -15,8 +15,8 @@ use crate::efi::change::{self, Change, MOST};
 use crate::efi::load_option::{self, HardDrive, Signature};
 use crate::efi::variables::Variables;
 use crate::error::Error;
+use crate::new_os::examination::Examined;
 use crate::stage1::look::boot_entries::{self, Place};
-use crate::stage1::look::examination::Examined;
 use crate::stage1::look::identity::Identity;
 use crate::text::Text;
 
@@ -127,7 +127,7 @@ fn hard_drive(table: &Table, number: u32) -> Option<HardDrive> {
         Kind::Gpt => Signature::Gpt(partition.guid),
         Kind::Mbr => Signature::Mbr(table.signature),
     };
-    // The target has blocks of 512 bytes, as the table counts: see `checks::fits`.
+    // The target has blocks of 512 bytes, as the table counts: see `new_os::fits`.
     let (start, length) = (partition.start / SECTOR, partition.length / SECTOR);
     Some(HardDrive { number, start, length, signature })
 }

@@ -1,10 +1,10 @@
 //! The memory budget: what the RAMFS will hold against what is there, before anything changes.
 
-use super::new_files::NewFiles;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::patches;
 use crate::image::scan::Scan;
+use crate::new_os::new_files::NewFiles;
 use crate::plan::Plan;
 #[cfg(feature = "http")]
 use crate::stage1::look::cgroup;

@@ -1,10 +1,10 @@
 //! What is carried over from the old OS to the new one: networks and data, as far as this program was built to.
 
 use super::configuration;
-use super::new_files::NewFiles;
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
+use crate::new_os::new_files::NewFiles;
 use crate::stage1::look::identity::Identity;
 
 /// The files that the new OS gets on its boot partition: config.json, with the name that is kept, and its networks. An

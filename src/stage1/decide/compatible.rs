@@ -5,6 +5,7 @@
 use crate::balena::devices::{self, Architecture, Processor};
 use crate::balena::layout::{LOADERS, Layout};
 use crate::error::Error;
+use crate::new_os::kind;
 use crate::stage1::look::identity::{Identity, SecureBoot, shown};
 use crate::text::{Text, Writer};
 use ufmt::uWrite;
@@ -197,27 +198,10 @@ fn check_kind_of_image(
     wish: &Wish,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
-    if image.is_flasher {
-        let why =
-            "it is a flasher: it starts from a USB stick to write the image inside it to the disk";
-        return Err(Error::refused(DOING, IMAGE, why).advice(
-            "use the raw image: download it with imageType=raw, or take /opt/*.balenaos-img out of its second partition",
-        ));
-    }
-    if wish.effective().is_empty() {
+    kind::is_no_flasher(image)?;
+    let Some(error) = kind::mismatch(image, wish.effective(), warn) else {
         return Ok(());
-    }
-    if image.device_type.is_empty() {
-        warn("the image does not say which device type it is for");
-        return Ok(());
-    }
-    let wanted = wish.effective();
-    if devices::is_same(&image.device_type, wanted) {
-        return Ok(());
-    }
-    let wanted: Text<80> = crate::text::printable(wanted.as_bytes());
-    let why: Text<200> = crate::text!("it is for {}, not for {}", image.device_type, wanted);
-    let error = Error::refused(DOING, IMAGE, &why);
+    };
     if wish.no_dt_check {
         if let Some(identity) = identity {
             let doing = "looking at the device type of the image,";
@@ -226,7 +210,7 @@ fn check_kind_of_image(
         }
         refuse_unless(true, error, warn)
     } else {
-        Err(error.advice("use an image for this device type; --no-dt-check goes on all the same"))
+        Err(error.advice(kind::ADVICE))
     }
 }
 

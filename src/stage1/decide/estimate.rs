@@ -7,7 +7,7 @@ use crate::disk::device::Disk;
 use crate::files;
 use crate::image::CHUNK;
 use crate::log::Stopwatch;
-use crate::stage1::look::examination::Examined;
+use crate::new_os::examination::Examined;
 use rustix::fs::OFlags;
 
 /// What is read of the disk at most, in bytes.

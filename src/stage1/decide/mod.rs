@@ -12,8 +12,6 @@ pub mod estimate;
 pub mod firmware;
 #[cfg(feature = "migrate")]
 pub mod networks;
-pub mod new_files;
-pub mod one_image;
 pub mod page;
 pub mod planning;
 pub mod preview;

@@ -1,7 +1,5 @@
 //! From facts and the examined image to the plan that stage 2 follows.
 
-use super::new_files::NewFiles;
-use super::one_image::OneImage;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::identity;
@@ -9,8 +7,10 @@ use crate::disk::mounts::FileSystem;
 use crate::error::Error;
 use crate::image::CHUNK;
 use crate::image::format::Stream;
+use crate::new_os::examination::Examined;
+use crate::new_os::new_files::NewFiles;
+use crate::new_os::one_image::OneImage;
 use crate::plan::{self, ImagePlan, PartitionPlan, Place, Plan, TargetPlan};
-use crate::stage1::look::examination::Examined;
 use crate::text::{Size, Text};
 
 /// What a small file or a directory may take of an ext4 file system, in bytes: a block, and its share of the books.

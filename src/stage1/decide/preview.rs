@@ -2,13 +2,13 @@
 
 use super::boot_entry::BootEntry;
 use super::budget::Budget;
-use super::new_files::NewFiles;
 use super::page::{Form, Page};
 use super::report::Report;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
+use crate::new_os::examination::Examined;
+use crate::new_os::new_files::NewFiles;
 use crate::plan::Place;
-use crate::stage1::look::examination::Examined;
 use crate::stage1::look::facts::{Facts, Init};
 use crate::stage1::look::identity::Identity;
 use crate::stage1::look::uses;

@@ -5,21 +5,18 @@
 use crate::cli::{Flag, Options};
 use crate::disk::device::{self, Disk, Number};
 use crate::disk::mounts::Found;
-use crate::disk::{holders, loops, pools, stack};
-use crate::error::{Doing, Error};
-use crate::files;
+use crate::disk::{loops, pools, stack, writable};
+use crate::error::Error;
 use crate::stage1::look::exports::{self, Exporter};
 use crate::stage1::look::origin;
 use crate::stage1::look::transport::{self, Transport};
 use crate::text::Text;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 /// The disk that is written: the one that was named, else the one under `/`, which is mounted as `root`.
 pub fn choose(options: &Options, root: &Found) -> Result<Disk, Error> {
     let in_namespace = options.has(Flag::InNamespace);
     let number = match options.flash_to.as_deref() {
-        Some(path) => asked_for(path)?,
+        Some(path) => writable::asked_for(path)?,
         None => under_root(root, in_namespace)?,
     };
     let target = free_to_be_written(number)?;
@@ -64,61 +61,11 @@ pub fn warn_of_network(target: &Disk, warn: &mut dyn FnMut(&str)) -> Result<(), 
 
 /// The facts about a disk that can be written, and on which nothing lies that stage 2 cannot take down.
 pub fn free_to_be_written(number: Number) -> Result<Disk, Error> {
-    let disk = device::disk(number)?;
-    if disk.read_only {
-        return Err(Error::refused("looking at the target", &disk.name, "it is read-only")
-            .advice("look for a write-protect switch, or at blockdev --getro"));
-    }
-    refuse_firmware_areas(&disk)?;
+    let disk = writable::facts(number)?;
     refuse_unknown_stacks(&disk)?;
     refuse_pools(&disk)?;
     refuse_exports(&disk)?;
     Ok(disk)
-}
-
-/// A disk that was named: there, a block device, not a partition, and nothing that is stacked on disks. A volume of LVM
-/// or an opened LUKS container would be written and verified, and no firmware would ever find it. (Multipath is another
-/// way to the disk itself.)
-pub fn asked_for(path: &str) -> Result<Number, Error> {
-    let number = device::number_of(path)?;
-    let refuse = |what: &str, disk: Number| {
-        let disk = device::name_of(disk)?;
-        let why: Text<120> =
-            crate::text!("it {}; the image replaces a whole disk (/dev/{})", what, disk);
-        Err(Error::refused("looking at the target", path, &why).advice("name the disk"))
-    };
-    if device::is_partition(number)? {
-        return refuse("is a partition", device::whole_disk(number)?);
-    }
-    match stack::disks_below(number)?.first() {
-        Some(disk) if *disk != number && !device::is_multipath(number) => {
-            refuse("lies on a disk", *disk)
-        }
-        _ => Ok(number),
-    }
-}
-
-/// A disk that nobody uses, by the kernel's own answer (see `stage2::Target`): it is claimed for a moment. Read-only:
-/// what was opened for writing is looked at anew by udev when it is closed. And nothing lies on it: a loop device does
-/// not claim what it is attached to, so that the kernel's answer leaves it out.
-// Not in the large frame of its caller (size-report/README.md).
-#[inline(never)]
-pub fn claimable(disk: &Disk) -> Result<(), Error> {
-    let path = files::below("/dev", &disk.name)?;
-    let is_claimed = match files::open(&path, OFlags::RDONLY | OFlags::EXCL) {
-        Err(Errno::BUSY) => true,
-        result => {
-            result.doing("claiming the disk", &path).map_err(Error::as_refusal)?;
-            false
-        }
-    };
-    let is_below =
-        || loops::none_on("/dev", disk.number).is_err() || stack::none_on(disk.number).is_err();
-    if is_claimed || is_below() {
-        let why: Text<240> = crate::text!("it is in use: {}", holders::of("/dev", disk.number));
-        return Err(Error::refused("claiming the disk", &path, &why).advice("end that first"));
-    }
-    Ok(())
 }
 
 /// Memory, files, volumes of a pool and other machines' disks: the program that runs would lose them with the old OS,
@@ -177,24 +124,6 @@ fn under_root(root: &Found, in_namespace: bool) -> Result<Number, Error> {
         return Err(refuse("it lies on a loop device"));
     }
     Ok(disk)
-}
-
-/// Boot partitions of an eMMC hold the firmware's loader, and are no place for an operating system: mmcblk0boot0 and
-/// its sisters, and the replay-protected block.
-fn refuse_firmware_areas(disk: &Disk) -> Result<(), Error> {
-    let area = disk
-        .name
-        .strip_prefix("mmcblk")
-        .map(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
-    match area {
-        None | Some("") => Ok(()),
-        Some(_) => Err(Error::refused(
-            "looking at the target",
-            &disk.name,
-            "it is a boot or replay-protected area of an eMMC",
-        )
-        .advice("name the disk itself, as /dev/mmcblk0")),
-    }
 }
 
 /// What is stacked on the disk must be something that stage 2 can take down.
@@ -256,23 +185,6 @@ mod tests {
         }
         for name in ["sda", "mmcblk0", "nvme0n1", "vda", "dm-0", "md126", "xvda"] {
             startable(name).unwrap();
-        }
-    }
-
-    #[test]
-    fn boot_areas_of_an_emmc_are_no_disks() {
-        let disk = |name: &str| Disk {
-            name: Text::from(name),
-            number: Number { major: 179, minor: 0 },
-            size: 4 << 20,
-            logical_block: 512,
-            read_only: false,
-        };
-        for name in ["mmcblk0", "mmcblk12", "sda", "nvme0n1", "vda"] {
-            refuse_firmware_areas(&disk(name)).unwrap();
-        }
-        for name in ["mmcblk0boot0", "mmcblk1boot1", "mmcblk0rpmb", "mmcblk0gp0"] {
-            assert!(refuse_firmware_areas(&disk(name)).is_err(), "{name}");
         }
     }
 }

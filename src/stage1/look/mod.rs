@@ -7,7 +7,6 @@ pub mod boot_entries;
 pub mod cgroup;
 #[cfg(feature = "http")]
 pub mod cloud;
-pub mod examination;
 pub mod exports;
 pub mod facts;
 pub mod identity;

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::image::CHUNK;
     use crate::image::decode::{BUFFER, tests as decoding};
-    use crate::stage1::look::examination::{ImageFile, examine};
+    use crate::new_os::examination::{ImageFile, examine};
 
     fn sum(wanted: &str) -> Sum<'_> {
         Sum { wanted: Some(wanted), is_told: false }

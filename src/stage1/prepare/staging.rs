@@ -15,9 +15,9 @@ use crate::image::patches::Patches;
 use crate::image::scan::Scan;
 use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
+use crate::new_os::new_files::NewFiles;
 use crate::plan::{ImagePlan, Plan, names};
 use crate::progress::Rate;
-use crate::stage1::decide::new_files::NewFiles;
 use rustix::fd::{AsFd, BorrowedFd};
 
 /// Copies the image's part of its file to the RAMFS and proves what was read. Pages of zeros of a raw image become

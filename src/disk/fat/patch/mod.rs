@@ -176,7 +176,8 @@ impl<'a> Planner<'a> {
 
     /// Reads the other directories, as far as they are there: all chains before the first of them.
     fn open_directories(&mut self, wanted: &[Wanted<'a>]) -> Result<(), Error> {
-        for file in wanted {
+        // In the rescue set there is but config.json.
+        for file in wanted.iter().filter(|_| crate::IS_WHOLE) {
             let (name, _) = file.split();
             if self.directory_of(file).is_none() {
                 let directory = self.open_directory(name)?;

@@ -3,7 +3,7 @@
 use super::super::entry::{self, Entry, LAST, PART, UNITS};
 use super::refusal::refuse;
 use crate::error::Error;
-use crate::text::Text;
+use crate::text::{Text, split_last};
 
 /// The most units of UTF-16 that a name has.
 const MAX_UNITS: usize = 255;
@@ -60,7 +60,7 @@ pub fn part(name: &str, ordinal: usize, sum: u8) -> Entry {
 /// behind the last dot; dots at the beginning begin none.
 pub fn alias(name: &str, number: u32, entry: &mut Entry) -> Text<12> {
     let name = name.trim_start_matches('.');
-    let (base, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+    let (base, extension) = split_last(name, b'.').unwrap_or((name, ""));
     let tail: Text<7> = crate::text!("~{}", number);
     entry[..11].fill(b' ');
     let length = spell(&mut entry[..8 - tail.len()], base);

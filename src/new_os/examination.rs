@@ -103,7 +103,8 @@ pub fn examine<'a>(
     let mut looked = None;
     let mut seen = 0;
     let mut examined = || {
-        if (source.is_remote() || !is_here) && stream.format != Format::Raw {
+        let is_far = crate::CAN_BE_REMOTE && (source.is_remote() || !is_here);
+        if is_far && stream.format != Format::Raw {
             // All of it comes over the network: once, so what it is made of is looked at on the way, before the rest is
             // fetched. How long it is shows at its end.
             let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);

@@ -15,9 +15,9 @@ use crate::image::CHUNK;
 use crate::image::decode::Decoder;
 use crate::image::map::{ChunkMap, Record};
 use crate::image::patches::Patches;
+use crate::new_os::examination::Examined;
 use crate::plan::MAX_NEW_FILES;
 use crate::progress::Rate;
-use crate::stage1::look::examination::Examined;
 use crate::sys::{clock, map};
 use crate::text::{Size, Text};
 use std::sync::{Mutex, PoisonError};
@@ -173,7 +173,7 @@ mod tests {
     fn planned(name: &str, packed: bool) -> (std::path::PathBuf, Examined<'static>, Patches) {
         use crate::disk::{fat, mbr};
         use crate::image::source::FileSource;
-        use crate::stage1::look::examination::{ImageFile, examine};
+        use crate::new_os::examination::{ImageFile, examine};
         let mut image = mbr::tests::disk(&[(0x0c, 2048, 200)], 6144);
         let volume = fat::tests::volume_of("resin-boot", &[]);
         image[CHUNK..CHUNK + volume.len()].copy_from_slice(&volume);

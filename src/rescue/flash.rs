@@ -1,0 +1,184 @@
+//! Flashing in a rescue system, from the first look at the image to the last byte: every check comes before stage 2 is
+//! given the disk.
+
+use super::image::Checked;
+use super::wishes::Wishes;
+use crate::balena::config;
+use crate::balena::layout::Layout;
+use crate::disk::device::{Disk, Number};
+use crate::disk::mounts::FileSystem;
+use crate::disk::reader::ReadAt;
+use crate::disk::{identity, writable};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::image::decode::BUFFER;
+use crate::image::patches::Patches;
+use crate::log::Level;
+use crate::new_os::examination::{Examined, ImageFile, examine};
+use crate::new_os::new_files::NewFiles;
+use crate::new_os::one_image::{self, OneImage};
+use crate::new_os::{configuration, fits, kind};
+use crate::plan::{ImagePlan, OnFailure, Plan, TargetPlan, bounded};
+use crate::progress::{Flashed, Shared};
+use crate::stage2::{self, Staged};
+use crate::sys::map;
+use crate::text::{Size, Text};
+
+/// The files and the disk, found.
+pub struct Found<'a> {
+    /// Where the image file is: a path or a URL.
+    pub image: &'a str,
+    /// Where the configuration is; empty for none.
+    pub config: &'a str,
+    /// The disk.
+    pub target: Number,
+}
+
+/// Writes the image to the disk. `head` is a buffer of [`BUFFER`] bytes that outlives this process, and `known` the
+/// identity of the disk, for the next try. An error is one from before the first write; nothing is given where nothing
+/// was to be written.
+pub fn flash(
+    wishes: &Wishes,
+    found: &Found,
+    head: &'static mut [u8],
+    known: &mut [u8],
+    shared: &Shared,
+) -> Result<Option<Flashed>, Error> {
+    let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+    let config = match found.config {
+        "" => None,
+        path => Some(configuration::read(path, buffer)?),
+    };
+    let target = writable::facts(found.target)?;
+    writable::claimable(&target)?;
+    let source = super::image::open(found.image, config)?;
+    let source = Checked::new(&source, wishes.sha256);
+    let file = ImageFile::open(&source, found.image)?;
+    fits::known_length_fits(file.length(), &target)?;
+    let (image, patches) = look(wishes, file, config, buffer)?;
+    fits::check(&image.scan, &image.table, &target)?;
+    let one = OneImage::of(&image, patches, buffer)?;
+    let plan = plan(&target, &image, &one)?;
+    if wishes.dry_run {
+        crate::info!("dry run: every check passed, nothing was changed");
+        return Ok(None);
+    }
+    ask(wishes, &target)?;
+    if let Some(known) = known.get_mut(..plan.target.identity.len()) {
+        known.copy_from_slice(plan.target.identity.as_bytes());
+    }
+    let staged =
+        Staged { source: &source, stream: image.stream, patches: one.patches, map: &one.map };
+    stage2::flash_free(&plan, staged, head, shared).map(Some)
+}
+
+/// Says what an image is, in one line.
+#[cfg(not(feature = "core"))]
+pub fn scan(wishes: &Wishes) -> Result<(), Error> {
+    let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+    let source = super::image::open(wishes.image, None)?;
+    let source = Checked::new(&source, wishes.sha256);
+    let file = ImageFile::open(&source, wishes.image)?;
+    examine(file, false, buffer, &mut |_, _, _| Ok(())).map(drop)
+}
+
+/// Decodes the image to its end and looks into it, and works out the patches that put config.json onto its boot
+/// partition.
+fn look<'a>(
+    wishes: &Wishes,
+    file: ImageFile<'a>,
+    config: Option<&[u8]>,
+    buffer: &mut [u8],
+) -> Result<(Examined<'a>, Patches), Error> {
+    let mut new_files = NewFiles::new();
+    if let Some(config) = config {
+        new_files.add("config.json", "", config)?;
+    }
+    let mut patches = Patches::none();
+    let at_boot = &mut |disk: &mut dyn ReadAt, layout: &Layout, length| {
+        check_kind(wishes, layout, config)?;
+        patches = one_image::plan(disk, layout, length, &new_files)?;
+        Ok(())
+    };
+    let image = examine(file, false, buffer, at_boot)?;
+    Ok((image, patches))
+}
+
+/// The image can be written as it is, is for the device that config.json is for, and takes that.
+fn check_kind(wishes: &Wishes, layout: &Layout, config: Option<&[u8]>) -> Result<(), Error> {
+    let warn = &mut |text: &str| crate::warn!("{}", text);
+    kind::is_no_flasher(layout)?;
+    let Some(config) = config else {
+        return Ok(());
+    };
+    if layout.file_system != Some(FileSystem::Vfat) {
+        return Err(Error::refused(
+            "putting config.json onto",
+            "the boot partition",
+            "it is no FAT",
+        )
+        .advice("use takeover flash of a program that has the feature core"));
+    }
+    match kind::mismatch(layout, &config::device_type(config), warn) {
+        Some(error) if !wishes.no_dt_check => Err(error.advice(kind::ADVICE)),
+        Some(error) => {
+            crate::warn!("{}", error);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> {
+    let identity = identity::of_number(identity::SYSFS, target.number);
+    Ok(Plan {
+        image: ImagePlan {
+            stream: image.stream,
+            length: image.scan.length,
+            chunks: image.scan.chunks,
+            zero_chunks: one.zero_chunks,
+            map_crc: one.map_crc,
+            packed_crc: image.scan.packed_crc,
+            patches: one.patches.count(),
+            patches_crc: one.patches.crc()?,
+        },
+        target: TargetPlan {
+            name: bounded("use a disk with a shorter name", &target.name)?,
+            number: target.number,
+            size: target.size,
+            logical_block: target.logical_block,
+            identity: bounded("use another disk", &identity)?,
+        },
+        pretend: false,
+        on_failure: OnFailure::Retry,
+        log_level: Level::Info,
+        watchdog: 0,
+        boot: None,
+        data: None,
+        new_files: heapless::Vec::new(),
+        fallback_log: None,
+        old_log: None,
+        log_device: None,
+    })
+}
+
+/// The question, before the first change. The end of input means no.
+fn ask(wishes: &Wishes, target: &Disk) -> Result<(), Error> {
+    if wishes.no_ack {
+        return Ok(());
+    }
+    let question: Text<160> = crate::text!(
+        "All data on /dev/{} ({}) will be lost. Type 'yes' to go on: ",
+        target.name,
+        Size(target.size)
+    );
+    // A prompt that cannot be written will not be answered either.
+    let _ = files::write_all(rustix::stdio::stderr(), question.as_bytes());
+    let mut answer = [0; 16];
+    let count = rustix::io::read(rustix::stdio::stdin(), &mut answer).unwrap_or(0);
+    match answer.get(..count).unwrap_or_default().trim_ascii() {
+        b"yes" => Ok(()),
+        _ => Err(Error::refused("asking", "for consent", "the answer was not 'yes'")
+            .advice("--no-ack asks no question")),
+    }
+}

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""The rescue system in guests: the kernel, and an initramfs of nothing but the program of the set rescue as /init.
+
+In as little memory as Debian's kernels start with: with less of it they are out of memory before they come to any /init.
+The program itself needs 6 MB.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "lib"))
+sys.path.insert(0, str(HERE))
+import balena_image  # noqa: E402
+import fat  # noqa: E402
+import rescue  # noqa: E402
+import rootfs  # noqa: E402
+import runner  # noqa: E402
+from guest import Guest, boot_files, compare_disk, disk_name, new_disk  # noqa: E402
+
+MIB = 1 << 20
+# In MB; 64 would be asked for, and a smaller kernel than Debian's would do with it on each.
+MEMORY = {"systemd": 80, "arm64": 72, "armhf": 64, "raspi3": 128}
+SECRET = "sEcReT-1"
+FAILED = "Kernel panic - not syncing|given up"
+
+
+def config_for(name):
+    return (f'{{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"{balena_image.slug(name)}",'
+            f'"apiKey":"{SECRET}"}}').encode()
+
+
+def empty_disk(folder, size_mib):
+    """What a disk that was used for something else has: it must not matter."""
+    path = folder / "disk.img"
+    rootfs.make_file(path, size_mib * MIB)
+    with open(path, "r+b") as file:
+        for place in (0, 3 * MIB, 700 * MIB, (size_mib - 1) * MIB):
+            if place < size_mib * MIB:
+                file.seek(place)
+                file.write(b"what was there before" * 1000)
+    return path
+
+
+def boot(kind, folder, disk, wishes, files=None, modules=None, **more):
+    """The rescue system, with these wishes on the kernel's command line; `files` are those of the second disk."""
+    modules = rescue.modules(kind) if modules is None else modules
+    initrd = rescue.initramfs(folder / "initramfs", rescue.program(kind), modules)
+    options = " ".join(f"takeover.{wish}" for wish in wishes)
+    return Guest(kind, [disk], files=files, memory=MEMORY[kind], options=options,
+                 initrd=initrd, reboot=False, timeout=300, **{"fail_on": FAILED} | more)
+
+
+def check_disk(disk, image, boot_start, config):
+    """The disk is the image with config.json, to the sector."""
+    different = compare_disk(disk, image)
+    strange = fat.strangers(disk, boot_start, different, {"config.json": config})
+    assert not strange, strange[:20]
+    assert boot_files(disk, boot_start) == boot_files(image, boot_start) | {"config.json": config}
+    fat.check(disk, boot_start)
+
+
+def check_end(guest, disk, image, name, attempts=1):
+    guest.wait_for("done: restarting", 240)
+    guest.wait_exit(60)
+    line = next(line.text for line in guest.lines if line.text.startswith('{"outcome"'))
+    print(f"    {line}")
+    result = json.loads(line)
+    figures = (result["outcome"], result["bytes"], result["attempts"], result["repaired_chunks"])
+    assert figures == ("done", image.stat().st_size, attempts, 0), result
+    assert SECRET not in guest.text()
+    check_disk(disk, image, balena_image.partition(name, "resin-boot").start, config_for(name))
+
+
+def flash_large(kind, folder):
+    """1 GiB from a second disk, with its config.json beside it."""
+    name = rescue.IMAGES[kind]
+    image, packed = rescue.large_image(name)
+    disk = empty_disk(folder, 1100)
+    files = {"images/x.img.gz": packed, "config.json": config_for(name)}
+    wishes = ["image=LABEL=JOB:/images/x.img.gz", f"to={disk_name(kind)}", "config=LABEL=JOB:/config.json"]
+    with boot(kind, folder, disk, wishes, files=files) as guest:
+        check_end(guest, disk, image, name)
+
+
+def test_x86_64_flashes_1_gib_from_a_second_disk(folder):
+    flash_large("systemd", folder)
+
+
+def test_arm64_flashes_1_gib_from_a_second_disk(folder):
+    flash_large("arm64", folder)
+
+
+def test_armv7_flashes_1_gib_from_a_second_disk_with_64_mb(folder):
+    flash_large("armhf", folder)
+
+
+def stick(folder, files):
+    """A USB stick with one FAT, and QEMU's arguments for it."""
+    path = folder / "stick.img"
+    rootfs.make_file(path, 64 * MIB)
+    rootfs.make_fat(path, 0, 64 * MIB, "STICK", "1a2b3c4d", 32, 1)
+    rootfs.fat_put(path, 0, files)
+    return ["-drive", f"if=none,id=stick,format=raw,file={path}", "-device", "usb-storage,drive=stick"]
+
+
+def test_raspberry_pi_3_is_flashed_from_usb(folder):
+    name = rescue.IMAGES["raspi3"]
+    disk = new_disk("raspi3", folder)
+    arguments = stick(folder, {"/x.img.gz": balena_image.gz(name), "/config.json": config_for(name)})
+    wishes = ["image=UUID=1A2B-3C4D:/x.img.gz", f"to={disk_name('raspi3')}", "config=LABEL=STICK:/config.json"]
+    with boot("raspi3", folder, disk, wishes, modules=rescue.modules("raspi3", usb=True),
+              qemu_args=arguments) as guest:
+        check_end(guest, disk, balena_image.image(name), name)
+
+
+def test_raspberry_pi_3_is_not_flashed_from_the_card_that_would_be_written(folder):
+    name = rescue.IMAGES["raspi3"]
+    disk = new_disk("raspi3", folder)
+    rootfs.fat_put(disk, rootfs.P1_START, {"/x.img.gz": balena_image.gz(name)})
+    card = disk.read_bytes()
+    wishes = ["image=/dev/mmcblk0p1:/x.img.gz", "to=/dev/mmcblk0", "on-failure=halt"]
+    with boot("raspi3", folder, disk, wishes, fail_on="panic") as guest:
+        guest.wait_for("/dev/mmcblk0p1 is part of the disk that would be written; put the image onto another disk", 120)
+        guest.wait_for("given up: stopped", 30)
+    assert disk.read_bytes()[:len(card)] == card
+
+
+def test_a_worker_that_is_killed_is_started_again(folder):
+    name, image = "small", balena_image.image("small")
+    disk = empty_disk(folder, 160)
+    files = {"x.img.gz": balena_image.gz(name), "config.json": config_for(name)}
+    wishes = ["image=/dev/nvme0n2:/x.img.gz", "to=/dev/nvme0n1", "config=/dev/nvme0n2:/config.json"]
+    with boot("systemd", folder, disk, wishes, files=files) as guest:
+        guest.wait_for("Run /init|takeover is the init", 60)
+        guest.slow_disk(4 * MIB)
+        guest.wait_for("the image: gzip", 60)
+        guest.wait_for("flash: [1-9]", 60)
+        guest.sysrq("i")
+        guest.wait_for("the worker died", 30)
+        guest.slow_disk(0)
+        guest.wait_for(r"starting again \(run 2\)", 30)
+        check_end(guest, disk, image, name, attempts=2)
+
+
+def refusal(folder, wishes, words, files=None):
+    """What is refused is refused at once, before anything is written, and the machine stops with the reason."""
+    disk = empty_disk(folder, 160)
+    before = disk.read_bytes()
+    with boot("systemd", folder, disk, wishes, files=files, fail_on="panic") as guest:
+        guest.wait_for(words, 60)
+        guest.wait_for("given up", 30)
+        if "on-failure=reboot" in wishes:
+            guest.wait_exit(60)
+        assert "starting again" not in guest.text()
+    assert disk.read_bytes() == before
+
+
+def test_without_a_disk_to_write_it_stops_and_says_so(folder):
+    refusal(folder, ["image=/dev/nvme0n2:/x.img"], "error: reading the command line takeover.to .*: no disk was named")
+
+
+def test_an_image_with_another_digest_is_refused_and_the_machine_restarted(folder):
+    wishes = ["image=/dev/nvme0n2:/x.img.gz", "to=/dev/nvme0n1", f"sha256={'0' * 64}", "on-failure=reboot"]
+    refusal(folder, wishes, "comparing the SHA-256 of the image: it is [0-9a-f]{64}, and must be 0{64}",
+            {"x.img.gz": balena_image.gz("small")})
+
+
+def test_what_does_not_appear_is_waited_for_and_named(folder):
+    disk = empty_disk(folder, 160)
+    wishes = ["image=LABEL=NOWHERE:/x.img.gz", "to=/dev/nvme0n1", "wait=1"]
+    with boot("systemd", folder, disk, wishes, fail_on="panic") as guest:
+        guest.wait_for("waiting for LABEL=NOWHERE, 1 s at most", 60)
+        guest.wait_for("looking for LABEL=NOWHERE: no disk has it", 30)
+        # It may come yet: tried again, and for ever.
+        guest.wait_for(r"starting again \(run 2\)", 30)
+        guest.wait_for("looking for LABEL=NOWHERE: no disk has it", 30)
+
+
+if __name__ == "__main__":
+    subprocess.run([HERE / "setup", "arm"], check=True)
+    runner.main(sys.modules[__name__], sys.argv[1:])
