@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::log::Level;
 use crate::plan::OnFailure;
 use crate::text::Text;
+use core::net::SocketAddr;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 
@@ -53,8 +54,9 @@ CHECKS TO LEAVE OUT
 
 LOGS AND FAILURES
   -l, --log-to DEV       keep stage 2's log on this vfat, ext3 or ext4 partition of another disk
+      --log-udp IP:PORT  send stage 2's log there, too, a datagram a line; best effort
       --log-file FILE    stage 1's log, in this file, too
-      --fallback-log     keep stage 2's log on the new data partition
+      --fallback-log     keep the log of both stages on the new data partition
       --fallback-log-filename NAME, --fallback-log-dir DIR
                          there; default fallback.log in fallback_log
       --log-level LEVEL  error, warn, info (default), debug, trace
@@ -153,6 +155,8 @@ pub struct Options {
     pub work_dir: String,
     /// `--log-to`.
     pub log_to: Option<String>,
+    /// `--log-udp`.
+    pub log_udp: Option<String>,
     /// `--log-file`.
     pub log_file: Option<String>,
     /// `--fallback-log-dir`.
@@ -197,6 +201,7 @@ impl Options {
             flash_to: None,
             work_dir: String::from("."),
             log_to: None,
+            log_udp: None,
             log_file: None,
             fallback_log_dir: String::from("fallback_log"),
             fallback_log_name: String::from("fallback.log"),
@@ -243,17 +248,23 @@ use Effect::{Ask, Keep, Read, Set};
 const LEVELS: &str = "it is none of error, warn, info, debug and trace";
 const SECONDS: &str = "it is not a number from 1 to 3600";
 const SHA256: &str = "it is not 64 hexadecimal digits";
+const RECEIVER: &str = if CAN_DOWNLOAD {
+    "it is not an IP address with a port, as 192.0.2.1:514 or [2001:db8::1]:514"
+} else {
+    "this build has no network: those with the feature http do"
+};
 const WATCHDOG: &str = "it is not a number from 10 to 3600";
 const WAYS: &str = "it is none of retry, halt and reboot";
 
 /// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
 /// and README.md against it.
-static OPTIONS: [(&str, Option<char>, Effect); 41] = [
+static OPTIONS: [(&str, Option<char>, Effect); 42] = [
     ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
     ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
     ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
     ("work-dir", Some('w'), Keep(|options| &mut options.work_dir)),
     ("log-to", Some('l'), Keep(|options| options.log_to.get_or_insert_default())),
+    ("log-udp", None, Read(log_udp, RECEIVER)),
     ("log-file", None, Keep(|options| options.log_file.get_or_insert_default())),
     ("fallback-log", None, Set(Flag::FallbackLog)),
     ("fallback-log-dir", None, Keep(|options| &mut options.fallback_log_dir)),
@@ -382,6 +393,12 @@ fn watchdog(options: &mut Options, value: &str) -> Option<()> {
     Some(())
 }
 
+fn log_udp(options: &mut Options, value: &str) -> Option<()> {
+    let receiver: SocketAddr = if CAN_DOWNLOAD { value.parse().ok()? } else { return None };
+    options.log_udp = (receiver.port() != 0).then(|| String::from(value));
+    options.log_udp.as_ref().map(drop)
+}
+
 fn on_failure(options: &mut Options, value: &str) -> Option<()> {
     options.on_failure = match value {
         "retry" => OnFailure::Retry,
@@ -453,6 +470,7 @@ fn carries_over(options: &Options) -> bool {
     !options.wifis.is_empty()
         || options.backup.is_some()
         || options.log_to.is_some()
+        || options.log_udp.is_some()
         || options.has(Flag::FallbackLog)
         || options.has(Flag::Json)
         || options.watchdog > 0
@@ -570,13 +588,14 @@ mod tests {
             let value = match (effect, *name) {
                 (Set(_) | Ask(_), _) => continue,
                 (_, "sha256") => &"7".repeat(64),
+                (_, "log-udp") => "77.0.0.1:77",
                 (_, "on-failure") => "halt",
                 (_, "log-level" | "s2-log-level") => "trace",
                 _ => "77",
             };
             let line = if matches!(*name, "image" | "version") { "" } else { "-i a " };
             let result = read(&format!("{line}--{name} {value}"));
-            if *name == "version" && !CAN_DOWNLOAD {
+            if matches!(*name, "version" | "log-udp") && !CAN_DOWNLOAD {
                 continue;
             }
             let place = match *name {
@@ -667,6 +686,29 @@ mod tests {
                 let short = parsed(&format!("-{letter}"), effect);
                 assert_eq!(short, parsed(&format!("--{name}"), effect));
             }
+        }
+    }
+
+    #[test]
+    fn a_receiver_of_the_log_is_an_address_with_a_port() {
+        for (value, is_one) in [
+            ("192.0.2.1:514", true),
+            ("[2001:db8::1]:514", true),
+            ("[fe80::1%2]:514", true),
+            ("192.0.2.1", false),
+            ("192.0.2.1:0", false),
+            ("192.0.2.1:65536", false),
+            ("2001:db8::1:514", false),
+            ("log.example.com:514", false),
+            ("udp://192.0.2.1:514", false),
+        ] {
+            let line = format!("-i a --log-udp {value}");
+            if is_one && CAN_DOWNLOAD {
+                assert_eq!(read(&line).unwrap().log_udp.as_deref(), Some(value));
+                continue;
+            }
+            let why = if CAN_DOWNLOAD { "not an IP address with a port" } else { "no network" };
+            assert!(usage(&line).contains(why), "{value}");
         }
     }
 

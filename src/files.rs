@@ -290,8 +290,8 @@ pub fn in_memory(name: &CStr) -> Result<OwnedFd, Errno> {
 ///
 /// Made and removed, not O_TMPFILE: FAT and overlays of older kernels have none.
 pub fn unnamed(folder: &str) -> Result<OwnedFd, Errno> {
-    let name: crate::text::Text<40> =
-        crate::text!("takeover-{}-{}", std::process::id(), crate::log::now());
+    let now = crate::sys::clock::since_boot().unwrap_or(0);
+    let name: crate::text::Text<40> = crate::text!("takeover-{}-{}", std::process::id(), now);
     let path: crate::text::Text<300> = crate::text!("{}/{}", folder, name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let file = open(&path, flags)?;

@@ -37,6 +37,7 @@ compile_error!("a program needs one of the features core and rescue: see Cargo.t
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;
+pub mod banner;
 #[cfg(feature = "http")]
 pub mod base64;
 pub mod bytes;
@@ -46,6 +47,7 @@ pub mod crc32;
 pub mod disk;
 pub mod efi;
 pub mod elf;
+pub mod ends;
 pub mod error;
 pub mod files;
 pub mod image;
@@ -64,6 +66,8 @@ pub mod plan;
 pub mod progress;
 #[cfg(feature = "rescue")]
 pub mod rescue;
+pub mod screen;
+pub mod sink;
 #[cfg(feature = "core")]
 pub mod stage1;
 pub mod stage2;

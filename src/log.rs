@@ -1,14 +1,19 @@
-//! The one logger: a line with the time, to the console or terminal, to the kernel's log, and to a file in the RAMFS.
+//! The one logger: a line with the time, to the terminal or to every console, to the screen, to the kernel's log, to
+//! files, and over the network.
 //!
 //! It never fails and never waits long: a log that cannot be written must not stop a flash. It formats with ufmt into
 //! a line of fixed length, so it works while the heap is sealed. Secrets never reach it: callers pass names, not
 //! values.
 
-use crate::sys::clock;
+use crate::ends::Ends;
+use crate::error::{Doing, Error};
+use crate::sys::{block, clock, process};
 use crate::text::{Format, Seconds, Text, Writer};
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::{files, screen, sink};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use core::time::Duration;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::sync::OnceLock;
 
@@ -56,7 +61,16 @@ pub type Line = Text<600>;
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static KERNEL_LOG: OnceLock<OwnedFd> = OnceLock::new();
-static FILE: OnceLock<OwnedFd> = OnceLock::new();
+/// The files that each line is added to.
+static FILES: [OnceLock<OwnedFd>; 2] = [const { OnceLock::new() }; 2];
+/// The consoles beside standard error.
+static CONSOLES: [OnceLock<OwnedFd>; 4] = [const { OnceLock::new() }; 4];
+/// Standard error is the screen, which has the lines already.
+static IS_ON_SCREEN: AtomicBool = AtomicBool::new(false);
+#[cfg(feature = "http")]
+static NETWORK: OnceLock<OwnedFd> = OnceLock::new();
+/// What was logged until the kernel's log was there.
+static EARLY: Ends = Ends::new();
 
 /// Lines less important than `level` are left out from here on.
 pub fn set_level(level: Level) {
@@ -69,9 +83,80 @@ pub fn to_kernel_log(kmsg: OwnedFd) {
     let _ = KERNEL_LOG.set(kmsg);
 }
 
-/// Also writes to this file, opened for appending.
-pub fn to_file(file: OwnedFd) {
-    let _ = FILE.set(file);
+/// Also writes to this file, opened for appending; to two at most.
+pub fn to_file(mut file: OwnedFd) {
+    for place in &FILES {
+        match place.set(file) {
+            Ok(()) => return,
+            Err(back) => file = back,
+        }
+    }
+}
+
+/// Also writes to the consoles whose nodes are at [`console_node`], as many as there are.
+pub fn to_consoles() {
+    for (index, place) in CONSOLES.iter().enumerate() {
+        if let Ok(console) = open_console(index) {
+            let _ = place.set(console);
+        }
+    }
+}
+
+/// Standard error gets nothing from here on: it is the screen, and that gets every line.
+pub fn leave_to_screen() {
+    IS_ON_SCREEN.store(true, Relaxed);
+}
+
+/// Where stage 2 has the node of a console beside /dev/console.
+pub fn console_node(index: usize) -> Text<20> {
+    crate::text!("/dev/console{}", index)
+}
+
+/// Non-blocking: one that was stopped with Ctrl-S, or has no modem, must not stop us.
+fn open_console(index: usize) -> Result<OwnedFd, Errno> {
+    files::open(&console_node(index), OFlags::WRONLY | OFlags::NONBLOCK)
+}
+
+/// Also sends each line over a socket of datagrams that is connected and never blocks.
+#[cfg(feature = "http")]
+pub fn to_network(socket: OwnedFd) {
+    // Set once, as above.
+    let _ = NETWORK.set(socket);
+}
+
+/// One datagram with the priority of a message for information from a user's program, as receivers of syslog want it
+/// (RFC 3164, 4.1.1). No time and no host: the device's clock may be wrong, and the receiver knows who sends.
+#[cfg(feature = "http")]
+fn send(line: &str) {
+    if let Some(socket) = NETWORK.get() {
+        let datagram: Text<640> = crate::text!("<14>takeover: {}\n", line);
+        let send = || rustix::io::write(socket, datagram.as_bytes());
+        // An error may be that of the last one, when nobody was there to take it: udp(7).
+        let _ = send().or_else(|_| send());
+    }
+}
+
+/// Writes what this process has logged so far to a file: of very much the beginning and the end.
+pub fn copy_to(file: &OwnedFd, path: &str) -> Result<(), Error> {
+    let mut result = Ok(());
+    let (mut piece, mut length) = ([0; 512], 0);
+    let mut write = |piece: &[u8]| {
+        if result.is_ok() {
+            result = files::write_all(file, piece);
+        }
+    };
+    EARLY.for_each(&mut |byte| {
+        if let Some(place) = piece.get_mut(length) {
+            *place = byte;
+        }
+        length += 1;
+        if length == piece.len() {
+            write(&piece);
+            length = 0;
+        }
+    });
+    write(piece.get(..length).unwrap_or_default());
+    result.doing("writing", path)
 }
 
 /// Milliseconds since the machine was started, time asleep included. 0 where the kernel has no clock: stage 1 refuses
@@ -96,50 +181,64 @@ pub fn write(level: Level, message: &mut dyn Format) {
 
 /// Writes a line as it is, without time or level: for the result that programs read.
 pub fn write_plain(line: &str) {
+    sink::be_patient();
     to_sinks(line);
 }
 
 fn to_sinks(line: &str) {
-    let console: Text<640> = crate::text!("{}\n", line);
-    persist(rustix::stdio::stderr(), console.as_bytes());
+    let whole: Text<640> = crate::text!("{}\n", line);
+    let bytes = whole.as_bytes();
+    // Nobody to tell of an error: this is the logger.
+    if !IS_ON_SCREEN.load(Relaxed) {
+        let _ = sink::write(0, rustix::stdio::stderr(), bytes);
+    }
+    screen::line(line);
+    for (index, console) in CONSOLES.iter().enumerate() {
+        if let Some(console) = console.get() {
+            to_console(index, console, bytes);
+        }
+    }
+    for (index, file) in FILES.iter().enumerate() {
+        if let Some(file) = file.get() {
+            let _ = sink::write(16 + index, file, bytes);
+        }
+    }
     if let Some(kmsg) = KERNEL_LOG.get() {
         let record: Text<640> = crate::text!("<7>takeover: {}\n", line);
         // One write is one record; the kernel may refuse it (rate limit), and the other sinks have it.
         let _ = rustix::io::write(kmsg, record.as_bytes());
+    } else {
+        EARLY.add(bytes);
     }
-    if let Some(file) = FILE.get() {
-        persist(file, console.as_bytes());
+    #[cfg(feature = "http")]
+    send(line);
+}
+
+/// When the process ends whose terminal a console is, the kernel closes that for all who have it open, but for those
+/// who have it as /dev/console: __tty_hangup() in drivers/tty/tty_io.c. It can be opened again.
+fn to_console(index: usize, console: &OwnedFd, bytes: &[u8]) {
+    if sink::write(1 + index, console, bytes) == Err(Errno::IO)
+        && let Ok(again) = open_console(index)
+    {
+        process::replace(console, &again);
+        // As above.
+        let _ = sink::write(1 + index, console, bytes);
     }
 }
 
-/// Waits, 2 s at most, until the console has sent what was written to it. A serial line is slow, and the kernel's own
-/// messages do not queue behind ours: they would land in the middle of a line.
+/// Waits, 2 s at most, until the consoles have sent what was written to them. A serial line is slow, and the kernel's
+/// own messages do not queue behind ours: they would land in the middle of a line.
 pub fn drain() {
     for _ in 0..200 {
         // What is no terminal has no queue.
-        match crate::sys::block::output_pending(rustix::stdio::stderr()) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => clock::sleep(Duration::from_millis(10)),
+        let is_empty = |pending| matches!(pending, Ok(0) | Err(_));
+        let consoles = CONSOLES.iter().filter_map(OnceLock::get);
+        if is_empty(block::output_pending(rustix::stdio::stderr()))
+            && consoles.map(block::output_pending).all(is_empty)
+        {
+            return;
         }
-    }
-}
-
-/// Writes all bytes, waiting at most 0.2 s for a sink that is not ready: a console stopped with Ctrl-S must not stop
-/// a flash.
-fn persist(sink: impl AsFd, mut bytes: &[u8]) {
-    let mut patience = 20;
-    while !bytes.is_empty() && patience > 0 {
-        match rustix::io::write(&sink, bytes) {
-            Ok(0) => return,
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                patience -= 1;
-                clock::sleep(Duration::from_millis(10));
-            }
-            // Nobody to tell: this is the logger.
-            Err(_) => return,
-        }
+        clock::sleep(Duration::from_millis(10));
     }
 }
 

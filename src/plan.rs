@@ -39,7 +39,7 @@ pub mod names {
     pub const VARIABLES: &str = "variables";
     /// What a server is told about the end: see [`crate::notice`].
     pub const NOTICE: &str = "notice";
-    /// The log of stage 2.
+    /// The log, from the first line of stage 1 on.
     pub const LOG: &str = "log";
     /// What the names of watchdogs in /dev begin with.
     pub const WATCHDOG: &str = "watchdog";
@@ -173,6 +173,8 @@ pub struct Plan {
     pub old_log: Option<LogPlan>,
     /// Where the log goes in any case (`--log-to`).
     pub log_device: Option<LogPlan>,
+    /// The address and port to which the log of stage 2 is sent (`--log-udp`), if it is.
+    pub log_receiver: heapless::String<64>,
 }
 
 /// How many numbers a plan has.
@@ -263,6 +265,7 @@ impl Plan {
             fallback_log: next.is_set()?.then(heapless::String::new),
             new_files: next.new_files()?,
             watchdog: next.short()?,
+            log_receiver: heapless::String::new(),
         })
     }
 
@@ -282,6 +285,7 @@ impl Plan {
     ) -> Result<(), E> {
         visit(&self.target.name)?;
         visit(&self.target.identity)?;
+        visit(&self.log_receiver)?;
         for log in [&self.old_log, &self.log_device].into_iter().flatten() {
             visit(&log.file_system)?;
             visit(&log.path)?;
@@ -303,6 +307,7 @@ impl Plan {
     ) -> Result<(), E> {
         visit(&mut self.target.name)?;
         visit(&mut self.target.identity)?;
+        visit(&mut self.log_receiver)?;
         for log in [&mut self.old_log, &mut self.log_device].into_iter().flatten() {
             visit(&mut log.file_system)?;
             visit(&mut log.path)?;
@@ -546,6 +551,7 @@ pub(crate) mod tests {
             fallback_log: Some(heapless::String::try_from("fallback_log/a.log").unwrap()),
             old_log: Some(log.clone()),
             log_device: Some(log),
+            log_receiver: heapless::String::try_from("[fe80::1234%7]:65535").unwrap(),
         }
     }
 
@@ -602,6 +608,7 @@ pub(crate) mod tests {
             new_files: heapless::Vec::new(),
             fallback_log: None,
             old_log: None,
+            log_receiver: heapless::String::new(),
             ..sample()
         };
         plan.write(path).unwrap();
@@ -620,7 +627,7 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(7 + 2 * MAX_NEW_FILES);
+        let texts = ",\"x\"".repeat(8 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");

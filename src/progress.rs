@@ -2,10 +2,11 @@
 //!
 //! The shared page is how PID 1 knows what a worker that died had done. It is made of atomics and nothing else.
 
+use crate::banner::{self, Colour};
 use crate::error::Error;
 use crate::log::Stopwatch;
 use crate::text::{Seconds, Size, Text, Writer};
-use crate::{files, memory};
+use crate::{files, memory, screen};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use ufmt::{uWrite, uwrite};
@@ -109,6 +110,7 @@ impl Shared {
     pub fn enter(&self, phase: Phase) -> Stopwatch {
         self.beat();
         self.phase.store(phase as u32, SeqCst);
+        screen::show(phase.name(), Colour::White);
         Stopwatch::start()
     }
 
@@ -270,10 +272,12 @@ impl Rate {
             return;
         }
         let left = self.total.saturating_sub(done) / per_second.max(1);
+        let percent = done.saturating_mul(100) / self.total.max(1);
+        screen::show(&banner::words(self.step, Some((percent, left))), Colour::White);
         crate::info!(
             "{}: {} % of {}, {}/s, {} s left",
             self.step,
-            done.saturating_mul(100) / self.total.max(1),
+            percent,
             Size(self.total),
             Size(per_second),
             left

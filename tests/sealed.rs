@@ -1040,5 +1040,6 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         fallback_log: None,
         old_log: None,
         log_device: None,
+        log_receiver: heapless::String::new(),
     }
 }

@@ -15,9 +15,12 @@ import efi  # noqa: E402
 import fat  # noqa: E402
 import guest as guests  # noqa: E402
 import runner  # noqa: E402
+import screen  # noqa: E402
 import stacked  # noqa: E402
+import wire  # noqa: E402
 from guest import Guest, boot_files, compare_disk, new_disk  # noqa: E402
 from result import check_result_line, check_steps  # noqa: E402
+from wire import Wire  # noqa: E402
 
 MIB = 1 << 20
 TAKEOVER = runner.program()
@@ -85,9 +88,13 @@ def check_disk(folder, name="small", config=None, more=None, but=()):
     fat.check(disk, boot.start)
 
 
+def without_kernel(console):
+    """The kernel writes to a console past everybody's queue: its messages are taken out before the lines are read."""
+    return re.sub(r"\[ *\d+\.\d{6}\] .*\n", "", console)
+
+
 def check_result(guest, outcome, times=1):
-    # The kernel writes to the console past everybody's queue: its messages are taken out before the lines are read.
-    console = re.sub(r"\[ *\d+\.\d{6}\] .*\n", "", "\n".join(line.text for line in guest.lines))
+    console = without_kernel(guest.text())
     lines = [line for line in console.splitlines() if line.startswith('{"outcome"')]
     assert len(lines) == times and len(set(lines)) == 1, lines
     print(f"    {lines[0]}")
@@ -650,19 +657,25 @@ def test_a_worker_killed_before_the_first_write_brings_the_old_os_back(folder):
         guest.wait_exit(60)
 
 
+# Where the memory is that the kernel keeps its log in: a MiB below the end of 512.
+RAMOOPS = "0x1e000000"
+
+
 def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
-    """Debian's kernels stand still when they panic."""
+    """Debian's kernels stand still when they panic. Where the kernel keeps its log over a reset, ours is in it."""
     script = f"""
+    modprobe ramoops mem_address={RAMOOPS} mem_size=0x100000 record_size=0x40000
     if [ "$BOOT" = 1 ]; then
         sync; cat /proc/sys/kernel/panic
         sh -c 'trap "" TERM; while :; do sleep 1; done' &
         {COMMAND}
     else
-        echo OLD OS AGAIN; poweroff -f
+        mountpoint -q /sys/fs/pstore || mount -t pstore pstore /sys/fs/pstore
+        echo OLD OS AGAIN; grep -aho 'takeover: .*takeover is PID 1' /sys/fs/pstore/dmesg-*; echo STORE ENDS; poweroff -f
     fi
     """
     with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script),
-               options="panic=0", fail_on=None, timeout=900) as guest:
+               options=f"panic=0 memmap=0x100000${RAMOOPS}", fail_on=None, timeout=900) as guest:
         guest.wait_for("^0$", 120)
         guest.wait_for("takeover is PID 1", 120)
         time.sleep(1)
@@ -671,6 +684,8 @@ def test_a_panic_before_the_first_write_brings_the_old_os_back(folder):
         guest.wait_for("Rebooting in 30 seconds", 30)
         # A guest that has a tenth of a CPU waits ten times as long.
         guest.wait_for("OLD OS AGAIN", 600)
+        guest.wait_for(r"takeover: \[\d+\.\d{3}\] takeover is PID 1", 60)
+        guest.wait_for("STORE ENDS", 60)
         guest.wait_exit(60)
 
 
@@ -692,16 +707,69 @@ def test_what_the_old_freezer_holds_is_thawed_and_ended(folder):
         assert guest.find("every process has ended"), guest.tail()
 
 
+# A graphical session, whose terminal shows no text and is left by nobody but its process; and a session on the second
+# console, which the kernel closes for everybody when that ends. That is no ttyS1: of a kind of serial line, the kernel
+# has one as console.
+SESSIONS = {"graphics.pl": """
+open my $terminal, '+<', '/dev/tty7' or die;
+ioctl $terminal, 0x5606, 7 or die;                              # VT_ACTIVATE
+ioctl $terminal, 0x5607, 7 or die;                              # VT_WAITACTIVE
+my $mode = pack 'CCsss', 1, 0, 10, 12, 0;
+ioctl $terminal, 0x5602, $mode or die;                          # VT_SETMODE, VT_PROCESS
+ioctl $terminal, 0x4b3a, 1 or die;                              # KDSETMODE, KD_GRAPHICS
+print "GRAPHICAL\\n";
+sleep 10000;
+""", "session.pl": """
+use POSIX ();
+exit if fork;
+POSIX::setsid();
+open my $line, '+<', '/dev/hvc0' or die;
+ioctl $line, 0x540e, 1 or die;                                  # TIOCSCTTY
+print "SESSION\\n";
+sleep 10000;
+"""}
+
+
+def check_every_console(first, second, datagrams):
+    """What stage 2 says is on both, each line once, and was sent."""
+    first, second = (without_kernel(console.replace("\r", "")) for console in (first, second))
+    said = re.findall(r"^\[\d+\.\d{3}\] .*(?:takeover is PID 1|every process has ended|is free|killed by signal 9 in phase flash|"
+                      r"starting the worker again|verified: |done: ).*$", first, re.M)
+    assert len(said) >= 6, said
+    for line in [*said, re.search('^{"outcome".*$', first, re.M)[0]]:
+        assert second.count(line) == 1, (line, second)
+        assert f"<14>takeover: {line}\n".encode() in datagrams, (line, datagrams)
+
+
 def test_a_worker_killed_while_flashing_is_run_again(folder):
+    """Seen on two consoles, on the screen and over the network, which nobody keeps up any more."""
     image = balena_image.gz("demo")
-    with Guest("systemd", [new_disk("systemd", folder)], memory=1024, timeout=900,
-               files=job(image, f"{COMMAND}\n")) as guest:
+    files = job(image, f"""{wire.JOB}
+    modprobe virtio_console && udevadm settle && perl /job/session.pl >/dev/console
+    perl /job/graphics.pl >/dev/console & sleep 2
+    {COMMAND} --no-nwmgr-check --log-udp {wire.ADDRESS}:514
+    """) | SESSIONS
+    second = folder / "second.log"
+    with Wire() as cable, Guest(
+            "systemd", [new_disk("systemd", folder)], memory=1024, timeout=900, files=files, fail_on=REFUSED,
+            options="console=tty0 console=hvc0 console=ttyS0",
+            qemu_args=[*cable.arguments, *screen.ARGUMENTS, "-device", "virtio-serial-pci", "-chardev",
+                       f"file,id=hvc0,path={second}", "-device", "virtconsole,chardev=hvc0"]) as guest:
+        guest.wait_for("SESSION", 120)
+        guest.wait_for("GRAPHICAL", 30)
         guest.wait_for(r"flash: [1-9]\d? % of", 300)
+        guest.pause()
+        text, colour, rows = screen.read(guest)
+        assert re.fullmatch(r"FLASH \d+% \d+:\d\d", text) and colour == "white", (text, colour)
+        # The log, from the bottom up.
+        assert len(rows) >= 4 and rows == list(range(rows[0], screen.ROWS - 1)), rows
+        guest.resume()
         guest.sysrq("i")
         guest.wait_for("killed by signal 9 in phase flash", 30)
         guest.wait_for("flashed again from memory", 30)
         result = check_new_os(guest, folder, "demo")
         assert result["attempts"] == 2, result
+        check_every_console(guest.text(), second.read_text(errors="replace"), cable.datagrams(514))
 
 
 def test_a_chunk_that_rots_before_the_read_back_is_repaired(folder):

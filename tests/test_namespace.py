@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -266,9 +267,66 @@ def test_the_backup_and_the_log_are_on_the_data_partition_before_the_disk_boots(
         assert (result["backup"], result["log"]) == ("placed", "placed") and result["seconds"]["data"] > 0, result
         with tarfile.open(fileobj=io.BytesIO(data_file(box, "/backup.tgz"))) as archive:
             assert archive.extractfile("kept/a").read() == b"sEcReT-1", archive.getnames()
-        assert b"verified: every chunk" in data_file(box, "/fallback_log/fallback.log")
+        check_log(data_file(box, "/fallback_log/fallback.log").decode(), text)
         assert text.index("placed and read back /backup.tgz") < text.index("the head is written"), text
         check_secrets(box)
+
+
+def check_log(log, console):
+    """The log of both stages, from the first line on, no line twice."""
+    first = re.search(r"\[\d+\.\d{3}\] .*\n", console)[0]
+    assert log.startswith(first), (first, log)
+    for words in ("RAMFS of", "takeover is PID 1", "verified: every chunk"):
+        assert words in log, (words, log)
+    lines = [line for line in log.splitlines() if line.startswith("[")]
+    assert len(set(lines)) == len(lines), log
+
+
+def test_the_log_is_sent_a_datagram_a_line(folder):
+    image = make_image(folder)
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        (folder / address).mkdir()
+        with socket.socket(family, socket.SOCK_DGRAM) as receiver, Sandbox(folder / address, files=files(pack(image))) as box:
+            receiver.bind((address, 0))
+            receiver.setblocking(False)
+            host = f"[{address}]" if ":" in address else address
+            box.start(job(f"--log-udp {host}:{receiver.getsockname()[1]}"))
+            box.wait_exit()
+            check_taken_over(box, image)
+            lines = received(receiver)
+            console = box.console().splitlines()
+            assert lines and all(line in console for line in lines), (lines, console)
+            assert "takeover is PID 1" in lines[0] and lines[-1] == console[-1], lines
+            assert len(set(lines)) == len(lines) and any("verified: " in line for line in lines), lines
+            check_secrets(box)
+
+
+def received(receiver):
+    """The lines that have come, each as receivers of syslog want it."""
+    lines = []
+    while True:
+        try:
+            datagram = receiver.recv(2000).decode()
+        except BlockingIOError:
+            return lines
+        found = re.fullmatch(r"<14>takeover: (.*)\n", datagram)
+        assert found, datagram
+        lines.append(found[1])
+
+
+def test_a_log_that_nobody_receives_costs_nothing(folder):
+    """There is nobody at that port, and the kernel says so; and an address of a link alone has no interface."""
+    image = make_image(folder)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    for name, receiver, warning in (("closed", f"127.0.0.1:{port}", ""), ("nowhere", "[fe80::1]:514", "sending the log to")):
+        (folder / name).mkdir()
+        with Sandbox(folder / name, files=files(pack(image))) as box:
+            box.start(job(f"--log-udp {receiver}"))
+            box.wait_exit()
+            check_taken_over(box, image)
+            assert warning in box.console()
 
 
 def test_a_data_partition_that_cannot_be_mounted_costs_the_backup_and_not_the_device(folder):

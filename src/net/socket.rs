@@ -65,7 +65,7 @@ impl Socket {
 }
 
 /// A socket that never blocks, closed on exec, on its way to an address: true when it is there already.
-pub(super) fn start(address: &SocketAddr, kind: SocketType) -> Result<(OwnedFd, bool), Errno> {
+pub fn start(address: &SocketAddr, kind: SocketType) -> Result<(OwnedFd, bool), Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     match net::connect(&fd, address) {

@@ -159,6 +159,7 @@ fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> 
         fallback_log: None,
         old_log: None,
         log_device: None,
+        log_receiver: heapless::String::new(),
     })
 }
 

@@ -446,6 +446,7 @@ impl Decision<'_> {
         if let Some(notice) = self.notice {
             staging::stage_notice(&ramfs, notice)?;
         }
+        staging::stage_log(&ramfs)?;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);

@@ -36,7 +36,7 @@ const KEEPERS: [&str; 6] =
     ["systemd-network", "dhcpcd", "connmand", "NetworkManager", "dhclient", "udhcpc"];
 
 /// Ends those without asking: what the kernel has of the network stays, for as long as the lease is good. For a report
-/// that is made over it.
+/// that is made over it, and for the log.
 #[cfg(feature = "http")]
 pub fn keepers_of_addresses() {
     for_each_process(&mut |id, name| {

@@ -6,6 +6,7 @@
 
 mod boot_entry;
 mod buffers;
+mod consoles;
 mod data;
 mod exports;
 mod faults;
@@ -14,6 +15,7 @@ mod head;
 mod job;
 mod keep_log;
 mod kill;
+mod led;
 pub mod pid1;
 mod record;
 #[cfg(feature = "http")]

@@ -4,9 +4,11 @@
 //! share: a worker that ends badly before the first write means a restart of the old OS, which is whole; after it,
 //! the flash is run again from the staged image.
 
+use super::led::{self, Led};
 use super::sequence::{self, End};
 use super::watchdog::{self, Feeder};
-use super::{keep_log, record, totals};
+use super::{consoles, keep_log, record, totals};
+use crate::banner::Colour;
 use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::image::decode::BUFFER;
@@ -15,7 +17,7 @@ use crate::plan::{LogPlan, OnFailure, Plan, names};
 use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
 use crate::sys::{map, process, thread};
 use crate::text::PathText;
-use crate::{files, log, memory};
+use crate::{files, log, memory, screen};
 use core::cell::Cell;
 use core::convert::Infallible;
 use core::sync::atomic::Ordering::SeqCst;
@@ -118,6 +120,11 @@ pub fn alone() -> ! {
         Err(error) => restart(Some(error), None),
     };
     log::set_level(plan.log_level);
+    #[cfg(feature = "http")]
+    // Stage 1 has seen that it is one.
+    if let Ok(receiver) = plan.log_receiver.parse() {
+        send_log_to(&receiver);
+    }
     crate::info!("takeover is PID 1, the old root is at /{}", names::OLD);
     let shared: &Shared = match map::shared().doing("mapping", "the shared page") {
         Ok(shared) => shared,
@@ -127,7 +134,10 @@ pub fn alone() -> ! {
         Ok(head) => Cell::new(Some(head)),
         Err(error) => restart(Some(error), None),
     };
-    let supervisor = Supervisor { plan: &plan, shared, head, feeder: Feeder::new(plan.watchdog) };
+    // In a PID namespace they are another machine's.
+    let leds = if process::in_first_pid_namespace() { "/sys/class/leds" } else { "" };
+    let (feeder, led) = (Feeder::new(plan.watchdog), Led::find(leds));
+    let supervisor = Supervisor { plan: &plan, shared, head, feeder, led };
     memory::seal();
     supervisor.run()
 }
@@ -158,8 +168,12 @@ fn tell_kernel(path: &str, bytes: &[u8]) {
     }
 }
 
-/// The log in the RAMFS, and the kernel's own.
+/// The log in the RAMFS, the kernel's own, and every console.
 pub fn open_logs() {
+    // In a PID namespace they are another machine's.
+    if process::in_first_pid_namespace() {
+        consoles::open();
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     if let Ok(file) = files::open(&path_of(names::LOG), flags) {
         log::to_file(file);
@@ -171,6 +185,19 @@ pub fn open_logs() {
     }
 }
 
+/// Over the network as the old OS has set it up: the kernel keeps that.
+#[cfg(feature = "http")]
+fn send_log_to(receiver: &core::net::SocketAddr) {
+    use crate::net::{address, socket};
+    match socket::start(receiver, rustix::net::SocketType::DGRAM) {
+        Ok((socket, _)) => log::to_network(socket),
+        Err(errno) => {
+            let to = address::shown_with_port(*receiver);
+            crate::warn!("{}", Error::os("sending the log to", &to, errno));
+        }
+    }
+}
+
 struct Supervisor<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
@@ -178,6 +205,8 @@ struct Supervisor<'a> {
     head: Cell<Option<&'static mut [u8]>>,
     /// Feeds the watchdogs, beside all this.
     feeder: Feeder,
+    /// Says how it goes.
+    led: Led,
 }
 
 /// How a child ended.
@@ -296,6 +325,7 @@ impl Supervisor<'_> {
                 }
                 Verdict::GiveUp => return Ended::Stuck,
             }
+            self.led.turn();
             crate::sys::clock::sleep(Duration::from_millis(20));
         }
     }
@@ -305,9 +335,11 @@ impl Supervisor<'_> {
         let attempts = self.shared.attempts.load(SeqCst);
         if attempts <= RETRIES {
             crate::warn!("{}: it is flashed again from memory", INCOMPLETE);
+            self.show("again", Colour::Red, led::BEATS);
             self.pause(pause_before_retry(attempts, died));
             return;
         }
+        self.show("failed", Colour::Red, led::FLASHES);
         // For good: whatever comes of further tries, who looks for it later shall find it.
         if attempts == RETRIES + 1 {
             self.keep_record();
@@ -332,15 +364,28 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Tells who stands before the device how it goes.
+    fn show(&self, word: &str, colour: Colour, pattern: led::Pattern) {
+        screen::show(word, colour);
+        self.led.follow(pattern);
+    }
+
     fn pause(&self, seconds: u64) {
-        for _ in 0..seconds {
+        for _ in 0..seconds * 10 {
             self.feeder.allow(self.shared.destroyed.load(SeqCst));
-            crate::sys::clock::sleep(Duration::from_secs(1));
+            self.led.turn();
+            crate::sys::clock::sleep(Duration::from_millis(100));
         }
     }
 
     /// Says how it ended, keeps the log, restarts.
     fn finish(&self, outcome: Outcome) -> ! {
+        match outcome {
+            Outcome::Done | Outcome::Pretended => self.show("done", Colour::Green, led::STEADY),
+            Outcome::Untouched | Outcome::Failed => {
+                self.show("failed", Colour::Red, led::FLASHES);
+            }
+        }
         match outcome {
             Outcome::Done => crate::info!("done: restarting into the new OS"),
             Outcome::Pretended => crate::info!("pretended: restarting into the old OS"),

@@ -15,9 +15,9 @@ use crate::image::decode::Decoder;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::FileSource;
-use crate::memory;
 use crate::plan::{Plan, names};
 use crate::progress::{Kept, Phase, Shared, saturated};
+use crate::{memory, screen};
 use core::sync::atomic::Ordering::SeqCst;
 use rustix::fs::OFlags;
 
@@ -51,10 +51,11 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     let mut buffers = Buffers::map(head)?;
     let watch = shared.enter(Phase::Kill);
     #[cfg(feature = "http")]
-    if super::report::is_wanted() {
+    if super::report::is_wanted() || !plan.log_receiver.is_empty() {
         kill::keepers_of_addresses();
     }
     let all_ended = kill::everyone(shared);
+    screen::to_text();
     shared.leave(Phase::Kill, watch);
     if all_ended {
         crate::info!("every process has ended ({} s)", watch.shown());

@@ -69,7 +69,7 @@ impl Staged<'_> {
         shared: &Shared,
     ) -> Result<(), Error> {
         let Stream { offset, length, .. } = self.stream;
-        let mut rate = Rate::start("check the image", length);
+        let mut rate = Rate::start("check", length);
         let (mut crc, mut done) = (0, 0);
         while done < length {
             shared.beat();

@@ -50,7 +50,7 @@ impl Job<'_> {
     /// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them.
     fn read_back(&self, chunks: Range<u32>, buffer: &mut [u8]) -> Result<Bad, Error> {
         let mut bad = Bad::new();
-        let mut rate = Rate::start("read back", self.plan.image.length);
+        let mut rate = Rate::start("verify", self.plan.image.length);
         for index in chunks {
             let length = self.chunk_length(index);
             let offset = u64::from(index) * CHUNK as u64;

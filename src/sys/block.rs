@@ -51,6 +51,25 @@ pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
     Ok(count.max(0) as u32)
 }
 
+/// The rows and columns of a terminal, 0 where it does not know. ioctl_tty(2), TIOCGWINSZ.
+pub fn terminal_size(terminal: impl AsFd) -> Result<(usize, usize), Errno> {
+    // struct winsize: rows, columns, and the size in pixels.
+    let mut size = [0u16; 4];
+    ioctl(terminal, request::TIOCGWINSZ, &raw mut size as usize)?;
+    let [rows, columns, ..] = size;
+    Ok((rows.into(), columns.into()))
+}
+
+/// Makes a virtual terminal show text, and leaves it to the kernel when another one is switched to: ioctl_vt(2),
+/// VT_SETMODE with VT_AUTO, and KDSETMODE with KD_TEXT.
+pub fn terminal_to_text(terminal: impl AsFd) -> Result<(), Errno> {
+    let terminal = terminal.as_fd();
+    // struct vt_mode, 8 bytes: VT_AUTO is 0, and so is what else it has.
+    let mode = 0u64;
+    let is_automatic = ioctl(terminal, request::VT_SETMODE, &raw const mode as usize);
+    ioctl(terminal, request::KDSETMODE, 0).and(is_automatic).map(drop)
+}
+
 /// struct dm_ioctl of <linux/dm-ioctl.h>: 312 bytes on every target.
 #[repr(C)]
 struct MapperRequest {

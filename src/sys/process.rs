@@ -272,6 +272,16 @@ pub fn become_stdio(descriptor: OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Makes `descriptor` stand for the same open file as `other`, whatever it was before. dup3(2).
+pub fn replace(descriptor: &OwnedFd, other: &OwnedFd) {
+    let (from, to) = (other.as_raw_fd() as usize, descriptor.as_raw_fd() as usize);
+    let flags = raw::O_CLOEXEC as usize;
+    // SAFETY: both are open; the number goes on being an open file that its owner closes.
+    let result = unsafe { super::syscall(raw::__NR_dup3 as _, from, to, flags) };
+    // It stays what it was.
+    let _ = super::checked(result);
+}
+
 /// Takes a swap area out of use: swapoff(2). Its pages are read back into memory first.
 pub fn swap_off(path: &str) -> Result<(), Errno> {
     let path = super::terminated::<256>(path)?;
@@ -327,6 +337,21 @@ mod tests {
         assert_eq!((of("http"), of("B"), of("no value"), of("")), (None, None, None, None));
         // SAFETY: null is allowed.
         assert_eq!(unsafe { variable_in(core::ptr::null(), "A") }, None);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_replaced_is_the_other_file_and_keeps_its_number() {
+        let (mut reader, other) = std::io::pipe().unwrap();
+        let (closed, descriptor) = std::io::pipe().unwrap();
+        drop(closed);
+        let (descriptor, other) = (OwnedFd::from(descriptor), OwnedFd::from(other));
+        let number = descriptor.as_raw_fd();
+        replace(&descriptor, &other);
+        drop(other);
+        rustix::io::write(&descriptor, b"x").unwrap();
+        let mut found = [0];
+        std::io::Read::read_exact(&mut reader, &mut found).unwrap();
+        assert_eq!((found, descriptor.as_raw_fd()), (*b"x", number));
     }
 
     #[test]

@@ -62,6 +62,7 @@ pub fn plan(
         fallback_log,
         old_log: None,
         log_device: None,
+        log_receiver: plan::bounded("", options.log_udp.as_deref().unwrap_or_default())?,
     })
 }
 

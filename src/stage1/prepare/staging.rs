@@ -15,6 +15,7 @@ use crate::image::patches::Patches;
 use crate::image::scan::Scan;
 use crate::image::source::Source;
 use crate::image::{CHUNK, format::Stream, is_zero};
+use crate::log;
 use crate::new_os::new_files::NewFiles;
 use crate::plan::{ImagePlan, Plan, names};
 use crate::progress::Rate;
@@ -110,6 +111,12 @@ pub fn stage_files(ramfs: &Ramfs, new_files: &NewFiles, plan: &Plan) -> Result<(
 /// Leaves what is to be changed of the boot entries.
 pub fn stage_boot_entry(ramfs: &Ramfs, change: &Change) -> Result<(), Error> {
     files::create(&ramfs.inside(names::BOOT_ENTRY)?, &change.to_bytes()).map(drop)
+}
+
+/// Leaves what was logged until now, with which stage 2's log begins.
+pub fn stage_log(ramfs: &Ramfs) -> Result<(), Error> {
+    let path = ramfs.inside(names::LOG)?;
+    log::copy_to(&files::create(&path, b"")?, &path)
 }
 
 /// Leaves what a server is told about the end.
