@@ -11,6 +11,8 @@
 use crate::text::kib_in;
 use crate::{files, sys};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// The most heap that may ever be in use, in bytes. The high-water mark of a command line is 2 KiB.
 ///
@@ -107,6 +109,12 @@ pub fn peak_resident_kib() -> u64 {
     let status = files::read_start("/proc/self/status", &mut status).unwrap_or_default();
     let rollup = files::read_start("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
     peak(files::as_text(status), files::as_text(rollup))
+}
+
+/// Makes the kernel look elsewhere when it ends a process for its memory (proc(5), oom_score_adj), and likewise those who
+/// do so before the kernel must, as earlyoom(1).
+pub fn spare_from_oom() -> Result<(), Errno> {
+    files::write_all(files::open("/proc/self/oom_score_adj", OFlags::WRONLY)?, b"-1000")
 }
 
 /// How much of the page cache is not on its disk yet, in KiB: what waits, and what is being written (proc(5), meminfo).

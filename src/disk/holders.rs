@@ -33,7 +33,10 @@ pub fn of(nodes: &str, disk: Number) -> Holders {
         let clause: Text<60> = crate::text!("below {}", name);
         note(&clause);
     });
-    for_each_swap(disk, &mut note);
+    for_each_swap(&|number| is_on(number, disk), &mut |path| {
+        let clause: Text<300> = crate::text!("swap on {}", path);
+        note(&clause);
+    });
     for_each_process(disk, &mut note);
     if all.is_empty() {
         all = Text::from("what holds it cannot be seen from here: the kernel itself, perhaps");
@@ -57,9 +60,15 @@ pub fn for_each_seen(disk: Number, visit: Visit) {
 
 /// Calls `visit` with each mount of a table that lies on a disk.
 fn for_each_mount(table: &str, disk: Number, visit: Visit) {
+    // The same file system is often mounted hundreds of times, one after the other.
+    let mut last = (None, false);
     // A table that cannot be read shows nothing; a mount that cannot be placed is none of a disk.
     let _ = mounts::find(table, &mut |mount| {
-        if mount.lies_on().is_some_and(|number| is_on(number, disk)) {
+        let number = mount.lies_on();
+        if number.is_some() && last.0 != number {
+            last = (number, number.is_some_and(|number| is_on(number, disk)));
+        }
+        if number.is_some() && last.1 {
             let point = mount.point().unwrap_or_default();
             let clause: Text<300> = crate::text!("mounted at {} ({})", point, mount.file_system);
             visit(&clause);
@@ -72,15 +81,15 @@ fn is_on(number: Number, disk: Number) -> bool {
     pools::file_system_lies_on(number, disk).unwrap_or(false)
 }
 
-fn for_each_swap(disk: Number, visit: Visit) {
+/// Calls `visit` with the path of each swap area that lies on a device that is `wanted`.
+pub fn for_each_swap(wanted: &dyn Fn(Number) -> bool, visit: Visit) {
     // A list that cannot be read shows nothing.
     let _ = files::for_each_line("/proc/swaps", &mut |line: &[u8]| {
         let path =
             swaps::parse(files::as_text(line)).and_then(|swap| mounts::unescape(swap.path).ok());
         let path = path.unwrap_or_default();
-        if number_below(&path).is_some_and(|number| is_on(number, disk)) {
-            let clause: Text<300> = crate::text!("swap on {}", path);
-            visit(&clause);
+        if number_below(&path).is_some_and(wanted) {
+            visit(&path);
         }
     });
 }

@@ -76,6 +76,11 @@ impl Mount<'_> {
         is_server && name != "lxcfs"
     }
 
+    /// True for a file system that lies on a disk. Btrfs has a device number that is no disk's.
+    pub fn is_on_disk(&self) -> bool {
+        self.device.major != 0 || self.file_system == "btrfs"
+    }
+
     /// The device that it lies on; none for what lies on no device.
     pub fn lies_on(&self) -> Option<Number> {
         device_of(self.device, self.source)
@@ -461,6 +466,20 @@ mod tests {
         {
             assert!(!has_server(kind), "{kind}");
         }
+    }
+
+    #[test]
+    fn file_systems_on_disks_are_told_from_others() {
+        let table = "\
+22 1 8:2 / / rw - ext4 /dev/sda2 rw
+23 22 0:40 / /b rw - btrfs /dev/sda3 rw
+24 22 0:5 / /proc rw - proc proc rw
+25 22 0:50 / /net rw - nfs4 server:/x rw
+26 22 0:51 / /m rw - tmpfs m rw
+";
+        let mounts = Mounts::parse(table.as_bytes());
+        let found: Vec<_> = mounts.iter().filter(Mount::is_on_disk).map(|mount| mount.id).collect();
+        assert_eq!(found, [22, 23]);
     }
 
     #[test]

@@ -40,13 +40,38 @@ pub enum Kind {
 
 impl Kind {
     fn of(name: &str) -> Self {
+        let mut buffer = [0; 64];
+        let metadata = crate::format!("/sys/block/{}/md/metadata_version", name);
+        Self::from(name, files::text_at(metadata, &mut buffer).unwrap_or_default())
+    }
+
+    /// `metadata` is the version of an array's metadata.
+    fn from(name: &str, metadata: &str) -> Self {
         match name {
             _ if name.starts_with("dm-") => Kind::Mapper,
+            // A process writes down what becomes of it (mdmon(8)): once that has ended, it takes no more writes.
+            // Documentation/admin-guide/md.rst, metadata_version.
+            _ if metadata.starts_with("external:") => Kind::Unknown,
             _ if name.starts_with("md") => Kind::Md,
             _ if name.starts_with("zram") => Kind::Zram,
             _ => Kind::Unknown,
         }
     }
+}
+
+/// A device of device-mapper that is suspended, by its name, if there is one: who writes to it waits, and cannot be
+/// ended. Documentation/ABI/testing/sysfs-block-dm.
+pub fn suspended() -> Option<Text<128>> {
+    let mut found = None;
+    // Without /sys/block there is none.
+    let _ = files::for_each_entry("/sys/block", &mut |name: &str| {
+        let folder = files::below("/sys/block", name).unwrap_or_default();
+        if files::number_below(&folder, "dm/suspended") == Some(1) {
+            found = device::number_named(name).map(device::mapper_name);
+        }
+        ControlFlow::Continue(())
+    });
+    found
 }
 
 /// True when a device is a disk, a partition of it, or lies on it, be it through files of its file systems.
@@ -252,9 +277,17 @@ mod tests {
 
     #[test]
     fn kinds_are_told_by_the_kernels_names() {
-        assert_eq!(Kind::of("dm-12"), Kind::Mapper);
-        assert_eq!(Kind::of("md127"), Kind::Md);
-        assert_eq!(Kind::of("zram1"), Kind::Zram);
-        assert_eq!(Kind::of("bcache0"), Kind::Unknown);
+        for (name, metadata, wanted) in [
+            ("dm-12", "", Kind::Mapper),
+            ("md127", "1.2", Kind::Md),
+            ("md0", "none", Kind::Md),
+            ("zram1", "", Kind::Zram),
+            ("bcache0", "", Kind::Unknown),
+            // Intel's, and the array in it.
+            ("md127", "external:imsm", Kind::Unknown),
+            ("md126", "external:/md127/0", Kind::Unknown),
+        ] {
+            assert_eq!(Kind::from(name, metadata), wanted, "{name} {metadata}");
+        }
     }
 }

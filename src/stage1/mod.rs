@@ -33,6 +33,7 @@ use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::Source;
 use crate::log::{self, Stopwatch};
+use crate::memory;
 use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::fits;
 use crate::new_os::new_files::NewFiles;
@@ -74,7 +75,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
         return download(options);
     }
     checks::root()?;
-    keep_out_of_swap();
+    stay_in_memory();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::privileges(options.has(Flag::InNamespace))?;
     checks::static_program()?;
@@ -176,6 +177,7 @@ fn device(options: &Options, report: &mut Report) -> Result<Facts, Error> {
     let facts = Facts::gather(&root, target::choose(options, &root)?)?;
     facts.log();
     checks::init_and_root(&facts.init, &root)?;
+    checks::nothing_suspended()?;
     let is_named = options.flash_to.is_some();
     firmware::starts_from(&facts.target, is_named, facts.root.device, &mut |text| {
         report.warn(text)
@@ -509,7 +511,7 @@ pub type Flashing = fn(&Plan, &str, &dyn Source, Stream, &ChunkMap) -> Result<Fl
 /// Gives the exit code; an error is one that was found before flashing began.
 pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     checks::root()?;
-    keep_out_of_swap();
+    stay_in_memory();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     checks::can_be_answered(options)?;
     let _lock = instance::beside_others()?;
@@ -685,10 +687,12 @@ fn print_image(
 }
 
 /// What this process reads has keys in it, long before swap is off.
-fn keep_out_of_swap() {
+fn stay_in_memory() {
     if let Err(error) = map::lock_as_used().doing("locking", "memory") {
         crate::warn!("{}; keys that this program reads may be swapped out", error);
     }
+    // Without it the chance grows that it is ended when memory is short, no more.
+    let _ = memory::spare_from_oom();
 }
 
 fn check_work_dir(options: &Options) -> Result<(), Error> {

@@ -1,36 +1,42 @@
-//! What the kernel itself lends of the disk to other machines: NFS and SMB shares, USB gadgets, NVMe targets. Their
-//! threads are none that a signal reaches, and what they hold keeps its file system mounted and the disk busy.
+//! What the kernel itself lends of the disk to other machines: NFS and SMB shares, USB gadgets, NVMe targets; and the
+//! programs that it is to set probes in. Its threads are none that a signal reaches, and what it holds keeps its file
+//! system mounted and the disk busy.
 //!
 //! Each is told by its own files to let go; what the kernel does not have is passed over. Nothing is loaded. (LIO's
 //! targets are refused in stage 1.)
 
-use super::unmount;
+use super::child;
 use crate::disk::mounts;
-use crate::error::Error;
 use crate::files;
 use crate::progress::Shared;
 use crate::sys::process;
 use core::ops::ControlFlow;
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
-use rustix::process::Signal;
 
 /// How long all that may take, in milliseconds: a thread ends with the request that it serves.
 const PATIENCE: u64 = 15_000;
 
 /// The file systems by which the kernel is told, what shows that one is mounted, and where it belongs.
-const CONTROLS: [(&str, &str, &str); 2] = [
+const CONTROLS: [(&str, &str, &str); 4] = [
     ("nfsd", "/proc/fs/nfsd/threads", "/proc/fs/nfsd"),
     ("configfs", "/sys/kernel/config/usb_gadget", "/sys/kernel/config"),
+    ("tracefs", "/sys/kernel/tracing/events", "/sys/kernel/tracing"),
+    // It may be empty: it is mounted again, should a worker before this one have done so.
+    ("fusectl", "", "/sys/fs/fuse/connections"),
 ];
 
 /// What is written to which files below `/`; a `*` stands for the rest of a name.
+pub type Order = (&'static str, &'static str);
+
+/// What makes it let go.
 ///
 /// nfsd(7) for threads, exportfs(8) for the caches, which are flushed up to a time that never comes;
 /// Documentation/ABI/testing/configfs-usb-gadget and configfs-usb-gadget-mass-storage: a line without a name unbinds a
 /// gadget, and takes the file from a unit, which the other side may have locked; sysfs has the units of the gadget that
-/// is a module of its own; Documentation/filesystems/smb/ksmbd.rst; drivers/nvme/target/configfs.c.
-const ORDERS: [(&str, &str); 9] = [
+/// is a module of its own; Documentation/filesystems/smb/ksmbd.rst; drivers/nvme/target/configfs.c;
+/// Documentation/trace/uprobetracer.rst: to empty the list of probes ends them all, when none is on.
+const ORDERS: [Order; 12] = [
     ("proc/fs/nfsd/threads", "0\n"),
     ("proc/net/rpc/nfsd.export/flush", "2147483647\n"),
     ("proc/net/rpc/nfsd.fh/flush", "2147483647\n"),
@@ -40,6 +46,9 @@ const ORDERS: [(&str, &str); 9] = [
     ("sys/kernel/config/usb_gadget/*/functions/mass_storage.*/lun.*/file", "\n"),
     ("sys/class/udc/*/device/gadget*/lun*/file", "\n"),
     ("sys/kernel/config/nvmet/subsystems/*/namespaces/*/enable", "0\n"),
+    ("sys/kernel/tracing/instances/*/events/enable", "0\n"),
+    ("sys/kernel/tracing/events/enable", "0\n"),
+    ("sys/kernel/tracing/uprobe_events", "\n"),
 ];
 
 /// Makes the kernel let go of what it lends. In a child, which may be left behind in the kernel; not in a PID
@@ -48,23 +57,16 @@ pub fn withdraw(shared: &Shared) {
     if !process::in_first_pid_namespace() {
         return;
     }
-    let child = || {
-        mount_controls();
-        for &(pattern, order) in &ORDERS {
-            give("", pattern, order);
-        }
-        0
-    };
-    match process::spawn(child) {
-        Ok(id) if unmount::ends_in_time(id, PATIENCE, shared) => {}
-        Ok(id) => {
-            crate::warn!("the kernel does not let go of what it lends over a network or a cable");
-            // It listens as soon as the kernel lets it.
-            let _ = rustix::process::kill_process(id, Signal::KILL);
-        }
-        Err(errno) => {
-            crate::warn!("{}", Error::os("starting a process for", "what is exported", errno))
-        }
+    if !child::ends("what is exported", PATIENCE, shared, &|| give_all(&ORDERS)) {
+        crate::warn!("the kernel does not let go of what it lends over a network or a cable");
+    }
+}
+
+/// Gives each of these orders. May hang.
+pub fn give_all(orders: &[Order]) {
+    mount_controls();
+    for (pattern, order) in orders {
+        give("", pattern, order);
     }
 }
 
@@ -105,7 +107,7 @@ fn give_to(folder: &str, name: &str, rest: &str, order: &str) {
     if !rest.is_empty() {
         return give(&path, rest, order);
     }
-    if let Ok(file) = files::open(&path, OFlags::WRONLY)
+    if let Ok(file) = files::open(&path, OFlags::WRONLY | OFlags::TRUNC)
         // What had nothing to let go of says so by an error.
         && files::write_all(&file, order.as_bytes()).is_ok()
     {
@@ -131,6 +133,9 @@ mod tests {
             ("sys/class/udc/dwc2/device/gadget/lun0/file", "\n"),
             ("sys/class/udc/musb/device/gadget.0/lun1/file", "\n"),
             ("sys/kernel/config/nvmet/subsystems/x/namespaces/1/enable", "0\n"),
+            ("sys/kernel/tracing/instances/x/events/enable", "0\n"),
+            ("sys/kernel/tracing/events/enable", "0\n"),
+            ("sys/kernel/tracing/uprobe_events", "\n"),
         ];
         let others = [
             "proc/fs/nfsd/versions",
@@ -141,7 +146,8 @@ mod tests {
         for path in orders.iter().map(|(path, _)| *path).chain(others) {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
+            // The list of probes is emptied by whoever opens it as a new file.
+            std::fs::write(path, "old words").unwrap();
         }
         for &(pattern, order) in &ORDERS {
             give(root.to_str().unwrap(), pattern, order);
@@ -151,7 +157,7 @@ mod tests {
             assert_eq!(read(path), order, "{path}");
         }
         for path in others {
-            assert_eq!(read(path), "", "{path}");
+            assert_eq!(read(path), "old words", "{path}");
         }
         assert!(!root.join("proc/net/rpc/nfsd.fh").exists(), "what is not there is not made");
         std::fs::remove_dir_all(root).unwrap();

@@ -4,9 +4,11 @@
 //! kernel threads do not listen. Nothing to kill is not an error. What the freezer of the first version of cgroups
 //! holds (a paused container) does not even listen to SIGKILL, so it is thawed before.
 
+use super::stuck;
 use crate::disk::mounts::{self, Mount};
 use crate::error::Error;
 use crate::files;
+use crate::log::Stopwatch;
 use crate::progress::Shared;
 use crate::sys::process;
 use crate::text::{PathText, Text, printable};
@@ -20,10 +22,12 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
 
-/// How long a process may take to end when asked, in steps of 50 ms.
-const PATIENCE_ASKED: u32 = 10 * 20;
+/// How long a process may take to end when asked, in milliseconds.
+const PATIENCE_ASKED: u64 = 10_000;
 /// How long the kernel may take to end it.
-const PATIENCE_KILLED: u32 = 5 * 20;
+const PATIENCE_KILLED: u64 = 5000;
+/// How many of those that do not end are named: a line takes 5 ms on a serial console.
+const NAMED: u32 = 16;
 
 /// Programs that keep the addresses of an interface, and take them away when they are asked to end: by the names that
 /// the kernel has for them, of 15 bytes at most.
@@ -46,12 +50,14 @@ pub fn keepers_of_addresses() {
             // It is gone already, or the kernel does not end it: then it is asked with the others.
             let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
         }
+        ControlFlow::Continue(())
     });
 }
 
 /// Ends every process but this one and PID 1. What does not end is named in the log: it is the proof that the disk
 /// is free that decides, not this. False when some are left.
 pub fn everyone(shared: &Shared) -> bool {
+    stuck::thaw(shared);
     signal(SIGTERM);
     // A stopped process gets the signal when it goes on.
     signal(SIGCONT);
@@ -59,9 +65,8 @@ pub fn everyone(shared: &Shared) -> bool {
     if wait(PATIENCE_ASKED, shared) {
         return true;
     }
-    for_each_process(&mut |id, name| {
-        crate::info!("{} ({}) did not end when asked, and is killed", name, id)
-    });
+    name_each(&|id, name| crate::info!("{} ({}) did not end when asked, and is killed", name, id));
+    stuck::release(shared);
     for _ in 0..3 {
         // Again, for what was started in the meantime.
         signal(SIGKILL);
@@ -69,10 +74,24 @@ pub fn everyone(shared: &Shared) -> bool {
             return true;
         }
     }
-    for_each_process(&mut |id, name| {
+    name_each(&|id, name| {
         crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
     });
     false
+}
+
+/// Logs some of those that are left. To count thousands would take longer than to end them.
+fn name_each(log: &dyn Fn(u32, &str)) {
+    let mut count = 0;
+    for_each_process(&mut |id, name| {
+        count += 1;
+        if count > NAMED {
+            crate::info!("and others");
+            return ControlFlow::Break(());
+        }
+        log(id, name);
+        ControlFlow::Continue(())
+    });
 }
 
 /// Thaws every group of processes that the freezer holds. Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst.
@@ -90,6 +109,7 @@ fn thaw_everyone() {
         if let Err(error) = thaw(id, &root) {
             crate::warn!("{} ({}) may be frozen: {}", name, id, error);
         }
+        ControlFlow::Continue(())
     });
 }
 
@@ -151,28 +171,33 @@ fn signal(number: i32) {
 }
 
 /// True as soon as nobody is left.
-fn wait(steps: u32, shared: &Shared) -> bool {
-    for _ in 0..steps {
+fn wait(patience: u64, shared: &Shared) -> bool {
+    let watch = Stopwatch::start();
+    loop {
         shared.beat();
         let mut anyone = false;
-        for_each_process(&mut |_, _| anyone = true);
-        if !anyone {
-            return true;
+        for_each_process(&mut |_, _| {
+            anyone = true;
+            // There may be thousands more.
+            ControlFlow::Break(())
+        });
+        if !anyone || watch.elapsed() > patience {
+            return !anyone;
         }
         crate::sys::clock::sleep(Duration::from_millis(50));
     }
-    false
 }
 
-/// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread.
-fn for_each_process(visit: &mut dyn FnMut(u32, &str)) {
+/// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread, until it
+/// breaks.
+fn for_each_process(visit: &mut dyn FnMut(u32, &str) -> ControlFlow<()>) {
     let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
     let result = files::for_each_entry("/proc", &mut |name: &str| {
         let id = name.parse().unwrap_or(0);
         if id > 1 && id != own {
             // A process that is gone by now has no file.
             if let Some(name) = living_process(id) {
-                visit(id, &name);
+                return visit(id, &name);
             }
         }
         ControlFlow::Continue(())

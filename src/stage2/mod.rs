@@ -6,6 +6,7 @@
 
 mod boot_entry;
 mod buffers;
+mod child;
 mod consoles;
 mod data;
 mod exports;
@@ -22,6 +23,7 @@ mod record;
 mod report;
 mod sequence;
 mod staged;
+mod stuck;
 mod target;
 mod unmount;
 mod verify;

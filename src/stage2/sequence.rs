@@ -19,7 +19,6 @@ use crate::plan::{Plan, names};
 use crate::progress::{Kept, Phase, Shared, saturated};
 use crate::{memory, screen};
 use core::sync::atomic::Ordering::SeqCst;
-use rustix::fs::OFlags;
 
 /// How a worker ended, as its exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +35,7 @@ pub enum End {
 /// Does the worker's work, and gives the exit code; for `head` see [`Buffers::map`].
 pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
     // Without it only the chance grows that the kernel picks this process when memory is short.
-    let _ = spare_from_oom();
+    let _ = memory::spare_from_oom();
     let end = take_over(plan, shared, head).unwrap_or_else(|error| {
         crate::error!("{}", error);
         End::Failed
@@ -159,11 +158,4 @@ pub fn write_to(
     shared.complete.store(true, SeqCst);
     crate::info!("the head is written and read back: the disk boots ({} s)", watch.shown());
     Ok(())
-}
-
-/// Makes the kernel's out-of-memory killer look elsewhere (proc(5), oom_score_adj).
-fn spare_from_oom() -> Result<(), rustix::io::Errno> {
-    let flags = OFlags::WRONLY;
-    let file = files::open("/proc/self/oom_score_adj", flags)?;
-    files::write_all(&file, b"-1000")
 }

@@ -9,18 +9,17 @@
 //! umount2(2), and no path that leads through them, may hold up the rest.
 
 use super::target::{self, Target};
+use super::{child, stuck};
 use crate::disk::device::Number;
 use crate::disk::mounts::{self, Mount};
-use crate::disk::{loops, pools, stack};
+use crate::disk::{holders, loops, pools, stack};
 use crate::error::Error;
-use crate::log::Stopwatch;
 use crate::plan::{Plan, names};
 use crate::progress::Shared;
 use crate::sys::process;
 use core::time::Duration;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
 
 /// The most passes; each that changes nothing waits 0.1 s.
 const PASSES: u32 = 100;
@@ -28,6 +27,8 @@ const PASSES: u32 = 100;
 const IDLE_PASSES: u32 = 20;
 /// How often the disk is claimed, 0.1 s apart: a file system that is going away needs a moment.
 const CLAIMS: u32 = 100;
+/// After how many of them what is frozen and mounted nowhere any more is thawed.
+const STUCK: u32 = 10;
 
 /// How long a file system with a server may take to be let go of, in milliseconds.
 const SERVER_PATIENCE: u64 = 2000;
@@ -36,6 +37,7 @@ const SERVER_PATIENCE: u64 = 2000;
 /// the number that the disk has now.
 pub fn old_root(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(), Error> {
     abandon_servers(target, scratch, shared)?;
+    swap_off(target);
     let mut idle = 0;
     for _ in 0..PASSES {
         shared.beat();
@@ -74,38 +76,30 @@ fn is_abandoned(mount: &Mount, target: Number) -> bool {
 
 /// In a child, which may be left behind in the kernel.
 fn abandon(point: &str, shared: &Shared) {
-    let child = || match mounts::abandon(point) {
-        Ok(()) => 0,
+    let work = || match mounts::abandon(point) {
+        Ok(()) => crate::debug!("let go of {}", point),
         // It went with one above it.
-        Err(errno) if errno == Errno::NOENT || errno == Errno::INVAL => 0,
-        Err(errno) => {
-            crate::warn!("{}", Error::os("letting go of", point, errno));
-            1
-        }
+        Err(errno) if errno == Errno::NOENT || errno == Errno::INVAL => {}
+        Err(errno) => crate::warn!("{}", Error::os("letting go of", point, errno)),
     };
-    match process::spawn(child) {
-        Ok(id) if ends_in_time(id, SERVER_PATIENCE, shared) => crate::debug!("let go of {}", point),
-        Ok(id) => {
-            crate::warn!("{} waits for its server: left behind", point);
-            // It listens as soon as the kernel lets it.
-            let _ = rustix::process::kill_process(id, Signal::KILL);
-        }
-        Err(errno) => crate::warn!("{}", Error::os("starting a process for", point, errno)),
+    if !child::ends(point, SERVER_PATIENCE, shared, &work) {
+        crate::warn!("{} waits for its server: left behind", point);
     }
 }
 
-/// True when a child ends within so many milliseconds.
-pub fn ends_in_time(child: Pid, patience: u64, shared: &Shared) -> bool {
-    let watch = Stopwatch::start();
-    while watch.elapsed() < patience {
-        shared.beat();
-        // An error: there is no such child, so nothing to wait for.
-        if !matches!(rustix::process::waitpid(Some(child), WaitOptions::NOHANG), Ok(None)) {
-            return true;
-        }
-        crate::sys::clock::sleep(Duration::from_millis(5));
+/// Turns off swap on the target that came up after stage 1 had turned off what there was, and that in memory, whose node
+/// keeps the old /dev busy: nobody is left who has anything in it. Not in a PID namespace, where it is another machine's.
+fn swap_off(target: Number) {
+    if !process::in_first_pid_namespace() {
+        return;
     }
-    false
+    let is_wanted = |number| {
+        stack::is_memory(number) || pools::file_system_lies_on(number, target).unwrap_or(false)
+    };
+    holders::for_each_swap(&is_wanted, &mut |path| match process::swap_off(path) {
+        Ok(()) => crate::debug!("swap on {} is off", path),
+        Err(errno) => crate::warn!("{}", Error::os("swapping off", path, errno)),
+    });
 }
 
 /// Detaches loop devices from the target, and takes down what is stacked on it; gives how many are gone.
@@ -178,8 +172,11 @@ fn is_foreign(point: &str) -> bool {
 /// file system of its backing file, but a backing disk or partition it does not.)
 pub fn prove_free(plan: &Plan, number: Number, shared: &Shared) -> Result<(), Error> {
     let path = crate::path!("/{}/{}", names::DEV, plan.target.name.as_str())?;
-    for _ in 0..CLAIMS {
+    for try_number in 0..CLAIMS {
         shared.beat();
+        if try_number == STUCK {
+            stuck::release(shared);
+        }
         if is_free(&path, plan, shared).is_ok() {
             return Ok(());
         }

@@ -32,6 +32,11 @@ pub fn zero_out(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
     ioctl(fd, request::BLKZEROOUT, &raw const range as usize).map(drop)
 }
 
+/// Thaws the file system of an open file or directory; EINVAL when it is not frozen. ioctl_fsfreeze in fs/ioctl.c.
+pub fn thaw(fd: impl AsFd) -> Result<(), Errno> {
+    ioctl(fd, request::FITHAW, 0).map(drop)
+}
+
 /// Writes back and drops what the page cache holds of the device.
 pub fn flush_buffers(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, request::BLKFLSBUF, 0).map(drop)

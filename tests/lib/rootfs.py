@@ -375,6 +375,31 @@ def disk(kind="systemd", size_mib=DEFAULT_DISK_MIB):
     return cached(f"disk-{kind}", key, lambda path: _build_disk(path, kind, size_mib * MIB))
 
 
+# Of disks whose root is a variant of systemd's.
+_VARIANT_LAYOUT = f"label: dos\nlabel-id: 0x{DISK_ID}\nstart=2048, size={P1_SIZE // SECTOR}, type=c\n" \
+                  f"start={ROOT_START // SECTOR}, type=83\n"
+
+
+def packages(name, names):
+    """A folder with these packages of Debian, as they are downloaded."""
+    def build(path):
+        path.mkdir()
+        run("apt-get", "-o", "APT::Sandbox::User=root", "-qq", "download", *names, cwd=path)
+    return cached(name, key_of(*names), build)
+
+
+def variant_disk(name, root, folder, disk_name="disk.img"):
+    """A fresh copy, in folder, of a disk with this root: a folder that is a variant of systemd's."""
+    size = DEFAULT_DISK_MIB * MIB
+
+    def build(path):
+        make_file(path, size)
+        partition(path, _VARIANT_LAYOUT)
+        make_ext4(path, ROOT_START, size - ROOT_START, "debian-root", "3f0c6a4e-5a5b-4d0e-9c5a-0d1500000002", root)
+    key = key_of(root.name, _VARIANT_LAYOUT, builder_text())
+    return copy_sparse(cached(f"disk-{name}", key, build), pathlib.Path(folder) / disk_name)
+
+
 if __name__ == "__main__":
     for which in sys.argv[1:] or ("systemd", "sysvinit", "uefi"):
         print(disk(which))

@@ -3,6 +3,7 @@
 use super::report::Report;
 use crate::cli::{Flag, Options};
 use crate::disk::mounts::{self, Found};
+use crate::disk::stack;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::LogPlan;
@@ -228,6 +229,18 @@ pub fn without_effect(options: &Options, report: &mut Report) {
     if options.has(Flag::ReportProgress) && !cfg!(feature = "http") {
         report.warn("--report-hup-progress has no effect: this build does no such thing");
     }
+}
+
+/// What waits for a device that is suspended cannot be ended, and what it has open keeps the disk busy.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
+pub fn nothing_suspended() -> Result<(), Error> {
+    let Some(name) = stack::suspended() else {
+        return Ok(());
+    };
+    let why = "it is suspended: what is written to it waits, and cannot be ended";
+    Err(Error::refused("looking at the device-mapper's", &name, why)
+        .advice("let it go on (dmsetup resume), or remove it"))
 }
 
 /// An init that SELinux confines may not execute a file in a memory file system: it would give up its place and have

@@ -15,6 +15,9 @@ use crate::stage1::look::uses;
 use crate::text::Text;
 use std::os::fd::AsFd;
 
+/// How many of the mounts and other uses of the disk are shown to people: a host of containers has hundreds.
+const USES: u32 = 32;
+
 /// All that the page tells of.
 pub struct Preview<'a> {
     /// The command line.
@@ -83,7 +86,18 @@ impl Preview<'_> {
         page.text("path", "device", &path);
         page.bytes("bytes", "size", target.size);
         page.list("uses");
-        uses::for_each(self.facts, &mut |clause| page.entry(clause))
+        let mut count = 0_u32;
+        uses::for_each(self.facts, &mut |clause| {
+            count += 1;
+            if count <= USES || self.options.has(Flag::Json) {
+                page.entry(clause);
+            }
+        })?;
+        if count > USES && !self.options.has(Flag::Json) {
+            let more: Text<40> = crate::text!("{} more", count - USES);
+            page.entry(&more);
+        }
+        Ok(())
     }
 
     fn image(&self, page: &mut Page) {

@@ -132,8 +132,9 @@ fn refuse_unknown_stacks(disk: &Disk) -> Result<(), Error> {
         return Ok(());
     };
     let why: Text<160> = crate::text!("{} lies on it, which cannot be taken down", name);
-    Err(Error::refused("looking at the target", &disk.name, &why)
-        .advice("LVM, dm-crypt, md and zram can be; take this one down first"))
+    Err(Error::refused("looking at the target", &disk.name, &why).advice(
+        "LVM, dm-crypt, zram and md can be, but for an array that mdmon keeps: take it down first",
+    ))
 }
 
 /// A pool holds the disk inside the kernel, whatever is unmounted.
