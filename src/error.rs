@@ -38,6 +38,7 @@ impl Kind {
 struct Details {
     used: bool,
     kind: Kind,
+    lasts: bool,
     // None and not "": all zeros, so the slots need no room in the file.
     doing: Option<&'static str>,
     object: Text<160>,
@@ -57,6 +58,7 @@ impl Details {
     const EMPTY: Self = Self {
         used: false,
         kind: Kind::Failed,
+        lasts: false,
         doing: None,
         object: Text::new(),
         why: Text::new(),
@@ -90,7 +92,9 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub fn os(doing: &'static str, object: &str, errno: Errno) -> Self {
-        Self::new(Kind::Failed, doing, object, &errno_text(errno))
+        let error = Self::new(Kind::Failed, doing, object, &errno_text(errno));
+        error.details().lasts = lasts(errno);
+        error
     }
 
     #[cold]
@@ -102,6 +106,7 @@ impl Error {
         let mut details = details(slot);
         details.used = true;
         details.kind = kind;
+        details.lasts = false;
         details.doing = Some(doing);
         details.object = Text::from(object);
         details.why = Text::from(why);
@@ -155,6 +160,17 @@ impl Error {
         self
     }
 
+    /// The same, where it would come again however often it is tried.
+    pub fn lasting(self) -> Self {
+        self.details().lasts = true;
+        self
+    }
+
+    /// True when it would come again however often it is tried. Where nobody can tell it may pass.
+    pub fn lasts(&self) -> bool {
+        self.details().lasts
+    }
+
     /// The kind of end.
     pub fn kind(&self) -> Kind {
         self.details().kind
@@ -202,7 +218,7 @@ impl<T> Doing<T> for Result<T, Errno> {
 }
 
 /// The words for those that this program meets (errno(3)).
-const WORDS: [(Errno, &str); 27] = [
+const WORDS: [(Errno, &str); 28] = [
     (Errno::PERM, "operation not permitted"),
     (Errno::NOENT, "no such file or directory"),
     (Errno::IO, "input/output error"),
@@ -228,9 +244,35 @@ const WORDS: [(Errno, &str); 27] = [
     (Errno::NOSYS, "system call not in this kernel"),
     (Errno::NAMETOOLONG, "name too long"),
     (Errno::NOTBLK, "not a block device"),
+    (Errno::UCLEAN, "structure needs cleaning"),
     (Errno::REMOTEIO, "remote input/output error"),
     (Errno::TIMEDOUT, "timed out"),
 ];
+
+/// True for an errno that says what a file, a file system, a device or the kernel is like: asked again, they say the
+/// same. Not what a bus that is being reset, memory that is short or somebody else at work may cause: EIO, ENODEV,
+/// ENOMEM, EBUSY and their like.
+fn lasts(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM
+            | Errno::NOEXEC
+            | Errno::ACCESS
+            | Errno::NOTBLK
+            | Errno::NOTDIR
+            | Errno::ISDIR
+            | Errno::INVAL
+            | Errno::NOTTY
+            | Errno::FBIG
+            | Errno::NOSPC
+            | Errno::ROFS
+            | Errno::NAMETOOLONG
+            | Errno::NOSYS
+            | Errno::LOOP
+            | Errno::OPNOTSUPP
+            | Errno::UCLEAN
+    )
+}
 
 /// The same for what only sockets say.
 #[cfg(feature = "http")]
@@ -279,6 +321,31 @@ mod tests {
         let error = error.as_refusal();
         assert_eq!(error.kind().exit_code(), 3);
         assert_eq!(error.as_failure().kind().exit_code(), 1);
+    }
+
+    #[test]
+    fn what_does_not_pass_is_known_by_its_errno_or_said_by_who_knows() {
+        let lasts = |errno| Error::os("mounting", "x", errno).advice("y").about("z").lasts();
+        for errno in [Errno::INVAL, Errno::NOSPC, Errno::ROFS, Errno::OPNOTSUPP, Errno::UCLEAN] {
+            assert!(lasts(errno), "{errno:?}");
+        }
+        let may_pass = [
+            Errno::IO,
+            Errno::TIMEDOUT,
+            Errno::NODEV,
+            Errno::NXIO,
+            Errno::NOENT,
+            Errno::NOMEM,
+            Errno::AGAIN,
+            Errno::BUSY,
+            Errno::NODATA,
+            Errno::REMOTEIO,
+        ];
+        for errno in may_pass {
+            assert!(!lasts(errno), "{errno:?}");
+        }
+        assert!(!Error::failed("x", "y", "z").lasts());
+        assert!(Error::failed("x", "y", "z").lasting().lasts());
     }
 
     #[test]

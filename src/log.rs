@@ -11,7 +11,6 @@ use crate::sys::{block, clock, process};
 use crate::text::{Format, Seconds, Text, Writer};
 use crate::{files, screen, sink};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -226,19 +225,14 @@ fn to_console(index: usize, console: &OwnedFd, bytes: &[u8]) {
     }
 }
 
-/// Waits, 2 s at most, until the consoles have sent what was written to them. A serial line is slow, and the kernel's
-/// own messages do not queue behind ours: they would land in the middle of a line.
+/// Waits until the consoles have sent what was written to them, the last bytes in the ports themselves included. A serial
+/// line is slow, and the kernel's own messages do not queue behind ours: they would land in the middle of a line. A
+/// terminal that was stopped is waited for without an end, so this is for a process that can be left behind.
 pub fn drain() {
-    for _ in 0..200 {
-        // What is no terminal has no queue.
-        let is_empty = |pending| matches!(pending, Ok(0) | Err(_));
-        let consoles = CONSOLES.iter().filter_map(OnceLock::get);
-        if is_empty(block::output_pending(rustix::stdio::stderr()))
-            && consoles.map(block::output_pending).all(is_empty)
-        {
-            return;
-        }
-        clock::sleep(Duration::from_millis(10));
+    // What is no terminal has no queue.
+    let _ = block::drain_terminal(rustix::stdio::stderr());
+    for console in CONSOLES.iter().filter_map(OnceLock::get) {
+        let _ = block::drain_terminal(console);
     }
 }
 

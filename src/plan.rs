@@ -53,6 +53,9 @@ pub mod names {
     pub const FILES: &str = "files";
 }
 
+/// How long a worker of stage 2 may show no progress, in seconds. A slow card that is flushed takes minutes.
+pub const STALL: u32 = 300;
+
 /// The most files that are placed on the new disk.
 pub const MAX_NEW_FILES: usize = 64;
 /// The most bytes that a plan takes as JSON.
@@ -157,6 +160,8 @@ pub struct Plan {
     pub log_level: Level,
     /// With which time a watchdog is started when none runs, in seconds; 0: none is (`--watchdog`).
     pub watchdog: u32,
+    /// Without any progress for this long a worker is ended, in seconds: [`STALL`]. Tests wait less.
+    pub stall: u32,
     /// The image.
     pub image: ImagePlan,
     /// The disk.
@@ -178,7 +183,7 @@ pub struct Plan {
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 35;
+const NUMBERS: usize = 36;
 
 impl Plan {
     /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
@@ -225,6 +230,7 @@ impl Plan {
             self.new_files.len() as u64,
             self.places(),
             self.watchdog.into(),
+            self.stall.into(),
         ]
     }
 
@@ -266,6 +272,7 @@ impl Plan {
             new_files: next.new_files()?,
             watchdog: next.short()?,
             log_receiver: heapless::String::new(),
+            stall: next.short()?,
         })
     }
 
@@ -522,6 +529,7 @@ pub(crate) mod tests {
             on_failure: OnFailure::Halt,
             log_level: Level::Debug,
             watchdog: 3600,
+            stall: STALL,
             image: ImagePlan {
                 stream: Stream {
                     format: Format::Zip,

@@ -1017,6 +1017,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         on_failure: OnFailure::Halt,
         log_level: Level::Info,
         watchdog: 0,
+        stall: 300,
         image: ImagePlan {
             stream,
             length: found.length,

@@ -185,6 +185,66 @@ def test_a_shared_copy_of_the_root_and_a_kernel_that_panics_on_anything(folder):
         check_new_os(guest, folder)
 
 
+def test_a_panic_while_flashing_restarts_the_device_and_leaves_nothing_that_boots(folder):
+    """Debian's kernels stand still when they panic; and from the first write on the switches for panics are off, not
+    this one."""
+    disk = new_disk("systemd", folder)
+    with Guest("systemd", [disk], files=job(balena_image.gz("small"), f"{UNKNOWN_NMI}{COMMAND}\n"), options="panic=0",
+               fail_on="job ended, exit code [1-9]", reboot=False, timeout=900) as guest:
+        guest.wait_for("PID 1 is handed over", 180)
+        guest.slow_disk(2 * MIB)
+        guest.wait_for(r"flash: [1-9]\d? % of", 200)
+        guest.sysrq("c")
+        guest.wait_for("Kernel panic - not syncing", 30)
+        guest.wait_for("Rebooting in 30 seconds", 30)
+        # A guest that has a tenth of a CPU waits ten times as long.
+        guest.wait_exit(600)
+        assert not guest.find(r"flashed \("), guest.tail()
+        check_secrets(guest.text())
+    with open(disk, "rb") as file:
+        assert not any(file.read(MIB)), "a half-written disk has a partition table"
+
+
+# A disk that nobody uses, whose cache never gets flushed: its driver flushes it when the machine restarts, and gives
+# the host all the time that it wants (sd_shutdown() in drivers/scsi/sd.c, virtscsi_eh_timed_out() in virtio_scsi.c).
+STUCK_DISK = """
+modprobe virtio_scsi && modprobe sd_mod || exit 1
+until [ -b /dev/sda ]; do sleep 0.1; done
+echo "write back" > $(echo /sys/class/scsi_disk/*/cache_type)
+echo THE CACHE IS $(cat /sys/class/scsi_disk/*/cache_type)
+"""
+
+
+# Somebody sits at a terminal: an interactive shell takes no SIGTERM.
+SHELL = """
+setsid -c bash -i <>/dev/tty1 >&0 2>&1 &
+until grep -q '^[0-9]* (bash) . [0-9]* [0-9]* [0-9]* [1-9]' /proc/$!/stat; do sleep 0.1; done
+echo A SHELL HAS A TERMINAL
+"""
+
+
+def test_a_driver_that_holds_up_the_restart_is_not_waited_for(folder):
+    """Nor is a shell at a terminal, at the beginning."""
+    disk, stuck = new_disk("systemd", folder), folder / "stuck.img"
+    guests.rootfs.make_file(stuck, 16 * MIB)
+    more = ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=stuck",
+            "-blockdev", f"driver=raw,node-name=stuck,file.driver=blkdebug,file.image.driver=file,"
+                         f"file.image.filename={stuck}"]
+    files = job(balena_image.gz("small"), f"{STUCK_DISK}{SHELL}{COMMAND}\n")
+    with Guest("systemd", [disk], files=files, fail_on=REFUSED, reboot=False, qemu_args=more, timeout=600) as guest:
+        guest.wait_for("THE CACHE IS write back", 120)
+        guest.monitor('qemu-io stuck "break flush_to_os here"')
+        guest.wait_for("A SHELL HAS A TERMINAL", 60)
+        guest.wait_for("done: restarting into the new OS", 240)
+        guest.wait_for("a driver holds up the restart: the machine is reset", 240)
+        # QEMU waits for the disk when it ends, so it is not waited for.
+        guest.wait_event("SHUTDOWN", 30)
+        assert not guest.find("reboot: Restarting system"), guest.tail()
+        assert not guest.find(r"bash \(\d+\) did not end when asked"), guest.tail()
+        check_result(guest, "done")
+    boot_again(folder, disk, config_for("small"))
+
+
 # --------------------------------------------------------- who uses the disk inside the kernel
 
 # A client on the same machine, with a file open: what it holds needs a server that holds the disk.

@@ -344,6 +344,8 @@ def test_a_data_partition_that_cannot_be_mounted_costs_the_backup_and_not_the_de
         result = check_result_line(box.console().strip().splitlines()[-1], "done")
         assert (result["backup"], result["log"]) == ("failed", "failed") and result["attempts"] == 1, result
         assert "the new OS starts without it" in box.console(), box.console()
+        # It does not get better: it is tried once.
+        assert "structure needs cleaning" in box.console() and "(try " not in box.console(), box.console()
 
 
 def test_what_changed_while_the_question_waited_is_carried_over_as_it_is_now(folder):

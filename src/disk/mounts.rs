@@ -421,9 +421,9 @@ pub fn abandon(point: &str) -> Result<(), Errno> {
 
 /// Unmounts, giving those who look at every new mount (udev, a file manager) two seconds to finish.
 pub fn unmount_patiently(point: &str) -> Result<(), Errno> {
-    for _ in 0..20 {
+    for _ in 0..200 {
         match unmount(point) {
-            Err(Errno::BUSY) => crate::sys::clock::sleep(Duration::from_millis(100)),
+            Err(Errno::BUSY) => crate::sys::clock::sleep(Duration::from_millis(10)),
             result => return result,
         }
     }

@@ -18,7 +18,7 @@ use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
 use crate::new_os::{configuration, fits, kind};
-use crate::plan::{ImagePlan, OnFailure, Plan, TargetPlan, bounded};
+use crate::plan::{ImagePlan, OnFailure, Plan, STALL, TargetPlan, bounded};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::{self, Staged};
 use crate::sys::map;
@@ -153,6 +153,7 @@ fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> 
         on_failure: OnFailure::Retry,
         log_level: Level::Info,
         watchdog: 0,
+        stall: STALL,
         boot: None,
         data: None,
         new_files: heapless::Vec::new(),

@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Kind};
 use crate::files;
 use crate::image::decode::BUFFER;
 use crate::log::{self, Stopwatch};
-use crate::plan::OnFailure;
+use crate::plan::{OnFailure, STALL};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::pid1::{self, Ended, PAUSE, RETRIES, Verdict};
 use crate::sys::{clock, map, process};
@@ -21,7 +21,6 @@ use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal};
-use rustix::system::RebootCommand;
 
 /// Where the device with the image is mounted, and that with config.json.
 const MOUNTED: [&str; 2] = ["/image", "/config"];
@@ -115,7 +114,7 @@ impl<'a> Init<'a> {
             let code = self.run_worker();
             if self.shared.complete.load(SeqCst) || code == Some(0) {
                 crate::info!("done: restarting");
-                restart();
+                pid1::restart(None, None);
             }
             let is_final =
                 [Kind::Usage, Kind::Refused].map(Kind::exit_code).map(Some).contains(&code);
@@ -158,7 +157,7 @@ impl<'a> Init<'a> {
             if beat != seen || beat == 0 {
                 (seen, since) = (beat, Stopwatch::start());
             }
-            match pid1::verdict(since.elapsed(), killed.map(Stopwatch::elapsed)) {
+            match pid1::verdict(since.elapsed(), killed.map(Stopwatch::elapsed), STALL) {
                 Verdict::Wait => {}
                 Verdict::Kill => {
                     crate::error!("no progress: the worker is killed");
@@ -228,27 +227,11 @@ fn end(on_failure: OnFailure) -> ! {
     if on_failure == OnFailure::Reboot {
         crate::error!("given up: restarting in {} s", TO_READ);
         clock::sleep(Duration::from_secs(TO_READ));
-        restart();
+        pid1::restart(None, None);
     }
     crate::error!(
         "given up: stopped. The reason is above; takeover.on-failure=reboot would restart"
     );
-    loop {
-        clock::sleep(Duration::from_secs(PAUSE));
-    }
-}
-
-/// Restarts the machine: nothing is mounted but what was read.
-fn restart() -> ! {
-    log::drain();
-    // And what is in the port's own buffer.
-    clock::sleep(Duration::from_millis(100));
-    pid1::reset_later();
-    if let Err(error) =
-        rustix::system::reboot(RebootCommand::Restart).doing("restarting", "the machine")
-    {
-        crate::error!("{}", error);
-    }
     loop {
         clock::sleep(Duration::from_secs(PAUSE));
     }

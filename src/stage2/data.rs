@@ -26,8 +26,6 @@ use rustix::process::{Signal, WaitOptions};
 const TRIES: u32 = 3;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
-/// How long the child may do nothing that can be seen, in milliseconds: less than PID 1 gives the worker.
-const PATIENCE: u64 = 120_000;
 /// How long one that was killed may take to end, in milliseconds.
 const DEATH: u64 = 5000;
 
@@ -49,7 +47,9 @@ pub fn place(
     shared: &Shared,
 ) -> Result<(), Error> {
     let volume = |place, partition| Volume { plan, base, disk, place, partition };
-    let in_child = |work: &dyn Fn() -> Result<(), Error>| in_child(target, shared, PATIENCE, work);
+    // In milliseconds; the worker, which shows nothing of its own meanwhile, is given more by PID 1.
+    let patience = u64::from(plan.stall) * 400;
+    let in_child = |work: &dyn Fn() -> Result<(), Error>| in_child(target, shared, patience, work);
     if let Some(boot) = plan.boot.map(|partition| volume(Place::Boot, partition)) {
         in_child(&|| boot.place_patiently(shared))?;
     }
@@ -73,7 +73,14 @@ pub fn place(
     Ok(())
 }
 
-/// Does it in a child, which shows by its heartbeat that it gets on, and says in the log what went wrong.
+/// How the child ends when what it could not do may be possible the next time, and when it will not.
+const FAILED: i32 = 1;
+const LASTING: i32 = 2;
+/// What is said of both; the child has said more.
+const FAILS: &str = "it could not be done";
+
+/// Does it in a child, which shows by its heartbeat that it gets on within `patience` milliseconds, and says in the log
+/// what went wrong.
 fn in_child(
     target: &Target,
     shared: &Shared,
@@ -88,7 +95,7 @@ fn in_child(
             Ok(()) => 0,
             Err(error) => {
                 crate::error!("{}", error);
-                1
+                if error.lasts() { LASTING } else { FAILED }
             }
         }
     });
@@ -98,9 +105,12 @@ fn in_child(
     loop {
         match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
             Ok(Some((_, status))) if status.exit_status() == Some(0) => return Ok(()),
+            Ok(Some((_, status))) if status.exit_status() == Some(LASTING) => {
+                return Err(fail(FAILS).lasting());
+            }
             Ok(None) => {}
             _ if killed.is_some() => return Err(fail("it got no further, and was ended")),
-            _ => return Err(fail("it could not be done")),
+            _ => return Err(fail(FAILS)),
         }
         let beat = shared.heartbeat.load(SeqCst);
         if beat != seen {
@@ -135,7 +145,7 @@ impl Volume<'_> {
             shared.beat();
             match self.place_and_compare(shared) {
                 Ok(()) => break,
-                Err(error) if tries == TRIES => return Err(error),
+                Err(error) if tries == TRIES || error.lasts() => return Err(error),
                 Err(error) => crate::warn!("{} (try {} of {})", error, tries, TRIES),
             }
             tries += 1;
@@ -336,8 +346,11 @@ mod tests {
         let run = |patience, work: &dyn Fn() -> Result<(), Error>| {
             let watch = Stopwatch::start();
             let error = in_child(&target(), shared, patience, work).err();
-            let text: Option<crate::text::Text<300>> = error.map(|error| crate::text!("{}", error));
-            (text.map(|text| text.to_string()).unwrap_or_default(), watch.elapsed())
+            let text = error.map(|error| {
+                let text: crate::text::Text<300> = crate::text!("{} {}", error, error.lasts());
+                text.to_string()
+            });
+            (text.unwrap_or_default(), watch.elapsed())
         };
         let beating = || {
             for _ in 0..30 {
@@ -353,5 +366,8 @@ mod tests {
         });
         assert!(error.contains("got no further") && elapsed < 5000, "{error} {elapsed}");
         assert!(run(5000, &|| process::exit(3)).0.contains("could not be done"));
+        let fail = |errno| run(5000, &|| Err(Error::os("mounting", "x", errno))).0;
+        assert!(fail(Errno::INVAL).ends_with("could not be done true"));
+        assert!(fail(Errno::IO).ends_with("could not be done false"));
     }
 }

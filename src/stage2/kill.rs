@@ -17,6 +17,7 @@ use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -28,6 +29,9 @@ const PATIENCE_ASKED: u64 = 10_000;
 const PATIENCE_KILLED: u64 = 5000;
 /// How many of those that do not end are named: a line takes 5 ms on a serial console.
 const NAMED: u32 = 16;
+/// Between two looks at who is left, in milliseconds: short ones at first, long ones when it takes its time. They are
+/// children of PID 1, so nobody tells this process of their end.
+const PAUSES: core::ops::Range<u64> = 5..50;
 
 /// Programs that keep the addresses of an interface, and take them away when they are asked to end: by the names that
 /// the kernel has for them, of 15 bytes at most.
@@ -43,12 +47,11 @@ const KEEPERS: [&str; 6] =
 /// that is made over it, and for the log.
 #[cfg(feature = "http")]
 pub fn keepers_of_addresses() {
-    for_each_process(&mut |id, name| {
-        let id = rustix::process::Pid::from_raw(id as i32);
-        if let Some(id) = id.filter(|_| KEEPERS.contains(&name)) {
-            crate::debug!("{} is ended unasked: it would take the addresses with it", name);
-            // It is gone already, or the kernel does not end it: then it is asked with the others.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+    for_each_process(&mut |process| {
+        if KEEPERS.contains(&&*process.name) {
+            crate::debug!("{} is ended unasked: it would take the addresses with it", process.name);
+            // One that does not end is asked with the others.
+            process.signal(Signal::KILL);
         }
         ControlFlow::Continue(())
     });
@@ -61,11 +64,14 @@ pub fn everyone(shared: &Shared) -> bool {
     signal(SIGTERM);
     // A stopped process gets the signal when it goes on.
     signal(SIGCONT);
+    hang_up();
     thaw_everyone();
     if wait(PATIENCE_ASKED, shared) {
         return true;
     }
-    name_each(&|id, name| crate::info!("{} ({}) did not end when asked, and is killed", name, id));
+    name_each(&|Process { id, name, .. }| {
+        crate::info!("{} ({}) did not end when asked, and is killed", name, *id)
+    });
     stuck::release(shared);
     for _ in 0..3 {
         // Again, for what was started in the meantime.
@@ -74,22 +80,33 @@ pub fn everyone(shared: &Shared) -> bool {
             return true;
         }
     }
-    name_each(&|id, name| {
-        crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, id)
+    name_each(&|Process { id, name, .. }| {
+        crate::warn!("{} ({}) cannot be killed: it waits for the kernel", name, *id)
     });
     false
 }
 
 /// Logs some of those that are left. To count thousands would take longer than to end them.
-fn name_each(log: &dyn Fn(u32, &str)) {
+fn name_each(log: &dyn Fn(&Process)) {
     let mut count = 0;
-    for_each_process(&mut |id, name| {
+    for_each_process(&mut |process| {
         count += 1;
         if count > NAMED {
             crate::info!("and others");
             return ControlFlow::Break(());
         }
-        log(id, name);
+        log(process);
+        ControlFlow::Continue(())
+    });
+}
+
+/// Tells whoever has a terminal that it is gone: a shell that somebody sits at, perhaps the one that this program was
+/// started from, takes no SIGTERM. Not the others, which may read their settings again.
+fn hang_up() {
+    for_each_process(&mut |process| {
+        if process.has_terminal {
+            process.signal(Signal::HUP);
+        }
         ControlFlow::Continue(())
     });
 }
@@ -105,9 +122,9 @@ fn thaw_everyone() {
         Ok(root) => root,
         Err(error) => return crate::warn!("{}", error),
     };
-    for_each_process(&mut |id, name| {
-        if let Err(error) = thaw(id, &root) {
-            crate::warn!("{} ({}) may be frozen: {}", name, id, error);
+    for_each_process(&mut |Process { id, name, .. }| {
+        if let Err(error) = thaw(*id, &root) {
+            crate::warn!("{} ({}) may be frozen: {}", name, *id, error);
         }
         ControlFlow::Continue(())
     });
@@ -172,11 +189,11 @@ fn signal(number: i32) {
 
 /// True as soon as nobody is left.
 fn wait(patience: u64, shared: &Shared) -> bool {
-    let watch = Stopwatch::start();
+    let (watch, mut pause) = (Stopwatch::start(), PAUSES.start);
     loop {
         shared.beat();
         let mut anyone = false;
-        for_each_process(&mut |_, _| {
+        for_each_process(&mut |_| {
             anyone = true;
             // There may be thousands more.
             ControlFlow::Break(())
@@ -184,20 +201,37 @@ fn wait(patience: u64, shared: &Shared) -> bool {
         if !anyone || watch.elapsed() > patience {
             return !anyone;
         }
-        crate::sys::clock::sleep(Duration::from_millis(50));
+        crate::sys::clock::sleep(Duration::from_millis(pause));
+        pause = (pause * 2).min(PAUSES.end);
     }
 }
 
-/// Calls `visit` with the number and the name of each living process that is not ours and not a kernel thread, until it
-/// breaks.
-fn for_each_process(visit: &mut dyn FnMut(u32, &str) -> ControlFlow<()>) {
+/// A living process.
+#[derive(PartialEq, Debug)]
+struct Process {
+    id: u32,
+    name: Text<16>,
+    has_terminal: bool,
+}
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = Pid::from_raw(self.id as i32) {
+            // It is gone already.
+            let _ = rustix::process::kill_process(id, signal);
+        }
+    }
+}
+
+/// Calls `visit` with each living process that is not ours and not a kernel thread, until it breaks.
+fn for_each_process(visit: &mut dyn FnMut(&Process) -> ControlFlow<()>) {
     let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
     let result = files::for_each_entry("/proc", &mut |name: &str| {
         let id = name.parse().unwrap_or(0);
         if id > 1 && id != own {
             // A process that is gone by now has no file.
-            if let Some(name) = living_process(id) {
-                return visit(id, &name);
+            if let Some(process) = living_process(id) {
+                return visit(&process);
             }
         }
         ControlFlow::Continue(())
@@ -208,16 +242,17 @@ fn for_each_process(visit: &mut dyn FnMut(u32, &str) -> ControlFlow<()>) {
     }
 }
 
-/// The name of a process, or nothing when it has ended or is a kernel thread.
-fn living_process(id: u32) -> Option<Text<16>> {
+/// Nothing when it has ended or is a kernel thread.
+fn living_process(id: u32) -> Option<Process> {
     let path = crate::path!("/proc/{}/stat", id).ok()?;
     let mut buffer = [0; 512];
     // The nine fields that count stand in front.
-    parse_stat(files::read_start(&path, &mut buffer).ok()?)
+    parse_stat(id, files::read_start(&path, &mut buffer).ok()?)
 }
 
-/// From /proc/PID/stat: the name in parentheses, the state, and the flags as ninth field (proc(5)).
-fn parse_stat(stat: &[u8]) -> Option<Text<16>> {
+/// From /proc/PID/stat: the name in parentheses, the state, the terminal as seventh field and the flags as ninth
+/// (proc(5)).
+fn parse_stat(id: u32, stat: &[u8]) -> Option<Process> {
     /// PF_KTHREAD in include/linux/sched.h.
     const KERNEL_THREAD: u64 = 0x0020_0000;
     let open = stat.iter().position(|byte| *byte == b'(')?;
@@ -226,9 +261,10 @@ fn parse_stat(stat: &[u8]) -> Option<Text<16>> {
     let rest = core::str::from_utf8(stat.get(close + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
-    let flags = crate::text::decimal(fields.nth(5)?)?;
+    let has_terminal = fields.nth(3)? != "0";
+    let flags = crate::text::decimal(fields.nth(1)?)?;
     let lives = !matches!(state, "Z" | "X" | "x") && flags & KERNEL_THREAD == 0;
-    lives.then(|| printable(name))
+    lives.then(|| Process { id, name: printable(name), has_terminal })
 }
 
 #[cfg(test)]
@@ -245,8 +281,12 @@ mod tests {
 
     #[test]
     fn kernel_threads_and_zombies_do_not_count() {
-        let name = |stat: &str| parse_stat(stat.as_bytes()).map(|name| name.to_string());
+        let process = |stat: &str| parse_stat(7, stat.as_bytes());
+        let name = |stat: &str| process(stat).map(|process| process.name.to_string());
         assert_eq!(name("7 (a) b) S 1 7 7 0 -1 4194560 1"), Some("a) b".into()));
+        let has_terminal = |stat: &str| process(stat).unwrap().has_terminal;
+        assert!(!has_terminal("7 (sshd) S 1 7 7 0 -1 4194560 1"));
+        assert!(has_terminal("7 (bash) S 1 7 7 1088 7 4194560 1"));
         assert_eq!(name("7 (kworker/0:1) I 2 0 0 0 -1 69238880 0"), None);
         assert_eq!(name("7 (sh) Z 1 7 7 0 -1 4194560 1"), None);
         assert_eq!(name("7 (cut"), None);

@@ -34,8 +34,6 @@ pub const ALONE: &core::ffi::CStr = c"--alone";
 pub const RETRIES: u32 = 3;
 /// The pause before a retry after that, in seconds.
 pub const PAUSE: u64 = 30;
-/// Without any progress for this long a worker is killed, in milliseconds. A slow card that is flushed takes minutes.
-const STALL: u64 = 300_000;
 /// What the disk is like when flashing has failed.
 const INCOMPLETE: &str = "the disk is incomplete";
 /// How long a killed worker may take to end, in milliseconds.
@@ -137,7 +135,8 @@ pub fn alone() -> ! {
     // In a PID namespace they are another machine's.
     let leds = if process::in_first_pid_namespace() { "/sys/class/leds" } else { "" };
     let (feeder, led) = (Feeder::new(plan.watchdog), Led::find(leds));
-    let supervisor = Supervisor { plan: &plan, shared, head, feeder, led };
+    let has_given_up = Cell::new(false);
+    let supervisor = Supervisor { plan: &plan, shared, head, feeder, led, has_given_up };
     memory::seal();
     supervisor.run()
 }
@@ -207,6 +206,8 @@ struct Supervisor<'a> {
     feeder: Feeder,
     /// Says how it goes.
     led: Led,
+    /// The flash has failed for good, and everybody was told.
+    has_given_up: Cell<bool>,
 }
 
 /// How a child ended.
@@ -249,7 +250,7 @@ impl Supervisor<'_> {
                 // It was whole before the worker died.
                 _ if self.shared.complete.load(SeqCst) => self.finish(Outcome::Done),
                 _ if !self.shared.destroyed.load(SeqCst) => self.finish(Outcome::Untouched),
-                end => self.after_failure(end.is_none()),
+                end => self.after_failure(end),
             }
         }
     }
@@ -269,10 +270,10 @@ impl Supervisor<'_> {
             }
         };
         match self.watch(id) {
-            Ended::Code(code) if code == End::Done as i32 => return Some(End::Done),
-            Ended::Code(code) if code == End::Pretended as i32 => return Some(End::Pretended),
-            Ended::Code(code) if code == End::Failed as i32 => return Some(End::Failed),
             Ended::Code(code) => {
+                if let Some(end) = End::of(code) {
+                    return Some(end);
+                }
                 crate::error!(
                     "the worker ended with code {} in phase {}",
                     code,
@@ -315,10 +316,11 @@ impl Supervisor<'_> {
             if may_be_fed(killed.is_some(), is_written) {
                 self.feeder.allow(is_written);
             }
-            match verdict(since.elapsed(), killed.map(Stopwatch::elapsed)) {
+            let stall = self.plan.stall;
+            match verdict(since.elapsed(), killed.map(Stopwatch::elapsed), stall) {
                 Verdict::Wait => {}
                 Verdict::Kill => {
-                    crate::error!("no progress for {} s: the worker is killed", STALL / 1000);
+                    crate::error!("no progress for {} s: the worker is killed", stall);
                     // It may have ended just now; then it is reaped next time round.
                     let _ = rustix::process::kill_process(child, Signal::KILL);
                     killed = Some(Stopwatch::start());
@@ -331,31 +333,35 @@ impl Supervisor<'_> {
     }
 
     /// After the first write there is no way back: again, and again, and then as `--on-failure` says.
-    fn after_failure(&self, died: bool) {
+    fn after_failure(&self, end: Option<End>) {
         let attempts = self.shared.attempts.load(SeqCst);
-        if attempts <= RETRIES {
+        let may_pass = end != Some(End::Lasting);
+        if !self.has_given_up.get() && may_pass && attempts <= RETRIES {
             crate::warn!("{}: it is flashed again from memory", INCOMPLETE);
             self.show("again", Colour::Red, led::BEATS);
-            self.pause(pause_before_retry(attempts, died));
+            self.pause(pause_before_retry(attempts, end.is_none()));
             return;
         }
         self.show("failed", Colour::Red, led::FLASHES);
-        // For good: whatever comes of further tries, who looks for it later shall find it.
-        if attempts == RETRIES + 1 {
-            self.keep_record();
+        if !may_pass {
+            crate::warn!("it would fail again in the same way: no retry at once");
         }
-        // And who waits for it shall know. A success is reported, too.
-        if attempts == RETRIES + 1 && self.plan.on_failure != OnFailure::Reboot {
-            self.tell(Outcome::Failed);
+        if !self.has_given_up.replace(true) {
+            // For good: whatever comes of further tries, who looks for it later shall find it.
+            self.keep_record();
+            // And who waits for it shall know. A success is reported, too.
+            if self.plan.on_failure != OnFailure::Reboot {
+                self.tell(Outcome::Failed);
+            }
         }
         match self.plan.on_failure {
             OnFailure::Retry => {
-                crate::error!("flashing failed {} times; next try in {} s", attempts, PAUSE);
+                crate::error!("flashing failed in run {}; next try in {} s", attempts, PAUSE);
                 self.pause(PAUSE);
             }
             OnFailure::Reboot => self.finish(Outcome::Failed),
             OnFailure::Halt => {
-                crate::error!("flashing failed {} times; halted. {}", attempts, INCOMPLETE);
+                crate::error!("flashing failed in run {}; halted. {}", attempts, INCOMPLETE);
                 self.report(Outcome::Failed);
                 loop {
                     self.pause(PAUSE);
@@ -467,10 +473,11 @@ pub enum Verdict {
     GiveUp,
 }
 
-/// Judges a child that has not got on for `idle` milliseconds, and was killed so many milliseconds ago.
-pub fn verdict(idle: u64, killed: Option<u64>) -> Verdict {
+/// Judges a child that has not got on for `idle` milliseconds, and was killed so many milliseconds ago; it may stand
+/// still for `stall` seconds.
+pub fn verdict(idle: u64, killed: Option<u64>, stall: u32) -> Verdict {
     match killed {
-        None if idle > STALL => Verdict::Kill,
+        None if idle > u64::from(stall) * 1000 => Verdict::Kill,
         Some(time) if time > DEATH => Verdict::GiveUp,
         _ => Verdict::Wait,
     }
@@ -528,9 +535,6 @@ pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
         log::write_plain(&line);
     }
     write_back(feeder);
-    log::drain();
-    // And what is in the port's own buffer.
-    crate::sys::clock::sleep(Duration::from_millis(100));
     reset_later();
     if let Some(feeder) = feeder {
         feeder.stop();
@@ -545,10 +549,12 @@ pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
     }
 }
 
-/// Lets the kernel write back what it has, in a child: sync(2) waits for every file system, and cannot be interrupted.
+/// Lets the kernel write back what it has, and the console send what was said, in a child: sync(2) waits for every file
+/// system and cannot be interrupted, and somebody may have stopped the console.
 fn write_back(feeder: Option<&Feeder>) {
     let child = process::spawn(|| {
         rustix::fs::sync();
+        log::drain();
         0
     });
     let mut since = Stopwatch::start();
@@ -573,6 +579,7 @@ pub fn reset_later() {
     // Without that child there is nothing else to be done.
     let _ = process::spawn(|| {
         crate::sys::clock::sleep(REBOOT_PATIENCE);
+        crate::error!("a driver holds up the restart: the machine is reset");
         tell_kernel("/proc/sysrq-trigger", b"b");
         0
     });
@@ -586,13 +593,13 @@ mod tests {
     fn a_child_without_progress_is_killed_once_and_then_left() {
         for (idle, killed, wanted) in [
             (0, None, Verdict::Wait),
-            (STALL, None, Verdict::Wait),
-            (STALL + 1, None, Verdict::Kill),
-            (STALL + 1, Some(0), Verdict::Wait),
-            (STALL + DEATH, Some(DEATH), Verdict::Wait),
-            (STALL + DEATH + 1, Some(DEATH + 1), Verdict::GiveUp),
+            (7000, None, Verdict::Wait),
+            (7001, None, Verdict::Kill),
+            (7001, Some(0), Verdict::Wait),
+            (7000 + DEATH, Some(DEATH), Verdict::Wait),
+            (7000 + DEATH + 1, Some(DEATH + 1), Verdict::GiveUp),
         ] {
-            assert_eq!(verdict(idle, killed), wanted, "{idle} {killed:?}");
+            assert_eq!(verdict(idle, killed, 7), wanted, "{idle} {killed:?}");
         }
     }
 

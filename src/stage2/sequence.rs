@@ -30,6 +30,16 @@ pub enum End {
     Pretended = 10,
     /// It gave up, and has logged why.
     Failed = 20,
+    /// The same, and another worker would give up likewise.
+    Lasting = 21,
+}
+
+impl End {
+    /// By the exit code of a worker.
+    pub fn of(code: i32) -> Option<Self> {
+        let all = [End::Done, End::Pretended, End::Failed, End::Lasting];
+        all.into_iter().find(|end| *end as i32 == code)
+    }
 }
 
 /// Does the worker's work, and gives the exit code; for `head` see [`Buffers::map`].
@@ -38,7 +48,7 @@ pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
     let _ = memory::spare_from_oom();
     let end = take_over(plan, shared, head).unwrap_or_else(|error| {
         crate::error!("{}", error);
-        End::Failed
+        if error.lasts() { End::Lasting } else { End::Failed }
     });
     shared.worker_peak.fetch_max(saturated(memory::peak_resident_kib()), SeqCst);
     shared.worker_heap.fetch_max(saturated(memory::heap_high_water() as u64), SeqCst);

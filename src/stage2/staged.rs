@@ -29,6 +29,7 @@ impl Staged<'_> {
     pub fn prove(&self, plan: &Plan, buffer: &mut [u8], shared: &Shared) -> Result<(), Error> {
         let changed = |what| {
             Error::failed("checking", what, "it changed in memory")
+                .lasting()
                 .advice("the memory of this device is bad")
         };
         if self.map.crc(plan.image.chunks)? != plan.image.map_crc {
@@ -87,6 +88,7 @@ impl Staged<'_> {
             return Ok(());
         }
         Err(Error::failed("checking", "the image", "it is not what was scanned")
+            .lasting()
             .advice("the memory of this device is bad, or the file was changed"))
     }
 }

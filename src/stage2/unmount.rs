@@ -21,14 +21,16 @@ use core::time::Duration;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-/// The most passes; each that changes nothing waits 0.1 s.
-const PASSES: u32 = 100;
-/// How many passes in a row may change nothing.
-const IDLE_PASSES: u32 = 20;
-/// How often the disk is claimed, 0.1 s apart: a file system that is going away needs a moment.
-const CLAIMS: u32 = 100;
-/// After how many of them what is frozen and mounted nowhere any more is thawed.
-const STUCK: u32 = 10;
+/// Between two looks at what the kernel tells nobody of: a mount that is busy no more, a disk that is let go of.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The most passes; a pause after each that changes nothing.
+const PASSES: u32 = 500;
+/// How many passes in a row may change nothing: for 2 s.
+const IDLE_PASSES: u32 = 100;
+/// How often the disk is claimed: a file system that is going away needs a moment, of 10 s at most.
+const CLAIMS: u32 = 500;
+/// After how many of them what is frozen and mounted nowhere any more is thawed: after 1 s.
+const STUCK: u32 = 50;
 
 /// How long a file system with a server may take to be let go of, in milliseconds.
 const SERVER_PATIENCE: u64 = 2000;
@@ -51,7 +53,7 @@ pub fn old_root(target: Number, scratch: &mut [u8], shared: &Shared) -> Result<(
             break;
         }
         if gone == 0 {
-            crate::sys::clock::sleep(Duration::from_millis(100));
+            crate::sys::clock::sleep(PAUSE);
         }
     }
     last_resort(target, scratch)
@@ -177,10 +179,12 @@ pub fn prove_free(plan: &Plan, number: Number, shared: &Shared) -> Result<(), Er
         if try_number == STUCK {
             stuck::release(shared);
         }
-        if is_free(&path, plan, shared).is_ok() {
-            return Ok(());
+        match is_free(&path, plan, shared) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.lasts() => break,
+            Err(_) => {}
         }
-        crate::sys::clock::sleep(Duration::from_millis(100));
+        crate::sys::clock::sleep(PAUSE);
         // What was detached as a last resort may have let go of it by now.
         release(number);
     }

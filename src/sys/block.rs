@@ -49,11 +49,9 @@ pub fn watchdog_set_time(fd: impl AsFd, seconds: u32) -> Result<u32, Errno> {
     Ok(time.max(0) as u32)
 }
 
-/// How many bytes written to a terminal have not left yet. ioctl_tty(2), TIOCOUTQ.
-pub fn output_pending(terminal: impl AsFd) -> Result<u32, Errno> {
-    let mut count = 0i32;
-    ioctl(terminal, request::TIOCOUTQ, &raw mut count as usize)?;
-    Ok(count.max(0) as u32)
+/// Waits until all that was written to a terminal has left. ioctl_tty(2), TCSBRK with an argument: it sends no break.
+pub fn drain_terminal(terminal: impl AsFd) -> Result<(), Errno> {
+    ioctl(terminal, request::TCSBRK, 1).map(drop)
 }
 
 /// The rows and columns of a terminal, 0 where it does not know. ioctl_tty(2), TIOCGWINSZ.

@@ -564,13 +564,17 @@ class Guest:
         """Pulls the disk under test out of its bus; it must be on one of BUSES that can be unplugged."""
         before = len(self.events)
         self.qmp("device_del", id="plug")
-        deadline = time.monotonic() + 30
+        self.wait_event("DEVICE_DELETED", 30, before, device="plug")
+
+    def wait_event(self, name, timeout, start=0, **data):
+        """Waits for an event of QMP, with these data among others; the first ones may be over."""
+        deadline = time.monotonic() + timeout
         with self._news:
-            while not any(event["event"] == "DEVICE_DELETED" and event["data"].get("device") == "plug"
-                          for event in self.events[before:]):
+            while not any(event["event"] == name and data.items() <= event.get("data", {}).items()
+                          for event in self.events[start:]):
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise self._error("the disk does not go")
+                    raise self._error(f"no event {name} within {timeout} s")
                 self._news.wait(min(left, 1))
 
     def plug(self, stranger=None):

@@ -15,6 +15,7 @@ than --dry-run; touch loop devices, swap or mounts that are not its own.
 """
 
 import ctypes
+import json
 import os
 import pathlib
 import re
@@ -36,6 +37,8 @@ PTRACE_DETACH, PTRACE_SYSCALL, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 24, 0x4206, 
 PTRACE_O_TRACESYSGOOD = 1
 ROOT_START = 8 * MIB
 FIRST_PID_NAMESPACE = 4026531836
+# Which of the plan's numbers says how long a worker may stand still: Plan::numbers in src/plan.rs.
+PLAN_STALL = 35
 
 # The job appends: init opens the console without, and what the job says late would be written over what PID 1 said.
 INITTAB = """\
@@ -290,31 +293,82 @@ class Sandbox:
 
     def kill_worker(self):
         """SIGKILL for the worker, from outside; it must be in a PID namespace of ours."""
-        worker = self.worker()
-        namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
-        assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
-        os.kill(worker, signal.SIGKILL)
+        os.kill(self._own(self.worker()), signal.SIGKILL)
 
-    def stop_worker_at(self, pattern):
-        """Lets the worker go on from one system call to the next until the console shows a pattern, and leaves it
-        stopped there."""
-        worker = self.worker()
-        namespace = os.stat(f"/proc/{worker}/ns/pid").st_ino
-        assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
+    def stop_worker_at(self, wanted, calls=0):
+        """Lets the worker go on from one system call to the next until the console shows a pattern, or a function says
+        so, and for so many calls more; and leaves it stopped there."""
+        is_there = wanted if callable(wanted) else lambda: re.search(wanted, self.console())
+        worker = self._own(self.worker())
         end = time.monotonic() + self.timeout
         _trace(PTRACE_SEIZE, worker, PTRACE_O_TRACESYSGOOD)
         _trace(PTRACE_INTERRUPT, worker)
+        found = False
         while True:
             _, status = os.waitpid(worker, 0)
-            assert os.WIFSTOPPED(status), f"the worker ended before {pattern!r} came"
-            if re.search(pattern, self.console()) or time.monotonic() > end:
+            assert os.WIFSTOPPED(status), f"the worker ended before {wanted!r} came"
+            found = found or bool(is_there())
+            if time.monotonic() > end or (found and calls == 0):
                 break
+            calls -= found
             received = os.WSTOPSIG(status)
             is_ours = status >> 16 or received == signal.SIGTRAP | 0x80
             _trace(PTRACE_SYSCALL, worker, 0 if is_ours else received)
         os.kill(worker, signal.SIGSTOP)
         _trace(PTRACE_DETACH, worker)
-        assert re.search(pattern, self.console()), f"{pattern!r} did not come"
+        assert found, f"{wanted!r} did not come"
+
+    def spin(self, process):
+        """Lets a stopped process go on, in a loop of one instruction. Only its own copy of the program has that."""
+        self._own(process)
+        end = time.monotonic() + self.timeout
+        while (words := pathlib.Path(f"/proc/{process}/syscall").read_text().split())[0] == "running":
+            assert time.monotonic() < end, f"{process} does not stop"
+            time.sleep(0.001)
+        with open(f"/proc/{process}/mem", "r+b", buffering=0) as memory:
+            memory.seek(int(words[-1], 16))
+            memory.write(b"\xeb\xfe")      # jmp .
+        os.kill(process, signal.SIGCONT)
+
+    @staticmethod
+    def _own(process):
+        """The same process; it must be in a PID namespace of ours."""
+        namespace = os.stat(f"/proc/{process}/ns/pid").st_ino
+        assert namespace != FIRST_PID_NAMESPACE, "this would be a process of the machine itself"
+        return process
+
+    def start_impatient(self, stall, job):
+        """As `start`, but the plan gives a worker no more than so many seconds without progress. PID 1 is held until it
+        does. The job waits for /go."""
+        self.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{job}")
+        self.wait_for("UP")
+        pid1 = self._own(self.pid1())
+        root = pathlib.Path(f"/proc/{pid1}/root")
+        self._wait_until(lambda: any(os.readlink(path).endswith("initctl")
+                                     for path in pathlib.Path(f"/proc/{pid1}/fd").iterdir()))
+        os.kill(pid1, signal.SIGSTOP)
+        (root / "go").touch()
+        # Bound over init, which is asked now.
+        points = []
+        self._wait_until(lambda: points.extend(line.split()[4] for line in open(f"/proc/{pid1}/mountinfo"))
+                         or "/sbin/init" in points)
+        ramfs = next(point for point in points if re.fullmatch(r"/\S*takeover-[0-9a-f]{16}", point))
+        # In place: stage 1 holds a lock on it.
+        with open(root / ramfs.lstrip("/") / "plan.json", "r+b") as file:
+            plan = json.loads(file.read())
+            assert plan[PLAN_STALL] == 300, plan
+            plan[PLAN_STALL] = stall
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(plan, separators=(",", ":")).encode())
+        os.kill(pid1, signal.SIGCONT)
+        return self
+
+    def _wait_until(self, is_so):
+        end = time.monotonic() + self.timeout
+        while not is_so():
+            assert self.running() and time.monotonic() < end, self.console()
+            time.sleep(0.005)
 
     def disk_bytes(self, start, length):
         with open(self.disk, "rb") as file:

@@ -38,6 +38,7 @@ pub fn plan(
         on_failure: options.on_failure,
         log_level: options.stage2_log_level.unwrap_or(options.log_level),
         watchdog: options.watchdog,
+        stall: plan::STALL,
         image: ImagePlan {
             // Only the packed image itself is staged, so in the copy it begins at 0.
             stream: Stream { offset: 0, ..image.stream },
