@@ -40,6 +40,7 @@ pub mod balena;
 pub mod banner;
 #[cfg(feature = "http")]
 pub mod base64;
+pub mod boot_blob;
 pub mod bytes;
 #[cfg(feature = "core")]
 pub mod cli;

@@ -37,6 +37,8 @@ pub mod names {
     pub const BOOT_ENTRY: &str = "boot-entry";
     /// Where the variables of the firmware are mounted.
     pub const VARIABLES: &str = "variables";
+    /// What is written to the device of the loaders: see [`crate::boot_blob`].
+    pub const BOOT_BLOB: &str = "boot-blob";
     /// What a server is told about the end: see [`crate::notice`].
     pub const NOTICE: &str = "notice";
     /// The log, from the first line of stage 1 on.

@@ -834,7 +834,7 @@ impl Bench {
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
             let result =
-                write_to(&target, &self.plan, staged, buffers, self.shared, &mut || place());
+                write_to(&target, &self.plan, staged, buffers, self.shared, &mut |_| place());
             memory::unseal();
             result
         };

@@ -2,6 +2,7 @@
 //!
 //! Works on strings it is given; how they are read is the business of stage 1.
 
+use crate::boot_blob::Device;
 use crate::bytes;
 
 /// What balena calls an architecture: the programs that a device type's OS is made of.
@@ -46,9 +47,20 @@ pub struct Board {
     compatible: &'static [&'static str],
     /// The device types that it runs.
     pub slugs: &'static [&'static str],
-    /// Its loaders lie outside of what an image has (boot areas of the eMMC, QSPI flash, partitions that its boot ROM
-    /// looks for), and must be written with the image that they are for.
-    pub needs_boot_blobs: bool,
+    /// Where its loaders lie.
+    pub loaders: Loaders,
+}
+
+/// Where the loaders of a board lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loaders {
+    /// In the image, or in a firmware that starts any.
+    Included,
+    /// In a device of their own, which gets those that the image has for it.
+    Blob(Device),
+    /// Elsewhere (QSPI flash, partitions that the boot ROM looks for), and they must be those that the image is for:
+    /// nobody here writes them.
+    Elsewhere,
 }
 
 /// Every device type in the table, and its architecture
@@ -92,7 +104,7 @@ static PC: Board = Board {
     models: &[],
     compatible: &[],
     slugs: &["intel-nuc", "genericx86-64-ext", "generic-amd64"],
-    needs_boot_blobs: false,
+    loaders: Loaders::Included,
 };
 
 /// Any 64-bit ARM machine that starts through UEFI.
@@ -101,7 +113,7 @@ static ARM_WITH_UEFI: Board = Board {
     models: &[],
     compatible: &[],
     slugs: &["generic-aarch64"],
-    needs_boot_blobs: false,
+    loaders: Loaders::Included,
 };
 
 /// Any NVIDIA Jetson. Not [`ARM_WITH_UEFI`], though its newer loaders are one: parts of them lie on its disk.
@@ -110,7 +122,7 @@ static JETSON: Board = Board {
     models: &[],
     compatible: &[],
     slugs: &[],
-    needs_boot_blobs: true,
+    loaders: Loaders::Elsewhere,
 };
 
 /// The boards that are told by name.
@@ -130,7 +142,7 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,model-zero-w",
         ],
         slugs: &["raspberry-pi"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi 2",
@@ -138,7 +150,7 @@ static BOARDS: [Board; 14] = [
         // From revision 1.2 on it has the 64-bit BCM2837, and is a Raspberry Pi 2 all the same.
         compatible: &["raspberrypi,2-model-b", "raspberrypi,2-model-b-rev2"],
         slugs: &["raspberry-pi2"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi 3",
@@ -149,42 +161,42 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,3-model-a-plus",
         ],
         slugs: &["raspberrypi3", "raspberrypi3-64"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi Compute Module 3",
         models: &["Raspberry Pi Compute Module 3"],
         compatible: &["raspberrypi,3-compute-module", "raspberrypi,3-compute-module-lite"],
         slugs: &["raspberrypi3", "raspberrypi3-64", "fincm3"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi Zero 2 W",
         models: &["Raspberry Pi Zero 2"],
         compatible: &["raspberrypi,model-zero-2-w", "raspberrypi,model-zero-2"],
         slugs: &["raspberrypi0-2w-64"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi 4",
         models: &["Raspberry Pi 4"],
         compatible: &["raspberrypi,4-model-b"],
         slugs: &["raspberrypi4-64"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi 400",
         models: &["Raspberry Pi 400"],
         compatible: &["raspberrypi,400"],
         slugs: &["raspberrypi400-64", "raspberrypi4-64"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi Compute Module 4",
         models: &["Raspberry Pi Compute Module 4"],
         compatible: &["raspberrypi,4-compute-module"],
         slugs: &["raspberrypicm4-ioboard", "raspberrypi4-64"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Raspberry Pi 5",
@@ -196,14 +208,14 @@ static BOARDS: [Board; 14] = [
             "raspberrypi,5-compute-module-lite",
         ],
         slugs: &["raspberrypi5"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "BeagleBone Black",
         models: &["TI AM335x BeagleBone Black$", "TI AM335x BeagleBone Black Wireless$"],
         compatible: &["ti,am335x-bone-black", "ti,am335x-bone-black-wireless"],
         slugs: &["beaglebone-black"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "BeagleBone or BeagleBone Green",
@@ -222,14 +234,14 @@ static BOARDS: [Board; 14] = [
             "seeed,am335x-bone-green-wireless",
         ],
         slugs: &["beaglebone-green", "beaglebone-green-wifi", "beaglebone-green-gateway"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "BeagleBoard-xM",
         models: &["TI OMAP3 BeagleBoard xM"],
         compatible: &["ti,omap3-beagle-xm"],
         slugs: &["beagleboard-xm"],
-        needs_boot_blobs: false,
+        loaders: Loaders::Included,
     },
     Board {
         name: "Jetson AGX Xavier",
@@ -237,14 +249,14 @@ static BOARDS: [Board; 14] = [
         models: &["Jetson-AGX", "NVIDIA Jetson AGX Xavier Developer Kit"],
         compatible: &["nvidia,p2972-0000"],
         slugs: &["jetson-xavier"],
-        needs_boot_blobs: true,
+        loaders: Loaders::Blob(Device::Emmc),
     },
     Board {
         name: "Jetson Xavier NX",
         models: &["NVIDIA Jetson Xavier NX Developer Kit"],
         compatible: &["nvidia,p3509-0000+p3668-0000", "nvidia,p3509-0000+p3668-0001"],
         slugs: &["jetson-xavier-nx-devkit", "jetson-xavier-nx-devkit-emmc"],
-        needs_boot_blobs: true,
+        loaders: Loaders::Blob(Device::Nor),
     },
 ];
 
@@ -373,22 +385,26 @@ mod tests {
     }
 
     #[test]
-    fn every_jetson_needs_boot_blobs_and_none_passes_for_any_arm_machine() {
-        for (model, compatible) in [
-            ("Jetson-AGX", "nvidia,p2972-0000\0nvidia,tegra194\0"),
-            ("NVIDIA Jetson Xavier NX Developer Kit", ""),
-            ("NVIDIA Jetson AGX Orin Developer Kit", "nvidia,p3737-0000\0nvidia,tegra234\0"),
-            ("NVIDIA Jetson Orin Nano Developer Kit", ""),
-            ("quill", "nvidia,quill\0nvidia,tegra186\0"),
-            ("Somebody's carrier", "somebody,carrier\0nvidia,p3668-0001\0nvidia,tegra194\0"),
+    fn every_jetson_has_its_loaders_elsewhere_and_none_passes_for_any_arm_machine() {
+        let (emmc, nor) = (Loaders::Blob(Device::Emmc), Loaders::Blob(Device::Nor));
+        let orin = "nvidia,p3737-0000\0nvidia,tegra234\0";
+        let carrier = "somebody,carrier\0nvidia,p3668-0001\0nvidia,tegra194\0";
+        for (model, compatible, loaders) in [
+            ("Jetson-AGX", "nvidia,p2972-0000\0nvidia,tegra194\0", emmc),
+            ("NVIDIA Jetson Xavier NX Developer Kit", "", nor),
+            ("NVIDIA Jetson AGX Orin Developer Kit", orin, Loaders::Elsewhere),
+            ("NVIDIA Jetson Orin Nano Developer Kit", "", Loaders::Elsewhere),
+            ("quill", "nvidia,quill\0nvidia,tegra186\0", Loaders::Elsewhere),
+            ("Somebody's carrier", carrier, Loaders::Elsewhere),
         ] {
             for efi in [true, false] {
                 let board = board(model, compatible.as_bytes(), Processor::Arm, true, efi).unwrap();
-                assert!(board.needs_boot_blobs && !board.accepts("generic-aarch64"), "{model}");
+                assert_eq!(board.loaders, loaders, "{model}");
+                assert!(!board.accepts("generic-aarch64"), "{model}");
             }
         }
         let mut others = BOARDS.iter().filter(|board| !board.name.starts_with("Jetson"));
-        assert!(others.all(|board| !board.needs_boot_blobs));
+        assert!(others.all(|board| board.loaders == Loaders::Included));
     }
 
     #[test]

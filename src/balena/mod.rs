@@ -4,6 +4,7 @@
 
 #[cfg(feature = "http")]
 pub mod api;
+pub mod boot_blob;
 pub mod config;
 pub mod devices;
 pub mod json;

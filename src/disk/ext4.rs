@@ -1,5 +1,7 @@
 //! The superblock of ext2, ext3 and ext4: is it one, what is its label, how much is free
-//! (Documentation/filesystems/ext4/super.rst in Linux).
+//! (Documentation/filesystems/ext4/super.rst in Linux). Where a file of it lies is found by [`lookup`].
+
+pub mod lookup;
 
 use super::reader::ReadAt;
 use crate::bytes::little_endian;
@@ -40,6 +42,8 @@ pub struct Superblock {
     pub inode_size: u32,
     /// Bytes a group descriptor: 32, or with the feature 64bit 64 to 1024.
     pub descriptor_size: u32,
+    /// How many inodes a group has.
+    pub inodes_per_group: u32,
     /// 0, or 1 for one with the feature words.
     pub revision: u32,
     /// Features that a kernel need not know.
@@ -96,6 +100,7 @@ fn parse(bytes: &[u8]) -> Option<Superblock> {
         block_size,
         inode_size: if revision == 0 { 128 } else { little_endian::<2>(bytes, 0x58) as u32 },
         descriptor_size: if is_wide { little_endian::<2>(bytes, 0xfe) as u32 } else { 32 },
+        inodes_per_group: word(0x28),
         revision,
         compat: word(0x5c),
         incompat,
@@ -108,9 +113,8 @@ fn parse(bytes: &[u8]) -> Option<Superblock> {
 /// fs/ext4/super.c of Linux). Whether this kernel knows all features, only a mount can tell.
 fn can_be_mounted(superblock: &Superblock, bytes: &[u8]) -> bool {
     let word = |at| little_endian::<4>(bytes, at) as u32;
-    let Superblock { block_size, inode_size, descriptor_size, .. } = *superblock;
-    let (inodes, first_block, per_group, inodes_per_group) =
-        (word(0x0), word(0x14), word(0x20), word(0x28));
+    let Superblock { block_size, inode_size, descriptor_size, inodes_per_group, .. } = *superblock;
+    let (inodes, first_block, per_group) = (word(0x0), word(0x14), word(0x20));
     // A journal of its own is an inode; one on another device would have to be there, too.
     let has_journal = superblock.compat & HAS_JOURNAL == 0 || word(0xe0) != 0;
     superblock.revision <= 1

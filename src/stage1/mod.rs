@@ -20,6 +20,7 @@ pub use prepare::trace;
 
 use crate::balena::config;
 use crate::balena::layout::Layout;
+use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
 use crate::disk::reader::ReadAt;
@@ -50,7 +51,8 @@ use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::report::Report;
 use decide::{
-    boot_entry, carry, checks, compatible, configuration, estimate, firmware, planning, target,
+    boot_blob, boot_entry, carry, checks, compatible, configuration, estimate, firmware, planning,
+    target,
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
@@ -128,6 +130,8 @@ fn decide<'a>(
     let wish = configuration::wish(options, &device_type);
     compatible::check(&identity, &wish, &mut |text| report.warn(text))?;
     let facts = device(options, &mut report)?;
+    let area =
+        boot_blob::area(options, &identity, &wish, &facts.target, &mut |text| report.warn(text))?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
     checks::mountable(is_data_used(options), log_device.as_ref())?;
     fits::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
@@ -148,7 +152,9 @@ fn decide<'a>(
     let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
     let plan = Plan { old_log, log_device, ..plan };
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
-    let boot_entry = boot_entry::decide(options, &identity, &facts.target, &image, &mut report);
+    let blob = boot_blob::find(area, &image, &wish, buffer, &mut |text| report.warn(text))?;
+    let boot_entry =
+        boot_entry::decide(options, &identity, &facts.target, &image, blob.is_some(), &mut report);
     let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
     let available = check_memory(&budget, options, place)?;
     let preview = Preview {
@@ -158,6 +164,7 @@ fn decide<'a>(
         image: &image,
         image_name: place.get().map_or("", ImageSource::name),
         new_files: &new_files,
+        boot_blob: blob.as_ref(),
         boot_entry: &boot_entry,
         device_type: wish.effective(),
         hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
@@ -168,7 +175,19 @@ fn decide<'a>(
     };
     preview.print()?;
     let (boot_entry, notice) = (boot_entry.change, offer.notice);
-    Ok(Decision { facts, image, one, plan, new_files, boot_entry, budget, config, notice, report })
+    Ok(Decision {
+        facts,
+        image,
+        one,
+        plan,
+        new_files,
+        blob,
+        boot_entry,
+        budget,
+        config,
+        notice,
+        report,
+    })
 }
 
 /// This device, and whether it can be taken over, whatever the image.
@@ -340,6 +359,8 @@ struct Decision<'a> {
     one: OneImage,
     plan: Plan,
     new_files: NewFiles,
+    /// What stage 2 writes to the device of the loaders.
+    blob: Option<BootBlob>,
     /// What stage 2 changes of the firmware's boot entries.
     boot_entry: Option<Change>,
     budget: Budget,
@@ -424,6 +445,7 @@ impl Decision<'_> {
             watch.shown()
         );
         rehearse(&ramfs, &self.plan, &self.image, buffer)?;
+        self.prepare_boot_blob(&ramfs)?;
         ramfs.copy_program(buffer)?;
         rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
         swap::off(&now.swaps, undo)?;
@@ -455,6 +477,18 @@ impl Decision<'_> {
         handover::hand_over(&now.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
+    }
+
+    /// Whether it can be written is found out, and where it lies is left for stage 2. (The program for 32-bit ARM has
+    /// none.)
+    fn prepare_boot_blob(&self, ramfs: &Ramfs) -> Result<(), Error> {
+        match &self.blob {
+            Some(blob) if !cfg!(target_arch = "arm") => {
+                rehearsal::boot_area(blob.area)?;
+                staging::stage_boot_blob(ramfs, blob)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What has grown since the question must leave stage 2 what it needs, in the RAMFS and in memory.
@@ -498,6 +532,10 @@ impl Decision<'_> {
         for need in rehearsals(&self.plan, &self.image) {
             let name = need.file_system.name();
             crate::info!("mounting {}: rehearsed before a takeover, not now", name);
+        }
+        if let Some(blob) = self.blob.as_ref().filter(|_| !cfg!(target_arch = "arm")) {
+            let name = blob.area.device.name();
+            crate::info!("making {} writable: rehearsed before a takeover, not now", name);
         }
         crate::info!("dry run: every check passed, nothing was changed");
     }

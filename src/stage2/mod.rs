@@ -4,6 +4,7 @@
 //! allocates nothing: buffers are mapped, faulted in and locked before, and the heap is sealed. `sequence` is the page
 //! to begin with.
 
+mod boot_blob;
 mod boot_entry;
 mod buffers;
 mod child;
@@ -29,6 +30,7 @@ mod unmount;
 mod verify;
 mod watchdog;
 
+pub use boot_blob::BootArea;
 pub use buffers::Buffers;
 pub use sequence::write_to;
 pub use staged::Staged;

@@ -8,7 +8,7 @@ use super::data;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
-use super::{boot_entry, exports, faults, kill, record, target, unmount};
+use super::{boot_blob, boot_entry, exports, faults, kill, record, target, unmount};
 use crate::error::Error;
 use crate::files;
 use crate::image::decode::Decoder;
@@ -103,6 +103,7 @@ pub fn write(
 ) -> Result<End, Error> {
     staged.prove(plan, buffers.scratch(), shared)?;
     let (target, path) = target::claim_disk(plan, base, shared)?;
+    let mut boot_area = boot_blob::claim(base)?;
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(End::Pretended);
@@ -111,7 +112,13 @@ pub fn write(
         // Not in a rescue system, which keeps the image and lives on.
         faults::outlive();
     }
-    let place = &mut || data::place(plan, base, &path, &target, shared);
+    let place = &mut |buffers: &mut Buffers| {
+        // Taken: a process that is left behind must not keep it from the next worker.
+        if let Some(boot_area) = boot_area.take() {
+            boot_area.write(&target, buffers, shared)?;
+        }
+        data::place(plan, base, &path, &target, shared)
+    };
     write_to(&target, plan, staged, buffers, shared, place)?;
     record::forget(&target, plan, buffers.scratch(), shared);
     Ok(End::Done)
@@ -126,11 +133,11 @@ pub fn write_free(
 ) -> Result<(), Error> {
     staged.prove(plan, buffers.scratch(), shared)?;
     let (target, _) = target::claim_disk(plan, "", shared)?;
-    write_to(&target, plan, staged, buffers, shared, &mut || Ok(()))
+    write_to(&target, plan, staged, buffers, shared, &mut |_| Ok(()))
 }
 
 /// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is
-/// cleared before anything else and written last of all, after `place` has placed what lies on ext4: at any moment
+/// cleared before anything else and written last of all, after `place` has placed what lies elsewhere: at any moment
 /// there is the old OS on the disk, or none, or the whole new one.
 pub fn write_to(
     target: &Target,
@@ -138,7 +145,7 @@ pub fn write_to(
     staged: Staged<'_>,
     buffers: &mut Buffers,
     shared: &Shared,
-    place: &mut dyn FnMut() -> Result<(), Error>,
+    place: &mut dyn FnMut(&mut Buffers) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut decoder = Decoder::new(staged.source, staged.stream);
     decoder.patch(staged.patches);
@@ -159,7 +166,7 @@ pub fn write_to(
     crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());
 
     let watch = shared.enter(Phase::Data);
-    place()?;
+    place(buffers)?;
     shared.leave(Phase::Data, watch);
 
     let watch = shared.enter(Phase::Head);

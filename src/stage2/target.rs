@@ -335,6 +335,12 @@ impl Target {
         Ok(())
     }
 
+    /// Erases whole blocks of a flash device.
+    pub fn erase(&self, offset: u64, length: u64) -> Result<(), Error> {
+        let object: Text<40> = crate::text!("byte {} and behind", offset);
+        block::flash_erase(&self.disk, offset as u32, length as u32).doing("erasing", &object)
+    }
+
     /// Waits until everything is on the medium.
     pub fn flush(&self) -> Result<(), Error> {
         rustix::fs::fdatasync(&self.disk).doing("flushing", "the disk")

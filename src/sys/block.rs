@@ -1,4 +1,4 @@
-//! ioctls of block, loop, device-mapper, md, watchdog and terminal devices that rustix does not have.
+//! ioctls of block, loop, device-mapper, md, flash, watchdog and terminal devices that rustix does not have.
 
 use linux_raw_sys::{ioctl as request, loop_device as raw};
 use rustix::fd::{AsFd, AsRawFd};
@@ -118,6 +118,50 @@ pub fn mapper_remove(control: impl AsFd, device: u64) -> Result<(), Errno> {
 /// Stops a software RAID that nobody else has open: md(4), STOP_ARRAY.
 pub fn md_stop(array: impl AsFd) -> Result<(), Errno> {
     ioctl(array, STOP_ARRAY, 0).map(drop)
+}
+
+/// struct erase_info_user of <mtd/mtd-abi.h>: a part of a flash, in bytes. And its _IOW('M', 2) and _IOR('M', 23), and
+/// _IOR('M', 1) with the struct below: the same numbers on every target.
+#[repr(C)]
+struct FlashPart {
+    start: u32,
+    length: u32,
+}
+const MEMERASE: u32 = 0x4008_4d02;
+const MEMISLOCKED: u32 = 0x8008_4d17;
+const MEMGETINFO: u32 = 0x8020_4d01;
+
+/// struct mtd_info_user of <mtd/mtd-abi.h>: 32 bytes on every target.
+#[repr(C)]
+#[derive(Default)]
+struct FlashInfo {
+    kind: u8,
+    flags: u32,
+    size: u32,
+    erase_size: u32,
+    write_size: u32,
+    spare_size: u32,
+    padding: u64,
+}
+
+/// The size of a flash device and of the blocks that it is erased in, in bytes: MEMGETINFO.
+pub fn flash_sizes(flash: impl AsFd) -> Result<(u32, u32), Errno> {
+    let mut info = FlashInfo::default();
+    ioctl(flash, MEMGETINFO, &raw mut info as usize)?;
+    Ok((info.size, info.erase_size))
+}
+
+/// Erases whole blocks of a flash device, and waits until that is done: MEMERASE.
+pub fn flash_erase(flash: impl AsFd, start: u32, length: u32) -> Result<(), Errno> {
+    let part = FlashPart { start, length };
+    ioctl(flash, MEMERASE, &raw const part as usize).map(drop)
+}
+
+/// True when a part of a flash device is locked against erasing and writing: MEMISLOCKED. An error where nothing can be
+/// locked.
+pub fn flash_is_locked(flash: impl AsFd, start: u32, length: u32) -> Result<bool, Errno> {
+    let part = FlashPart { start, length };
+    ioctl(flash, MEMISLOCKED, &raw const part as usize).map(|locked| locked != 0)
 }
 
 /// The number of a loop device that is free, made if need be; `control` is /dev/loop-control. loop(4).

@@ -45,9 +45,10 @@ pub fn decide(
     identity: &Identity,
     target: &Disk,
     image: &Examined<'_>,
+    has_blob: bool,
     report: &mut Report,
 ) -> BootEntry {
-    if let Some(why) = reason_for_none(options, identity) {
+    if let Some(why) = reason_for_none(options, identity, has_blob) {
         return none(why);
     }
     let layout = &image.layout;
@@ -96,8 +97,11 @@ fn none(why: &str) -> BootEntry {
 }
 
 /// Why no entry is made, where that does not depend on the image.
-fn reason_for_none(options: &Options, identity: &Identity) -> Option<&'static str> {
-    if !identity.efi {
+fn reason_for_none(options: &Options, identity: &Identity, has_blob: bool) -> Option<&'static str> {
+    if has_blob {
+        // Its variables are part of what is replaced, and a firmware that still runs would write them over that.
+        Some("none: the firmware is replaced, and finds the new OS by itself")
+    } else if !identity.efi {
         Some("none: this device was not started by EFI")
     } else if options.has(Flag::NoEfiSetup) {
         Some("none: --no-efi-setup")
@@ -166,12 +170,15 @@ mod tests {
     #[test]
     fn no_entry_where_there_is_no_efi_where_it_was_not_wanted_and_in_a_container() {
         let uefi = device("pc-uefi", "x86_64");
-        let why = |line, identity| reason_for_none(&options(line), identity).unwrap_or_default();
+        let why =
+            |line, identity| reason_for_none(&options(line), identity, false).unwrap_or_default();
         assert_eq!(why("-i a", &uefi), "");
         assert_eq!(why("-i a --no-efi-setup", &uefi), "none: --no-efi-setup");
         assert!(why("-i a --in-namespace", &uefi).contains("container"));
         let bios = device("pc-32-bit-kernel", "i686");
         assert!(!bios.efi && why("-i a", &bios).contains("not started by EFI"));
+        let replaced = reason_for_none(&options("-i a"), &uefi, true).unwrap_or_default();
+        assert!(replaced.contains("the firmware is replaced"), "{replaced}");
         // Leaving out the check of the device type leaves out nothing else.
         assert_eq!(why("-i a --no-dt-check", &uefi), "");
     }

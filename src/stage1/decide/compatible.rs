@@ -2,7 +2,7 @@
 //!
 //! Reads nothing: it compares what was found.
 
-use crate::balena::devices::{self, Architecture, Processor};
+use crate::balena::devices::{self, Architecture, Loaders, Processor};
 use crate::balena::layout::{LOADERS, Layout};
 use crate::error::Error;
 use crate::new_os::kind;
@@ -57,7 +57,7 @@ pub fn check(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Re
 }
 
 /// A refusal, or with the option that turns the check off, a warning.
-fn refuse_unless(off: bool, error: Error, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
+pub fn refuse_unless(off: bool, error: Error, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     if !off {
         return Err(error);
     }
@@ -142,10 +142,18 @@ fn check_processor(
 
 fn check_board(identity: &Identity, wish: &Wish, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let slug: Text<80> = crate::text::printable(wish.effective().as_bytes());
-    if let Some(board) = identity.board.filter(|board| board.needs_boot_blobs) {
+    let by_whom = |board: &devices::Board| match board.loaders {
+        Loaders::Included => None,
+        Loaders::Blob(_) if !cfg!(target_arch = "arm") => None,
+        Loaders::Blob(_) => Some("the program for 32-bit ARM"),
+        Loaders::Elsewhere => Some("this version"),
+    };
+    if let Some((board, by_whom)) = identity.board.and_then(|board| Some((board, by_whom(board)?)))
+    {
         let why: Text<240> = crate::text!(
-            "this is {}, and its boot blobs are not written by this version: it would not start",
-            board.name
+            "this is {}, and its boot blobs are not written by {}: it would not start",
+            board.name,
+            by_whom
         );
         let error = Error::refused("looking at the device type", &slug, &why);
         return refuse_unless(wish.no_dt_check, error, warn);
@@ -186,7 +194,15 @@ pub fn check_image(
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
     check_kind_of_image(image, identity, wish, warn)?;
-    identity.map_or(Ok(()), |identity| check_start(image, identity, wish, warn))
+    let Some(identity) = identity else {
+        if image.device_type.starts_with("jetson-") && !cfg!(target_arch = "arm") {
+            warn(
+                "the image is for a Jetson, whose loaders only a takeover of that writes: without them it may not start",
+            );
+        }
+        return Ok(());
+    };
+    check_start(image, identity, wish, warn)
 }
 
 const DOING: &str = "looking at";
@@ -314,6 +330,8 @@ mod tests {
             ("pi-4-uefi-acpi", "aarch64", "raspberrypi4-64"),
             ("cm4-carrier", "aarch64", "raspberrypicm4-ioboard"),
             ("beaglebone-green-wireless", "armv7l", "beaglebone-green"),
+            ("jetson-xavier-nx", "aarch64", "jetson-xavier-nx-devkit"),
+            ("jetson-xavier-nx", "aarch64", "jetson-xavier-nx-devkit-emmc"),
             ("virt-arm64-uefi", "aarch64", "generic-aarch64"),
             ("arm-server", "aarch64", "generic-aarch64"),
             ("pc-uefi", "x86_64", "intel-nuc"),
@@ -324,21 +342,16 @@ mod tests {
     }
 
     #[test]
-    fn a_jetson_is_refused_by_name_as_long_as_nobody_writes_its_boot_blobs() {
-        for (name, slug, board) in [
-            ("jetson-xavier-nx", "jetson-xavier-nx-devkit", "this is Jetson Xavier NX, "),
-            ("jetson-orin-uefi", "generic-aarch64", "this is an NVIDIA Jetson, "),
-        ] {
-            let jetson = device(name, "aarch64");
-            let text = checked(&jetson, &wish(slug));
-            assert!(
-                text.contains(board) && text.contains("its boot blobs are not written"),
-                "{text}"
-            );
-            assert!(text.ends_with("(3)"), "{text}");
-            let skip = Wish { no_dt_check: true, ..wish(slug) };
-            assert!(checked(&jetson, &skip).starts_with("warning: "), "{name}");
-        }
+    fn a_jetson_whose_boot_blobs_nobody_writes_is_refused_by_name() {
+        let jetson = device("jetson-orin-uefi", "aarch64");
+        let text = checked(&jetson, &wish("generic-aarch64"));
+        assert!(text.contains("this is an NVIDIA Jetson, "), "{text}");
+        assert!(text.contains("its boot blobs are not written by this version"), "{text}");
+        assert!(text.ends_with("(3)"), "{text}");
+        let skip = Wish { no_dt_check: true, ..wish("generic-aarch64") };
+        assert!(checked(&jetson, &skip).starts_with("warning: "));
+        let text = checked(&device("jetson-xavier-nx", "aarch64"), &wish("jetson-xavier"));
+        assert!(text.contains("this is Jetson Xavier NX, which runs jetson-xavier-nx-devkit"));
     }
 
     #[test]
@@ -521,6 +534,9 @@ mod tests {
         let text = checked(&image("raspberrypi3", false), &skip);
         assert!(text.starts_with("warning: ") && !text.contains("(3)"), "{text}");
         assert!(checked(&image("", false), &wish("nuc")).starts_with("warning: "));
+        // Its disk may be another device's: it is said, and no more.
+        let text = checked(&image("jetson-xavier", false), &wish("jetson-xavier"));
+        assert!(text.starts_with("warning: the image is for a Jetson"), "{text}");
         let text = checked(&image("raspberrypi4-64", true), &skip);
         assert!(text.contains("a flasher") && text.contains("imageType=raw"), "{text}");
     }

@@ -2,6 +2,7 @@
 //!
 //! Changes nothing. Whatever can stop a takeover is found here, before anything is prepared.
 
+pub mod boot_blob;
 pub mod boot_entry;
 pub mod budget;
 pub mod carry;

@@ -1,9 +1,11 @@
 //! The preview: what will happen, on one page, before the question. Decides nothing.
 
+use super::boot_blob;
 use super::boot_entry::BootEntry;
 use super::budget::Budget;
 use super::page::{Form, Page};
 use super::report::Report;
+use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::new_os::examination::Examined;
@@ -32,6 +34,8 @@ pub struct Preview<'a> {
     pub image_name: &'a str,
     /// What the new OS gets.
     pub new_files: &'a NewFiles,
+    /// The loaders that it comes with, where they are written.
+    pub boot_blob: Option<&'a BootBlob>,
     /// How the firmware starts it.
     pub boot_entry: &'a BootEntry,
     /// The device type that the new OS will have.
@@ -134,6 +138,9 @@ impl Preview<'_> {
             known(self.options.backup.as_deref().unwrap_or_default()),
         );
         page.bytes("backup_bytes", "size of the backup", backup);
+        if let Some(blob) = self.boot_blob.filter(|_| !cfg!(target_arch = "arm")) {
+            page.text("boot_blob", "boot blob", &boot_blob::shown(blob));
+        }
         page.text("boot_entry", "boot entry", &self.boot_entry.text);
         page.list("boot_entries_removed");
         for name in &self.boot_entry.gone {

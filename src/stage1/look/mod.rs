@@ -3,6 +3,7 @@
 //! Refuses nothing but what cannot be read, and changes nothing: what follows from the facts is decided in `decide`.
 
 pub mod automount;
+pub mod boot_area;
 pub mod boot_entries;
 pub mod cgroup;
 #[cfg(feature = "http")]

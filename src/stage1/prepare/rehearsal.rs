@@ -4,6 +4,7 @@
 //! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
 
 use super::ramfs::Ramfs;
+use crate::boot_blob::{Area, Device};
 use crate::disk::ext4::Features;
 use crate::disk::loops;
 use crate::disk::mounts::{self, FileSystem};
@@ -11,6 +12,7 @@ use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
 use crate::plan::{PartitionPlan, Plan, names};
+use crate::stage1::look::boot_area;
 use crate::sys::process;
 use core::time::Duration;
 use rustix::fs::{OFlags, StatVfsMountFlags};
@@ -81,6 +83,34 @@ pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Erro
     let result = mount_once(ramfs, &path, need);
     files::remove(&path).doing("removing", &path)?;
     result.map_err(Error::as_refusal)
+}
+
+/// The device of the loaders is still as it was found, and lets itself be made writable: that is done, and taken back.
+pub fn boot_area(wanted: Area) -> Result<(), Error> {
+    let name = wanted.device.name();
+    if boot_area::look(boot_area::CLASSES, boot_area::NODES, wanted.device)? != wanted {
+        return Err(Error::refused("looking again at", name, "it is not what it was before"));
+    }
+    if wanted.device == Device::Emmc {
+        let switch = crate::path!("{}/block/{}/force_ro", boot_area::CLASSES, name)?;
+        let state = crate::path!("{}/block/{}/ro", boot_area::CLASSES, name)?;
+        let set = |value: &[u8]| {
+            let file = files::opened(&switch, OFlags::WRONLY)?;
+            files::write_all(&file, value).doing("writing", &switch)
+        };
+        let was_open = files::read_number(&switch) == Some(0);
+        let opened = set(b"0");
+        let is_writable = files::read_number(&state) == Some(0);
+        let closed = if was_open { Ok(()) } else { set(b"1") };
+        opened.and(closed).map_err(Error::as_refusal)?;
+        if !is_writable {
+            let why = "it stays read-only when force_ro is 0";
+            return Err(Error::refused("making it writable,", name, why)
+                .advice("the eMMC is write-protected"));
+        }
+    }
+    crate::info!("rehearsed: {} can be written", name);
+    Ok(())
 }
 
 /// How long a copy of this program may take to tell its version.

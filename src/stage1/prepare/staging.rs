@@ -5,6 +5,7 @@
 
 use super::ramfs::Ramfs;
 use super::undo::interrupted;
+use crate::boot_blob::BootBlob;
 use crate::crc32;
 use crate::efi::change::Change;
 use crate::error::{Doing, Error};
@@ -117,6 +118,11 @@ pub fn stage_boot_entry(ramfs: &Ramfs, change: &Change) -> Result<(), Error> {
 pub fn stage_log(ramfs: &Ramfs) -> Result<(), Error> {
     let path = ramfs.inside(names::LOG)?;
     log::copy_to(&files::create(&path, b"")?, &path)
+}
+
+/// Leaves where the boot blob lies, and what it goes to.
+pub fn stage_boot_blob(ramfs: &Ramfs, blob: &BootBlob) -> Result<(), Error> {
+    files::create(&ramfs.inside(names::BOOT_BLOB)?, &blob.to_bytes()).map(drop)
 }
 
 /// Leaves what a server is told about the end.
