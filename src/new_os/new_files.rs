@@ -48,6 +48,12 @@ enum Kept {
     Nowhere,
 }
 
+impl Default for NewFiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl NewFiles {
     /// None yet.
     pub const fn new() -> Self {

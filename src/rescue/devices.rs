@@ -100,19 +100,22 @@ fn names_of(node: &str) -> [Text<40>; 2] {
 /// Where in the first 2 KiB the label and the UUID are, and what tells that they are there: ext4 (struct
 /// ext4_super_block in fs/ext4/ext4.h), FAT32 and FAT16 (struct fat_boot_sector in
 /// include/uapi/linux/msdos_fs.h).
-const FORMATS: [(usize, &[u8], usize, usize, usize, usize); 3] = [
-    (1080, &[0x53, 0xef], 1144, 16, 1128, 16),
-    (82, b"FAT32", 71, 11, 67, 4),
-    (54, b"FAT1", 43, 11, 39, 4),
+const FORMATS: [Form; 3] = [
+    ((1080, b"\x53\xef"), (1144, 16), (1128, 16)),
+    ((82, b"FAT32"), (71, 11), (67, 4)),
+    ((54, b"FAT1"), (43, 11), (39, 4)),
 ];
+
+/// Place and bytes of the mark, place and length of the label and of the UUID.
+type Form = ((usize, &'static [u8]), (usize, usize), (usize, usize));
 
 fn names_in(start: &[u8]) -> [Text<40>; 2] {
     let piece = |at: usize, length| start.get(at..at + length).unwrap_or_default();
-    for (at, mark, label, label_length, uuid, uuid_length) in FORMATS {
+    for ((at, mark), label, uuid) in FORMATS {
         if piece(at, mark.len()) == mark {
-            let label = piece(label, label_length).split(|byte| *byte == 0).next();
+            let label = piece(label.0, label.1).split(|byte| *byte == 0).next();
             let label = crate::text::printable(label.unwrap_or_default().trim_ascii_end());
-            return [label, uuid_of(piece(uuid, uuid_length))];
+            return [label, uuid_of(piece(uuid.0, uuid.1))];
         }
     }
     [Text::new(), Text::new()]

@@ -172,8 +172,6 @@ pub fn kept_hostname<'a>(
 mod tests {
     use super::*;
     use crate::image::decode::BUFFER;
-    use crate::image::decode::tests::member;
-    use crate::text::Text;
 
     #[test]
     fn without_a_section_there_is_none_in_the_program() {
