@@ -7,16 +7,17 @@
 use super::flash::{self, Found};
 use super::wishes::Wishes;
 use super::{devices, modules};
+use crate::banner::Colour;
 use crate::disk::device::Number;
 use crate::disk::{identity, mounts, writable};
 use crate::error::{Doing, Error, Kind};
-use crate::files;
 use crate::image::decode::BUFFER;
 use crate::log::{self, Stopwatch};
 use crate::plan::{OnFailure, STALL};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::pid1::{self, Ended, PAUSE, RETRIES, Verdict};
 use crate::sys::{clock, map, process};
+use crate::{files, screen};
 use core::sync::atomic::Ordering::SeqCst;
 use core::time::Duration;
 use rustix::mount::MountFlags;
@@ -113,6 +114,7 @@ impl<'a> Init<'a> {
             }
             let code = self.run_worker();
             if self.shared.complete.load(SeqCst) || code == Some(0) {
+                screen::show("done", Colour::Green);
                 crate::info!("done: restarting");
                 pid1::restart(None, None);
             }
@@ -224,6 +226,7 @@ fn disk(path: &str, known: &[u8]) -> Result<Number, Error> {
 
 /// What comes when all has failed, or was refused.
 fn end(on_failure: OnFailure) -> ! {
+    screen::show("failed", Colour::Red);
     if on_failure == OnFailure::Reboot {
         crate::error!("given up: restarting in {} s", TO_READ);
         clock::sleep(Duration::from_secs(TO_READ));

@@ -6,6 +6,7 @@ use crate::disk::device::Number;
 use crate::{files, log, screen};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
 /// The consoles of the kernel, one a line, that of /dev/console first: fs/proc/consoles.c, and console_device() in
 /// kernel/printk/printk.c.
@@ -64,8 +65,10 @@ fn number_of(line: &str) -> Option<Number> {
     (flags.starts_with('E') && number.major != ALIASES).then_some(number)
 }
 
+/// True when it is there; in a rescue system the kernel has made some itself.
 fn make_node(path: &str, number: Number) -> bool {
-    files::make_node(path, FileType::CharacterDevice, number.to_dev()).is_ok()
+    let made = files::make_node(path, FileType::CharacterDevice, number.to_dev());
+    matches!(made, Ok(()) | Err(Errno::EXIST))
 }
 
 #[cfg(test)]
