@@ -16,6 +16,7 @@ USAGE
   takeover -c CONFIG [-i IMAGE] [OPTIONS]  take this device over
   takeover flash -i IMAGE -f DEV [OPTIONS] flash a disk that is not in use, from a system that runs from RAM
   takeover scan IMAGE                      say what an image is
+  takeover networks [--root DIR]           say which networks would be carried over, and which not
   takeover log DEV                         print what a takeover that failed left on the disk
 
 WHAT AND WHERE
@@ -39,6 +40,8 @@ WHAT IS CARRIED OVER
       --wifi SSID        only this Wi-Fi; may be given more than once
       --no-wifis         no Wi-Fi
       --nwmgr-cfg FILE   this NetworkManager keyfile, too; may be given more than once
+      --root DIR         (networks) of the system that is mounted there
+      --output DIR       (networks) write the keyfiles there
       --no-keep-name     not the hostname
       --backup-cfg FILE  what to keep of this device's data, as YAML
       --tar-internal     no effect: the archive is always made by this program
@@ -88,6 +91,8 @@ pub enum Command {
     Flash,
     /// Look at an image.
     Scan,
+    /// Say which networks would be carried over.
+    Networks,
     /// Print the record of a flash that failed.
     Log,
     /// Print the help text.
@@ -167,6 +172,10 @@ pub struct Options {
     pub wifis: Vec<String>,
     /// `--nwmgr-cfg`, each time it was given.
     pub keyfiles: Vec<String>,
+    /// `--root`.
+    pub root: Option<String>,
+    /// `--output`.
+    pub output: Option<String>,
     /// `--backup-cfg`.
     pub backup: Option<String>,
     /// `--change-dt-to`.
@@ -207,6 +216,8 @@ impl Options {
             fallback_log_name: String::from("fallback.log"),
             wifis: Vec::new(),
             keyfiles: Vec::new(),
+            root: None,
+            output: None,
             backup: None,
             device_type: None,
             version: None,
@@ -258,7 +269,7 @@ const WAYS: &str = "it is none of retry, halt and reboot";
 
 /// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
 /// and README.md against it.
-static OPTIONS: [(&str, Option<char>, Effect); 42] = [
+static OPTIONS: [(&str, Option<char>, Effect); 44] = [
     ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
     ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
     ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
@@ -272,6 +283,8 @@ static OPTIONS: [(&str, Option<char>, Effect); 42] = [
     ("wifi", None, Keep(|options| options.wifis.push_mut(String::new()))),
     ("no-wifis", None, Set(Flag::NoWifis)),
     ("nwmgr-cfg", None, Keep(|options| options.keyfiles.push_mut(String::new()))),
+    ("root", None, Keep(|options| options.root.get_or_insert_default())),
+    ("output", None, Keep(|options| options.output.get_or_insert_default())),
     ("no-keep-name", None, Set(Flag::NoKeepName)),
     ("backup-cfg", None, Keep(|options| options.backup.get_or_insert_default())),
     ("tar-internal", None, Set(Flag::TarInternal)),
@@ -334,6 +347,8 @@ fn operand(options: &mut Options, value: OsString, first: bool) -> Result<(), Er
         options.command = Command::Scan;
     } else if first && value == "flash" {
         options.command = Command::Flash;
+    } else if first && value == "networks" {
+        options.command = Command::Networks;
     } else if first && value == "log" {
         options.command = Command::Log;
     } else if options.command == Command::Scan && options.image.is_none() {
@@ -433,6 +448,14 @@ fn check(options: &Options) -> Result<(), Error> {
             "takeover log takes a disk, and nothing else"
         }
         Command::Log => return Ok(()),
+        Command::Networks if options.image.is_some() || options.flash_to.is_some() => {
+            "takeover networks takes no image and no disk"
+        }
+        _ if options.command != Command::Networks
+            && (options.root.is_some() || options.output.is_some()) =>
+        {
+            "--root and --output belong to takeover networks"
+        }
         Command::Flash | Command::Scan if options.image.is_none() => {
             "no image was given (-i FILE or URL)"
         }
@@ -441,7 +464,7 @@ fn check(options: &Options) -> Result<(), Error> {
         {
             "--version and --download-only belong to a takeover"
         }
-        _ if options.image.is_none() && !CAN_DOWNLOAD => {
+        _ if options.image.is_none() && !CAN_DOWNLOAD && options.command != Command::Networks => {
             "no image was given (-i FILE): this build downloads nothing, those with the feature http do"
         }
         _ if options.image.is_some() && options.version.is_some() => {
@@ -593,7 +616,11 @@ mod tests {
                 (_, "log-level" | "s2-log-level") => "trace",
                 _ => "77",
             };
-            let line = if matches!(*name, "image" | "version") { "" } else { "-i a " };
+            let line = match *name {
+                "image" | "version" => "",
+                "root" | "output" => "networks ",
+                _ => "-i a ",
+            };
             let result = read(&format!("{line}--{name} {value}"));
             if matches!(*name, "version" | "log-udp") && !CAN_DOWNLOAD {
                 continue;

@@ -34,6 +34,7 @@
 #[cfg(not(any(feature = "core", feature = "rescue")))]
 compile_error!("a program needs one of the features core and rescue: see Cargo.toml");
 
+pub mod address;
 #[cfg(feature = "backup")]
 pub mod backup;
 pub mod balena;

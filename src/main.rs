@@ -96,6 +96,14 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
         )),
         Command::Scan => stage1::describe(&options),
         Command::Log => stage1::print_record(&options),
+        #[cfg(feature = "migrate")]
+        Command::Networks => stage1::print_networks(&options),
+        #[cfg(not(feature = "migrate"))]
+        Command::Networks => Err(Error::usage(
+            "networks",
+            "this program was built without the reading of network settings",
+        )
+        .advice("use one of the feature set that has it: see the README")),
         Command::Flash => return stage1::flash(&options, stage2::flash_here),
         Command::Takeover => stage1::take_over(&options),
     }?;

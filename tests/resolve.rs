@@ -3,7 +3,7 @@
 //! Answers each with a line: its addresses with blanks between, or `failed WHY`.
 
 use std::time::Duration;
-use takeover::net::address::shown;
+use takeover::address::shown;
 use takeover::net::deadline::Deadline;
 use takeover::net::names;
 use takeover::text::Text;

@@ -96,6 +96,45 @@ def test_config_json_alone_takes_an_arm64_machine_over(folder):
     take_over(folder, "arm64", "raspberrypi3-64", test_arm_guests.program("AARCH64"), "--no-dt-check")
 
 
+# ------------------------------------------------------------------------- a way in that no reader knows
+
+# What RHEL has, and a script that does the same: neither is read.
+BY_HAND = f"""
+modprobe virtio_net
+mkdir -p /etc/sysconfig/network-scripts
+cat >/etc/sysconfig/network-scripts/ifcfg-eth0 <<EOF
+DEVICE=eth0
+BOOTPROTO=none
+IPADDR=10.0.2.15
+PREFIX=24
+GATEWAY={user_net.GATEWAY}
+EOF
+for try in $(seq 300); do [ -e /sys/class/net/eth0 ] && break; sleep 0.1; done
+busybox ip link set eth0 up
+busybox ip addr add {user_net.ADDRESS} dev eth0
+busybox ip route add default via {user_net.GATEWAY}
+"""
+ELSEWHERE = "[connection]\\nid=other\\ntype=ethernet\\ninterface-name=eth0\\n[ipv4]\\nmethod=manual\\naddress1=10.0.2.77/24,10.0.2.2\\n"
+
+
+def test_an_address_that_a_script_has_set_is_that_of_the_new_os(folder):
+    """First with a keyfile by which the device would be lost, which is refused."""
+    script = f"""{BY_HAND}
+printf '{ELSEWHERE}' >/root/other
+{test_guests.COMMAND} --nwmgr-cfg /root/other; echo LOST $?
+{test_guests.COMMAND}; echo EXIT $?
+"""
+    files = test_guests.job(balena_image.gz("small"), script)
+    with Guest("systemd", [new_disk("systemd", folder)], files=files, memory=256, timeout=600,
+               qemu_args=user_net.arguments("systemd", {}), fail_on="EXIT [1-9]") as guest:
+        guest.wait_for("eth0: has 10.0.2.15/24 via 10.0.2.2 now, the new OS will have 10.0.2.77/24 and not 10.0.2.15/24 there", 300)
+        guest.wait_for("LOST 3", 60)
+        guest.wait_for("10.0.2.15/24 via 10.0.2.2, taken from what is in force", 60)
+        guest.wait_for("PID 1 is handed over", 120)
+        guest.wait_for("NEWOS: eth0 has 10.0.2.15/24, its router 10.0.2.2 is there", 300)
+        guest.wait_exit(60)
+
+
 # ------------------------------------------------------------------------- a device without a clock
 
 def test_a_clock_that_is_before_the_program_is_said_with_what_day_it_is(folder):

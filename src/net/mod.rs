@@ -4,11 +4,10 @@
 //! argument; buffers are mapped once and of fixed size; nothing is allocated but by TLS, from an arena of fixed size.
 //! Nothing secret (bearer tokens, passwords of proxies, queries of signed URLs) is logged or stands in an error.
 //!
-//! From the bottom: `address`, `deadline` and `poll`, `socket` and `names`, `trust` and `tls`, `url` and `proxy`,
+//! From the bottom: `deadline` and `poll`, `socket` and `names`, `trust` and `tls`, `url` and `proxy`,
 //! `http` (what is on the wire), `settings`, `connection`, `client` (one exchange with redirects and retries), `remote`
 //! (a file by ranges).
 
-pub mod address;
 pub mod client;
 pub mod connection;
 pub mod deadline;

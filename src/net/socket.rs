@@ -1,8 +1,8 @@
 //! TCP connections with deadlines, without threads and without waiting for signals.
 
-use super::address::{shown, shown_with_port};
 use super::deadline::Deadline;
 use super::poll;
+use crate::address::{shown, shown_with_port};
 use crate::error::{Doing, Error, errno_text};
 use crate::text::Text;
 use core::net::SocketAddr;

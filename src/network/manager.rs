@@ -345,3 +345,38 @@ fn numbers(value: &str) -> Option<Ssid> {
     }
     Some(name)
 }
+/// The key of a line, when its value is a secret; `group` is the line that its group begins with. Rather one too many.
+pub fn without_secret<'a>(group: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
+    const WORDS: [&str; 6] =
+        ["psk", "password", "private-key", "wep-key", "preshared-key", "secret"];
+    let at = line.iter().position(|byte| *byte == b'=')?;
+    let key = line.get(..at)?;
+    let name = core::str::from_utf8(key).ok()?.trim();
+    let has_word = WORDS.iter().any(|word| name.contains(*word)) && !name.ends_with("-flags");
+    (group == b"[vpn-secrets]" || name == "pin" || has_word).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_by_their_keys() {
+        let is_hidden =
+            |group: &str, line: &str| without_secret(group.as_bytes(), line.as_bytes()).is_some();
+        for line in [
+            "psk=x",
+            "password=x",
+            "wep-key0=x",
+            "private-key-password=x",
+            "pin=1",
+            "preshared-key=x",
+        ] {
+            assert!(is_hidden("[wifi-security]", line), "{line}");
+        }
+        assert!(is_hidden("[vpn-secrets]", "anything=x"));
+        for line in ["ssid=psk", "psk-flags=1", "[psk]", "key-mgmt=wpa-psk", "pinned=1"] {
+            assert!(!is_hidden("[wifi]", line), "{line}");
+        }
+    }
+}

@@ -9,9 +9,11 @@ pub mod dhcpcd;
 mod draft;
 #[cfg(test)]
 mod fixtures;
+pub mod given;
 pub mod ifupdown;
 pub mod ini;
 pub mod iwd;
+pub mod live;
 pub mod manager;
 pub mod names;
 pub mod networkd;

@@ -147,6 +147,17 @@ impl NewFiles {
         self.files.iter().filter(|file| file.place == Place::Boot)
     }
 
+    /// The bytes of each keyfile.
+    pub fn connections(&self) -> impl Iterator<Item = &[u8]> {
+        self.named_connections().map(|(_, bytes)| bytes)
+    }
+
+    /// The path and the bytes of each keyfile.
+    pub fn named_connections(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let is_connection = |file: &&File| file.to.starts_with("system-connections/");
+        self.of_boot().filter(is_connection).map(|file| (file.to.as_str(), file.bytes()))
+    }
+
     /// What people call the files that have a name for them.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let named = self.files.iter().filter(|file| !file.label.is_empty());

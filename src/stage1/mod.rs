@@ -10,9 +10,13 @@
 mod decide;
 mod images;
 mod look;
+#[cfg(feature = "migrate")]
+mod networks;
 mod prepare;
 mod record;
 
+#[cfg(feature = "migrate")]
+pub use networks::print_networks;
 pub use record::print_record;
 
 // What `tests/trace.rs` lets fail.
@@ -49,6 +53,7 @@ use decide::budget;
 use decide::budget::Budget;
 use decide::page::{Form, Page};
 use decide::preview::Preview;
+use decide::reach::{self, Reach};
 use decide::report::Report;
 use decide::{
     boot_blob, boot_entry, carry, checks, compatible, configuration, estimate, firmware, planning,
@@ -59,7 +64,7 @@ use decide::{release, reporting};
 #[cfg(feature = "http")]
 use look::cloud::Download;
 use look::facts::{self, Facts};
-use look::{cgroup, identity, logs, watchdogs};
+use look::{cgroup, identity, live, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
 use prepare::image::ImageSource;
@@ -136,6 +141,7 @@ fn decide<'a>(
     checks::mountable(is_data_used(options), log_device.as_ref())?;
     fits::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
+    let reach = reachable(options, config, &mut new_files, buffer, &mut report)?;
     let is_here = file.is_some();
     let offer = ask_cloud(options, is_here, config, wish.effective(), &facts.target, &mut report)?;
 
@@ -165,6 +171,7 @@ fn decide<'a>(
         image_name: place.get().map_or("", ImageSource::name),
         new_files: &new_files,
         boot_blob: blob.as_ref(),
+        reach: &reach,
         boot_entry: &boot_entry,
         device_type: wish.effective(),
         hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
@@ -203,6 +210,24 @@ fn device(options: &Options, report: &mut Report) -> Result<Facts, Error> {
     })?;
     checks::watchdog(options, &watchdogs::all())?;
     Ok(facts)
+}
+
+/// Whether the new OS will be reached as this one is. An image that is no balenaOS has networks of its own, and so has
+/// the system outside of a container.
+fn reachable(
+    options: &Options,
+    config: Option<&[u8]>,
+    new_files: &mut NewFiles,
+    buffer: &mut [u8],
+    report: &mut Report,
+) -> Result<Reach, Error> {
+    if config.is_none() || options.has(Flag::InNamespace) {
+        return Ok(Reach::default());
+    }
+    let live = live::gather(buffer)?;
+    let reach = reach::compare(live, new_files, buffer, report)?;
+    reach.check(options)?;
+    Ok(reach)
 }
 
 /// The image, where what it is decides whether it takes a config.json.
@@ -394,6 +419,7 @@ impl Decision<'_> {
         let identity = identity::gather("")?;
         let mut report = Report::quiet();
         let mut now = carry::files(options, self.config, Some(&identity), buffer, &mut report)?;
+        reachable(options, self.config, &mut now, buffer, &mut report)?;
         report.log_new(&self.report);
         let mut has_changed = false;
         now.for_each_unlike(&self.new_files, &mut |path, was_there| {

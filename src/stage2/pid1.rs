@@ -187,7 +187,7 @@ pub fn open_logs() {
 /// Over the network as the old OS has set it up: the kernel keeps that.
 #[cfg(feature = "http")]
 fn send_log_to(receiver: &core::net::SocketAddr) {
-    use crate::net::{address, socket};
+    use crate::{address, net::socket};
     match socket::start(receiver, rustix::net::SocketType::DGRAM) {
         Ok((socket, _)) => log::to_network(socket),
         Err(errno) => {

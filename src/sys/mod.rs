@@ -14,6 +14,7 @@ pub mod ptrace;
 pub mod start;
 pub mod thread;
 pub mod unpack;
+pub mod wireless;
 
 use rustix::io::Errno;
 

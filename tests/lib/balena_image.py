@@ -56,9 +56,24 @@ disk=${disk##*/}
 case $disk in *[0-9]) p=p ;; *) p= ;; esac
 say "root on ${root##*/}, kernel $(uname -r), $(free -m | awk 'NR == 2 { print $2 }') MB"
 
-for module in fat vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8; do
+for module in fat vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 failover net_failover virtio_net; do
     insmod /modules/$module.ko
 done
+
+# As NetworkManager does what a keyfile says: the fixed address of a cable; and whether its router answers.
+reach() {
+    ipv4() { sed -n '/^\[ipv4\]/,/^\[[^i]/s/^address1=//p' "$1" | head -n 1; }
+    for keyfile in system-connections/*; do
+        address=$(ipv4 "$keyfile")
+        [ -n "$address" ] && [ -e /sys/class/net/eth0 ] || continue
+        ip link set eth0 up
+        ip addr add "${address%,*}" dev eth0
+        ip route add default via "${address#*,}"
+        answer=SILENT
+        ping -c 1 -W 10 "${address#*,}" >/dev/null && answer=there
+        say "eth0 has ${address%,*}, its router ${address#*,} is $answer"
+    done
+}
 
 # Which boot entry brought us here.
 if [ -d /sys/firmware/efi ] && insmod /modules/efivarfs.ko && mount -t efivarfs e /sys/firmware/efi/efivars; then
@@ -89,6 +104,7 @@ if mount -t vfat -o ro "/dev/$disk${p}1" /run/boot; then
     find . -type f | sort | while read -r file; do
         say "file ${file#./} sha256=$(sum "$file")"
     done
+    reach
     cd /
     umount /run/boot
 else
@@ -108,7 +124,8 @@ poweroff -f
 """
 
 _MODULES = ("fs/fat/fat", "fs/fat/vfat", "fs/nls/nls_cp437", "fs/nls/nls_ascii",
-            "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8", "fs/efivarfs/efivarfs")
+            "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8", "fs/efivarfs/efivarfs",
+            "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net")
 
 # MiB of each partition, the FAT's type, and the device type that the image is for.
 # Of ARM's: the architecture of its programs, and the kernels that they run on.

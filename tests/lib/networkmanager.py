@@ -8,6 +8,7 @@ first process. The root is shared and stays as it is: an overlay takes the write
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 
 import leftovers
@@ -114,14 +115,17 @@ def root():
     return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
 
 
-def run(folder, keyfiles, settle="", timeout=60):
+def run(folder, keyfiles, settle="", timeout=60, programs=()):
     """Starts NetworkManager with keyfiles (file name -> bytes), loads each of them by nmcli, too, runs the shell text
-    `settle` in the same namespaces, and tells what has become of each. Ends within `timeout` seconds or fails."""
+    `settle` in the same namespaces, with `programs` in /job, and tells what has become of each. Ends within `timeout` seconds
+    or fails."""
     job = folder / "job"
     for part in (job / "keyfiles", job / "out", folder / "space"):
         part.mkdir(parents=True)
     for name, content in keyfiles.items():
         (job / "keyfiles" / name).write_bytes(content)
+    for program in programs:
+        shutil.copy(program, job / program.name)
     (job / "inner.sh").write_text(_INNER)
     if settle:
         (job / "settle").write_text(settle)

@@ -30,7 +30,7 @@ fn check_addresses(found: &Addresses) {
     assert!(of_family(true) <= 8 && of_family(false) <= 8);
     for (at, address) in found.iter().enumerate() {
         assert!(!found[..at].contains(address));
-        let shown = takeover::net::address::shown(*address);
+        let shown = takeover::address::shown(*address);
         assert_eq!(shown.parse::<IpAddr>().unwrap(), *address);
     }
 }

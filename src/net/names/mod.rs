@@ -10,8 +10,8 @@ pub mod query;
 
 use self::config::Config;
 use super::Addresses;
-use super::address::shown;
 use super::deadline::Deadline;
+use crate::address::shown;
 use crate::error::Error;
 use crate::text::{Text, printable};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

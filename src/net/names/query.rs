@@ -5,9 +5,9 @@
 
 use super::config::{Config, MOST_SERVERS};
 use super::message::{self, A, AAAA, Answer, Query};
+use crate::address::shown;
 use crate::error::{Error, errno_text};
 use crate::net::Addresses;
-use crate::net::address::shown;
 use crate::net::deadline::Deadline;
 use crate::net::{poll, socket};
 use crate::sys::clock;

@@ -38,6 +38,22 @@ fn networks(
     new_files: &mut NewFiles,
     report: &mut Report,
 ) -> Result<(), Error> {
+    let is_strict = !options.has(crate::cli::Flag::NoNetworkCheck);
+    networks_of(options, "", is_strict, identity, buffer, new_files, report)
+}
+
+/// The same of the system below `root`, empty for the running one. What cannot be carried over is refused when
+/// `is_strict`, and else warned of.
+#[cfg(feature = "migrate")]
+pub fn networks_of(
+    options: &Options,
+    root: &str,
+    is_strict: bool,
+    identity: Option<&Identity>,
+    buffer: &mut [u8],
+    new_files: &mut NewFiles,
+    report: &mut Report,
+) -> Result<(), Error> {
     use super::networks::{self, OldOs, Selection};
     use crate::cli::Flag;
     use crate::log::Level;
@@ -51,14 +67,14 @@ fn networks(
             Some(_) => OldOs::Any,
             None => OldOs::None,
         },
-        no_nwmgr_check: options.has(Flag::NoNetworkCheck),
+        no_nwmgr_check: !is_strict,
     };
     let mut store = |to: &str, label: &str, bytes: &[u8]| new_files.add(to, label, bytes);
     let mut note = |note: networks::Note| match note.level {
         Level::Warn => report.warn(&note.text()),
         _ => note.log(),
     };
-    networks::gather("", &selection, buffer, &mut store, &mut note)
+    networks::gather(root, &selection, buffer, &mut store, &mut note)
 }
 
 /// Without the reading of network settings only what was given is placed.

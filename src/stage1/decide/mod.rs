@@ -16,6 +16,7 @@ pub mod networks;
 pub mod page;
 pub mod planning;
 pub mod preview;
+pub mod reach;
 #[cfg(feature = "http")]
 pub mod release;
 pub mod report;

@@ -4,6 +4,7 @@ use super::boot_blob;
 use super::boot_entry::BootEntry;
 use super::budget::Budget;
 use super::page::{Form, Page};
+use super::reach::Reach;
 use super::report::Report;
 use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
@@ -36,6 +37,8 @@ pub struct Preview<'a> {
     pub new_files: &'a NewFiles,
     /// The loaders that it comes with, where they are written.
     pub boot_blob: Option<&'a BootBlob>,
+    /// How it is reached.
+    pub reach: &'a Reach,
     /// How the firmware starts it.
     pub boot_entry: &'a BootEntry,
     /// The device type that the new OS will have.
@@ -62,8 +65,9 @@ impl Preview<'_> {
         self.disk(&mut page)?;
         self.image(&mut page);
         self.new_os(&mut page);
+        self.reach.show(&mut page);
         self.demands(&mut page);
-        self.warnings(&mut page);
+        self.report.show(&mut page);
         page.finish()
     }
 
@@ -153,11 +157,7 @@ impl Preview<'_> {
             "Its networks (a cable with DHCP always works)"
         };
         page.section("networks", heading);
-        page.list("names");
-        for (label, file) in self.new_files.labels() {
-            let text: Text<200> = crate::text!("{} ({})", label, file);
-            page.entry(&text);
-        }
+        show_networks(self.new_files, page);
     }
 
     fn demands(&self, page: &mut Page) {
@@ -180,16 +180,14 @@ impl Preview<'_> {
             }
         }
     }
+}
 
-    fn warnings(&self, page: &mut Page) {
-        page.section("warnings", "Warnings");
-        page.list("texts");
-        for text in self.report.warnings() {
-            page.entry(text);
-        }
-        if self.report.more() > 0 {
-            page.number("more", "more, in the log", self.report.more().into(), "");
-        }
+/// Lists the networks of the new OS.
+pub fn show_networks(new_files: &NewFiles, page: &mut Page) {
+    page.list("names");
+    for (label, file) in new_files.labels() {
+        let text: Text<200> = crate::text!("{} ({})", label, file);
+        page.entry(&text);
     }
 }
 

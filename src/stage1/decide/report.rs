@@ -1,5 +1,6 @@
 //! The warnings of a run: logged as they come, and kept for the preview.
 
+use super::page::Page;
 use crate::text::Text;
 
 /// The most warnings that are kept; the log has them all.
@@ -44,14 +45,21 @@ impl Report {
         }
     }
 
+    /// Lists them on a page.
+    pub fn show(&self, page: &mut Page) {
+        page.section("warnings", "Warnings");
+        page.list("texts");
+        for text in self.warnings() {
+            page.entry(text);
+        }
+        if self.more > 0 {
+            page.number("more", "more, in the log", self.more.into(), "");
+        }
+    }
+
     /// The warnings that were kept.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.iter().map(|text| &**text)
-    }
-
-    /// How many more there were.
-    pub fn more(&self) -> u32 {
-        self.more
     }
 }
 
@@ -75,6 +83,6 @@ mod tests {
         for _ in 0..KEPT + 3 {
             report.warn("x");
         }
-        assert_eq!((report.warnings().count(), report.more()), (KEPT, 3));
+        assert_eq!((report.warnings().count(), report.more), (KEPT, 3));
     }
 }

@@ -12,6 +12,7 @@ pub mod exports;
 pub mod facts;
 pub mod identity;
 pub mod leftovers;
+pub mod live;
 pub mod logs;
 pub mod modules;
 pub mod origin;

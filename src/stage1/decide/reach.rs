@@ -1,0 +1,592 @@
+//! How the new OS is reached: what each interface will have, beside what is in force there now.
+//!
+//! Stands under all readers of settings: whatever they read or did not read, an address that is lost is found here. On
+//! the way in, and where the last way online would be lost, a difference is refused; elsewhere it is warned of. What a
+//! physical interface has and no settings explain becomes a keyfile. An address that came by DHCP is never made fixed.
+
+use super::page::Page;
+use super::report::Report;
+use crate::address::shown;
+use crate::balena::keyfile;
+use crate::cli::{Flag, Options};
+use crate::error::Error;
+use crate::network::given::{Family, Given, How};
+use crate::network::live::{InForce, Link, Route};
+use crate::network::{Address, Addresses, Method, Prefixed, Ssid, Wired, names};
+use crate::new_os::new_files::NewFiles;
+use crate::stage1::look::live::{self, Live, WayIn};
+use crate::text::{Text, Writer};
+use core::net::IpAddr;
+
+/// The longest keyfile that is made here, in bytes.
+const KEYFILE: usize = 4096;
+/// What an interface has or will have, in words.
+type Words = Text<220>;
+
+/// The interfaces, for the page.
+#[derive(Default)]
+pub struct Reach {
+    /// A line for each.
+    lines: heapless::Vec<Words, 24>,
+    /// What is refused, if anything: the interface, and how it differs.
+    refused: Option<Words>,
+    /// The first interface with a default route that will be another, should none stay as it is.
+    changed_way: Option<Words>,
+    keeps_a_way: bool,
+}
+
+/// How what an interface will have compares with what is in force.
+#[derive(Clone, PartialEq, Debug)]
+enum Verdict {
+    /// The same, which is this.
+    Same(Words),
+    /// No settings explain what is in force.
+    Unexplained,
+    /// Something else, or nothing.
+    Differs(Words),
+}
+
+/// An interface, with what is known of it.
+struct Port<'a> {
+    link: &'a Link,
+    is_wifi: bool,
+    ssid: Option<Ssid>,
+    /// Its addresses, and whether each came by DHCP.
+    addresses: heapless::Vec<(&'a InForce, bool), 16>,
+    is_way_in: bool,
+}
+
+/// Compares, and adds keyfiles for what no settings explain. Whether that may be is for [`Reach::check`].
+pub fn compare(
+    live: &Live,
+    new_files: &mut NewFiles,
+    buffer: &mut [u8],
+    report: &mut Report,
+) -> Result<Reach, Error> {
+    let mut reach = Reach::default();
+    if live.state.is_cut {
+        report.warn("this device has more interfaces, addresses or routes than are looked at: not all are compared with what the new OS will have");
+    }
+    let mut made = 0;
+    for link in &live.state.links {
+        let port = Port::of(live, link, buffer);
+        if port.addresses.is_empty() || !port.matters(live) {
+            continue;
+        }
+        let verdict = port.verdict(live, new_files);
+        if verdict == Verdict::Unexplained {
+            made += 1;
+            port.make_keyfile(live, made, new_files)?;
+        }
+        reach.note(&port, &verdict, live, report);
+    }
+    if !reach.keeps_a_way {
+        reach.refused = reach.refused.take().or(reach.changed_way.take());
+    }
+    Ok(reach)
+}
+
+impl Reach {
+    /// Refuses what would leave the device where nobody reaches it, and names the interface.
+    pub fn check(&self, options: &Options) -> Result<(), Error> {
+        match &self.refused {
+            Some(words) if !options.has(Flag::NoNetworkCheck) => {
+                let what = "those in force";
+                Err(Error::refused("comparing the networks of the new OS with", what, words).advice(
+                    "give the right settings as a keyfile (--nwmgr-cfg FILE), or go on all the same (--no-nwmgr-check)",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists the interfaces on a page.
+    pub fn show(&self, page: &mut Page) {
+        page.section("reach", "How the new OS is reached");
+        page.list("interfaces");
+        for line in &self.lines {
+            page.entry(line);
+        }
+    }
+
+    fn note(&mut self, port: &Port, verdict: &Verdict, live: &Live, report: &mut Report) {
+        self.keeps_a_way |= port.has_way(live) && !matches!(verdict, Verdict::Differs(_));
+        let what = match verdict {
+            Verdict::Same(words) => words.clone(),
+            Verdict::Unexplained => {
+                crate::text!("{}, taken from what is in force", port.in_force(live))
+            }
+            Verdict::Differs(words) => {
+                let words: Words = crate::text!("{}: {}", port.link.name, words);
+                report.warn(&words);
+                if port.is_way_in {
+                    self.refused.get_or_insert(words.clone());
+                } else if port.has_way(live) {
+                    self.changed_way.get_or_insert(words.clone());
+                }
+                words
+            }
+        };
+        let way_in: Text<80> = match &live.way_in {
+            Some(WayIn { peer: Some(peer), link }) if *link == port.link.number => {
+                crate::text!(" (the way in, from {})", shown(*peer))
+            }
+            _ if port.is_way_in => Text::from(" (the way in)"),
+            _ => Text::new(),
+        };
+        let line = match verdict {
+            Verdict::Differs(_) => crate::text!("{}{}", what, way_in),
+            _ => crate::text!("{}: {}{}", port.link.name, what, way_in),
+        };
+        // There are no more lines than interfaces of a device that matter.
+        let _ = self.lines.push(line);
+    }
+}
+
+impl<'a> Port<'a> {
+    fn of(live: &'a Live, link: &'a Link, buffer: &mut [u8]) -> Self {
+        let is_wifi = live::is_wifi(link);
+        let ssid = if is_wifi { live::joined(link) } else { None };
+        let mut addresses = heapless::Vec::new();
+        for address in live.state.addresses_of(link.number) {
+            // More are not compared: keyfiles have no more, either.
+            let _ = addresses.push((address, live::is_leased(live, link, address, buffer)));
+        }
+        let is_way_in = live.way_in.as_ref().is_some_and(|way| way.link == link.number);
+        Self { link, is_wifi, ssid, addresses, is_way_in }
+    }
+
+    /// What is made by software has addresses of its own world (bridges of containers), unless a way leads over it.
+    fn matters(&self, live: &Live) -> bool {
+        !self.link.is_made_by_software || self.is_way_in || self.has_way(live)
+    }
+
+    /// A default route is by this interface.
+    fn has_way(&self, live: &Live) -> bool {
+        [false, true].into_iter().any(|is_ipv6| self.router(live, is_ipv6).is_some())
+    }
+
+    fn router<'l>(&self, live: &'l Live, is_ipv6: bool) -> Option<&'l Route> {
+        live.state.default_route(is_ipv6, Some(self.link.number))
+    }
+
+    /// What is in force, in words: the fixed addresses, and the router of the first family that has one.
+    fn in_force(&self, live: &Live) -> Words {
+        Words::build(&mut |writer: &mut Writer| {
+            let mut comma = "";
+            for (address, _) in &self.addresses {
+                ufmt::uwrite!(writer, "{}{}/{}", comma, shown(address.address), address.prefix)?;
+                comma = ", ";
+            }
+            let router = [false, true].into_iter().find_map(|is_ipv6| self.router(live, is_ipv6));
+            match router.and_then(|route| route.via) {
+                Some(via) => ufmt::uwrite!(writer, " via {}", shown(via)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// The keyfile that is best for it.
+    fn best(&self, new_files: &NewFiles) -> Option<Given> {
+        let mut best = None;
+        let mut best_rank = None;
+        for bytes in new_files.connections() {
+            let Some(given) = Given::read(bytes) else { continue };
+            let rank = given.rank_for(self.link, self.is_wifi, self.ssid.as_deref());
+            if rank.is_some() && rank > best_rank {
+                (best, best_rank) = (Some(given), rank);
+            }
+        }
+        best
+    }
+
+    fn verdict(&self, live: &Live, new_files: &NewFiles) -> Verdict {
+        let given = self.best(new_files);
+        let now = self.in_force(live);
+        if given.is_none() && (self.is_wifi || self.link.is_made_by_software) {
+            let why = if self.is_wifi {
+                "no settings of its Wi-Fi are carried over"
+            } else {
+                "it is made by software, and no settings of it are carried over"
+            };
+            return Verdict::Differs(crate::text!("has {} now; {}", now, why));
+        }
+        let is_unknown = given.is_none();
+        // What the new OS does with a cable that no keyfile is for.
+        let plain = Family::default();
+        let mut is_leased = false;
+        for is_ipv6 in [false, true] {
+            let family = given.as_ref().map_or(&plain, |given| given.family(is_ipv6));
+            match self.compare(live, family, is_ipv6) {
+                Compared::Nothing | Compared::Same => {}
+                Compared::Leased => is_leased = true,
+                Compared::Unexplained if is_unknown => return Verdict::Unexplained,
+                Compared::Unexplained => {
+                    return Verdict::Differs(crate::text!(
+                        "has {} now, the new OS will ask DHCP",
+                        now
+                    ));
+                }
+                Compared::Differs(will) => {
+                    return Verdict::Differs(crate::text!("has {} now, the new OS {}", now, will));
+                }
+            }
+        }
+        let has_fixed = self.addresses.iter().any(|(_, is_leased)| !is_leased);
+        let how = match (has_fixed, is_leased) {
+            (true, true) => ", and more by DHCP, as now",
+            (true, false) => ", as now",
+            (false, _) => ", by DHCP, as now",
+        };
+        Verdict::Same(crate::text!("{}{}", now, how))
+    }
+
+    /// One family of addresses, against what it will be.
+    fn compare(&self, live: &Live, family: &Family, is_ipv6: bool) -> Compared {
+        let of_family = |(address, _): &&(&InForce, bool)| address.address.is_ipv6() == is_ipv6;
+        let own = || self.addresses.iter().filter(of_family);
+        if own().next().is_none() {
+            return Compared::Nothing;
+        }
+        let route = self.router(live, is_ipv6);
+        let has = |address: &InForce| family.addresses.contains(&(address.address, address.prefix));
+        if own().all(|(_, is_leased)| *is_leased) {
+            return self.compare_leased(
+                family,
+                is_ipv6,
+                route,
+                own().all(|(address, _)| has(address)),
+            );
+        }
+        let mut fixed = own().filter(|(_, is_leased)| !is_leased);
+        if let Some((missing, _)) = fixed.find(|(address, _)| !has(address)) {
+            return match family.how {
+                How::Automatic if family.addresses.is_empty() => Compared::Unexplained,
+                _ => Compared::Differs(will_have(family, missing)),
+            };
+        }
+        let is_left_to_dhcp = family.how == How::Automatic && !family.is_never_default;
+        match route.map(|route| route.via) {
+            Some(via) if family.gateway == via && via.is_some() => {}
+            Some(None) if family.is_default_on_link => {}
+            Some(_) if is_left_to_dhcp && family.gateway.is_none() => {}
+            Some(_) => return Compared::Differs(will_route(family)),
+            None => {}
+        }
+        match self.lost_route(live, family, is_ipv6) {
+            Some(route) => Compared::Differs(lacks(route)),
+            None => Compared::Same,
+        }
+    }
+
+    /// A family that has what DHCP or a router gave it.
+    fn compare_leased(
+        &self,
+        family: &Family,
+        is_ipv6: bool,
+        route: Option<&Route>,
+        has_them_all: bool,
+    ) -> Compared {
+        let needs_router = route.is_some() && family.gateway.is_none();
+        match family.how {
+            How::Automatic if !family.is_never_default || !needs_router => Compared::Leased,
+            How::Automatic => Compared::Differs(Text::from("takes no router from DHCP there")),
+            How::Fixed if has_them_all => Compared::Same,
+            // What routers advertise beside IPv4 is in force on nearly every device, and seldom what it is reached by.
+            _ if is_ipv6 => Compared::Nothing,
+            How::Fixed => {
+                let will = family.addresses.first().map(in_words).unwrap_or_default();
+                Compared::Differs(crate::text!("will have the fixed address {} there", will))
+            }
+            How::Not => Compared::Differs(Text::from("will have no IPv4 there")),
+        }
+    }
+
+    /// A route by this interface that the new OS will not have.
+    fn lost_route<'l>(&self, live: &'l Live, family: &Family, is_ipv6: bool) -> Option<&'l Route> {
+        live.state.routes.iter().find(|route| {
+            let is_own = route.link == self.link.number && route.to.is_ipv6() == is_ipv6;
+            let is_known = family.routes.contains(&(route.to, route.prefix, route.via));
+            // NetworkManager makes the one to a router that is on no network of the interface.
+            let leads_to_router = Some(route.to) == family.gateway && route.via.is_none();
+            is_own && route.prefix > 0 && !route.is_automatic && !is_known && !leads_to_router
+        })
+    }
+
+    /// Makes a keyfile of what is in force.
+    fn make_keyfile(
+        &self,
+        live: &Live,
+        number: u32,
+        new_files: &mut NewFiles,
+    ) -> Result<(), Error> {
+        let mut wired = Wired { interface: Text::from(&*self.link.name), ..Wired::default() };
+        if names::is_makers_mac(&self.link.mac) {
+            (wired.interface, wired.mac) = (Text::new(), self.link.mac.clone());
+        }
+        let Addresses { ipv4, ipv6, .. } = &mut wired.addresses;
+        for (address, _) in self.addresses.iter().filter(|(_, is_leased)| !is_leased) {
+            let family = if address.address.is_ipv6() { &mut *ipv6 } else { &mut *ipv4 };
+            let is_same = |(other, is_leased): &(&InForce, bool)| {
+                *is_leased && other.address.is_ipv6() == address.address.is_ipv6()
+            };
+            // What DHCP gives beside it goes on.
+            if !self.addresses.iter().any(is_same) {
+                family.method = Method::Manual;
+            }
+            let address = Prefixed { address: written(address.address), prefix: address.prefix };
+            // Nobody has more than 8 that no settings explain; what is left out is compared again below.
+            let _ = family.addresses.push(address);
+        }
+        for route in live.state.routes.iter().filter(|route| route.link == self.link.number) {
+            let family = if route.to.is_ipv6() { &mut *ipv6 } else { &mut *ipv4 };
+            if family.addresses.is_empty() || route.is_automatic {
+                continue;
+            }
+            let via = route.via.map(written).unwrap_or_default();
+            if route.prefix == 0 && family.gateway.is_empty() {
+                family.gateway = via;
+            } else if route.prefix > 0 {
+                let to = Prefixed { address: written(route.to), prefix: route.prefix };
+                let metric = Some(route.metric).filter(|metric| *metric > 0);
+                let _ = family.routes.push(crate::network::Route { to, via, metric });
+            }
+        }
+        let zero = if number < 10 { "0" } else { "" };
+        let id: Text<40> = crate::text!("balena-in-force-{}{}", zero, number);
+        let mut bytes = [0; KEYFILE];
+        let length = keyfile::wired(&wired, &id, &mut bytes);
+        let bytes = length.and_then(|length| bytes.get(..length)).ok_or_else(|| {
+            Error::refused(
+                "making a keyfile of",
+                &self.link.name,
+                "what is in force is too much for one",
+            )
+        })?;
+        let path: Text<80> = crate::text!("system-connections/{}", id);
+        new_files.add(&path, &self.link.name, bytes)
+    }
+}
+
+/// What came of one family.
+#[derive(Clone, PartialEq, Debug)]
+enum Compared {
+    /// It has no addresses now.
+    Nothing,
+    Same,
+    /// The same, by DHCP.
+    Leased,
+    Unexplained,
+    /// What the new OS will do.
+    Differs(Text<120>),
+}
+
+fn written(address: IpAddr) -> Address {
+    Address::from(&*shown(address))
+}
+
+fn in_words((address, prefix): &(IpAddr, u8)) -> Text<48> {
+    crate::text!("{}/{}", shown(*address), prefix)
+}
+
+fn will_have(family: &Family, missing: &InForce) -> Text<120> {
+    let missing = in_words(&(missing.address, missing.prefix));
+    match family.addresses.first() {
+        Some(first) => crate::text!("will have {} and not {} there", in_words(first), missing),
+        None => crate::text!("will not have {} there", missing),
+    }
+}
+
+fn will_route(family: &Family) -> Text<120> {
+    match family.gateway {
+        Some(gateway) => crate::text!("will have the router {} there", shown(gateway)),
+        None => Text::from("will have no router there: its default route is lost"),
+    }
+}
+
+fn lacks(route: &Route) -> Text<120> {
+    let to = in_words(&(route.to, route.prefix));
+    match route.via {
+        Some(via) => crate::text!("will not have the route to {} via {}", to, shown(via)),
+        None => crate::text!("will not have the route to {}", to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::live::State;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// `eth0`, with `A/P` for a fixed address and `A/P dhcp` for one that was leased, its routers, and other routes.
+    struct Now {
+        live: Live,
+        leased: Vec<bool>,
+    }
+
+    fn prefixed(text: &str) -> (IpAddr, u8) {
+        let (address, prefix) = text.split_once('/').unwrap();
+        (ip(address), prefix.parse().unwrap())
+    }
+
+    fn now(addresses: &[&str], routes: &[(&str, &str)]) -> Now {
+        let mut state = State::default();
+        let (name, mac) = (Text::from("eth0"), Text::from("52:54:00:12:34:56"));
+        state.links.push(Link { number: 2, name, mac, is_made_by_software: false }).unwrap();
+        let mut leased = Vec::new();
+        for text in addresses {
+            let plain = text.trim_end_matches(" dhcp");
+            leased.push(plain != *text);
+            let (address, prefix) = prefixed(plain);
+            let found = InForce { link: 2, address, prefix, is_permanent: true };
+            state.addresses.push(found).unwrap();
+        }
+        for (to, via) in routes {
+            let (to, prefix) = prefixed(to);
+            let via = Some(ip(via)).filter(|via| !via.is_unspecified());
+            let route = Route { link: 2, to, prefix, via, metric: 0, is_automatic: false };
+            state.routes.push(route).unwrap();
+        }
+        let way_in = Some(WayIn { link: 2, peer: None });
+        Now { live: Live { state, way_in }, leased }
+    }
+
+    impl Now {
+        fn port(&self) -> Port<'_> {
+            let state = &self.live.state;
+            let addresses = state.addresses.iter().zip(self.leased.iter().copied()).collect();
+            let link = state.links.first().unwrap();
+            Port { link, is_wifi: false, ssid: None, addresses, is_way_in: true }
+        }
+
+        fn verdict(&self, files: &NewFiles) -> String {
+            match self.port().verdict(&self.live, files) {
+                Verdict::Same(words) => words.to_string(),
+                Verdict::Unexplained => "unexplained".into(),
+                Verdict::Differs(words) => format!("! {}", &*words),
+            }
+        }
+    }
+
+    fn keyfile(rest: &str) -> NewFiles {
+        let mut files = NewFiles::new();
+        let text = format!("[connection]\nid=a\ntype=ethernet\n{rest}");
+        files.add("system-connections/a", "", text.as_bytes()).unwrap();
+        files
+    }
+
+    const FIXED: &str = "[ipv4]\nmethod=manual\naddress1=10.0.0.5/24,10.0.0.1\n";
+    const ROUTER: (&str, &str) = ("0.0.0.0/0", "10.0.0.1");
+
+    #[test]
+    fn what_stays_is_the_same() {
+        let fixed = now(&["10.0.0.5/24"], &[ROUTER]);
+        assert_eq!(fixed.verdict(&keyfile(FIXED)), "10.0.0.5/24 via 10.0.0.1, as now");
+        let leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+        for files in [NewFiles::new(), keyfile(""), keyfile("[ipv4]\nmethod=auto\n")] {
+            assert_eq!(leased.verdict(&files), "10.0.0.7/24 via 10.0.0.1, by DHCP, as now");
+        }
+        let both = now(&["10.0.0.5/24", "10.0.0.7/24 dhcp"], &[ROUTER]);
+        let files = keyfile("[ipv4]\nmethod=auto\naddress1=10.0.0.5/24\n");
+        assert_eq!(both.verdict(&files), "10.0.0.5/24, 10.0.0.7/24 via 10.0.0.1, as now");
+        // A lease that is the fixed address of the keyfile, and IPv6 by advertisements beside it.
+        let leased = now(&["10.0.0.5/24 dhcp", "2001:db8::5/64 dhcp"], &[ROUTER]);
+        assert!(!leased.verdict(&keyfile(FIXED)).starts_with('!'));
+        let by_its_link =
+            now(&["203.0.113.7/32"], &[("0.0.0.0/0", "10.0.0.1"), ("10.0.0.1/32", "0.0.0.0")]);
+        let files = keyfile("[ipv4]\nmethod=manual\naddress1=203.0.113.7/32,10.0.0.1\n");
+        assert!(!by_its_link.verdict(&files).starts_with('!'));
+    }
+
+    #[test]
+    fn what_is_lost_or_another_is_named() {
+        let fixed = now(&["10.0.0.5/24"], &[ROUTER, ("172.16.0.0/12", "10.0.0.9")]);
+        let differs = |rest: &str| fixed.verdict(&keyfile(rest));
+        let starts = "! has 10.0.0.5/24 via 10.0.0.1 now, the new OS will";
+        for (rest, end) in [
+            (
+                "[ipv4]\nmethod=manual\naddress1=10.0.0.6/24,10.0.0.1\n",
+                "have 10.0.0.6/24 and not 10.0.0.5/24 there",
+            ),
+            (
+                "[ipv4]\nmethod=manual\naddress1=10.0.0.5/16,10.0.0.1\n",
+                "have 10.0.0.5/16 and not 10.0.0.5/24 there",
+            ),
+            (
+                "[ipv4]\nmethod=manual\naddress1=10.0.0.5/24\n",
+                "have no router there: its default route is lost",
+            ),
+            (
+                "[ipv4]\nmethod=manual\naddress1=10.0.0.5/24,10.0.0.2\n",
+                "have the router 10.0.0.2 there",
+            ),
+            ("[ipv4]\nmethod=disabled\n", "not have 10.0.0.5/24 there"),
+            (FIXED, "not have the route to 172.16.0.0/12 via 10.0.0.9"),
+            ("[ipv4]\nmethod=auto\n", "ask DHCP"),
+        ] {
+            assert_eq!(differs(rest), format!("{starts} {end}"), "{rest}");
+        }
+        let whole = format!("{FIXED}route1=172.16.0.0/12,10.0.0.9\n");
+        assert!(!differs(&whole).starts_with('!'));
+        let leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+        for (rest, end) in [
+            (FIXED, "will have the fixed address 10.0.0.5/24 there"),
+            ("[ipv4]\nmethod=disabled\n", "will have no IPv4 there"),
+            ("[ipv4]\nmethod=auto\nnever-default=true\n", "takes no router from DHCP there"),
+        ] {
+            let wanted = format!("! has 10.0.0.7/24 via 10.0.0.1 now, the new OS {end}");
+            assert_eq!(leased.verdict(&keyfile(rest)), wanted, "{rest}");
+        }
+        let ipv6 = now(&["fd00::5/64"], &[("::/0", "fe80::1")]);
+        assert_eq!(ipv6.verdict(&NewFiles::new()), "unexplained");
+        assert!(
+            ipv6.verdict(&keyfile("[ipv6]\nmethod=manual\naddress1=fd00::5/64\n")).starts_with('!')
+        );
+    }
+
+    #[test]
+    fn what_no_settings_explain_becomes_a_keyfile_that_is_the_same() {
+        let by_hand = now(
+            &["10.0.0.5/24", "fd00::5/64"],
+            &[ROUTER, ("::/0", "fe80::1"), ("172.16.0.0/12", "10.0.0.9")],
+        );
+        let mut files = NewFiles::new();
+        assert_eq!(by_hand.verdict(&files), "unexplained");
+        by_hand.port().make_keyfile(&by_hand.live, 1, &mut files).unwrap();
+        let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
+        assert!(
+            text.contains("id=balena-in-force-01")
+                && text.contains("mac-address=") == names::is_makers_mac("52:54:00:12:34:56"),
+            "{text}"
+        );
+        assert_eq!(by_hand.verdict(&files), "10.0.0.5/24, fd00::5/64 via 10.0.0.1, as now");
+        // Beside DHCP it goes on.
+        let both = now(&["10.0.0.5/24", "10.0.0.7/24 dhcp"], &[ROUTER]);
+        let mut files = NewFiles::new();
+        assert_eq!(both.verdict(&files), "unexplained");
+        both.port().make_keyfile(&both.live, 1, &mut files).unwrap();
+        let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
+        assert!(text.contains("method=auto") && !text.contains("10.0.0.7"), "{text}");
+        assert!(!both.verdict(&files).starts_with('!'));
+    }
+
+    #[test]
+    fn what_software_makes_must_be_in_a_keyfile_and_a_wifi_too() {
+        let mut bridge = now(&["10.0.0.5/24"], &[ROUTER]);
+        bridge.live.state.links[0].is_made_by_software = true;
+        let verdict = bridge.verdict(&NewFiles::new());
+        assert!(
+            verdict.ends_with("it is made by software, and no settings of it are carried over")
+        );
+        let mut files = NewFiles::new();
+        let text = format!("[connection]\ntype=bridge\ninterface-name=eth0\n{FIXED}");
+        files.add("system-connections/a", "", text.as_bytes()).unwrap();
+        assert!(!bridge.verdict(&files).starts_with('!'));
+        let wifi = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+        let port = Port { is_wifi: true, ..wifi.port() };
+        assert!(matches!(port.verdict(&wifi.live, &keyfile("")), Verdict::Differs(_)));
+    }
+}

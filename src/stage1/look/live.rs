@@ -1,0 +1,320 @@
+//! The network as it is in force: the kernel's interfaces, addresses and routes, by which of them this very command is
+//! reached, and which addresses came by DHCP.
+//!
+//! Asks and reads; changes nothing.
+
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::network::live::{InForce, Link, Part, REQUESTS, State, request};
+use crate::network::{Ssid, ini};
+use crate::sys::{map, wireless};
+use crate::text::Text;
+use core::net::IpAddr;
+use core::ops::ControlFlow;
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+/// How often the kernel is asked again for what changed while it was listed.
+const ATTEMPTS: u32 = 8;
+/// The most processes from this one up to init.
+const MOST_PARENTS: u32 = 64;
+
+/// The network as it is.
+pub struct Live {
+    /// What the kernel has.
+    pub state: State,
+    /// How this command is reached; nothing where no route leads anywhere.
+    pub way_in: Option<WayIn>,
+}
+
+/// How this command is reached.
+pub struct WayIn {
+    /// The number of the interface.
+    pub link: u32,
+    /// Who is at the other end, when that is known: then the interface is that of his connection, else that of the
+    /// default route.
+    pub peer: Option<IpAddr>,
+}
+
+/// Asks the kernel. `buffer` holds the answers while they are read.
+pub fn gather(buffer: &mut [u8]) -> Result<&'static mut Live, Error> {
+    const WHAT: &str = "the kernel for the network that is in force";
+    let live = Live { state: State::default(), way_in: None };
+    let live = map::place(live).doing("reserving memory for", "the state of the network")?;
+    let kind = SocketType::RAW;
+    // Without a protocol's number it is NETLINK_ROUTE, which is 0.
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, None);
+    let socket = socket.doing("asking", WHAT)?;
+    for _ in 0..ATTEMPTS {
+        live.state = State::default();
+        if ask(&socket, &mut live.state, buffer).doing("asking", WHAT)? {
+            live.way_in = way_in(&live.state, buffer);
+            return Ok(live);
+        }
+    }
+    Err(Error::failed("asking", WHAT, "it changes all the time")
+        .advice("try again when it is quiet"))
+}
+
+/// Asks for everything; false when something changed meanwhile.
+fn ask(socket: &OwnedFd, state: &mut State, buffer: &mut [u8]) -> Result<bool, rustix::io::Errno> {
+    for kind in REQUESTS {
+        rustix::net::send(socket, &request(kind), SendFlags::empty())?;
+        let mut is_as_it_was = true;
+        loop {
+            let (received, _) = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty())?;
+            match state.take(buffer.get(..received).unwrap_or_default()) {
+                Part::More => {}
+                // The rest is read all the same, or it would answer the next question.
+                Part::Changed => is_as_it_was = false,
+                Part::End if is_as_it_was => break,
+                Part::End => return Ok(false),
+                Part::Refused(errno) => {
+                    return Err(rustix::io::Errno::from_raw_os_error(errno));
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The interface of the connection by which this command is reached, else that of the default route.
+fn way_in(state: &State, buffer: &mut [u8]) -> Option<WayIn> {
+    if let Some((peer, own)) = connection(buffer) {
+        let has_it = state.addresses.iter().find(|address| address.address == own);
+        let link = has_it.map(|address| address.link).or_else(|| state.way_to(peer));
+        if let Some(link) = link.filter(|_| !peer.is_loopback()) {
+            return Some(WayIn { link, peer: Some(peer) });
+        }
+    }
+    let route = state.default_route(false, None).or_else(|| state.default_route(true, None))?;
+    Some(WayIn { link: route.link, peer: None })
+}
+
+/// Both ends of the connection that sshd has told of, to this process or to one above it: sudo hides it.
+fn connection(buffer: &mut [u8]) -> Option<(IpAddr, IpAddr)> {
+    let mut process: Text<16> = Text::from("self");
+    for _ in 0..MOST_PARENTS {
+        let path = crate::path!("/proc/{}/environ", process).ok()?;
+        // One that cannot be read tells nothing; the one above it may.
+        let bytes = files::read_start(&path, buffer).unwrap_or_default();
+        if let Some(ends) = connection_in(bytes) {
+            return Some(ends);
+        }
+        let path = crate::path!("/proc/{}/status", process).ok()?;
+        let mut text = [0; 4096];
+        let status = files::as_text(files::read_start(&path, &mut text).ok()?);
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim();
+        if matches!(parent, "0" | "1") {
+            return None;
+        }
+        process = Text::from(parent);
+    }
+    None
+}
+
+/// `SSH_CONNECTION=PEER PORT OWN PORT` (ssh(1)); an address of the link may have its interface behind a `%`.
+fn connection_in(environment: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
+    let mut fields = core::str::from_utf8(value).ok()?.split(' ');
+    let mut address = |at| {
+        let text = fields.nth(at)?;
+        text.split('%').next()?.parse().ok()
+    };
+    Some((address(0)?, address(1)?))
+}
+
+/// True for a Wi-Fi.
+pub fn is_wifi(link: &Link) -> bool {
+    let has = |what| {
+        crate::path!("/sys/class/net/{}/{}", link.name, what).is_ok_and(|path| files::exists(&path))
+    };
+    has("phy80211") || has("wireless")
+}
+
+/// The name of the network that a Wi-Fi has joined; nothing where the driver does not say.
+pub fn joined(link: &Link) -> Option<Ssid> {
+    let family = AddressFamily::INET;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None).ok()?;
+    let mut name = [0; wireless::LONGEST];
+    let length = wireless::joined(socket, &link.name, &mut name).ok()?;
+    let name = name.get(..length).filter(|name| !name.is_empty())?;
+    Ssid::from_slice(name).ok()
+}
+
+/// True when an address came by DHCP, or from a router's advertisement: it has a lifetime, or, since udhcpc, connman
+/// and older scripts of dhclient give none, somebody who asks DHCP for this interface runs or has left a lease.
+pub fn is_leased(live: &Live, link: &Link, address: &InForce, buffer: &mut [u8]) -> bool {
+    if !address.is_permanent {
+        return true;
+    }
+    let mut routes = live.state.routes.iter();
+    address.address.is_ipv4()
+        && (routes.any(|route| route.link == link.number && route.is_automatic)
+            || has_lease_of_networkd(link)
+            || is_in_lease_of_dhclient(address.address, buffer)
+            || has_client(link, buffer))
+}
+
+/// /run/systemd/netif/leases/NUMBER (sd-network).
+fn has_lease_of_networkd(link: &Link) -> bool {
+    crate::path!("/run/systemd/netif/leases/{}", link.number).is_ok_and(|path| files::exists(&path))
+}
+
+/// `fixed-address ADDRESS;` in a file of leases (dhclient.leases(5)).
+fn is_in_lease_of_dhclient(address: IpAddr, buffer: &mut [u8]) -> bool {
+    let wanted: Text<64> = crate::text!("fixed-address {};", crate::address::shown(address));
+    ["/var/lib/dhcp", "/var/lib/dhclient", "/run/dhclient"].into_iter().any(|folder| {
+        let mut is_found = false;
+        // A folder that is not there has no leases.
+        let _ = files::for_each_entry(folder, &mut |name: &str| {
+            if let Ok(path) = files::below(folder, name) {
+                let bytes = files::read_start(&path, buffer).unwrap_or_default();
+                is_found |= files::as_text(bytes).contains(&*wanted);
+            }
+            if is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        is_found
+    })
+}
+
+/// A DHCP client runs that gives addresses without a lifetime, and this interface is among its arguments, or none is.
+fn has_client(link: &Link, buffer: &mut [u8]) -> bool {
+    let mut is_found = false;
+    let mut has_connman = false;
+    files::for_each_process(&mut |id: &str| {
+        let path = crate::path!("/proc/{}/cmdline", id);
+        let bytes = path.ok().and_then(|path| files::read_start(&path, buffer).ok());
+        match client(bytes.unwrap_or_default(), &link.name) {
+            Client::Of => is_found = true,
+            Client::Connman => has_connman = true,
+            Client::No => {}
+        }
+        ControlFlow::Continue(())
+    });
+    is_found || has_connman && is_left_to_dhcp_by_connman(link, buffer)
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Client {
+    No,
+    /// It asks for this interface.
+    Of,
+    /// It has settings for each interface.
+    Connman,
+}
+
+/// What a process with these arguments, each ended by a NUL, is to an interface.
+fn client(arguments: &[u8], interface: &str) -> Client {
+    let mut words = arguments
+        .split(|byte| *byte == 0)
+        .filter_map(|word| core::str::from_utf8(word).ok().filter(|word| !word.is_empty()));
+    let is_program = |word: &str, name: &str| word.rsplit('/').next() == Some(name);
+    let first = words.next().unwrap_or_default();
+    let first = match is_program(first, "busybox") {
+        true => words.next().unwrap_or_default(),
+        false => first,
+    };
+    if is_program(first, "connmand") {
+        return Client::Connman;
+    }
+    let is_udhcpc = is_program(first, "udhcpc");
+    if !is_udhcpc && !is_program(first, "dhclient") {
+        return Client::No;
+    }
+    let mut is_named = false;
+    let mut names_another = false;
+    let mut is_value_of_interface = false;
+    for word in words {
+        let value = word.strip_prefix("--interface=").or(word.strip_prefix("-i"));
+        let value = value.filter(|value| is_udhcpc && !value.is_empty());
+        is_named |= word == interface || value == Some(interface);
+        // dhclient takes names as they are; with udhcpc each stands behind an option.
+        let is_name = if is_udhcpc { is_value_of_interface || value.is_some() } else { false };
+        names_another |= is_name;
+        is_value_of_interface = matches!(word, "-i" | "--interface");
+    }
+    // udhcpc without a name is for eth0 (networking/udhcp/dhcpc.c).
+    let is_default = is_udhcpc && !names_another && interface == "eth0";
+    if is_named || is_default { Client::Of } else { Client::No }
+}
+
+/// True unless connman has fixed addresses for an interface in the settings of its services, whose names have its
+/// hardware address (`ethernet_525400123456_cable`); what it knows nothing of it leaves to DHCP.
+fn is_left_to_dhcp_by_connman(link: &Link, buffer: &mut [u8]) -> bool {
+    const FOLDER: &str = "/var/lib/connman";
+    let mac: heapless::String<12> = link.mac.chars().filter(|byte| *byte != ':').collect();
+    let mut is_fixed = false;
+    // Without the folder it has no settings.
+    let _ = files::for_each_entry(FOLDER, &mut |name: &str| {
+        if !mac.is_empty()
+            && name.contains(mac.as_str())
+            && let Ok(path) = crate::path!("{}/{}/settings", FOLDER, name)
+        {
+            let bytes = files::read_start(&path, buffer).unwrap_or_default();
+            let mut values = ini::lines(bytes).filter_map(|line| line.value_of("IPv4.method"));
+            is_fixed |= values.any(|value| value.trim_end() != "dhcp");
+        }
+        ControlFlow::Continue(())
+    });
+    !is_fixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_that_sshd_tells_of() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (environment, wanted) in [
+            (
+                "A=1\0SSH_CONNECTION=10.0.0.9 50000 10.0.0.5 22\0B=2\0",
+                Some(("10.0.0.9", "10.0.0.5")),
+            ),
+            ("SSH_CONNECTION=fe80::1%eth0 50000 fe80::2%eth0 22", Some(("fe80::1", "fe80::2"))),
+            ("XSSH_CONNECTION=10.0.0.9 50000 10.0.0.5 22\0", None),
+            ("SSH_CONNECTION=10.0.0.9\0", None),
+            ("", None),
+        ] {
+            let found = connection_in(environment.as_bytes());
+            assert_eq!(found, wanted.map(|(peer, own)| (ip(peer), ip(own))), "{environment}");
+        }
+    }
+
+    #[test]
+    fn who_asks_dhcp_for_an_interface() {
+        for (line, wanted) in [
+            ("udhcpc -i eth0 -p /run/udhcpc.pid", Client::Of),
+            ("/sbin/udhcpc -ieth0", Client::Of),
+            ("udhcpc --interface=eth0", Client::Of),
+            ("busybox udhcpc -i eth0", Client::Of),
+            ("udhcpc", Client::Of),
+            ("udhcpc -p /run/x.pid", Client::Of),
+            ("udhcpc -i eth1", Client::No),
+            ("dhclient -4 -v eth0", Client::Of),
+            ("/sbin/dhclient eth1", Client::No),
+            ("/usr/sbin/connmand -n", Client::Connman),
+            // It gives lifetimes.
+            ("dhcpcd eth0", Client::No),
+            ("sh -c udhcpc", Client::No),
+            ("", Client::No),
+        ] {
+            let arguments = line.replace(' ', "\0");
+            assert_eq!(client(arguments.as_bytes(), "eth0"), wanted, "{line}");
+        }
+        assert_eq!(client(b"udhcpc\0", "eth1"), Client::No);
+    }
+
+    #[test]
+    fn the_kernel_answers() {
+        let mut buffer = vec![0; 64 * 1024];
+        let live = gather(&mut buffer).unwrap();
+        assert!(live.state.links.iter().all(|link| !link.name.is_empty() && &*link.name != "lo"));
+        for address in &live.state.addresses {
+            assert!(!address.address.is_loopback());
+        }
+    }
+}
