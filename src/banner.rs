@@ -19,8 +19,8 @@ pub enum Colour {
     White = 7,
 }
 
-/// The letters: a digit for each of five rows, a bit of it for each of three columns. 0 to 9, the colon, A to Z, and the
-/// percent sign.
+/// The letters: a digit for each of five rows, a bit of it for each of three columns. 0 to 9, the colon, A to Z, and
+/// the percent sign.
 const LETTERS: [u16; 38] = [
     0o75557, 0o26227, 0o71747, 0o71717, 0o55711, 0o74717, 0o74757, 0o71111, 0o75757, 0o75717,
     0o02020, 0o25755, 0o65656, 0o34443, 0o65556, 0o74647, 0o74644, 0o34553, 0o55755, 0o72227,

@@ -3,8 +3,8 @@
 //! For stage 2 alone. Best effort: whoever has no screen, or one that was stopped, reads the log elsewhere.
 //!
 //! It is opened anew for whatever is written. /dev/tty0 is the terminal that is in front when it is opened
-//! (tty_lookup_driver() in drivers/tty/tty_io.c), and who ends a graphical session comes back to another one; and what is
-//! open as a terminal of a process is closed by the kernel when that ends.
+//! (tty_lookup_driver() in drivers/tty/tty_io.c), and who ends a graphical session comes back to another one; and what
+//! is open as a terminal of a process is closed by the kernel when that ends.
 
 use crate::banner::{self, Colour};
 use crate::files;

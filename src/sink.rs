@@ -1,5 +1,5 @@
-//! Writing to what may not be ready: a console that was stopped with Ctrl-S, a serial line that is slow or dead, must not
-//! stop a flash.
+//! Writing to what may not be ready: a console that was stopped with Ctrl-S, a serial line that is slow or dead, must
+//! not stop a flash.
 //!
 //! Knows nothing of what is written.
 
