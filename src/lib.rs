@@ -77,9 +77,9 @@ pub mod stage2;
 pub mod sys;
 pub mod text;
 
-/// False in the set `rescue`, which does without what only a takeover needs: what a firmware would start, files on ext4,
-/// names of those that use a disk, disks that come back under another name. Whoever asks this is left out of the program
-/// with all that only it uses. Unit tests are of the whole in every set.
+/// False in the set `rescue`, which does without what only a takeover needs: what a firmware would start, files on
+/// ext4, names of those that use a disk, disks that come back under another name. What asks for this is left out of the
+/// program, with all that nothing else uses. Unit tests are of the whole in every set.
 pub(crate) const IS_WHOLE: bool = cfg!(any(test, feature = "core"));
 
 /// False where no image can be on a server, likewise.

@@ -1,4 +1,4 @@
-//! Drivers that the kernel has as modules: whatever lies in /modules of the initramfs, loaded in the order of the names.
+//! Drivers that the kernel has as modules: whatever lies in /modules of the initramfs, in the order of the names.
 //! Nothing resolves what depends on what: the names do.
 
 use crate::error::Error;

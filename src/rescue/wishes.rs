@@ -1,5 +1,5 @@
-//! What is wanted: from the kernel's command line (`takeover.image=…`) or from that of the program (`--image …`), by one
-//! table. Touches nothing of the system.
+//! What is wanted: from the kernel's command line (`takeover.image=…`) or from that of the program (`--image …`), by
+//! one table. Touches nothing of the system.
 
 use crate::error::Error;
 use crate::plan::OnFailure;

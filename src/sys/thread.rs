@@ -79,9 +79,9 @@ mod way {
     }
 }
 
-/// In the rescue set, where 3 KB of pthreads count: clone(2) alone. The two threads share what the C library has for
-/// each of its threads, which is errno: what it says of a call that failed may be said of a call of the other thread. It
-/// decides nothing there but words of a warning; the waiting of std (futex) asks again whatever it is.
+/// In the set `rescue`, where the 3 KB of pthreads count: clone(2) alone. The two threads share what the C library has
+/// for each of its threads, which is errno: what it says of a call that failed may be said of a call of the other one.
+/// It decides nothing there but the words of a warning; the waiting of std (futex) asks again whatever it is.
 #[cfg(all(target_env = "musl", not(feature = "core")))]
 mod way {
     use super::{Errno, Start, c_int, c_void};
@@ -90,9 +90,9 @@ mod way {
     use linux_raw_sys::general as raw;
 
     unsafe extern "C" {
-        /// musl's own: the function, the end of its stack, flags, its argument; the places of the new thread's number in
-        /// the parent, of its own data (none), and of its number that is cleared when it has ended. A negative errno
-        /// when it failed.
+        /// musl's own: the function, the end of its stack, flags, its argument; the places of the new thread's
+        /// number in the parent, of its own data (none), and of its number that is cleared when it has ended. A
+        /// negative errno when it failed.
         fn __clone(
             run: extern "C" fn(*mut c_void) -> c_int,
             stack: *mut c_void,
