@@ -198,7 +198,9 @@ fn to_sinks(line: &str) {
         }
     }
     for (index, file) in FILES.iter().enumerate() {
-        if let Some(file) = file.get() {
+        if crate::IS_WHOLE
+            && let Some(file) = file.get()
+        {
             let _ = sink::write(16 + index, file, bytes);
         }
     }
@@ -206,7 +208,7 @@ fn to_sinks(line: &str) {
         let record: Text<640> = crate::text!("<7>takeover: {}\n", line);
         // One write is one record; the kernel may refuse it (rate limit), and the other sinks have it.
         let _ = rustix::io::write(kmsg, record.as_bytes());
-    } else {
+    } else if crate::IS_WHOLE {
         EARLY.add(bytes);
     }
     #[cfg(feature = "http")]

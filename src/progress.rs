@@ -89,6 +89,8 @@ pub struct Shared {
     pub repaired: AtomicU32,
     /// How often a worker was started.
     pub attempts: AtomicU32,
+    /// What a rescue system has begun to write: see [`crate::disk::device::sequence`]. 0 for none.
+    pub disk_sequence: AtomicU32,
     /// The most memory a worker had resident, in KiB.
     pub worker_peak: AtomicU32,
     /// The most heap a worker had in use, in bytes.

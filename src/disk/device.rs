@@ -93,6 +93,15 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
     read_number(&files::below(&folder, "../dev")?)
 }
 
+/// A number that is another one each time that a disk is plugged in, never given twice (`diskseq`, Linux 5.15); 0 where
+/// the kernel has none.
+pub fn sequence(number: Number) -> u32 {
+    let folder = number.folder().ok();
+    folder
+        .and_then(|folder| files::number_below(&folder, "diskseq"))
+        .map_or(0, |found| found as u32)
+}
+
 /// True when a device lies on others.
 pub fn is_stacked(number: Number) -> Result<bool, Error> {
     let folder = number.folder()?;

@@ -6,8 +6,7 @@ use crate::disk::writable;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
-use crate::log;
-use crate::progress::{Flashed, Shared};
+use crate::progress::Shared;
 use crate::sys::start::Arguments;
 use crate::sys::{map, process};
 
@@ -89,20 +88,7 @@ fn flash(wishes: &Wishes) -> Result<i32, Error> {
     let head = map::buffer(BUFFER).doing("reserving", "the flash buffers")?;
     let target = writable::asked_for(wishes.to)?;
     let found = Found { image: wishes.image, config: wishes.config, target };
-    let Some(Flashed { result, line }) = flash::flash(wishes, &found, head, &mut [], shared)?
-    else {
-        return Ok(0);
-    };
-    let code = result.map_or_else(
-        |error| {
-            crate::error!("{}", error);
-            error.kind().exit_code()
-        },
-        |()| 0,
-    );
-    // The last line of all: programs read it.
-    log::write_plain(&line);
-    Ok(code)
+    Ok(flash::report(flash::flash(wishes, &found, head, shared)))
 }
 
 fn print(text: &str) -> Result<i32, Error> {

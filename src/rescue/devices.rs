@@ -24,19 +24,16 @@ pub fn parts(place: &str) -> Option<(&str, &str)> {
     Some((place.get(..at)?, place.get(at + 1..)?))
 }
 
-/// Waits until `find` has found something, for so many seconds, and says what it waits for.
-pub fn wait_for<T>(
+/// Waits until something `is_there`, for so many seconds, and says what it waits for.
+#[inline(never)]
+pub fn wait_for(
     what: &str,
     seconds: u64,
-    find: &mut dyn FnMut() -> Result<T, Error>,
-) -> Result<T, Error> {
+    is_there: &mut dyn FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
     let watch = Stopwatch::start();
     let mut is_said = false;
-    loop {
-        let error = match find() {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
+    while let Err(error) = is_there() {
         if watch.elapsed() >= seconds * 1000 {
             return Err(error.as_failure());
         }
@@ -46,18 +43,21 @@ pub fn wait_for<T>(
         }
         clock::sleep(Duration::from_millis(50));
     }
+    Ok(())
 }
 
 /// The file at a place, whose device must not be part of the disk `target`: it is going to be written. The device is
 /// mounted on `point`, in place of what an earlier try has mounted there.
+#[inline(never)]
 pub fn file_at(place: &str, point: &str, target: Number, seconds: u64) -> Result<PathText, Error> {
     let Some((device, path)) = parts(place) else {
         return crate::path!("{}", place);
     };
-    let (node, number) = wait_for(device, seconds, &mut || {
-        let node = node_of(device)?;
-        let number = device::number_of(&node)?;
-        Ok((node, number))
+    let (mut node, mut number) = (PathText::new(), target);
+    wait_for(device, seconds, &mut || {
+        node = node_of(device)?;
+        number = device::number_of(&node)?;
+        Ok(())
     })?;
     if device::whole_disk(number)? == target {
         let why: Text<120> = crate::text!("{} is part of the disk that would be written", node);

@@ -8,12 +8,12 @@ use crate::balena::layout::Layout;
 use crate::disk::device::{Disk, Number};
 use crate::disk::mounts::FileSystem;
 use crate::disk::reader::ReadAt;
-use crate::disk::{identity, writable};
+use crate::disk::{device, writable};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::decode::BUFFER;
 use crate::image::patches::Patches;
-use crate::log::Level;
+use crate::log::{self, Level};
 use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
@@ -23,6 +23,7 @@ use crate::progress::{Flashed, Shared};
 use crate::stage2::{self, Staged};
 use crate::sys::map;
 use crate::text::{Size, Text};
+use core::sync::atomic::Ordering::SeqCst;
 
 /// The files and the disk, found.
 pub struct Found<'a> {
@@ -34,14 +35,12 @@ pub struct Found<'a> {
     pub target: Number,
 }
 
-/// Writes the image to the disk. `head` is a buffer of [`BUFFER`] bytes that outlives this process, and `known` the
-/// identity of the disk, for the next try. An error is one from before the first write; nothing is given where nothing
-/// was to be written.
+/// Writes the image to the disk. `head` is a buffer of [`BUFFER`] bytes that outlives this process. An error is one from
+/// before the first write; nothing is given where nothing was to be written.
 pub fn flash(
     wishes: &Wishes,
     found: &Found,
     head: &'static mut [u8],
-    known: &mut [u8],
     shared: &Shared,
 ) -> Result<Option<Flashed>, Error> {
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
@@ -64,12 +63,32 @@ pub fn flash(
         return Ok(None);
     }
     ask(wishes, &target)?;
-    if let Some(known) = known.get_mut(..plan.target.identity.len()) {
-        known.copy_from_slice(plan.target.identity.as_bytes());
-    }
+    shared.disk_sequence.store(device::sequence(plan.target.number), SeqCst);
     let staged =
         Staged { source: &source, stream: image.stream, patches: one.patches, map: &one.map };
     stage2::flash_free(&plan, staged, head, shared).map(Some)
+}
+
+/// Says how it ended, and gives the exit code.
+#[inline(never)]
+pub fn report(ended: Result<Option<Flashed>, Error>) -> i32 {
+    let (result, line) = match ended {
+        Ok(None) => return 0,
+        Ok(Some(Flashed { result, line })) => (result, line),
+        Err(error) => (Err(error), Text::new()),
+    };
+    let code = result.map_or_else(
+        |error| {
+            crate::error!("{}", error);
+            error.kind().exit_code()
+        },
+        |()| 0,
+    );
+    if !line.is_empty() {
+        // The last line of all: programs read it.
+        log::write_plain(&line);
+    }
+    code
 }
 
 /// Says what an image is, in one line.
@@ -130,7 +149,6 @@ fn check_kind(wishes: &Wishes, layout: &Layout, config: Option<&[u8]>) -> Result
 }
 
 fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> {
-    let identity = identity::of_number(identity::SYSFS, target.number);
     Ok(Plan {
         image: ImagePlan {
             stream: image.stream,
@@ -147,7 +165,8 @@ fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> 
             number: target.number,
             size: target.size,
             logical_block: target.logical_block,
-            identity: bounded("use another disk", &identity)?,
+            // A disk that goes away is not looked for here.
+            identity: heapless::String::new(),
         },
         pretend: false,
         on_failure: OnFailure::Retry,

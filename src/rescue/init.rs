@@ -8,11 +8,11 @@ use super::flash::{self, Found};
 use super::wishes::Wishes;
 use super::{devices, modules};
 use crate::banner::Colour;
-use crate::disk::device::Number;
-use crate::disk::{identity, mounts, writable};
+use crate::disk::device::{self, Number};
+use crate::disk::{mounts, writable};
 use crate::error::{Doing, Error, Kind};
 use crate::image::decode::BUFFER;
-use crate::log::{self, Stopwatch};
+use crate::log::Stopwatch;
 use crate::plan::{OnFailure, STALL};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::pid1::{self, Ended, PAUSE, RETRIES, Verdict};
@@ -91,18 +91,14 @@ struct Init<'a> {
     shared: &'static Shared,
     /// The old head of the disk, for the worker after one that has died.
     head: core::cell::Cell<Option<&'static mut [u8]>>,
-    /// The identity of the disk that is being written.
-    known: core::cell::Cell<Option<&'static mut [u8]>>,
 }
 
 impl<'a> Init<'a> {
     fn new(wishes: &'a Wishes) -> Result<Self, Error> {
-        let buffer = |length| map::shared_buffer(length).doing("reserving", "memory");
         Ok(Self {
             wishes,
             shared: map::shared().doing("mapping", "the shared page")?,
-            head: Some(buffer(BUFFER)?).into(),
-            known: Some(buffer(identity::LONGEST)?).into(),
+            head: Some(map::shared_buffer(BUFFER).doing("reserving", "memory")?).into(),
         })
     }
 
@@ -179,49 +175,39 @@ impl<'a> Init<'a> {
     /// What the worker does, in a process of its own; its exit code.
     fn work(&self) -> i32 {
         self.shared.heartbeat.store(0, SeqCst);
-        let ended = self
-            .flash()
-            .unwrap_or_else(|error| Some(Flashed { result: Err(error), line: Default::default() }));
-        let Some(Flashed { result, line }) = ended else {
-            return 0;
-        };
-        let code = result.map_or_else(
-            |error| {
-                crate::error!("{}", error);
-                error.kind().exit_code()
-            },
-            |()| 0,
-        );
-        if !line.is_empty() {
-            log::write_plain(&line);
-        }
-        code
+        flash::report(self.flash())
     }
 
     fn flash(&self) -> Result<Option<Flashed>, Error> {
         let wishes = self.wishes;
-        let [head, known] = [&self.head, &self.known].map(|kept| kept.take().unwrap_or_default());
-        let target = devices::wait_for(wishes.to, wishes.wait, &mut || disk(wishes.to, known))?;
+        let head = self.head.take().unwrap_or_default();
+        let mut target = Number { major: 0, minor: 0 };
+        devices::wait_for(wishes.to, wishes.wait, &mut || {
+            target = disk(wishes.to, self.shared)?;
+            Ok(())
+        })?;
         let find = |place, point| devices::file_at(place, point, target, wishes.wait);
         let [of_image, of_config] = MOUNTED;
         let (image, config) = (find(wishes.image, of_image)?, find(wishes.config, of_config)?);
         let found = Found { image: &image, config: &config, target };
-        flash::flash(wishes, &found, head, known, self.shared)
+        flash::flash(wishes, &found, head, self.shared)
     }
 }
 
-/// The disk of this name. When an earlier try has begun with one, it must be the same: another one may have its name
-/// by now.
-fn disk(path: &str, known: &[u8]) -> Result<Number, Error> {
+/// The disk of this name. When an earlier try has begun with one, it must not have been plugged in anew: another one may
+/// have its name by now.
+fn disk(path: &str, shared: &Shared) -> Result<Number, Error> {
     let number = writable::asked_for(path)?;
-    let known = files::as_text(known).trim_end_matches('\0');
-    if known.is_empty()
-        || identity::is_same(known, &identity::of_number(identity::SYSFS, number), true)
-    {
+    let begun = shared.disk_sequence.load(SeqCst);
+    if begun == 0 || device::sequence(number) == begun {
         return Ok(number);
     }
-    Err(Error::failed("looking at the disk", path, "it is not the one that was begun with")
-        .advice("connect that one again"))
+    Err(Error::failed(
+        "looking at the disk",
+        path,
+        "it was plugged in anew since it was begun with",
+    )
+    .advice("restart the machine"))
 }
 
 /// What comes when all has failed, or was refused.

@@ -31,7 +31,9 @@ pub fn open() {
         is_first = false;
     });
     log::to_consoles();
-    if let Some(store) = open_store("") {
+    if crate::IS_WHOLE
+        && let Some(store) = open_store("")
+    {
         log::to_file(store);
         crate::info!("the log is kept over a reset: /sys/fs/pstore");
     }

@@ -174,7 +174,9 @@ pub fn open_logs() {
         consoles::open();
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    if let Ok(file) = files::open(&path_of(names::LOG), flags) {
+    if crate::IS_WHOLE
+        && let Ok(file) = files::open(&path_of(names::LOG), flags)
+    {
         log::to_file(file);
     }
     // Without it the kernel lets only ten lines in five seconds pass.
@@ -534,7 +536,12 @@ pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
         let line = result_line(Outcome::Untouched, &Shared::default(), &Totals::default());
         log::write_plain(&line);
     }
-    write_back(feeder);
+    if crate::IS_WHOLE {
+        write_back(feeder);
+    } else {
+        // Nothing is mounted there but what is read, and what was written is flushed.
+        log::drain();
+    }
     reset_later();
     if let Some(feeder) = feeder {
         feeder.stop();

@@ -21,7 +21,7 @@ _DISKS = {
     "raspi3": ("bcm2835", "sdhci-iproc", "mmc_block", "bcm2835_wdt"),
 }
 _FAT = ("vfat", "nls_cp437", "nls_ascii")
-USB = ("dwc2", "usb-storage", "sd_mod")
+USB = ("phy-generic", "dwc2", "usb-storage", "sd_mod")
 
 
 # The program of each machine, and an image for it.
