@@ -124,7 +124,7 @@ def test_a_crowded_host_is_taken_over(folder):
     modprobe fuse; mkdir /net; perl /job/fuse.pl &
     perl /job/mounts.pl || exit 1
     echo "$(grep -c . /proc/self/mountinfo) MOUNTS"
-    {COMMAND} --s2-log-level debug
+    {COMMAND} --s2-log-level debug --hand-over-timeout 20
     """
     files = job(balena_image.gz("small"), script) | {"fuse.pl": FUSE.encode(), "mounts.pl": MOUNTS.encode()}
     with Guest("systemd", [crowded.new_disk(folder)], files=files, memory=1024, fail_on=REFUSED, timeout=900,
