@@ -111,8 +111,8 @@ pub fn peak_resident_kib() -> u64 {
     peak(files::as_text(status), files::as_text(rollup))
 }
 
-/// Makes the kernel look elsewhere when it ends a process for its memory (proc(5), oom_score_adj), and likewise those who
-/// do so before the kernel must, as earlyoom(1).
+/// Makes the kernel look elsewhere when it ends a process for its memory (proc(5), oom_score_adj), and likewise those
+/// who do so before the kernel must, as earlyoom(1).
 pub fn spare_from_oom() -> Result<(), Errno> {
     files::write_all(files::open("/proc/self/oom_score_adj", OFlags::WRONLY)?, b"-1000")
 }

@@ -1,6 +1,6 @@
-//! What keeps processes from ending, whatever signal they get: a file system that is frozen (fsfreeze(8), a snapshot that
-//! was never finished), and a FUSE file system whose server does not answer. What a process that does not end has open
-//! keeps the disk busy.
+//! What keeps processes from ending, whatever signal they get: a file system that is frozen (fsfreeze(8), a snapshot
+//! that was never finished), and a FUSE file system whose server does not answer. What a process that does not end has
+//! open keeps the disk busy.
 //!
 //! Not in a PID namespace, where they are another machine's.
 

@@ -89,8 +89,9 @@ fn abandon(point: &str, shared: &Shared) {
     }
 }
 
-/// Turns off swap on the target that came up after stage 1 had turned off what there was, and that in memory, whose node
-/// keeps the old /dev busy: nobody is left who has anything in it. Not in a PID namespace, where it is another machine's.
+/// Turns off swap on the target that came up after stage 1 had turned off what there was, and that in memory, whose
+/// node keeps the old /dev busy: nobody is left who has anything in it. Not in a PID namespace, where it is another
+/// machine's.
 fn swap_off(target: Number) {
     if !process::in_first_pid_namespace() {
         return;
