@@ -24,7 +24,9 @@ SETTINGS = {"connection": "connection", "ethernet": "802-3-ethernet", "wifi": "8
 TYPES = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}
 # Keys whose value is the same text in nmcli.
 TEXTS = {"id", "interface-name", "autoconnect-priority", "mode", "key-mgmt", "auth-alg", "psk", "method",
-         "addr-gen-mode", "identity", "anonymous-identity", "password", "phase2-auth", "phase2-autheap", "mtu"}
+         "addr-gen-mode", "identity", "anonymous-identity", "password", "phase2-auth", "phase2-autheap", "mtu",
+         "route-metric"}
+SWITCHES = {"autoconnect", "hidden", "never-default", "ignore-auto-dns", "ignore-auto-routes"}
 # What must be empty when the keyfile does not have it.
 ABSENT = [f"{family}.{key}" for family in ("ipv4", "ipv6") for key in ("addresses", "gateway", "dns", "routes")] + [
     "connection.interface-name", "802-3-ethernet.mac-address", "802-11-wireless.mac-address",
@@ -89,7 +91,7 @@ def wanted(keyfile):
             fields[name] = TYPES[value]
         elif name == "802-11-wireless.ssid":
             fields[name] = ssid(value)
-        elif key in ("autoconnect", "hidden"):
+        elif key in SWITCHES:
             fields[name] = {"true": "yes", "false": "no"}[value]
         elif key == "mac-address":
             fields[name] = value.upper()
@@ -148,7 +150,7 @@ def check_key(name, fields):
 
 def accepted(folder, files):
     assert files, "there are no keyfiles"
-    session = networkmanager.run(folder, files)
+    session = networkmanager.run(folder, files, timeout=300)
     for name, keyfile in files.items():
         check(name, keyfile, session)
     print(f"    {len(files)} keyfiles, {session.version}")
@@ -213,6 +215,36 @@ def test_a_fixed_address_is_in_use_after_the_start(folder):
                  "192.168.99.0/24 dev eth0", "default via 2001:db8:5::1 dev eth0",
                  "nameserver 192.168.7.1", "nameserver 2001:db8::53", "plant.example"):
         assert part in text, f"{part} is not in\n{text}"
+
+
+def test_default_routes_in_all_their_forms_are_in_use(folder):
+    """What systemd-networkd says of a default route, as it is carried over: NetworkManager makes the way to a router that
+    is not in the network of the address, and a default route without a router."""
+    wanted = {
+        "networkd-onlink-default": ["inet 203.0.113.77/32", "default via 10.0.0.1 dev eth0", "10.0.0.1 dev eth0"],
+        "ifupdown-default-by-command": ["inet 203.0.113.77/32", "default via 10.0.0.1 dev eth0", "10.0.0.1 dev eth0"],
+        "networkd-default-route-on-device": ["inet 10.0.0.5/32", "default dev eth0"],
+        "two-metrics": ["inet 10.20.0.7/24", "default via 10.20.0.1 dev eth0 proto static metric 100"],
+    }
+    files = {}
+    for place in ("roots", "networkd"):
+        for name in wanted:
+            path = OURS / place / f"{name}.expected"
+            if path.exists():
+                text = path.read_bytes().replace(b"id=balena-01", b"id=" + name.encode())
+                files[name] = text[text.index(b"[connection]"):].replace(b"=eth7", b"=eth0")
+    assert set(files) == set(wanted)
+    settle = "".join(f"""
+    echo "== {name}"
+    nmcli -w 30 connection up id {name} >/dev/null
+    for n in $(seq 100); do ip -4 route show default | grep -q default && break; sleep 0.1; done
+    ip -o -4 addr show dev eth0; ip -4 route
+    """ for name in wanted)
+    text = networkmanager.run(folder, files, settle, timeout=300).settled
+    for name, parts in wanted.items():
+        part_of_it = text.split(f"== {name}\n")[1].split("==")[0]
+        for part in parts:
+            assert part in part_of_it, f"{name}: {part} is not in\n{part_of_it}"
 
 
 if __name__ == "__main__":

@@ -229,6 +229,10 @@ pub struct Wishes<'a> {
     pub hostname: Option<&'a str>,
     /// The device type that takes the place of the one in the file.
     pub device_type: Option<&'a str>,
+    /// The country whose rules for Wi-Fi hold, where the file names none.
+    pub country: Option<&'a str>,
+    /// The time servers with blanks between, where the file names none.
+    pub ntp_servers: Option<&'a str>,
 }
 
 /// True for a host name as RFC 1123, section 2.1 has them: letters, digits and hyphens, the hyphens inside, labels with
@@ -241,6 +245,17 @@ pub fn is_hostname(text: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     text.len() <= 63 && text.split('.').all(is_label)
+}
+
+/// Whether a configuration says nothing under this key.
+pub fn lacks(bytes: &[u8], key: &str) -> bool {
+    let mut is_lacking = true;
+    // Checked already, as in [`value`]; of two with one name each counts.
+    let _ = json::check_object(bytes, &mut |member| {
+        let value = bytes.get(member.value.clone()).unwrap_or_default();
+        is_lacking &= !is_named(bytes, &member, key) || matches!(value, b"null" | b"\"\"");
+    });
+    is_lacking
 }
 
 /// Writes a checked config.json into `output` with the wishes in it, and gives its length there. Values are replaced
@@ -259,7 +274,12 @@ pub fn edit(bytes: &[u8], wishes: &Wishes, output: &mut [u8]) -> Result<usize, E
         let why: Text<160> = crate::text!("'{}' is no device type", shown(slug));
         return Err(Error::refused(DOING, FILE, &why));
     }
-    let mut wanted = [("hostname", wishes.hostname), ("deviceType", wishes.device_type)];
+    let mut wanted = [
+        ("hostname", wishes.hostname),
+        ("deviceType", wishes.device_type),
+        ("country", wishes.country.filter(|_| lacks(bytes, "country"))),
+        ("ntpServers", wishes.ntp_servers.filter(|_| lacks(bytes, "ntpServers"))),
+    ];
     let mut copy = Copy { bytes, copied: 0, output, length: 0, is_full: false };
     let mut last = None;
     let checked = json::check_object(bytes, &mut |member| {
@@ -372,9 +392,37 @@ mod tests {
 
     fn edited(bytes: &[u8], hostname: Option<&str>, device_type: Option<&str>) -> String {
         let mut output = vec![0; bytes.len() + 1000];
-        let length = edit(bytes, &Wishes { hostname, device_type }, &mut output).unwrap();
+        let wishes = Wishes { hostname, device_type, ..Wishes::default() };
+        let length = edit(bytes, &wishes, &mut output).unwrap();
         output.truncate(length);
         String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn country_and_time_servers_are_added_and_never_replaced() {
+        let edited = |text: &str| {
+            let mut output = vec![0; text.len() + 100];
+            let wishes = Wishes {
+                country: Some("DE"),
+                ntp_servers: Some("10.0.0.1 ntp.plant.example"),
+                ..Wishes::default()
+            };
+            let length = edit(text.as_bytes(), &wishes, &mut output).unwrap();
+            output.truncate(length);
+            String::from_utf8(output).unwrap()
+        };
+        let both = "\"country\":\"DE\",\"ntpServers\":\"10.0.0.1 ntp.plant.example\"";
+        assert_eq!(edited("{\"a\":1}"), format!("{{\"a\":1,{both}}}"));
+        for absent in ["null", "\"\""] {
+            let text = format!("{{\"country\":{absent},\"ntpServers\":{absent}}}");
+            assert_eq!(edited(&text), format!("{{{both}}}"));
+        }
+        for kept in [
+            "{ \"country\" : \"FR\", \"ntpServers\":[\"x\"] }",
+            "{\"ntpServers\":\"x\",\"country\":7}",
+        ] {
+            assert_eq!(edited(kept), kept);
+        }
     }
 
     #[test]
@@ -511,7 +559,7 @@ mod tests {
     #[test]
     fn bad_wishes_and_bad_files_change_nothing() {
         let edit_with = |text: &str, hostname, device_type, room: usize| {
-            let wishes = Wishes { hostname, device_type };
+            let wishes = Wishes { hostname, device_type, ..Wishes::default() };
             let error = edit(text.as_bytes(), &wishes, &mut vec![0; room]).unwrap_err();
             let text: Text<500> = crate::text!("{}", error);
             text.to_string()
@@ -525,7 +573,7 @@ mod tests {
         assert!(edit_with("{}", Some("pi"), None, 99).contains("no keys"));
         let result = "{\"a\":1,\"hostname\":\"pi\"}".len();
         assert!(edit_with("{\"a\":1}", Some("pi"), None, result - 1).contains("does not fit"));
-        let wishes = Wishes { hostname: Some("pi"), device_type: None };
+        let wishes = Wishes { hostname: Some("pi"), ..Wishes::default() };
         assert_eq!(edit(b"{\"a\":1}", &wishes, &mut vec![0; result]).unwrap(), result);
     }
 

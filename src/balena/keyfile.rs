@@ -209,9 +209,11 @@ fn family(output: &mut Output, family: &Family, is_ipv6: bool, search: &str) -> 
         Method::Manual if family.addresses.is_empty() => return None,
         Method::Manual => "manual",
         Method::Disabled => "disabled",
+        Method::LinkLocal => "link-local",
     };
     output.plain("method", method);
-    if family.method == Method::Disabled {
+    // NetworkManager refuses these two with anything else (nm_setting_ip6_config verify()).
+    if matches!(family.method, Method::Disabled | Method::LinkLocal) {
         return Some(());
     }
     for (number, address) in (1..).zip(&family.addresses) {
@@ -245,6 +247,20 @@ fn family(output: &mut Output, family: &Family, is_ipv6: bool, search: &str) -> 
     }
     for (number, to) in (1..).zip(&family.routes) {
         route(output, number, to, is_ipv6);
+    }
+    if let Some(metric) = family.route_metric {
+        output.key("route-metric");
+        output.number(metric);
+        output.byte(b'\n');
+    }
+    for (key, is_set) in [
+        ("ignore-auto-dns", family.ignores_auto_dns),
+        ("ignore-auto-routes", family.ignores_auto_routes),
+        ("never-default", family.never_default),
+    ] {
+        if is_set {
+            output.plain(key, "true");
+        }
     }
     Some(())
 }
@@ -313,7 +329,8 @@ mod tests {
             "connman" => connman::parse(bytes, &mut found),
             "iwd" => iwd::parse(name, bytes, &mut found),
             _ => match manager::summarise(bytes) {
-                Ok(summary) => {
+                Ok(mut summary) => {
+                    summary.name_after(name);
                     text = described(&summary);
                     summary.findings(&names::name_may_change, &mut |finding| {
                         match finding {
@@ -365,6 +382,9 @@ mod tests {
                 count += 1;
                 let outcome = outcome(kind, name, &std::fs::read(&path).unwrap());
                 let beside = path.with_file_name(format!("{name}.expected"));
+                if std::env::var_os("BLESS").is_some() {
+                    std::fs::write(&beside, &outcome).unwrap();
+                }
                 if std::fs::read_to_string(&beside).unwrap_or_default() != outcome {
                     wrong.push(format!("{}:\n{outcome}", path.display()));
                 }

@@ -21,6 +21,16 @@ const STORED: [[&str; 4]; 2] = [
     ["IPv4.method", "IPv4.local_address", "IPv4.netmask_prefixlen", "IPv4.gateway"],
     ["IPv6.method", "IPv6.local_address", "IPv6.netmask_prefixlen", "IPv6.gateway"],
 ];
+/// How the names of services begin that are not carried over.
+const OTHERS: [(&str, &str); 4] = [
+    ("cellular_", "it is a modem's; its settings, which another program has, are not carried over"),
+    ("bluetooth_", "it is a network over Bluetooth; these are not carried over"),
+    ("gadget_", "it is a network of a USB gadget; these are not carried over"),
+    ("vpn_", names::TUNNEL),
+];
+/// What a setting of one's own makes connman do that no keyfile says, or that it says otherwise.
+const NOT_BY_ITSELF: &str =
+    "connman does not bring it up by itself (AutoConnect); the new OS will, with these settings";
 const SERVER_NAMES: [&str; 4] =
     ["SubjectMatch", "AltSubjectMatch", "DomainSuffixMatch", "DomainMatch"];
 
@@ -60,7 +70,18 @@ impl<'a> Service<'a> {
             self.wifi(found);
         } else if is("ethernet", "ethernet_") {
             self.wired(found);
+        } else if let Some((_, why)) =
+            OTHERS.iter().find(|(start, _)| self.group.starts_with(start))
+        {
+            found(Finding::Doubtful(self.shown(), why));
+        } else if is_provisioned {
+            found(Finding::Doubtful(self.shown(), "connman knows no service of its Type"));
         }
+    }
+
+    /// What a service is called in messages that has no better name.
+    fn shown(&self) -> Text<64> {
+        printable(self.group.as_bytes())
     }
 
     /// The part of a remembered service's name with this number: `wifi_MAC_SSID_managed_SECURITY`,
@@ -143,10 +164,10 @@ impl<'a> Service<'a> {
         let mut wifi = Wifi::new(ssid, security);
         wifi.hidden = self.raw("Hidden").is_some_and(ini::is_true);
         wifi.autoconnect = self.raw("AutoConnect").is_none_or(ini::is_true);
-        let is_whole = self.addresses(&mut wifi.addresses);
+        let doubts = self.addresses(&mut wifi.addresses);
         found(Finding::Wifi(wifi));
-        if !is_whole {
-            found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
+        for why in doubts.into_iter().flatten() {
+            found(Finding::Doubtful(shown.clone(), why));
         }
         if is_login && SERVER_NAMES.iter().any(|key| self.raw(key).is_some()) {
             found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
@@ -159,33 +180,29 @@ impl<'a> Service<'a> {
 
     fn wired(&self, found: &mut Findings) {
         let mut wired = Wired::default();
-        let is_whole = self.addresses(&mut wired.addresses);
+        let doubts = self.addresses(&mut wired.addresses);
         let device = self.raw("Interface").or(self.raw("DeviceName")).unwrap_or_default();
         wired.interface =
             Some(device).filter(|name| is_interface(name)).map(Text::from).unwrap_or_default();
         wired.mac = names::mac(self.raw("MAC").unwrap_or_else(|| self.part(1)));
-        let mut is_searched = true;
-        for key in ["SearchDomains", "Domains", "Domain"] {
-            let list = self.raw(key).unwrap_or_default();
-            for domain in list.split([',', ';', ' ']).filter(|domain| !domain.is_empty()) {
-                is_searched &= wired.addresses.add_search(domain);
-            }
+        let name = if device.is_empty() { self.shown() } else { printable(device.as_bytes()) };
+        if let Some(why) = names::made_by_software(device) {
+            return found(Finding::Lost(name, why));
         }
-        let name = if wired.interface.is_empty() { self.group } else { device };
-        let name: Text<64> = printable(name.as_bytes());
-        if !is_searched {
-            found(Finding::Doubtful(name.clone(), super::draft::why::SEARCH));
+        let is_left_alone = self.raw("AutoConnect").is_some_and(|value| !ini::is_true(value));
+        let is_plain = wired.addresses.is_plain();
+        let alone = (is_left_alone && !is_plain).then_some(NOT_BY_ITSELF);
+        for why in doubts.into_iter().flatten().chain(alone) {
+            found(Finding::Doubtful(name.clone(), why));
         }
-        if !is_whole {
-            found(Finding::Doubtful(name, wifi::BAD_ADDRESS));
-        }
-        if !wired.addresses.is_plain() {
+        // Without an interface they are for any cable, as in NetworkManager.
+        if !is_plain {
             found(Finding::Wired(wired));
         }
     }
 
-    /// Both families of addresses; false when something is set that cannot be read.
-    fn addresses(&self, addresses: &mut Addresses) -> bool {
+    /// Both families of addresses, and what belongs to both; gives what is left out of it.
+    fn addresses(&self, addresses: &mut Addresses) -> [Option<&'static str>; 3] {
         let mut is_whole = true;
         for (version, family) in [(4, &mut addresses.ipv4), (6, &mut addresses.ipv6)] {
             let provisioned = if version == 4 { "IPv4" } else { "IPv6" };
@@ -202,11 +219,16 @@ impl<'a> Service<'a> {
                     let gateway = self.raw(gateway).unwrap_or_default();
                     wifi::set_address(family, version, at, length, gateway)
                 }
-                _ => true,
+                (None, method) => method != Some("6to4"),
             };
         }
-        wifi::add_name_servers(addresses, self.raw("Nameservers").unwrap_or_default());
-        is_whole
+        let bad_domain = ["SearchDomains", "Domains", "Domain"]
+            .map(|key| wifi::add_domains(addresses, self.raw(key).unwrap_or_default()));
+        [
+            (!is_whole).then_some(wifi::BAD_ADDRESS),
+            wifi::add_name_servers(addresses, self.raw("Nameservers").unwrap_or_default()),
+            bad_domain.into_iter().flatten().next(),
+        ]
     }
 }
 

@@ -4,7 +4,7 @@
 use super::draft::{Draft, why};
 use super::names;
 use super::wifi;
-use super::words::{Words, assignment, lines, text, unquoted, words};
+use super::words::{Words, assignment, is_like, lines, text, unquoted, words};
 use super::{Finding, Findings};
 use crate::text::{Text, printable};
 
@@ -17,9 +17,15 @@ const BAD_SSID: &str = "its address settings are not carried over: no Wi-Fi has 
 const ARPING: &str = "its settings depend on who is on the network; these are not carried over";
 const INFORM: &str =
     "its fixed address, with all else from DHCP, is not carried over; it will use DHCP";
+const PEER: &str = "it is a point-to-point link; these are not carried over";
 const REQUEST: &str = "it asks DHCP for one address; the new OS takes what it gets";
 const OPTION: &str = "a static option of DHCP is not carried over";
 const DENIED: &str = "dhcpcd was to leave it alone; the new OS will use DHCP on it";
+const LEFT_ALONE: &str =
+    "its settings are not carried over: dhcpcd leaves it alone (denyinterfaces, allowinterfaces)";
+const NO_IPV4: &str = "it was not to use IPv4; the new OS will";
+const NO_OPTION: &str = "it was not to take everything from DHCP; the new OS will";
+const TOKEN: &str = "its IPv6 address will be another one";
 const NO_DHCP: &str = "it was not to use DHCP; the new OS will";
 const NO_GATEWAY: &str = "it was not to be the way to other networks; on the new OS it may be";
 const ALL: &str = "it has settings for all interfaces; they are only carried over to those with settings of their own";
@@ -42,8 +48,29 @@ pub fn parse(bytes: &[u8], found: &mut Findings) {
         if seen.push(block).is_err() {
             return found(Finding::Doubtful(Text::from("dhcpcd.conf"), MANY));
         }
-        settings(bytes, block, found);
+        match block {
+            Block::Interface(name) if !is_managed(bytes, name) => {
+                found(Finding::Doubtful(printable(name), LEFT_ALONE));
+            }
+            _ => settings(bytes, block, found),
+        }
     }
+}
+
+/// Whether dhcpcd configures the interface: it is not denied, and allowed where that is said of any.
+fn is_managed(bytes: &[u8], name: &[u8]) -> bool {
+    let (mut is_denied, mut is_allowed) = (false, None);
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let key = words.next().unwrap_or_default();
+        let matches = || values(words.rest()).any(|pattern| is_like(pattern, name));
+        match key {
+            b"denyinterfaces" => is_denied |= matches(),
+            b"allowinterfaces" => is_allowed = Some(is_allowed == Some(true) || matches()),
+            _ => {}
+        }
+    }
+    !is_denied && is_allowed != Some(false)
 }
 
 /// For what the lines are.
@@ -181,6 +208,11 @@ fn option<'a>(key: &[u8], words: &mut Words<'a>, mask: Option<&'a str>, draft: &
         b"mtu" => draft.set_mtu(words.text()),
         b"metric" => draft.doubt(why::METRIC),
         b"nodhcp" | b"noup" => draft.doubt(NO_DHCP),
+        b"noipv4" | b"ipv6only" => draft.doubt(NO_IPV4),
+        b"nooption" | b"blacklist" | b"whitelist" => draft.doubt(NO_OPTION),
+        b"slaac" if words.next() == Some(b"token") => draft.doubt(TOKEN),
+        b"inform6" => draft.doubt(INFORM),
+        b"destination" => draft.lose(PEER),
         b"nogateway" => draft.doubt(NO_GATEWAY),
         b"noipv6" | b"ipv4only" => draft.no_ipv6 = true,
         b"noipv6rs" => draft.ignores_routers = true,
@@ -220,11 +252,33 @@ fn static_option(name: &[u8], value: &[u8], mask: Option<&str>, draft: &mut Draf
 
 #[cfg(test)]
 mod tests {
-    use crate::network::fixtures;
+    use crate::network::{Finding, fixtures};
 
     #[test]
     fn fixtures_give_exactly_these_findings() {
         fixtures::check("dhcpcd", super::parse);
+    }
+
+    #[test]
+    fn what_dhcpcd_leaves_alone_is_left_alone() {
+        for (lines, managed) in [
+            ("denyinterfaces eth0", false),
+            ("denyinterfaces wlan0, eth*", false),
+            ("denyinterfaces wlan0\ndenyinterfaces eth?", false),
+            ("allowinterfaces wlan0", false),
+            ("allowinterfaces wlan0 eth0", true),
+            ("allowinterfaces wlan0\nallowinterfaces e*", true),
+            ("allowinterfaces eth0\ndenyinterfaces eth0", false),
+            ("denyinterfaces eth1 # eth0", true),
+        ] {
+            let text = format!("{lines}\ninterface eth0\nstatic ip_address=10.0.0.2/8\n");
+            let mut found = Vec::new();
+            super::parse(text.as_bytes(), &mut |finding| found.push(finding));
+            let is_there = |finding: &Finding| matches!(finding, Finding::Wired(_));
+            assert_eq!(found.iter().any(is_there), managed, "{lines}");
+            let is_said = |finding: &Finding| matches!(finding, Finding::Doubtful(name, super::LEFT_ALONE) if &**name == "eth0");
+            assert_eq!(found.iter().any(is_said), !managed, "{lines}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use core::net::IpAddr;
 
 /// Why something is lost or doubtful.
 pub(super) mod why {
+    pub use crate::network::wifi::{BAD_DNS, LOOPBACK_DNS, MANY_DNS, SEARCH};
     pub const NO_PREFIX: &str = "its address has no netmask";
     pub const BAD_ADDRESS: &str = "its address or netmask makes no sense";
     pub const NO_ADDRESS: &str = "its settings are static, and no address is among them";
@@ -19,20 +20,21 @@ pub(super) mod why {
         "it has more than 8 addresses of a kind; the others are left out";
     pub const NO_INTERFACE: &str = "its settings go by neither the name nor the hardware address of one interface, and are not carried over";
     pub const BAD_GATEWAY: &str = "its router's address makes no sense and is left out";
-    pub const GATEWAYS: &str = "it has more than one router; the first is used";
+    pub const GATEWAYS: &str =
+        "it has more than one router; the one of the lowest metric is used, or the first";
     pub const LONE_GATEWAY: &str =
         "its router is left out: without a fixed address, DHCP names the router";
-    pub const BAD_DNS: &str = "a name server is left out: it is not a plain IP address";
-    pub const MANY_DNS: &str = "it has more than 4 name servers of a kind; the others are left out";
-    pub const SEARCH: &str =
-        "some of its search domains are left out: they are too long or no plain domains";
     pub const MTU: &str = "its MTU is left out: it is not a number from 68 to 65535";
     pub const BAD_ROUTE: &str =
         "a route is left out: it is more than a network and a router, or makes no sense";
+    pub const NO_DEFAULT: &str =
+        "its default route is more than a router or makes no sense, and cannot be carried over";
     pub const MANY_ROUTES: &str = "it has more than 8 routes of a kind; the others are left out";
     pub const METRIC: &str = "its metric is not carried over; the new OS has its own";
     pub const COMMANDS: &str =
         "commands that were run when it came up are not carried over (routes among them)";
+    pub const ADVERTISED: &str = "router advertisements were not listened to; the new OS does, as it has other settings for IPv6";
+    pub const IDENTITY: &str = "what it tells the DHCP server of itself is not carried over; the address may be another one";
     pub const NEW_MAC: &str = "it was given another hardware address; the new OS uses its own";
     pub const WIRELESS: &str =
         "the address settings of a Wi-Fi are not carried over; it will use DHCP";
@@ -40,6 +42,18 @@ pub(super) mod why {
     pub const SEVERAL_WIFIS: &str = "it has settings for more than one Wi-Fi: its address settings are not carried over to them; they will use DHCP";
     pub const LOST_WIFI: &str = "its address settings are not carried over: they belong to a Wi-Fi that cannot be carried over from here";
     pub const ACCESS_POINT: &str = "it is, or may be, an access point of this device: its address settings are not carried over";
+}
+
+/// Families of addresses, to be added up.
+pub(super) const IPV4: u8 = 1;
+pub(super) const IPV6: u8 = 2;
+
+/// What is known of the default route of one family, beside the router.
+#[derive(Clone, Copy, Default)]
+struct DefaultRoute {
+    metric: Option<u32>,
+    /// There is one that cannot be carried over.
+    is_missed: bool,
 }
 
 /// The settings of one interface.
@@ -71,9 +85,17 @@ pub(super) struct Draft {
     pub(super) ignores_routers: bool,
     /// There is no IPv6.
     pub(super) no_ipv6: bool,
+    /// A router holds beside what DHCP names, and before it.
+    pub(super) has_own_router: bool,
+    /// IPv4 is an address for the link itself, unless something else is said.
+    pub(super) is_link_local4: bool,
+    /// The same for IPv6.
+    pub(super) is_link_local6: bool,
+    default4: DefaultRoute,
+    default6: DefaultRoute,
     lost: Option<&'static str>,
     is_left_out: bool,
-    doubts: heapless::Vec<&'static str, 24>,
+    doubts: heapless::Vec<&'static str, 32>,
 }
 
 impl Draft {
@@ -97,6 +119,11 @@ impl Draft {
             automatic6: false,
             ignores_routers: false,
             no_ipv6: false,
+            has_own_router: false,
+            is_link_local4: false,
+            is_link_local6: false,
+            default4: DefaultRoute::default(),
+            default6: DefaultRoute::default(),
             lost: None,
             is_left_out: false,
             doubts: heapless::Vec::new(),
@@ -165,6 +192,21 @@ impl Draft {
         self.lost = self.lost.or(Some(why));
     }
 
+    /// Whether it has a fixed address.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.wired.addresses.is_fixed()
+    }
+
+    /// Whether this is the name of the interface.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        !name.is_empty() && *self.name == *name
+    }
+
+    /// Whether it has an address, or asks for one.
+    pub(super) fn has_network(&self) -> bool {
+        self.automatic4 || self.automatic6 || self.is_fixed()
+    }
+
     /// True when it is known that it cannot be carried over.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_some()
@@ -186,10 +228,41 @@ impl Draft {
         }
     }
 
+    /// Sets something of these families.
+    pub(super) fn each(&mut self, families: u8, set: &dyn Fn(&mut Family)) {
+        let Addresses { ipv4, ipv6, .. } = &mut self.wired.addresses;
+        for (bit, family) in [(IPV4, ipv4), (IPV6, ipv6)] {
+            if families & bit != 0 {
+                set(family);
+            }
+        }
+    }
+
+    /// The metric of all routes of these families; true when it is a number.
+    pub(super) fn set_metric(&mut self, families: u8, text: &str) {
+        let metric = text.parse().ok();
+        self.each(families, &|family| family.route_metric = metric);
+        if metric.is_none() && !text.is_empty() {
+            self.doubt(why::METRIC);
+        }
+    }
+
+    /// Whether this is the first of its fixed addresses, which the kernel sends from by itself.
+    pub(super) fn is_first(&self, text: &str) -> bool {
+        let Addresses { ipv4, ipv6, .. } = &self.wired.addresses;
+        let is_it = |family: &Family| {
+            let first = family.addresses.first().and_then(|first| first.address.parse().ok());
+            first.is_some_and(|first: IpAddr| text.parse() == Ok(first))
+        };
+        is_it(ipv4) || is_it(ipv6)
+    }
+
     /// A fixed address, `A/P`, `A/MASK`, or `A` with `mask` (`255.255.255.0` or a number of bits).
     pub(super) fn add_address(&mut self, text: &str, mask: Option<&str>) {
         let (address, prefixed) = match prefixed(text, mask) {
             Ok((_, Prefixed { prefix: 0, .. })) => return self.lose(why::BAD_ADDRESS),
+            // systemd-networkd takes a free range for 0.0.0.0.
+            Ok((address, _)) if address.is_unspecified() => return self.lose(why::BAD_ADDRESS),
             Ok(all) => all,
             Err(why) => return self.lose(why),
         };
@@ -207,24 +280,50 @@ impl Draft {
 
     /// The router for all that has no other route.
     pub(super) fn set_gateway(&mut self, text: &str) {
-        let Ok(address) = text.parse() else { return self.doubt(why::BAD_GATEWAY) };
-        let gateway = &mut self.family(address).gateway;
-        if gateway.is_empty() {
+        self.add_gateway(text, None);
+    }
+
+    /// The same with a metric. Of several, the one of the lowest is used.
+    pub(super) fn add_gateway(&mut self, text: &str, metric: Option<u32>) {
+        let Ok(address) = text.parse::<IpAddr>() else { return self.doubt(why::BAD_GATEWAY) };
+        let Addresses { ipv4, ipv6, .. } = &mut self.wired.addresses;
+        let (gateway, route) = match address {
+            IpAddr::V4(_) => (&mut ipv4.gateway, &mut self.default4),
+            IpAddr::V6(_) => (&mut ipv6.gateway, &mut self.default6),
+        };
+        let is_same = gateway.is_empty() || **gateway == *text;
+        // None is the kernel's 0, which is before all others.
+        if gateway.is_empty() || metric.unwrap_or(0) < route.metric.unwrap_or(0) {
             *gateway = Address::from(text);
-        } else if &**gateway != text {
+            route.metric = metric;
+        }
+        if !is_same {
             self.doubt(why::GATEWAYS);
         }
     }
 
-    /// Forgets the routers.
-    pub(super) fn clear_gateways(&mut self) {
-        self.wired.addresses.ipv4.gateway = Address::new();
-        self.wired.addresses.ipv6.gateway = Address::new();
+    /// There is a route that cannot be carried over; the default one of these families.
+    pub(super) fn miss_route(&mut self, families: u8) {
+        self.default4.is_missed |= families & IPV4 != 0;
+        self.default6.is_missed |= families & IPV6 != 0;
+        self.doubt(why::BAD_ROUTE);
+    }
+
+    /// Forgets the routers and the routes.
+    pub(super) fn clear_routes(&mut self) {
+        (self.default4, self.default6) = Default::default();
+        self.each(IPV4 | IPV6, &|family| {
+            family.gateway = Address::new();
+            family.routes.clear();
+        });
     }
 
     /// A name server.
     pub(super) fn add_dns(&mut self, text: &str) {
-        let Ok(address) = text.parse() else { return self.doubt(why::BAD_DNS) };
+        let Ok(address) = text.parse::<IpAddr>() else { return self.doubt(why::BAD_DNS) };
+        if names::is_loopback(text) {
+            return self.doubt(why::LOOPBACK_DNS);
+        }
         let list = &mut self.family(address).dns;
         let server = Address::from(text);
         if !list.contains(&server) && list.push(server).is_err() {
@@ -258,24 +357,22 @@ impl Draft {
         }
     }
 
-    /// A route to the network `to`, by the router `via`, which may be empty. The default route sets the router.
+    /// A route to the network `to`, by the router `via`, which may be empty. The default route by a router sets that.
     pub(super) fn add_route(&mut self, to: &str, via: &str, metric: Option<u32>) {
         let network = prefixed(to, None).or_else(|_| single_host(to));
         let (Ok((address, to)), gateway) = (network, via.parse::<IpAddr>()) else {
             return self.doubt(why::BAD_ROUTE);
         };
         let fits = gateway.map_or(via.is_empty(), |gateway| gateway.is_ipv6() == address.is_ipv6());
-        if !fits || (to.prefix == 0 && via.is_empty()) {
-            return self.doubt(why::BAD_ROUTE);
-        }
-        if to.prefix == 0 {
-            if metric.is_some() {
-                self.doubt(why::METRIC);
-            }
-            return self.set_gateway(via);
+        match (fits, to.prefix) {
+            (true, 0) if !via.is_empty() => return self.add_gateway(via, metric),
+            (true, _) => {}
+            (false, 0) => return self.miss_route(if address.is_ipv6() { IPV6 } else { IPV4 }),
+            (false, _) => return self.miss_route(0),
         }
         let route = Route { to, via: Address::from(via), metric };
-        if self.family(address).routes.push(route).is_err() {
+        let routes = &mut self.family(address).routes;
+        if !routes.contains(&route) && routes.push(route).is_err() {
             self.doubt(why::MANY_ROUTES);
         }
     }
@@ -355,28 +452,82 @@ impl Draft {
     /// Decides how each family is set, and leaves out what NetworkManager would refuse the whole for.
     fn settle(&mut self) {
         let Addresses { ipv4, ipv6, .. } = &mut self.wired.addresses;
-        let mut lone = false;
-        for family in [&mut *ipv4, &mut *ipv6] {
-            if family.addresses.is_empty() && !family.gateway.is_empty() {
-                family.gateway = Address::new();
-                lone = true;
-            }
-        }
+        let mut doubts = [None; 3];
+        let is_kept = self.has_own_router;
+        doubts[0] = settle_default(ipv4, self.default4, is_kept, ("0.0.0.0", 0));
+        doubts[1] = settle_default(ipv6, self.default6, is_kept, ("::", 1024));
+        let is_empty = |family: &Family| {
+            let Family { addresses, dns, routes, .. } = family;
+            addresses.is_empty() && dns.is_empty() && routes.is_empty()
+        };
         if !ipv4.addresses.is_empty() && !self.automatic4 {
             ipv4.method = Method::Manual;
+        } else if self.is_link_local4 && !self.automatic4 && !self.is_wireless && is_empty(ipv4) {
+            *ipv4 = Family { method: Method::LinkLocal, ..Family::default() };
         }
         // A fixed IPv6 address without a router still needs the advertisements for its routes.
-        let is_whole = self.ignores_routers || !ipv6.gateway.is_empty();
+        let is_whole = self.ignores_routers || !ipv6.gateway.is_empty() || has_default(ipv6);
         if !ipv6.addresses.is_empty() && !self.automatic6 && is_whole {
             ipv6.method = Method::Manual;
+        } else if (self.no_ipv6 || self.is_link_local6) && is_empty(ipv6) {
+            let method = if self.no_ipv6 { Method::Disabled } else { Method::LinkLocal };
+            *ipv6 = Family { method, ..Family::default() };
+        } else if self.is_link_local6 && ipv6.addresses.is_empty() {
+            doubts[2] = Some(why::ADVERTISED);
         }
-        if self.no_ipv6 && *ipv6 == Family::default() {
-            ipv6.method = Method::Disabled;
+        let is_missed = |family: &Family, route: DefaultRoute| {
+            let has_none = family.gateway.is_empty() && !has_default(family);
+            route.is_missed && has_none && family.method == Method::Manual
+        };
+        let is_cut_off = is_missed(ipv4, self.default4) || is_missed(ipv6, self.default6);
+        for family in [ipv4, ipv6] {
+            // These are about what comes by itself.
+            let is_auto = family.method == Method::Auto;
+            family.ignores_auto_dns &= is_auto;
+            family.ignores_auto_routes &= is_auto;
+            family.never_default &= is_auto;
         }
-        if lone && self.lost.is_none() {
-            self.doubt(why::LONE_GATEWAY);
+        if is_cut_off {
+            self.lose(why::NO_DEFAULT);
+        }
+        for why in doubts.into_iter().flatten().filter(|_| self.lost.is_none()) {
+            // At most as many as are not there yet.
+            let _ = self.doubts.push(why);
         }
     }
+}
+
+/// Whether one of its routes is the default one.
+fn has_default(family: &Family) -> bool {
+    family.routes.iter().any(|route| route.to.prefix == 0)
+}
+
+/// Puts the default route where NetworkManager takes it: `gateway` goes with a fixed address alone, and not beside
+/// `never-default` (_init_from_connection_ip in nm-l3-config-data.c). `is_kept`: without one, it holds before what DHCP
+/// names. `(nowhere, usual)`: the network of a default route, and the metric that the kernel gives it.
+fn settle_default(
+    family: &mut Family,
+    route: DefaultRoute,
+    is_kept: bool,
+    (nowhere, usual): (&str, u32),
+) -> Option<&'static str> {
+    let is_fixed = !family.addresses.is_empty();
+    if family.gateway.is_empty() || is_fixed && !family.never_default {
+        family.route_metric = route.metric.or(family.route_metric);
+        return None;
+    }
+    let via = core::mem::take(&mut family.gateway);
+    if !is_fixed && !is_kept {
+        return Some(why::LONE_GATEWAY);
+    }
+    // 1024 is what systemd-networkd gives to the routes of DHCP.
+    let metric = route.metric.unwrap_or(usual);
+    let behind = family.route_metric.unwrap_or(1024).max(metric.saturating_add(1));
+    family.route_metric = Some(behind);
+    family.never_default = false;
+    let to = Prefixed { address: Address::from(nowhere), prefix: 0 };
+    let is_full = family.routes.push(Route { to, via, metric: Some(metric) }).is_err();
+    is_full.then_some(why::MANY_ROUTES)
 }
 
 /// An address with its prefix: `A/P`, `A/MASK`, or `A` with `mask`.

@@ -25,7 +25,7 @@ fn fixtures(name: &str) -> Vec<PathBuf> {
 
 /// All findings of a file: keyfiles, which tests/test_networkmanager.py hands to a real NetworkManager, and lines that
 /// begin with `#` for all else.
-pub(super) fn findings(bytes: &[u8], parse: Parse) -> String {
+pub(super) fn findings(bytes: &[u8], parse: impl FnOnce(&[u8], &mut Findings)) -> String {
     let mut shown = String::new();
     let mut count = 0;
     parse(bytes, &mut |finding| match &finding {

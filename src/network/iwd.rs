@@ -5,7 +5,7 @@
 use super::ini::{self, Line};
 use super::wifi::{self, Login};
 use super::{Finding, Findings, Method, Security, Wifi};
-use crate::text::Text;
+use crate::text::{Text, printable};
 
 /// The keys of a login through a tunnel.
 struct Tunnel {
@@ -39,7 +39,7 @@ struct Profile<'a> {
     bytes: &'a [u8],
 }
 
-/// True when a file of this name is a network's.
+/// True when a file of this name is a network's that can be carried over.
 pub fn is_network(name: &str) -> bool {
     let protection = name.rsplit_once('.').map(|(_, protection)| protection);
     matches!(protection, Some("open" | "psk" | "8021x"))
@@ -47,6 +47,10 @@ pub fn is_network(name: &str) -> bool {
 
 /// Reads the file of that name (`SSID.psk` or `=HEX.psk`, likewise `.open` and `.8021x`); other names say nothing.
 pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
+    if name.ends_with(".conf") {
+        let why = "logins of Hotspot 2.0 are not carried over";
+        return found(Finding::Doubtful(printable(name.as_bytes()), why));
+    }
     let Some((encoded, protection)) = name.rsplit_once('.').filter(|_| is_network(name)) else {
         return;
     };
@@ -65,19 +69,20 @@ pub fn parse(name: &str, bytes: &[u8], found: &mut Findings) {
     };
     let is_login = matches!(security, Security::Enterprise(_));
     let mut wifi = Wifi::new(ssid, security);
-    let is_whole = profile.settings(&mut wifi);
+    let doubts = profile.settings(&mut wifi);
     found(Finding::Wifi(wifi));
-    if !is_whole {
-        found(Finding::Doubtful(shown.clone(), wifi::BAD_ADDRESS));
+    for why in doubts.into_iter().flatten() {
+        found(Finding::Doubtful(shown.clone(), why));
     }
     if is_login && [PEAP.server, TTLS.server].iter().any(|key| profile.security_key(key).is_some())
     {
         found(Finding::Doubtful(shown.clone(), wifi::SERVER_NAME));
     }
-    if profile.raw("Settings", "AddressOverride").is_some() {
-        let why = "the hardware address that is set for it is not carried over";
-        found(Finding::Doubtful(shown, why));
-    }
+}
+
+/// Reads the file of iwd's daemon for cables (`ead`): a login.
+pub fn parse_cable(_: &str, _: &[u8], found: &mut Findings) {
+    found(Finding::Lost(Text::from("802.1X on a cable"), wifi::CABLE_LOGIN));
 }
 
 impl<'a> Profile<'a> {
@@ -120,7 +125,7 @@ impl<'a> Profile<'a> {
     fn key(&self) -> Result<Security, &'static str> {
         let only_sae = self.is_switched_off("personal");
         if self.security_key("PasswordIdentifier").is_some() {
-            return Err("its password has an identifier, which the new OS cannot send");
+            return Err(wifi::PASSWORD_ID);
         }
         match (self.security_key("Passphrase"), self.security_key("PreSharedKey")) {
             (Some(passphrase), _) => {
@@ -202,8 +207,8 @@ impl<'a> Profile<'a> {
         self.text(key).map(|text| Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// Takes over what is not protection; false when a fixed address cannot be read.
-    fn settings(&self, wifi: &mut Wifi) -> bool {
+    /// Takes over what is not protection, and gives what is left out of it.
+    fn settings(&self, wifi: &mut Wifi) -> [Option<&'static str>; 6] {
         let flag = |key| self.raw("Settings", key).map(ini::is_true);
         wifi.hidden = flag("Hidden").unwrap_or(false);
         wifi.autoconnect = flag("AutoConnect").or(flag("Autoconnect")).unwrap_or(true);
@@ -225,9 +230,21 @@ impl<'a> Profile<'a> {
         if self.raw("IPv6", "Enabled").is_some_and(|value| !ini::is_true(value)) {
             wifi.addresses.ipv6.method = Method::Disabled;
         }
-        for group in ["IPv4", "IPv6"] {
-            wifi::add_name_servers(&mut wifi.addresses, get(group, "DNS"));
-        }
-        is_whole
+        let mut add = |group| {
+            let domains = get(group, "DomainName");
+            let servers = wifi::add_name_servers(&mut wifi.addresses, get(group, "DNS"));
+            [servers, wifi::add_domains(&mut wifi.addresses, domains)]
+        };
+        let ([dns4, domain4], [dns6, domain6]) = (add("IPv4"), add("IPv6"));
+        let is_set = |group, key| self.raw(group, key).is_some();
+        let is_random = flag("AlwaysRandomizeAddress") == Some(true);
+        [
+            (!is_whole).then_some(wifi::BAD_ADDRESS),
+            dns4,
+            dns6.filter(|_| dns4.is_none()),
+            domain4.or(domain6),
+            is_set("Network", "RoutePriorityOffset").then_some(super::draft::why::METRIC),
+            (is_random || is_set("Settings", "AddressOverride")).then_some(wifi::NEW_MAC),
+        ]
     }
 }

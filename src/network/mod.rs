@@ -4,6 +4,8 @@
 //! Each reader is a function over the bytes of one file that hands what it finds to the caller, one finding at a time;
 //! none opens a file, and none allocates. Secrets are in the findings and nowhere else: never in a reason or a name.
 
+pub mod beside;
+mod commands;
 pub mod connman;
 pub mod dhcpcd;
 mod draft;
@@ -15,6 +17,7 @@ pub mod ini;
 pub mod iwd;
 pub mod live;
 pub mod manager;
+pub mod matching;
 pub mod names;
 pub mod networkd;
 #[cfg(feature = "http")]
@@ -102,6 +105,8 @@ pub enum Method {
     Manual,
     /// Not at all.
     Disabled,
+    /// No more than an address for the link itself.
+    LinkLocal,
 }
 
 /// An address with the length of its prefix.
@@ -135,8 +140,16 @@ pub struct Family {
     pub gateway: Address,
     /// Name servers.
     pub dns: heapless::Vec<Address, 4>,
-    /// Other routes.
+    /// Other routes; a default one only where it has no router, or where `gateway` cannot be used.
     pub routes: heapless::Vec<Route, 8>,
+    /// The metric of all its routes, the lower the better; none when nothing is said.
+    pub route_metric: Option<u32>,
+    /// Name servers that DHCP or a router names are not used.
+    pub ignores_auto_dns: bool,
+    /// Nor are their routes, but for the default one.
+    pub ignores_auto_routes: bool,
+    /// Nor is their default route.
+    pub never_default: bool,
 }
 
 impl Family {

@@ -1,6 +1,7 @@
 //! What the names and hardware addresses of interfaces say, and whether they outlive the old OS.
 
 use crate::text::Text;
+use core::net::IpAddr;
 
 /// Whether the new OS may have another name for what the old one calls `interface`.
 ///
@@ -43,6 +44,11 @@ pub(super) fn mac(text: &str) -> Text<17> {
 fn is_mac(text: &str) -> bool {
     let is_octet = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
     text.len() == 17 && text.split(':').all(is_octet)
+}
+
+/// Whether it is the address of a machine itself, as that of a resolver on it: nobody else answers there.
+pub(super) fn is_loopback(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 /// Whether it can be the name of a single interface: 1 to 15 bytes (IFNAMSIZ), and no pattern.
@@ -95,6 +101,24 @@ const STARTS: [(&str, &str); 12] = [
     ("dummy", OTHER),
 ];
 
+/// Kinds of interfaces that are made by software, as systemd.netdev(5), the kernel and its drivers call them.
+const KINDS: [(&str, &str); 5] = [
+    ("vlan 802.1Q", VLAN),
+    ("bridge", BRIDGE),
+    ("bond bonding team", BOND),
+    (
+        "wireguard tun tap ppp sit ipip gre gretap ip6gre ip6gretap ip6tnl vti vti6 erspan l2tp fou geneve xfrm",
+        TUNNEL,
+    ),
+    ("veth dummy macvlan macvtap ipvlan ipvtap vxlan vrf macsec ifb vcan nlmon netdevsim", OTHER),
+];
+
+/// Why an interface of this kind cannot be carried over; none for a kind that is not known.
+pub(super) fn of_kind(kind: &[u8]) -> Option<&'static str> {
+    let is_it = |kinds: &str| kinds.split(' ').any(|known| known.as_bytes() == kind);
+    KINDS.iter().find(|(kinds, _)| is_it(kinds)).map(|(_, why)| *why)
+}
+
 pub(super) const VLAN: &str = "it is a VLAN; these are not carried over";
 pub(super) const BRIDGE: &str = "it is a bridge; these are not carried over";
 pub(super) const BOND: &str = "it is a bond of interfaces; these are not carried over";
@@ -145,6 +169,14 @@ mod tests {
         {
             assert_eq!(&*mac(other), "", "{other}");
         }
+    }
+
+    #[test]
+    fn only_a_machine_itself_answers_at_these() {
+        for own in ["127.0.0.1", "127.0.0.53", "::1", "0.0.0.0", "::"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        assert!(!is_loopback("10.0.0.1") && !is_loopback("fe80::1") && !is_loopback("x"));
     }
 
     #[test]

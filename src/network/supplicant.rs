@@ -26,6 +26,10 @@ const CERTIFICATES: [&str; 13] = [
     "machine_client_cert",
     "machine_ca_cert",
 ];
+/// Which access points it may be joined by, beside `bssid`; the second two are the earlier names of the first.
+const ACCESS_POINTS: [&str; 4] =
+    ["bssid_accept", "bssid_ignore", "bssid_whitelist", "bssid_blacklist"];
+const ANY_NAME: &str = "it is for any Wi-Fi that fits; the new OS joins only those that are named";
 const SERVER_NAMES: [&str; 5] = [
     "subject_match",
     "altsubject_match",
@@ -39,8 +43,10 @@ const PSK: u8 = 2;
 const SAE: u8 = 4;
 const EAP: u8 = 8;
 const OWE: u8 = 16;
+/// 802.1X on a cable, or with WEP.
+const CABLE: u8 = 32;
 /// What `key_mgmt` may name. The fast transition and SHA-256 forms are what NetworkManager asks for by itself.
-const MANAGEMENTS: [(&str, u8); 15] = [
+const MANAGEMENTS: [(&str, u8); 16] = [
     ("NONE", NONE),
     ("WPA-PSK", PSK),
     ("WPA-PSK-SHA256", PSK),
@@ -55,6 +61,7 @@ const MANAGEMENTS: [(&str, u8); 15] = [
     ("FT-EAP", EAP),
     ("FT-EAP-SHA384", EAP),
     ("OWE", OWE),
+    ("IEEE8021X", CABLE),
     // Only says that the button may be used; the key comes from elsewhere.
     ("WPS", 0),
 ];
@@ -94,8 +101,36 @@ pub fn parse(bytes: &[u8], found: &mut Findings) {
     }
 }
 
-/// A line without its comment and the blanks around it, or nothing when nothing is left. A `#` is a comment when it
-/// comes after the last quotation mark, if there are two.
+/// Calls `visit` with the path of each configuration file that a command names which starts wpa_supplicant; the command
+/// is a line of a script or a unit, or its arguments with NULs between them (wpa_supplicant(8): -c, -I).
+pub fn named_files<'a>(command: &'a [u8], visit: &mut dyn FnMut(&'a str)) {
+    // Those that stand for themselves; all others take a value.
+    const FLAGS: &[u8] = b"BdhKLMNqstuvTW";
+    if !command.windows(14).any(|part| part == b"wpa_supplicant") {
+        return;
+    }
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"\0\"'".contains(byte);
+    let mut words = command.split(is_end).filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let Some((_, options)) = word.split_first().filter(|(first, _)| **first == b'-') else {
+            continue;
+        };
+        let flags = options.iter().take_while(|byte| FLAGS.contains(byte)).count();
+        let value = options.get(flags + 1..).filter(|value| !value.is_empty());
+        if let Some(b'c' | b'I') = options.get(flags)
+            && let Some(path) = value.or_else(|| words.next())
+            // Those of a template are among the usual ones.
+            && !path.iter().any(|byte| b"%$`".contains(byte))
+            && path.starts_with(b"/")
+        {
+            visit(core::str::from_utf8(path).unwrap_or_default());
+        }
+    }
+}
+
+/// A line without its comment and the blanks around it, or nothing when nothing is left. A `#` is a comment outside of
+/// quotation marks, and behind the last of several: a name may have one in it. So wpa_supplicant 2.10 reads them;
+/// before that, only what is behind the last one was a comment.
 fn content(line: &[u8]) -> Option<&[u8]> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
     let start = line.iter().position(|byte| !is_blank(byte))?;
@@ -106,8 +141,12 @@ fn content(line: &[u8]) -> Option<&[u8]> {
     let first = line.iter().position(|byte| *byte == b'"');
     let last = line.iter().rposition(|byte| *byte == b'"');
     let from = if first == last { 0 } else { last.unwrap_or(0) };
-    let comment = line.get(from..)?.iter().position(|byte| *byte == b'#');
-    let line = line.get(..comment.map_or(line.len(), |at| from + at))?;
+    let mut is_quoted = false;
+    let comment = line.iter().enumerate().position(|(at, byte)| {
+        is_quoted ^= *byte == b'"';
+        *byte == b'#' && (!is_quoted || at > from)
+    });
+    let line = line.get(..comment.unwrap_or(line.len()))?;
     let end = line.iter().rposition(|byte| !is_blank(byte))?;
     line.get(..=end)
 }
@@ -189,6 +228,9 @@ impl<'a> Block<'a> {
     }
 
     fn sae(&self) -> Result<Security, &'static str> {
+        if self.has_any(&["sae_password_id"]) {
+            return Err(wifi::PASSWORD_ID);
+        }
         let raw_key = "WPA3 needs its password, and only a key made from it is in the settings";
         let password = match (self.raw("sae_password"), self.raw("psk")) {
             (Some(password), _) => string(password),
@@ -312,8 +354,12 @@ fn leading_number(text: &[u8], base: u8, most: usize) -> (u8, usize) {
 /// Says what became of a block.
 fn finish(block: &Block, found: &mut Findings) {
     let name = block.name();
+    let is_nameless = !block.has_any(&["ssid"]);
+    if is_nameless && (block.management() & CABLE != 0 || block.has_login()) {
+        return found(Finding::Lost(Text::from("802.1X on a cable"), wifi::CABLE_LOGIN));
+    }
     let Some(ssid) = block.string("ssid").and_then(|name| wifi::ssid(&name)) else {
-        let why = "it has no valid name: 1 to 32 bytes";
+        let why = if is_nameless { ANY_NAME } else { "it has no valid name: 1 to 32 bytes" };
         return found(Finding::Doubtful(name, why));
     };
     let mode = block.number("mode");
@@ -335,13 +381,13 @@ fn finish(block: &Block, found: &mut Findings) {
     wifi.priority = block.number("priority");
     wifi.autoconnect = block.number("disabled") == 0;
     found(Finding::Wifi(wifi));
-    for why in doubts.into_iter().flatten() {
+    for why in doubts {
         found(Finding::Doubtful(name.clone(), why));
     }
 }
 
 /// What does not survive of a network that does.
-fn doubts(block: &Block, security: &Security) -> [Option<&'static str>; 4] {
+fn doubts(block: &Block, security: &Security) -> impl Iterator<Item = &'static str> + use<> {
     let is_login = matches!(security, Security::Enterprise(_));
     let bssid = block.raw("bssid").unwrap_or_default();
     let is_pinned = !matches!(bssid, b"" | b"\"\"" | b"any");
@@ -349,12 +395,18 @@ fn doubts(block: &Block, security: &Security) -> [Option<&'static str>; 4] {
         && block.management() & SAE != 0
         && block.raw("sae_password").is_some();
     [
-        is_pinned.then_some("it is no longer bound to one access point (bssid)"),
-        (is_login && block.has_any(&SERVER_NAMES)).then_some(wifi::SERVER_NAME),
-        (is_login && block.has_any(&["phase1"]))
-            .then_some("its phase1 options are not carried over"),
-        two_passwords.then_some("its WPA3 password is not carried over beside its WPA2 passphrase"),
+        (
+            is_pinned || block.has_any(&ACCESS_POINTS),
+            "it is no longer bound to one access point (bssid)",
+        ),
+        (is_login && block.has_any(&SERVER_NAMES), wifi::SERVER_NAME),
+        (is_login && block.has_any(&["phase1"]), "its phase1 options are not carried over"),
+        (two_passwords, "its WPA3 password is not carried over beside its WPA2 passphrase"),
+        (block.has_any(&["scan_freq", "freq_list"]), "it is no longer bound to some frequencies"),
+        (block.has_any(&["mac_addr"]), wifi::NEW_MAC),
     ]
+    .into_iter()
+    .filter_map(|(applies, why)| applies.then_some(why))
 }
 
 #[cfg(test)]
@@ -474,8 +526,91 @@ mod tests {
         lost("mode=1\nkey_mgmt=NONE");
         lost("mode=5\nkey_mgmt=SAE\npsk=\"12345678\"");
         assert!(all(b"ssid=\"outside\"\nnetwork = {\n}\n").is_empty());
+        for any in ["", "ssid=\"\"\n"] {
+            let text = format!("network={{\n{any}key_mgmt=NONE\n}}");
+            assert!(matches!(&all(text.as_bytes())[..], [Finding::Doubtful(_, ANY_NAME)]));
+        }
         assert_eq!(all(b"cred={\nssid=\"x\"\n}\nblob-base64-a={\nnetwork={\n}\n").len(), 1);
         assert!(matches!(&all(b"network={\nssid=\"n\"")[..], [Finding::LostWifi(..)]));
+    }
+
+    #[test]
+    fn the_files_that_a_command_names() {
+        for (command, wanted) in [
+            ("ExecStart=/sbin/wpa_supplicant -B -c/etc/wifi/a.conf -iwlan0", "/etc/wifi/a.conf"),
+            ("wpa_supplicant -Bc /etc/a.conf -Dnl80211 -I /etc/b.conf", "/etc/a.conf /etc/b.conf"),
+            (
+                "/sbin/wpa_supplicant\0-u\0-s\0-O\0/run/wpa_supplicant\0-c\0/etc/a.conf\0",
+                "/etc/a.conf",
+            ),
+            ("wpa_supplicant_args=\"-B -i wlan0 -c/etc/a.conf\"", "/etc/a.conf"),
+            ("wpa_supplicant -c/etc/wpa_supplicant/wpa_supplicant-%I.conf -i%I", ""),
+            ("wpa_supplicant -u -s -O \"DIR=/run/wpa_supplicant GROUP=netdev\"", ""),
+            ("wpa_supplicant -c", ""),
+            ("hostapd -c/etc/a.conf", ""),
+            ("wpa_supplicant -cshort", ""),
+        ] {
+            let mut found = Vec::new();
+            named_files(command.as_bytes(), &mut |path| found.push(path));
+            assert_eq!(found.join(" "), wanted, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_comment_is_what_wpa_supplicant_takes_for_one() {
+        // Each value as wpa_supplicant 2.10 prints it with -dd -K.
+        for (line, wanted) in [
+            ("\"a#b\" #c \"d\"", "a#b"),
+            ("\"a\" # the \"new\" one", "a"),
+            ("\"a\" # say \"please", "a"),
+            ("\"a\"# \"", "a"),
+            ("\"a\"b\" # c", "a\"b"),
+            ("\"ab # c\" d\" # e", "ab # c\" d"),
+            ("\"a\"#b\"c\" # e", "a"),
+            ("\"a\"b\"c\" # e \"", "a\"b\"c"),
+            ("\"a#\"b\"", "a#\"b"),
+            ("\"a\" \"b\"", "a\" \"b"),
+            ("6162 # \"x", "ab"),
+            ("6162 # x \"y\" z", "ab"),
+            ("P\"a\\\"b\" # x", "a\"b"),
+        ] {
+            assert_eq!(ssid(line.as_bytes()).as_deref(), Some(wanted.as_bytes()), "{line}");
+        }
+        for line in
+            ["\"a\"b # c\" # d", "\"a\"b\" # \"c", "P\"a\\\"b\" # \"c", "\"a # b", "\"a\" b # c"]
+        {
+            assert_eq!(ssid(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_login_on_a_cable_is_lost_by_name() {
+        for management in ["key_mgmt=IEEE8021X", "key_mgmt=WPA-EAP IEEE8021X", "", "ssid=\"\""] {
+            let text =
+                format!("network={{\n{management}\neap=PEAP\nidentity=\"a\"\npassword=\"p\"\n}}");
+            let wanted = Finding::Lost(Text::from("802.1X on a cable"), wifi::CABLE_LOGIN);
+            assert_eq!(all(text.as_bytes()), [wanted]);
+        }
+        // With a name it is a Wi-Fi with keys of WEP.
+        lost("key_mgmt=IEEE8021X\neap=PEAP\nidentity=\"a\"\npassword=\"p\"");
+    }
+
+    #[test]
+    fn what_it_is_bound_to_is_told() {
+        for line in [
+            "bssid_accept=02:00:00:00:00:01",
+            "bssid_blacklist=02:00:00:00:00:01",
+            "freq_list=2412",
+            "mac_addr=1",
+        ] {
+            let text = format!("network={{\nssid=\"n\"\nkey_mgmt=NONE\n{line}\n}}");
+            let all = all(text.as_bytes());
+            assert!(matches!(&all[..], [Finding::Wifi(_), Finding::Doubtful(..)]), "{all:?}");
+        }
+        assert_eq!(
+            lost("key_mgmt=SAE\nsae_password=\"12345678\"\nsae_password_id=\"x\""),
+            wifi::PASSWORD_ID
+        );
     }
 
     #[test]

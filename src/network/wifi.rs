@@ -3,6 +3,7 @@
 //! A password that does not fit, or that the new OS could not use, is a reason to give up a network: it is never cut
 //! and never left out.
 
+use super::names;
 use super::{Address, Addresses, Enterprise, Family, Method, Prefixed, Security, Ssid};
 use crate::text::{Text, printable};
 use core::net::IpAddr;
@@ -17,6 +18,12 @@ pub const BAD_KEY: &str =
 pub const NO_KEY: &str = "its key is not in the settings";
 /// Why 802.1X with certificates is not carried over.
 pub const CERTIFICATES: &str = "its login uses certificate files, which are not carried over";
+/// Why 802.1X on a cable is not carried over.
+pub const CABLE_LOGIN: &str = "the login that its cable needs is not carried over";
+/// Why a network is not carried over whose password goes by an identifier.
+pub const PASSWORD_ID: &str = "its password has an identifier, which the new OS cannot send";
+/// What is said of a hardware address of its own.
+pub const NEW_MAC: &str = "the hardware address that is set for it is not carried over";
 /// Why a WEP network is not carried over.
 pub const WEP: &str = "it is protected by WEP, which the new OS does not support";
 /// Why a hashed password is not carried over.
@@ -27,6 +34,16 @@ pub const ELSEWHERE: &str = "its password is kept outside of the settings";
 pub const LONG_LOGIN: &str = "its user name or its password is longer than 128 bytes";
 /// What is said when a fixed address is left out.
 pub const BAD_ADDRESS: &str = "its fixed address cannot be read: DHCP is used";
+/// What is said of a name server that is none.
+pub const BAD_DNS: &str = "a name server is left out: it is not a plain IP address";
+/// What is said of a name server at 127.0.0.1 and the like.
+pub const LOOPBACK_DNS: &str =
+    "a name server of the old OS itself (127.0.0.1 and the like) is left out";
+/// What is said of more name servers than are carried over.
+pub const MANY_DNS: &str = "it has more than 4 name servers of a kind; the others are left out";
+/// What is said of search domains that are none, or too many.
+pub const SEARCH: &str =
+    "some of its search domains are left out: they are too long or no plain domains";
 /// What is said when a check of the server's name is left out.
 pub const SERVER_NAME: &str = "the check of the login server's name is not carried over";
 
@@ -196,16 +213,39 @@ pub fn set_address(
     is_whole && (gateway.trim().is_empty() || !family.gateway.is_empty())
 }
 
-/// Adds name servers, separated by anything that is in no address; each goes to its version of IP.
-pub fn add_name_servers(addresses: &mut Addresses, servers: &str) {
+/// Adds name servers, separated by anything that is in no address; each goes to its version of IP. Gives why one was
+/// left out.
+pub fn add_name_servers(addresses: &mut Addresses, servers: &str) -> Option<&'static str> {
+    let mut left_out = None;
     for server in servers.split([',', ';', ' ', '\t']).filter(|server| !server.is_empty()) {
+        let (list, server) = match (address(server, 4), address(server, 6)) {
+            _ if names::is_loopback(server) => {
+                left_out = Some(LOOPBACK_DNS);
+                continue;
+            }
+            (Some(server), _) => (&mut addresses.ipv4.dns, server),
+            (_, Some(server)) => (&mut addresses.ipv6.dns, server),
+            _ => {
+                left_out = Some(BAD_DNS);
+                continue;
+            }
+        };
         // Four of each are more than the resolver looks at (resolv.conf(5): MAXNS is 3).
-        if let Some(server) = address(server, 4) {
-            let _ = addresses.ipv4.dns.push(server);
-        } else if let Some(server) = address(server, 6) {
-            let _ = addresses.ipv6.dns.push(server);
+        if !list.contains(&server) && list.push(server).is_err() {
+            left_out = Some(MANY_DNS);
         }
     }
+    left_out
+}
+
+/// Adds search domains, separated likewise. Gives why one was left out.
+pub fn add_domains(addresses: &mut Addresses, domains: &str) -> Option<&'static str> {
+    let parts = domains.split([',', ';', ' ', '\t']).filter(|domain| !domain.is_empty());
+    let mut is_whole = true;
+    for domain in parts {
+        is_whole &= addresses.add_search(domain);
+    }
+    if is_whole { None } else { Some(SEARCH) }
 }
 
 #[cfg(test)]
@@ -263,6 +303,24 @@ mod tests {
             assert!(odd.check().is_err_and(|why| why.contains("control characters")));
         }
         assert!(login("a", "b", "").check().is_err_and(|why| why.contains("not in the settings")));
+    }
+
+    #[test]
+    fn name_servers_and_domains_that_are_left_out_are_said() {
+        let mut addresses = Addresses::default();
+        assert_eq!(add_name_servers(&mut addresses, "10.0.0.1;10.0.0.1, fd00::1 10.0.0.2;"), None);
+        assert_eq!((addresses.ipv4.dns.len(), addresses.ipv6.dns.len()), (2, 1));
+        for (server, why) in [
+            ("127.0.0.1", LOOPBACK_DNS),
+            ("::1", LOOPBACK_DNS),
+            ("x", BAD_DNS),
+            ("10.0.0.3 10.0.0.4 10.0.0.5", MANY_DNS),
+        ] {
+            assert_eq!(add_name_servers(&mut addresses, server), Some(why));
+        }
+        assert_eq!(add_domains(&mut addresses, "a.example;b.example;"), None);
+        assert_eq!(add_domains(&mut addresses, "a=b,c.example"), Some(SEARCH));
+        assert_eq!(&*addresses.search, "a.example b.example c.example");
     }
 
     #[test]

@@ -62,22 +62,36 @@ pub fn config(bytes: &[u8]) -> bool {
     result.is_ok()
 }
 
-/// Host name and device type are changed, and no other byte; a second time changes nothing.
+/// Host name and device type are changed, country and time servers added where there are none, and no other byte; a
+/// second time changes nothing.
 fn edit(bytes: &[u8]) {
-    const WISHES: [(&str, &str); 2] = [("hostname", "a-new-name"), ("deviceType", "a-type")];
-    let wishes = Wishes { hostname: Some("a-new-name"), device_type: Some("a-type") };
+    const WISHES: [(&str, &str); 4] = [
+        ("hostname", "a-new-name"),
+        ("deviceType", "a-type"),
+        ("country", "DE"),
+        ("ntpServers", "10.0.0.1"),
+    ];
+    let is_wanted =
+        |key: &str| !matches!(key, "country" | "ntpServers") || config::lacks(bytes, key);
+    let wishes = Wishes {
+        hostname: Some("a-new-name"),
+        device_type: Some("a-type"),
+        country: Some("DE"),
+        ntp_servers: Some("10.0.0.1"),
+    };
     let mut buffer = [0; 8192];
     let length = config::edit(bytes, &wishes, &mut buffer).expect("a checked one can be changed");
     let edited = &buffer[..length];
     config::check(edited, "c").expect("it is still one");
-    for (key, wish) in WISHES {
+    for (key, wish) in WISHES.into_iter().filter(|(key, _)| is_wanted(key)) {
         assert_eq!(&*config::text::<64>(edited, key).expect("the wish"), wish);
     }
     let (old, new) = (members(bytes), members(edited));
     let (mut old_end, mut new_end) = (0, 0);
     for (before, after) in old.iter().zip(&new) {
         assert_eq!(bytes[old_end..before.value.start], edited[new_end..after.value.start]);
-        let is_wish = |(key, _): &(&str, _)| json::is_key(&bytes[before.key.clone()], key);
+        let is_wish =
+            |(key, _): &(&str, _)| is_wanted(key) && json::is_key(&bytes[before.key.clone()], key);
         if !WISHES.iter().any(is_wish) {
             assert_eq!(bytes[before.value.clone()], edited[after.value.clone()]);
         }

@@ -68,6 +68,7 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "device-tree", longest: 1024, check: live::device_tree },
     Parser { name: "keyfile", longest: 4096, check: network::keyfile },
     Parser { name: "wpa-supplicant", longest: 4096, check: network::supplicant },
+    Parser { name: "beside", longest: 4096, check: network::beside },
     Parser { name: "connman", longest: 4096, check: network::connman },
     Parser { name: "iwd", longest: 4096, check: network::iwd },
     Parser { name: "ifupdown", longest: 4096, check: network::ifupdown },

@@ -4,7 +4,9 @@
 
 use std::net::IpAddr;
 use takeover::balena::keyfile;
+use takeover::network::beside::{self, Form};
 use takeover::network::manager::{self, Kind, Summary};
+use takeover::network::matching::{Machine, Port};
 use takeover::network::{
     Addresses, Family, Finding, Findings, Method, Security, Ssid, Wifi, Wired, Wireless, connman,
     dhcpcd, ifupdown, iwd, names, networkd, supplicant,
@@ -137,17 +139,39 @@ pub fn iwd(bytes: &[u8]) -> bool {
     read(|found| iwd::parse(name, bytes.get(end + 1..).unwrap_or_default(), found))
 }
 
-/// /etc/network/interfaces, and which files it includes.
+/// /etc/network/interfaces with the files behind it, and which files it names.
 pub fn ifupdown(bytes: &[u8]) -> bool {
-    for name in ["eth0", "10-uplink.cfg"] {
-        ifupdown::includes(bytes, name.as_bytes());
+    for number in 0..3 {
+        if let Some(source) = ifupdown::source(bytes, number) {
+            source.has("10-uplink.cfg");
+        }
+        ifupdown::wpa_file(bytes, number);
     }
+    assert!(ifupdown::wpa_files(bytes).count() <= bytes.len());
     read(|found| ifupdown::parse(bytes, found))
 }
 
-/// A .network file of systemd-networkd.
+/// The files of systemd-networkd, on a machine with two interfaces and on an unknown one; or one of them alone.
 pub fn networkd(bytes: &[u8]) -> bool {
-    read(|found| networkd::parse(bytes, found))
+    let port = |name: &str, mac: &str, is_wireless| Port {
+        name: name.into(),
+        mac: mac.into(),
+        is_wireless,
+        ..Port::default()
+    };
+    let ports =
+        [port("eth0", "00:1b:21:00:00:01", false), port("wlan0", "00:1b:21:00:00:02", true)];
+    let machine = Machine { ports: &ports, host: "press-3", ..Machine::default() };
+    let several = |found: &mut Findings| {
+        networkd::parse(bytes, &machine, &mut |path, finding| {
+            assert!(path.ends_with(".network"));
+            found(finding);
+        });
+    };
+    let is_found = read(several);
+    read(|found| networkd::parse(bytes, &Machine::default(), &mut |_, finding| found(finding)))
+        | read(|found| networkd::parse_one(bytes, found))
+        | is_found
 }
 
 /// dhcpcd.conf.
@@ -172,4 +196,34 @@ pub fn keyfile(bytes: &[u8]) -> bool {
         }
     });
     true
+}
+
+/// What stands beside addresses, in all the forms that it has, and the files that are named elsewhere. The first line
+/// of the input is the key.
+pub fn beside(bytes: &[u8]) -> bool {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let key = std::str::from_utf8(&bytes[..end]).unwrap_or("DNS");
+    let mut values = 0;
+    for form in [Form::Entry(""), Form::Entry("Time"), Form::Word, Form::Directive] {
+        beside::values(&bytes[end..], form, key, &mut |value| {
+            values += 1;
+            let country = beside::country(value);
+            assert!(country.is_none_or(|code| code.iter().all(u8::is_ascii_uppercase)));
+            if beside::is_own_time_server(value) {
+                // It needs no escape in config.json.
+                assert!(!value.contains(|letter: char| letter == '"'
+                    || letter == '\\'
+                    || letter.is_control()));
+            }
+        });
+    }
+    let mut addresses = Addresses::default();
+    beside::resolv_conf(bytes, &mut addresses);
+    beside::resolved_conf(bytes, &mut addresses);
+    check_addresses(&addresses);
+    let mut config = manager::Config::default();
+    config.take(bytes);
+    config.leaves_alone("eth0", "00:1b:21:00:00:0a");
+    supplicant::named_files(bytes, &mut |path| assert!(path.is_empty() || path.starts_with('/')));
+    values > 0
 }

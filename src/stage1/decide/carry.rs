@@ -1,6 +1,6 @@
 //! What is carried over from the old OS to the new one: networks and data, as far as this program was built to.
 
-use super::configuration;
+use super::configuration::{self, Beside};
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
@@ -19,13 +19,44 @@ pub fn files(
     let mut new_files = NewFiles::new();
     if let Some(config) = config {
         let hostname = identity.and_then(|it| configuration::kept_hostname(options, it, report));
-        let new_config = configuration::for_new_os(config, hostname, options, buffer)?;
+        let beside = beside(identity, buffer, report)?;
+        let new_config = configuration::for_new_os(config, hostname, &beside, options, buffer)?;
         new_files.add("config.json", "", new_config)?;
     }
     if config.is_some() || identity.is_none() {
         networks(options, identity, buffer, &mut new_files, report)?;
     }
     Ok(new_files)
+}
+
+/// What the old OS has beside its networks. A balenaOS has that in its own configuration.
+#[cfg(feature = "migrate")]
+fn beside(
+    identity: Option<&Identity>,
+    buffer: &mut [u8],
+    report: &mut Report,
+) -> Result<Beside, Error> {
+    match identity {
+        Some(identity) if !identity.is_balena_os() => {
+            super::networks::beside("", buffer, &mut |note| tell(&note, report))
+        }
+        _ => Ok(Beside::default()),
+    }
+}
+
+/// Without the reading of network settings nothing is known of it.
+#[cfg(not(feature = "migrate"))]
+fn beside(_: Option<&Identity>, _: &mut [u8], _: &mut Report) -> Result<Beside, Error> {
+    Ok(Beside::default())
+}
+
+/// Passes a note on.
+#[cfg(feature = "migrate")]
+fn tell(note: &super::networks::Note, report: &mut Report) {
+    match note.level {
+        crate::log::Level::Warn => report.warn(&note.text()),
+        _ => note.log(),
+    }
 }
 
 /// The network settings of the old OS, as files for the new one's boot partition. Where there is no old OS (`takeover
@@ -56,7 +87,6 @@ pub fn networks_of(
 ) -> Result<(), Error> {
     use super::networks::{self, OldOs, Selection};
     use crate::cli::Flag;
-    use crate::log::Level;
     const { assert!(crate::image::decode::BUFFER >= networks::SCRATCH) };
     let selection = Selection {
         only: &options.wifis,
@@ -70,10 +100,7 @@ pub fn networks_of(
         no_nwmgr_check: !is_strict,
     };
     let mut store = |to: &str, label: &str, bytes: &[u8]| new_files.add(to, label, bytes);
-    let mut note = |note: networks::Note| match note.level {
-        Level::Warn => report.warn(&note.text()),
-        _ => note.log(),
-    };
+    let mut note = |note: networks::Note| tell(&note, report);
     networks::gather(root, &selection, buffer, &mut store, &mut note)
 }
 

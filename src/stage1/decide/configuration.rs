@@ -12,6 +12,7 @@ use crate::new_os::configuration::{GZIP, checked, read, unpacked};
 use crate::new_os::examination::ImageFile;
 use crate::stage1::look::identity::Identity;
 use crate::stage1::look::origin::BALENA_CONFIG;
+use crate::text::Text;
 
 /// The section of this program that may hold a config.json: objcopy puts it there. As the original takeover has it.
 const SECTION: &str = ".config_json_section";
@@ -126,15 +127,51 @@ fn takes_no_files(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// The configuration that the new OS gets: with this host name, and with another device type if one is asked for.
-/// `buffer` is [`crate::image::decode::BUFFER`] long, more than any configuration that is taken.
+/// What the old OS has beside its networks that a configuration can say; each may be empty.
+#[derive(Default)]
+pub struct Beside {
+    /// The country whose rules for Wi-Fi hold, two letters.
+    pub country: Text<2>,
+    /// The time servers, with blanks between.
+    pub ntp_servers: Text<200>,
+}
+
+impl Beside {
+    fn country(&self) -> Option<&str> {
+        Some(&*self.country).filter(|country| !country.is_empty())
+    }
+
+    fn ntp_servers(&self) -> Option<&str> {
+        Some(&*self.ntp_servers).filter(|servers| !servers.is_empty())
+    }
+
+    /// Says what of it goes into this configuration.
+    fn log(&self, config: &[u8]) {
+        for (key, value) in [("country", self.country()), ("ntpServers", self.ntp_servers())] {
+            if let Some(value) = value.filter(|_| config::lacks(config, key)) {
+                crate::info!("config.json is given {}, as the old OS has it: {}", key, value);
+            }
+        }
+    }
+}
+
+/// The configuration that the new OS gets: with this host name, with another device type if one is asked for, and with
+/// what stands beside the networks of the old OS where it says nothing of that. `buffer` is
+/// [`crate::image::decode::BUFFER`] long, more than any configuration that is taken.
 pub fn for_new_os<'a>(
     bytes: &[u8],
     hostname: Option<&str>,
+    beside: &Beside,
     options: &Options,
     buffer: &'a mut [u8],
 ) -> Result<&'a [u8], Error> {
-    let wishes = Wishes { hostname, device_type: options.device_type.as_deref() };
+    let wishes = Wishes {
+        hostname,
+        device_type: options.device_type.as_deref(),
+        country: beside.country(),
+        ntp_servers: beside.ntp_servers(),
+    };
+    beside.log(bytes);
     let length = config::edit(bytes, &wishes, buffer)?;
     Ok(buffer.get(..length).unwrap_or_default())
 }

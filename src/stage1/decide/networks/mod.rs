@@ -5,20 +5,29 @@
 //! to write. So nothing is stored when something is refused, and no network is kept in memory, but for the settings of
 //! a wireless interface: its Wi-Fis, which get them, are written before these are met again.
 
+mod beside;
 mod choice;
+mod in_force;
 mod sources;
 mod wireless;
 
 use crate::balena::keyfile;
 use crate::error::Error;
 use crate::log::Level;
-use crate::network::{Finding, Wifi, Wired, Wireless, manager, names, wifi};
+use crate::network::beside::{Completed, complete};
+use crate::network::matching::Machine;
+use crate::network::{
+    Addresses, Finding, Wifi, Wired, Wireless, ifupdown, manager, names, networkd, wifi,
+};
 use crate::text::{PathText, Text, Writer, printable};
+pub use beside::beside;
 use choice::{Candidate, Owner, Sort};
+use in_force::InForce;
 use sources::{
-    BALENA_LOCATIONS, LOCATIONS, Location, Reader, for_each_name, has_own_wifis, interface_of,
-    interface_with, is_access_point, is_sample, is_wifi_only, lasting_mac, name_may_change, read,
-    read_with_parts,
+    BALENA_LOCATIONS, COMMAND_LINE, LOCATIONS, Location, Reader, Together, about_machine,
+    for_each_name, has_own_wifis, interface_of, interface_with, is_access_point, is_sample,
+    is_wifi_only, lasting_mac, name_may_change, ports, read, read_networkd, read_supplicant,
+    read_together,
 };
 use wireless::SettingsApart;
 
@@ -125,9 +134,15 @@ pub fn gather(
         candidates: heapless::Vec::new(),
         lost: heapless::Vec::new(),
         apart: SettingsApart::default(),
+        resolver: Addresses::default(),
+        in_force: InForce::default(),
         wifis: 0,
         others: 0,
     };
+    if selection.old == OldOs::Any {
+        gathering.resolver = beside::name_servers(root, content)?;
+        gathering.in_force = InForce::of(root, content)?;
+    }
     gathering.go_through(content, output)?;
     if selection.old != OldOs::None {
         gathering.look_at_wireless_interface(content)?;
@@ -168,6 +183,10 @@ struct Gathering<'a, 'b> {
     candidates: heapless::Vec<Candidate, MAX_NETWORKS>,
     lost: heapless::Vec<Lost, 32>,
     apart: SettingsApart,
+    /// The name servers and search domains of the device.
+    resolver: Addresses,
+    /// Whose settings are in force.
+    in_force: InForce,
     /// How many files were written for Wi-Fis.
     wifis: u32,
     /// How many were written for other networks, or were given.
@@ -200,18 +219,64 @@ impl Gathering<'_, '_> {
             OldOs::None => &[],
         };
         for location in locations {
-            let folder = crate::path!("{}{}", self.root, location.folder)?;
+            if location.together == Together::All {
+                self.networkd(content, output)?;
+                continue;
+            }
+            let folder = crate::path!("{}{}", self.root, self.in_force.folder(location.folder))?;
             for_each_name(&folder, location.start, location.end, &mut |name| {
                 let path = crate::path!("{}/{}{}", folder, name, location.below)?;
-                let Some(bytes) = read_with_parts(self.root, location, &path, content)? else {
+                let Some(bytes) = read_together(self.root, location, &path, content)? else {
                     return Ok(());
                 };
                 let file = File { path: &path, name, owner: location.owner, bytes };
+                if location.together == Together::Included {
+                    // Before the settings of those that join these Wi-Fis.
+                    self.named_wpa_files(bytes, output)?;
+                }
                 match location.read {
                     Some(read) => self.settings(&file, read, output),
                     None => self.connection(&file),
                 }
             })?;
+        }
+        let named = self.in_force.wpa_files.clone();
+        for path in &named {
+            let path = crate::path!("{}{}", self.root, *path)?;
+            let name = path.rsplit('/').next().unwrap_or_default();
+            if let Some(bytes) = read(&path, content)? {
+                let file = File { path: &path, name, owner: Owner::Supplicant, bytes };
+                self.settings(&file, read_supplicant, output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of systemd-networkd, which are one set of settings.
+    fn networkd(&mut self, content: &mut [u8], output: &mut [u8]) -> Result<(), Error> {
+        let bytes = read_networkd(self.root, content)?;
+        let ports = ports(self.root);
+        let mut lines = [[0; COMMAND_LINE]; 3];
+        let [host, id, command_line] = about_machine(self.root, &mut lines);
+        let machine = Machine { ports: &ports, host, id, command_line };
+        let mut result = Ok(());
+        networkd::parse(bytes, &machine, &mut |path, finding| {
+            if result.is_ok() {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                let file = File { path, name, owner: Owner::Wired, bytes: b"" };
+                result = self.finding(&file, finding, output);
+            }
+        });
+        result
+    }
+
+    /// The files of wpa_supplicant that settings of ifupdown name, wherever they lie.
+    fn named_wpa_files(&mut self, bytes: &[u8], output: &mut [u8]) -> Result<(), Error> {
+        for (path, bytes) in ifupdown::wpa_files(bytes) {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let path: PathText = crate::path!("{}{}", self.root, path)?;
+            let file = File { path: &path, name, owner: Owner::Supplicant, bytes };
+            self.settings(&file, read_supplicant, output)?;
         }
         Ok(())
     }
@@ -227,6 +292,9 @@ impl Gathering<'_, '_> {
     }
 
     fn finding(&mut self, file: &File, finding: Finding, output: &mut [u8]) -> Result<(), Error> {
+        if let Some(why) = self.in_force.why_not(file.owner, file.path) {
+            return self.idle(file, finding, why, output);
+        }
         match finding {
             Finding::Wifi(wifi) => self.wifi(file, wifi, output),
             Finding::Wired(wired) => self.wired(file, wired, output),
@@ -246,6 +314,34 @@ impl Gathering<'_, '_> {
                 self.doubt(file, &name, why);
                 Ok(())
             }
+        }
+    }
+
+    /// What a program says that does not run. Its Wi-Fis are carried over all the same, as any that is configured: they
+    /// are joined where there is no other. What it would do to an interface is not in force.
+    fn idle(
+        &mut self,
+        file: &File,
+        finding: Finding,
+        why: &'static str,
+        output: &mut [u8],
+    ) -> Result<(), Error> {
+        let mut say = |name: &str| self.note_once(Level::Warn, file.path, name, why);
+        match finding {
+            Finding::Wifi(wifi) => return self.wifi(file, wifi, output),
+            Finding::Wired(wired) if wired.interface.is_empty() => say(&wired.mac),
+            Finding::Wired(wired) => say(&wired.interface),
+            Finding::Wireless(apart) => say(&apart.name()),
+            Finding::Lost(name, _) | Finding::LostWifi(name, _) => say(&name),
+            Finding::Doubtful(..) => {}
+        }
+        Ok(())
+    }
+
+    /// Tells of something when what is carried over is chosen.
+    fn note_once(&mut self, level: Level, file: &str, name: &str, why: &'static str) {
+        if !self.is_choosing {
+            self.note(level, file, name, why);
         }
     }
 
@@ -277,15 +373,13 @@ impl Gathering<'_, '_> {
         if self.is_choosing {
             return;
         }
-        let is_chosen = |candidate: &Candidate| *wifi::shown(&candidate.ssid) == *name;
-        let level = match file.owner {
-            Owner::Supplicant | Owner::Connman | Owner::Iwd
-                if !self.candidates.iter().any(is_chosen) =>
-            {
-                Level::Debug
-            }
-            _ => Level::Warn,
+        let is_it = |candidate: &&Candidate| *wifi::shown(&candidate.ssid) == *name;
+        let is_left_out = match self.candidates.iter().find(is_it) {
+            Some(chosen) => chosen.owner != file.owner,
+            None => !self.wants(name.as_bytes()),
         };
+        let is_of_wifis = matches!(file.owner, Owner::Supplicant | Owner::Connman | Owner::Iwd);
+        let level = if is_of_wifis && is_left_out { Level::Debug } else { Level::Warn };
         self.note(level, file.path, name, why);
     }
 
@@ -327,18 +421,21 @@ impl Gathering<'_, '_> {
             return Err(Error::refused("taking the keyfile", file.path, why)
                 .advice("leave one of them out"));
         }
-        let is_better = candidate.is_better(other);
+        let is_ifupdowns = other.owner == Owner::Manager && self.in_force.is_ifupdowns(file.path);
+        let is_better = candidate.is_better(other) || is_ifupdowns;
+        // Of a Wi-Fi they are mostly the same.
+        let level = if candidate.sort == Sort::Wifi { Level::Debug } else { Level::Warn };
         let (level, why) = match is_better {
             true if candidate.drops_addresses_of(other) => (
                 Level::Warn,
                 "taken without its fixed addresses, which are in other settings of the same network",
             ),
-            true => (Level::Debug, "taken instead of other settings of the same network"),
+            true => (level, "taken instead of other settings of the same network"),
             false if other.drops_addresses_of(&candidate) => (
                 Level::Warn,
                 "left out with its fixed addresses: other settings of the same network are taken",
             ),
-            false => (Level::Debug, "left out: other settings of the same network are taken"),
+            false => (level, "left out: other settings of the same network are taken"),
         };
         if is_better {
             *other = candidate;
@@ -350,6 +447,11 @@ impl Gathering<'_, '_> {
     fn wifi(&mut self, file: &File, mut wifi: Wifi, output: &mut [u8]) -> Result<(), Error> {
         if !self.wants(&wifi.ssid) {
             return Ok(());
+        }
+        let not_in_force = self.in_force.why_no_addresses(file.owner, file.path);
+        if let Some(why) = not_in_force.filter(|_| !wifi.addresses.is_plain()) {
+            self.note_once(Level::Warn, file.path, &wifi::shown(&wifi.ssid), why);
+            wifi.addresses = Addresses::default();
         }
         let candidate = Candidate {
             ssid: wifi.ssid.clone(),
@@ -374,9 +476,33 @@ impl Gathering<'_, '_> {
         if let Some(what) = given {
             self.note(Level::Info, file.path, &shown, what);
         }
+        self.complete(file, &shown, &mut wifi.addresses);
+        if !wifi.autoconnect {
+            self.tell_of_idle_wifi(file, &shown);
+        }
         let name = self.next_wifi();
         let length = keyfile::wifi(&wifi, &name, output);
         self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// Gives fixed addresses the name servers of the device where they have none.
+    fn complete(&mut self, file: &File, name: &str, addresses: &mut Addresses) {
+        match complete(addresses, &self.resolver) {
+            Completed::AsTheyWere => {}
+            Completed::Given => {
+                let why = "its fixed address is given the name servers that the device has";
+                self.note(Level::Info, file.path, name, why);
+            }
+            Completed::Missing => self.note(Level::Warn, file.path, name, manager::NO_NAME_SERVER),
+        }
+    }
+
+    /// Nobody joins such a Wi-Fi after the restart: of weight when there is no other.
+    fn tell_of_idle_wifi(&mut self, file: &File, name: &str) {
+        let joins = |found: &Candidate| found.sort == Sort::Wifi && found.autoconnect;
+        let is_alone = !self.candidates.iter().any(joins);
+        let level = if is_alone { Level::Warn } else { Level::Info };
+        self.note(level, file.path, name, manager::NOT_BY_ITSELF);
     }
 
     /// What else is known of the interface whose settings its Wi-Fis would get.
@@ -396,6 +522,10 @@ impl Gathering<'_, '_> {
     /// they were given to nobody.
     fn wireless(&mut self, file: &File, mut apart: Wireless) {
         if !self.is_choosing {
+            let Wired { interface, mac, .. } = &apart.settings;
+            if self.is_nowhere(file, interface, mac) {
+                return;
+            }
             if let Some(why) = self.apart.verdict(&apart) {
                 let is_there = |found: &Candidate| found.ssid == apart.ssid;
                 let is_missed = !self.selection.no_wifis
@@ -406,6 +536,9 @@ impl Gathering<'_, '_> {
             return;
         }
         let Wired { interface, mac, .. } = &mut apart.settings;
+        if in_force::is_absent(self.root, interface, mac) {
+            return;
+        }
         let port = self.port(interface, mac);
         if interface.is_empty() {
             *interface = interface_with(self.root, mac);
@@ -433,9 +566,13 @@ impl Gathering<'_, '_> {
         let port = self.port(&wired.interface, &wired.mac);
         let is_fixed = wired.addresses.is_fixed();
         let candidate = Candidate { port, is_fixed, ..Candidate::new(file.owner, Sort::Wired) };
-        if !self.is_taken(file, &shown, candidate)? || self.is_choosing {
+        if self.is_nowhere(file, &wired.interface, &wired.mac)
+            || !self.is_taken(file, &shown, candidate)?
+            || self.is_choosing
+        {
             return Ok(());
         }
+        self.complete(file, &shown, &mut wired.addresses);
         if !wired.interface.is_empty() && name_may_change(self.root, &wired.interface) {
             self.bind_to_hardware(file, &mut wired);
         }
@@ -446,6 +583,18 @@ impl Gathering<'_, '_> {
         let name = self.next_other();
         let length = keyfile::wired(&wired, &name, output);
         self.store_written(file, &name, &shown, length, output)
+    }
+
+    /// Whether settings are for an interface that is not there, as far as that is known; that is said.
+    fn is_nowhere(&mut self, file: &File, interface: &str, mac: &str) -> bool {
+        let is_nowhere =
+            file.owner != Owner::User && in_force::is_absent(self.root, interface, mac);
+        if is_nowhere {
+            let name = if interface.is_empty() { mac } else { interface };
+            let why = "its settings are not carried over: there is no such interface";
+            self.note_once(Level::Warn, file.path, name, why);
+        }
+        is_nowhere
     }
 
     /// Binds settings to a hardware address instead of a name that may change, or warns.
@@ -513,13 +662,18 @@ impl Gathering<'_, '_> {
         if !is_named && (keeps_name || file.owner != Owner::User) {
             result = Err("the new OS takes no file of that name for a connection");
         }
-        let summary = match result {
+        let mut summary = match result {
             Ok(summary) => summary,
             Err(why) => return self.no_connection(file, why, is_named),
         };
+        summary.name_after(file.name);
         let is_wifi = summary.kind == manager::Kind::Wifi;
         let is_wanted = !is_wifi || file.owner == Owner::User || self.wants(&summary.ssid);
-        if summary.is_volatile || !is_wanted || self.is_lost(file, &summary) {
+        if summary.is_volatile
+            || !is_wanted
+            || self.is_idle(file, &summary)
+            || self.is_lost(file, &summary)
+        {
             return Ok(());
         }
         let candidate = self.connection_candidate(file, &summary);
@@ -527,6 +681,13 @@ impl Gathering<'_, '_> {
         if !self.is_taken(file, &summary.name(), candidate)? || self.is_choosing {
             return Ok(());
         }
+        self.tell_of_connection(file, &summary, sort);
+        let name = self.name_connection(file, sort);
+        self.store_connection(&name, &summary.name(), file.bytes)
+    }
+
+    /// What is to be said of a connection that is carried over.
+    fn tell_of_connection(&mut self, file: &File, summary: &manager::Summary, sort: Sort) {
         let root = self.root;
         summary.findings(&|name| name_may_change(root, name), &mut |finding| {
             if let Finding::Lost(name, why)
@@ -536,8 +697,42 @@ impl Gathering<'_, '_> {
                 self.note(Level::Warn, file.path, &name, why);
             }
         });
-        let name = self.name_connection(file, sort);
-        self.store_connection(&name, &summary.name(), file.bytes)
+        if sort == Sort::Wifi && !summary.autoconnect {
+            self.tell_of_idle_wifi(file, &summary.name());
+        }
+        // NetworkManager takes the one that was used last.
+        let is_for_any = summary.is_for_any_cable() && file.owner != Owner::User;
+        if is_for_any && self.candidates.iter().any(|found| found.sort == Sort::Wired) {
+            let why = "it is for any cable, and the new OS may prefer it to the settings of one interface that another program has";
+            self.note(Level::Warn, file.path, &summary.name(), why);
+        }
+    }
+
+    /// Whether a connection of the old NetworkManager is not in force; that is said.
+    fn is_idle(&mut self, file: &File, summary: &manager::Summary) -> bool {
+        use manager::Kind;
+        if file.owner == Owner::User || self.is_from_balena() {
+            return false;
+        }
+        let manager::Summary { kind, interface_name, mac_address, .. } = summary;
+        if matches!(kind, Kind::Ethernet | Kind::Wifi)
+            && self.is_nowhere(file, interface_name, mac_address)
+        {
+            return true;
+        }
+        if in_force::is_hidden(self.root, file.path, &summary.uuid) {
+            return true;
+        }
+        let is_wifi = *kind == Kind::Wifi;
+        let idle = self.in_force.why_not(file.owner, file.path).filter(|_| !is_wifi);
+        let left_alone = self.in_force.why_left_alone(interface_name, mac_address);
+        let insecure = in_force::is_insecure(self.root, file.path).then_some(in_force::INSECURE);
+        let why = idle.or(left_alone).or(insecure);
+        if let Some(why) = why {
+            self.note_once(Level::Warn, file.path, &summary.name(), why);
+        }
+        // A Wi-Fi is joined where there is no other; that does no harm.
+        why.is_some() && !(is_wifi && why == insecure)
     }
 
     /// A file that is no connection: the user's is refused. What else lies beside the connections of a balenaOS may be
@@ -670,12 +865,18 @@ impl Gathering<'_, '_> {
     /// A device that is online by Wi-Fi only would be lost without one.
     fn check_way_online(&mut self) -> Result<(), Error> {
         let is_way = |found: &Candidate| {
-            matches!(found.sort, Sort::Wifi | Sort::Modem) || found.owner == Owner::User
+            let is_one = matches!(found.sort, Sort::Wifi | Sort::Modem);
+            is_one && found.autoconnect || found.owner == Owner::User
         };
         if self.candidates.iter().any(is_way) || !is_wifi_only(self.root)? {
             return Ok(());
         }
-        let why = "a Wi-Fi is its only way online, and no settings of one are carried over";
+        let has_wifi = self.candidates.iter().any(|found| found.sort == Sort::Wifi);
+        let why = if has_wifi {
+            "a Wi-Fi is its only way online, and none that is carried over is joined by itself"
+        } else {
+            "a Wi-Fi is its only way online, and no settings of one are carried over"
+        };
         if self.selection.no_nwmgr_check {
             self.note(Level::Warn, "", "this device", why);
             Ok(())

@@ -4,11 +4,23 @@ use super::choice::Owner;
 use super::{MAX_FILE, MAX_FILES};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, networkd, supplicant};
+use crate::network::matching::Port;
+use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, supplicant};
 use crate::text::{PathText, Text};
 use core::ops::ControlFlow;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
+
+/// What is read together with a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Together {
+    /// Nothing: each file stands for itself.
+    Nothing,
+    /// What it includes (ifupdown).
+    Included,
+    /// All others of the program, wherever they are (systemd-networkd).
+    All,
+}
 
 /// Reads a file of this name.
 pub type Reader = fn(&str, &[u8], &mut Findings);
@@ -23,8 +35,8 @@ pub struct Location {
     pub end: &'static str,
     /// The file below the entry, when that is a folder.
     pub below: &'static str,
-    /// The folder of other files that belong to the same text, when the file names them; empty for none.
-    parts: &'static str,
+    /// What is read together with it.
+    pub together: Together,
     /// Whose they are.
     pub owner: Owner,
     /// What reads them; nothing when they are carried over as they are.
@@ -35,13 +47,18 @@ pub struct Location {
 type Program = (Owner, Option<Reader>);
 
 const MANAGER: Program = (Owner::Manager, None);
-const SUPPLICANT: Program =
-    (Owner::Supplicant, Some(|_, bytes, found| supplicant::parse(bytes, found)));
+const SUPPLICANT: Program = (Owner::Supplicant, Some(read_supplicant));
 const CONNMAN: Program = (Owner::Connman, Some(|_, bytes, found| connman::parse(bytes, found)));
 const IWD: Program = (Owner::Iwd, Some(iwd::parse));
+const EAD: Program = (Owner::Wired, Some(iwd::parse_cable));
 const IFUPDOWN: Program = (Owner::Wired, Some(|_, bytes, found| ifupdown::parse(bytes, found)));
-const NETWORKD: Program = (Owner::Wired, Some(|_, bytes, found| networkd::parse(bytes, found)));
+const NETWORKD: Program = (Owner::Wired, None);
 const DHCPCD: Program = (Owner::Wired, Some(|_, bytes, found| dhcpcd::parse(bytes, found)));
+
+/// Reads a file of wpa_supplicant.
+pub fn read_supplicant(_: &str, bytes: &[u8], found: &mut Findings) {
+    supplicant::parse(bytes, found);
+}
 
 /// The files of a program in a folder whose names begin and end like this.
 const fn files_of(
@@ -50,11 +67,11 @@ const fn files_of(
     start: &'static str,
     end: &'static str,
 ) -> Location {
-    Location { folder, start, end, below: "", parts: "", owner, read }
+    Location { folder, start, end, below: "", together: Together::Nothing, owner, read }
 }
 
 /// Where the settings of the old OS are.
-pub const LOCATIONS: [Location; 16] = [
+pub const LOCATIONS: [Location; 18] = [
     files_of(MANAGER, "/etc/NetworkManager/system-connections", "", ""),
     // Outside of /etc NetworkManager insists on the ending (nm-settings-keyfile(5)). Netplan writes to /run.
     files_of(MANAGER, "/run/NetworkManager/system-connections", "", ".nmconnection"),
@@ -66,16 +83,29 @@ pub const LOCATIONS: [Location; 16] = [
     files_of(CONNMAN, "/var/lib/connman", "", ".config"),
     Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "wifi_", "") },
     Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "ethernet_", "") },
+    Location { below: "/settings", ..files_of(CONNMAN, "/var/lib/connman", "cellular_", "") },
     files_of(IWD, "/var/lib/iwd", "", ".psk"),
     files_of(IWD, "/var/lib/iwd", "", ".open"),
     files_of(IWD, "/var/lib/iwd", "", ".8021x"),
+    files_of(IWD, "/var/lib/iwd/hotspot", "", ".conf"),
+    files_of(EAD, "/var/lib/ead", "", ".8021x"),
     Location {
-        parts: "/etc/network/interfaces.d",
+        together: Together::Included,
         ..files_of(IFUPDOWN, "/etc/network", "interfaces", "interfaces")
     },
-    files_of(NETWORKD, "/etc/systemd/network", "", ".network"),
-    files_of(NETWORKD, "/run/systemd/network", "", ".network"),
+    // Beside its folders below.
+    Location { together: Together::All, ..files_of(NETWORKD, "", "", "") },
     files_of(DHCPCD, "/etc", "dhcpcd.conf", "dhcpcd.conf"),
+];
+
+/// The folders of systemd-networkd: a name in one is not looked for in those behind it (systemd.network(5)). The last
+/// is the one before it where /lib is a link.
+const NETWORKD_FOLDERS: [&str; 5] = [
+    "/etc/systemd/network",
+    "/run/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/usr/lib/systemd/network",
+    "/lib/systemd/network",
 ];
 
 /// The same for a balenaOS: the boot partition first, then what was added at run time.
@@ -117,7 +147,7 @@ fn too_large(path: &str, why: &str) -> Error {
 
 /// Reads a file whole, and behind it, each after a line feed, those that it includes; nothing when there is no regular
 /// file. Two files may set the same interface, and then they are one set of settings.
-pub fn read_with_parts<'a>(
+pub fn read_together<'a>(
     root: &str,
     location: &Location,
     path: &str,
@@ -126,15 +156,9 @@ pub fn read_with_parts<'a>(
     let Some(mut length) = read(path, buffer)?.map(<[u8]>::len) else {
         return Ok(None);
     };
-    if !location.parts.is_empty() {
-        let folder = crate::path!("{}{}", root, location.parts)?;
-        let mut taken = [false; MAX_FILES];
-        let mut before = 0;
-        // What was included may include others.
-        while length > before && length <= MAX_FILE {
-            before = length;
-            length = append_included(&folder, &mut taken, buffer, length)?;
-        }
+    if location.together == Together::Included {
+        length = append_included(root, path, buffer, length)?;
+        length = append_wpa_files(root, buffer, length)?;
     }
     if length > MAX_FILE {
         Err(too_large(path, "with the files that it includes it is larger than 64 KiB"))
@@ -143,38 +167,74 @@ pub fn read_with_parts<'a>(
     }
 }
 
-/// Reads behind the text of this length the files of a folder that it includes and that are not `taken` yet; gives the
-/// length with them. `taken` is in the order of the names.
+/// Reads behind the text of this length the files that it includes, and those that they include, each once; gives the
+/// length with them.
 fn append_included(
-    folder: &str,
-    taken: &mut [bool; MAX_FILES],
+    root: &str,
+    main: &str,
     buffer: &mut [u8],
     mut length: usize,
 ) -> Result<usize, Error> {
-    let mut taken = taken.iter_mut();
-    for_each_name(folder, "", "", &mut |name| {
+    for number in 0..MAX_FILES {
         let text = buffer.get(..length).unwrap_or_default();
-        let is_taken = taken.next().filter(|is_taken| !**is_taken);
-        if let Some(is_taken) = is_taken.filter(|_| ifupdown::includes(text, name.as_bytes())) {
-            *is_taken = true;
-            let path = crate::path!("{}/{}", folder, name)?;
-            length += append(&path, buffer.get_mut(length..).unwrap_or_default())?;
-        }
-        Ok(())
-    })?;
+        let Some(source) = ifupdown::source(text, number) else { break };
+        let folder: PathText =
+            crate::path!("{}{}{}", root, source.above, source.folder.trim_end_matches('/'))?;
+        // The text is written to while the names are gone through.
+        let pattern: Option<PathText> = match source.pattern {
+            Some(pattern) => Some(crate::path!("{}", pattern)?),
+            None => None,
+        };
+        let source = ifupdown::Source { pattern: pattern.as_deref(), above: "", folder: "" };
+        for_each_name(&folder, "", "", &mut |name| {
+            let path: PathText = crate::path!("{}/{}", folder.trim_end_matches('/'), name)?;
+            let is_new = !ifupdown::has_file(buffer.get(..length).unwrap_or_default(), &path);
+            if source.has(name) && is_new && *path != *main && length <= MAX_FILE {
+                let label: PathText = crate::path!("\0{}", path)?;
+                length = append(&path, &label, buffer, length)?;
+            }
+            Ok(())
+        })?;
+    }
     Ok(length)
 }
 
-/// Reads a file to behind a line feed, and gives the number of bytes with it.
-fn append(path: &str, buffer: &mut [u8]) -> Result<usize, Error> {
-    let Some((gap, rest)) = buffer.split_first_mut() else {
-        return Ok(0);
+/// The same for the files of wpa_supplicant that the text names. Their labels are without the root.
+fn append_wpa_files(root: &str, buffer: &mut [u8], mut length: usize) -> Result<usize, Error> {
+    for number in 0..MAX_FILES {
+        let text = buffer.get(..length).unwrap_or_default();
+        let Some(path) = ifupdown::wpa_file(text, number) else { break };
+        if !ifupdown::has_file(text, path) && length <= MAX_FILE {
+            let label: PathText = crate::path!("\x01{}", path)?;
+            let path: PathText = crate::path!("{}{}", root, path)?;
+            length = append(&path, &label, buffer, length)?;
+        }
+    }
+    Ok(length)
+}
+
+/// Reads a file to behind the text of this length, a line feed and a line with its label; gives the length with it.
+/// Nothing is added for a file that is empty or none.
+fn append(path: &str, label: &str, buffer: &mut [u8], length: usize) -> Result<usize, Error> {
+    let rest = buffer.get_mut(length..).unwrap_or_default();
+    let start = label.len() + 2;
+    let Some((before, rest)) = rest.split_at_mut_checked(start) else {
+        // Whatever there is, with it all is too large.
+        let is_there = read(path, &mut [0])?.is_some_and(|bytes| !bytes.is_empty());
+        return Ok(if is_there { buffer.len() } else { length });
     };
-    let Some(bytes) = read(path, rest)? else {
-        return Ok(0);
-    };
-    *gap = b'\n';
-    Ok(1 + bytes.len())
+    let count = read(path, rest)?.map_or(0, <[u8]>::len);
+    if count == 0 {
+        return Ok(length);
+    }
+    for (to, from) in before.iter_mut().zip(b"\n".iter().chain(label.as_bytes()).chain(b"\n")) {
+        *to = *from;
+    }
+    // No file is taken for several.
+    for byte in rest.iter_mut().take(count).filter(|byte| **byte < 2) {
+        *byte = b' ';
+    }
+    Ok(length + start + count)
 }
 
 /// Calls `visit` with each name in a folder that begins and ends like this, in the order of their bytes: the outcome
@@ -185,24 +245,102 @@ pub fn for_each_name(
     end: &str,
     visit: &mut dyn FnMut(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    for_each_name_in(&[folder], start, end, &mut |_, name| visit(name))
+}
+
+/// The same for several folders together: each name once, with the first of the folders that has it.
+fn for_each_name_in(
+    folders: &[&str],
+    start: &str,
+    end: &str,
+    visit: &mut dyn FnMut(&str, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut last = PathText::new();
     for _ in 0..MAX_FILES {
         let mut next = PathText::new();
-        let visited = files::for_each_entry(folder, &mut |name: &str| {
-            let is_one = name.starts_with(start) && name.ends_with(end);
-            if is_one && name > &*last && (next.is_empty() || name < &*next) {
-                next = Text::from(name);
+        let mut first = "";
+        for folder in folders {
+            let visited = files::for_each_entry(folder, &mut |name: &str| {
+                let is_one = name.starts_with(start) && name.ends_with(end);
+                if is_one && name > &*last && (next.is_empty() || name < &*next) {
+                    next = Text::from(name);
+                    first = folder;
+                }
+                ControlFlow::Continue(())
+            });
+            match visited {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(Error::os("listing", folder, errno).as_refusal()),
             }
-            ControlFlow::Continue(())
-        });
-        match visited {
-            Ok(()) if !next.is_empty() => visit(&next)?,
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => break,
-            Err(errno) => return Err(Error::os("listing", folder, errno).as_refusal()),
         }
+        if next.is_empty() {
+            break;
+        }
+        visit(first, &next)?;
         last = next;
     }
     Ok(())
+}
+
+/// Reads all that systemd-networkd reads, in its order: what makes interfaces, then the settings, each file behind its
+/// path and with what is added to it behind it (networkd::parse()).
+pub fn read_networkd<'a>(root: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Error> {
+    let mut length = 0;
+    for end in [".netdev", ".network"] {
+        let folders = networkd_folders(root, "")?;
+        for_each_name_in(
+            &folders.each_ref().map(|folder| &**folder),
+            "",
+            end,
+            &mut |folder, name| {
+                let path = crate::path!("{}/{}", folder, name)?;
+                let label: PathText = crate::path!("\0{}", path)?;
+                let with_file = append(&path, &label, buffer, length)?;
+                // An empty file, or a link to /dev/null, stands for none.
+                if with_file > length {
+                    length = append_added(root, name, buffer, with_file)?;
+                }
+                Ok(())
+            },
+        )?;
+    }
+    if length > MAX_FILE {
+        let why = "the files of systemd-networkd together are larger than 64 KiB";
+        return Err(too_large("systemd/network", why));
+    }
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// The folders of systemd-networkd below the root, and something below them.
+fn networkd_folders(root: &str, below: &str) -> Result<[PathText; 5], Error> {
+    let mut folders = [const { PathText::new() }; 5];
+    for (folder, known) in folders.iter_mut().zip(NETWORKD_FOLDERS) {
+        *folder = crate::path!("{}{}{}", root, known, below)?;
+    }
+    Ok(folders)
+}
+
+/// Reads what is added to a file of systemd-networkd: `NAME.d/*.conf` of all folders.
+fn append_added(
+    root: &str,
+    name: &str,
+    buffer: &mut [u8],
+    mut length: usize,
+) -> Result<usize, Error> {
+    let below: PathText = crate::path!("/{}.d", name)?;
+    let folders = networkd_folders(root, &below)?;
+    for_each_name_in(
+        &folders.each_ref().map(|folder| &**folder),
+        "",
+        ".conf",
+        &mut |folder, name| {
+            let path = crate::path!("{}/{}", folder, name)?;
+            // No section goes on into another file.
+            length = append(&path, "[]", buffer, length)?;
+            Ok(())
+        },
+    )?;
+    Ok(length)
 }
 
 /// Whether the new OS may have another name for this interface. Even `eth0` and `wlan0` last only where systemd has no
@@ -217,6 +355,52 @@ pub fn name_may_change(root: &str, interface: &str) -> bool {
     let link = crate::path!("{}/sys/class/net/{}/device/subsystem", root, interface);
     let bus = link.and_then(|link| files::read_link(&link, &mut buffer)).unwrap_or_default();
     bus.ends_with("/bus/pci") || interface == "wlan0" && bus.ends_with("/bus/usb")
+}
+
+/// The interfaces with hardware of their own. None are known without sysfs, and of more than 16 the first.
+pub fn ports(root: &str) -> heapless::Vec<Port, 16> {
+    let mut ports = heapless::Vec::new();
+    let Ok(folder) = crate::path!("{}/sys/class/net", root) else { return ports };
+    let _ = for_each_name(&folder, "", "", &mut |name| {
+        let port = files::below(&folder, name)?;
+        if files::is_below(&port, "device") {
+            let _ = ports.push(look_at_port(root, name, &port));
+        }
+        Ok(())
+    });
+    ports
+}
+
+/// What sysfs and udev say of an interface, whose folder in sysfs this is.
+fn look_at_port(root: &str, name: &str, folder: &str) -> Port {
+    let mut buffer = [0; 4096];
+    let mac = Text::from(files::text_below(folder, "address", &mut buffer).unwrap_or_default());
+    let mut target = [0; 256];
+    let driver = files::below(folder, "device/driver")
+        .and_then(|link| files::read_link(&link, &mut target))
+        .unwrap_or_default();
+    let driver = Text::from(driver.rsplit('/').next().unwrap_or_default());
+    // What udev knows goes by the number.
+    let number = files::number_below(folder, "ifindex").unwrap_or(0);
+    let number = u32::try_from(number).unwrap_or(0);
+    let udev = crate::format!("{}/run/udev/data/n{}", root, number);
+    let known = files::text_at(udev, &mut buffer).unwrap_or_default();
+    let path = known.lines().find_map(|line| line.strip_prefix("E:ID_PATH="));
+    let path = Text::from(path.unwrap_or_default());
+    let is_wireless = files::is_below(folder, "wireless") || files::is_below(folder, "phy80211");
+    Port { name: Text::from(name), mac, driver, path, is_wireless }
+}
+
+/// The longest command line of a kernel (COMMAND_LINE_SIZE of most).
+pub const COMMAND_LINE: usize = 2048;
+
+/// The name of the machine, its number and the command line of its kernel; what is not known is empty.
+pub fn about_machine<'a>(root: &str, buffers: &'a mut [[u8; COMMAND_LINE]; 3]) -> [&'a str; 3] {
+    let [name, id, line] = buffers;
+    let live = "proc/sys/kernel/hostname";
+    let host = if files::is_below(root, live) { live } else { "etc/hostname" };
+    let text = |below, buffer| files::text_below(root, below, buffer).unwrap_or_default();
+    [text(host, name), text("etc/machine-id", id), text("proc/cmdline", line)]
 }
 
 /// The hardware address of an interface, when a maker gave it to this one: it lasts, whatever a system calls the
