@@ -258,6 +258,8 @@ def test_an_nfs_server_that_has_gone_does_not_hold_it_up(folder):
 # What is frozen and mounted nowhere any more keeps its loop device, with nobody to be ended. A file in memory leaves
 # 40 MiB; at 36 earlyoom asks somebody to end, at 34 it ends somebody.
 SHORT_OF_MEMORY = """
+# Not this shell, but whoever else, takeover as it is started.
+echo -1000 > /proc/$$/oom_score_adj
 mkdir -p /etc/systemd/system/system.slice.d
 printf '[Slice]\\nManagedOOMMemoryPressure=kill\\nManagedOOMSwap=kill\\n' > /etc/systemd/system/system.slice.d/oomd.conf
 systemctl daemon-reload && systemctl start systemd-oomd || exit 1
@@ -273,7 +275,8 @@ systemd-run -q --unit early earlyoom -M 36864,34816 -r 1 || exit 1
 sleep 2
 echo "AVAILABLE $(available)"
 (journalctl -f -o cat -u early -u systemd-oomd > /dev/console) &
-takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack
+sh -c 'echo 0 > /proc/$$/oom_score_adj
+    exec takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack'
 """
 
 
