@@ -225,7 +225,8 @@ fn reachable(
         return Ok(Reach::default());
     }
     let live = live::gather(buffer)?;
-    let reach = reach::compare(live, new_files, buffer, report)?;
+    let name_servers = carry::name_servers(buffer)?;
+    let reach = reach::compare(live, &name_servers, new_files, buffer, report)?;
     reach.check(options)?;
     Ok(reach)
 }

@@ -44,7 +44,8 @@ pub fn print_networks(options: &Options) -> Result<(), Error> {
     let mut reach = Reach::default();
     if root.is_empty() {
         let live = live::gather(buffer)?;
-        reach = reach::compare(live, &mut new_files, buffer, &mut report)?;
+        let name_servers = carry::name_servers(buffer)?;
+        reach = reach::compare(live, &name_servers, &mut new_files, buffer, &mut report)?;
         refusal = refusal.or(reach.check(options).err());
     }
     print(options, &new_files, &reach, &report)?;

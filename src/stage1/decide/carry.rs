@@ -4,6 +4,7 @@ use super::configuration::{self, Beside};
 use super::report::Report;
 use crate::cli::Options;
 use crate::error::Error;
+use crate::network::Addresses;
 use crate::new_os::new_files::NewFiles;
 use crate::stage1::look::identity::Identity;
 
@@ -102,6 +103,18 @@ pub fn networks_of(
     let mut store = |to: &str, label: &str, bytes: &[u8]| new_files.add(to, label, bytes);
     let mut note = |note: networks::Note| tell(&note, report);
     networks::gather(root, &selection, buffer, &mut store, &mut note)
+}
+
+/// The name servers of this device, for an address that has none.
+#[cfg(feature = "migrate")]
+pub fn name_servers(buffer: &mut [u8]) -> Result<Addresses, Error> {
+    super::networks::name_servers("", buffer)
+}
+
+/// Not known in this build.
+#[cfg(not(feature = "migrate"))]
+pub fn name_servers(_: &mut [u8]) -> Result<Addresses, Error> {
+    Ok(Addresses::default())
 }
 
 /// Without the reading of network settings only what was given is placed.

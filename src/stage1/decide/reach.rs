@@ -20,6 +20,9 @@ use core::net::IpAddr;
 
 /// The longest keyfile that is made here, in bytes.
 const KEYFILE: usize = 4096;
+/// What is said of a keyfile that has none.
+const NO_NAME_SERVER: &str =
+    "its address is taken from what is in force, and no name server goes with it: none is known";
 /// What an interface has or will have, in words.
 type Words = Text<220>;
 
@@ -56,9 +59,11 @@ struct Port<'a> {
     is_way_in: bool,
 }
 
-/// Compares, and adds keyfiles for what no settings explain. Whether that may be is for [`Reach::check`].
+/// Compares, and adds keyfiles for what no settings explain, with the name servers of the device. Whether that may be is
+/// for [`Reach::check`].
 pub fn compare(
     live: &Live,
+    name_servers: &Addresses,
     new_files: &mut NewFiles,
     buffer: &mut [u8],
     report: &mut Report,
@@ -76,7 +81,11 @@ pub fn compare(
         let verdict = port.verdict(live, new_files);
         if verdict == Verdict::Unexplained {
             made += 1;
-            port.make_keyfile(live, made, new_files)?;
+            port.make_keyfile(live, name_servers, made, new_files)?;
+            if name_servers.is_plain() && port.has_way(live) {
+                let words: Words = crate::text!("{}: {}", link.name, NO_NAME_SERVER);
+                report.warn(&words);
+            }
         }
         reach.note(&port, &verdict, live, report);
     }
@@ -317,6 +326,7 @@ impl<'a> Port<'a> {
     fn make_keyfile(
         &self,
         live: &Live,
+        name_servers: &Addresses,
         number: u32,
         new_files: &mut NewFiles,
     ) -> Result<(), Error> {
@@ -352,6 +362,13 @@ impl<'a> Port<'a> {
                 let _ = family.routes.push(crate::network::Route { to, via, metric });
             }
         }
+        for (family, known) in [(&mut *ipv4, &name_servers.ipv4), (&mut *ipv6, &name_servers.ipv6)]
+        {
+            if !family.addresses.is_empty() {
+                family.dns = known.dns.clone();
+            }
+        }
+        wired.addresses.search = name_servers.search.clone();
         let zero = if number < 10 { "0" } else { "" };
         let id: Text<40> = crate::text!("balena-in-force-{}{}", zero, number);
         let mut bytes = [0; KEYFILE];
@@ -478,6 +495,13 @@ mod tests {
         files
     }
 
+    /// What the device asks for names.
+    fn servers() -> Addresses {
+        let mut known = Addresses { search: Text::from("lan.example"), ..Addresses::default() };
+        known.ipv4.dns.push(Text::from("10.0.0.53")).unwrap();
+        known
+    }
+
     const FIXED: &str = "[ipv4]\nmethod=manual\naddress1=10.0.0.5/24,10.0.0.1\n";
     const ROUTER: (&str, &str) = ("0.0.0.0/0", "10.0.0.1");
 
@@ -555,19 +579,20 @@ mod tests {
         );
         let mut files = NewFiles::new();
         assert_eq!(by_hand.verdict(&files), "unexplained");
-        by_hand.port().make_keyfile(&by_hand.live, 1, &mut files).unwrap();
+        by_hand.port().make_keyfile(&by_hand.live, &servers(), 1, &mut files).unwrap();
         let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
         assert!(
             text.contains("id=balena-in-force-01")
                 && text.contains("mac-address=") == names::is_makers_mac("52:54:00:12:34:56"),
             "{text}"
         );
+        assert!(text.contains("dns=10.0.0.53;") && text.contains("lan.example"), "{text}");
         assert_eq!(by_hand.verdict(&files), "10.0.0.5/24, fd00::5/64 via 10.0.0.1, as now");
         // Beside DHCP it goes on.
         let both = now(&["10.0.0.5/24", "10.0.0.7/24 dhcp"], &[ROUTER]);
         let mut files = NewFiles::new();
         assert_eq!(both.verdict(&files), "unexplained");
-        both.port().make_keyfile(&both.live, 1, &mut files).unwrap();
+        both.port().make_keyfile(&both.live, &servers(), 1, &mut files).unwrap();
         let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
         assert!(text.contains("method=auto") && !text.contains("10.0.0.7"), "{text}");
         assert!(!both.verdict(&files).starts_with('!'));

@@ -20,7 +20,7 @@ use crate::network::{
     Addresses, Finding, Wifi, Wired, Wireless, ifupdown, manager, names, networkd, wifi,
 };
 use crate::text::{PathText, Text, Writer, printable};
-pub use beside::beside;
+pub use beside::{beside, name_servers};
 use choice::{Candidate, Owner, Sort};
 use in_force::InForce;
 use sources::{
