@@ -549,26 +549,6 @@ pub fn without_secret<'a>(group: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn secrets_are_known_by_their_keys() {
-        let is_hidden =
-            |group: &str, line: &str| without_secret(group.as_bytes(), line.as_bytes()).is_some();
-        for line in [
-            "psk=x",
-            "password=x",
-            "wep-key0=x",
-            "private-key-password=x",
-            "pin=1",
-            "preshared-key=x",
-        ] {
-            assert!(is_hidden("[wifi-security]", line), "{line}");
-        }
-        assert!(is_hidden("[vpn-secrets]", "anything=x"));
-        for line in ["ssid=psk", "psk-flags=1", "[psk]", "key-mgmt=wpa-psk", "pinned=1"] {
-            assert!(!is_hidden("[wifi]", line), "{line}");
-        }
-    }
-
     /// What is said of the connection of these lines.
     fn said(text: &str) -> Vec<(bool, &'static str)> {
         let mut said = Vec::new();
@@ -701,5 +681,25 @@ mod tests {
             assert_eq!(said(&format!("{router}\ndns=9.9.9.9,127.0.0.53")), old_os);
         }
         assert_eq!(said("address1=10.0.0.2/8"), [], "a network of its own");
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_keys() {
+        let is_hidden =
+            |group: &str, line: &str| without_secret(group.as_bytes(), line.as_bytes()).is_some();
+        for line in [
+            "psk=x",
+            "password=x",
+            "wep-key0=x",
+            "private-key-password=x",
+            "pin=1",
+            "preshared-key=x",
+        ] {
+            assert!(is_hidden("[wifi-security]", line), "{line}");
+        }
+        assert!(is_hidden("[vpn-secrets]", "anything=x"));
+        for line in ["ssid=psk", "psk-flags=1", "[psk]", "key-mgmt=wpa-psk", "pinned=1"] {
+            assert!(!is_hidden("[wifi]", line), "{line}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! Changes nothing but the folder that is named for the keyfiles.
 
 use super::decide::carry;
+use super::decide::configuration::Beside;
 use super::decide::page::{Form, Page};
 use super::decide::preview::show_networks;
 use super::decide::reach::{self, Reach};
@@ -41,6 +42,7 @@ pub fn print_networks(options: &Options) -> Result<(), Error> {
         (report, new_files) = (Report::quiet(), NewFiles::new());
         gather(false, &mut new_files, &mut report)?;
     }
+    let beside = carry::beside(root, Some(&identity), buffer, &mut report)?;
     let mut reach = Reach::default();
     if root.is_empty() {
         let live = live::gather(buffer)?;
@@ -49,6 +51,7 @@ pub fn print_networks(options: &Options) -> Result<(), Error> {
         refusal = refusal.or(reach.check(options).err());
     }
     print(options, &new_files, &reach, &report)?;
+    print_beside(options, &beside)?;
     if let Some(folder) = options.output.as_deref() {
         write(folder, &new_files)?;
     }
@@ -85,6 +88,22 @@ fn print(
                 Some(key) => crate::text!("  {}=(hidden)\n", printable::<100>(key)),
                 None => crate::text!("  {}\n", printable::<290>(line)),
             };
+            put(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What goes into config.json where that says nothing of it.
+fn print_beside(options: &Options, beside: &Beside) -> Result<(), Error> {
+    let has_any = beside.values().any(|(_, value)| value.is_some());
+    if options.has(Flag::Json) || !has_any {
+        return Ok(());
+    }
+    put("\nconfig.json, where it has none\n")?;
+    for (key, value) in beside.values() {
+        if let Some(value) = value {
+            let line: Text<240> = crate::text!("  {}: {}\n", key, value);
             put(&line)?;
         }
     }

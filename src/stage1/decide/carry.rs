@@ -20,7 +20,7 @@ pub fn files(
     let mut new_files = NewFiles::new();
     if let Some(config) = config {
         let hostname = identity.and_then(|it| configuration::kept_hostname(options, it, report));
-        let beside = beside(identity, buffer, report)?;
+        let beside = beside("", identity, buffer, report)?;
         let new_config = configuration::for_new_os(config, hostname, &beside, options, buffer)?;
         new_files.add("config.json", "", new_config)?;
     }
@@ -30,16 +30,18 @@ pub fn files(
     Ok(new_files)
 }
 
-/// What the old OS has beside its networks. A balenaOS has that in its own configuration.
+/// What the OS below `root`, empty for the running one, has beside its networks. A balenaOS has that in its own
+/// configuration.
 #[cfg(feature = "migrate")]
-fn beside(
+pub fn beside(
+    root: &str,
     identity: Option<&Identity>,
     buffer: &mut [u8],
     report: &mut Report,
 ) -> Result<Beside, Error> {
     match identity {
         Some(identity) if !identity.is_balena_os() => {
-            super::networks::beside("", buffer, &mut |note| tell(&note, report))
+            super::networks::beside(root, buffer, &mut |note| tell(&note, report))
         }
         _ => Ok(Beside::default()),
     }
@@ -47,7 +49,7 @@ fn beside(
 
 /// Without the reading of network settings nothing is known of it.
 #[cfg(not(feature = "migrate"))]
-fn beside(_: Option<&Identity>, _: &mut [u8], _: &mut Report) -> Result<Beside, Error> {
+fn beside(_: &str, _: Option<&Identity>, _: &mut [u8], _: &mut Report) -> Result<Beside, Error> {
     Ok(Beside::default())
 }
 

@@ -145,9 +145,14 @@ impl Beside {
         Some(&*self.ntp_servers).filter(|servers| !servers.is_empty())
     }
 
+    /// The keys of a configuration and their values.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        [("country", self.country()), ("ntpServers", self.ntp_servers())].into_iter()
+    }
+
     /// Says what of it goes into this configuration.
     fn log(&self, config: &[u8]) {
-        for (key, value) in [("country", self.country()), ("ntpServers", self.ntp_servers())] {
+        for (key, value) in self.values() {
             if let Some(value) = value.filter(|_| config::lacks(config, key)) {
                 crate::info!("config.json is given {}, as the old OS has it: {}", key, value);
             }
