@@ -35,8 +35,8 @@ pub struct Found<'a> {
     pub target: Number,
 }
 
-/// Writes the image to the disk. `head` is a buffer of [`BUFFER`] bytes that outlives this process. An error is one from
-/// before the first write; nothing is given where nothing was to be written.
+/// Writes the image to the disk. `head` is a buffer of [`BUFFER`] bytes that outlives this process. An error is one
+/// from before the first write; nothing is given where nothing was to be written.
 pub fn flash(
     wishes: &Wishes,
     found: &Found,

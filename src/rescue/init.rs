@@ -194,8 +194,8 @@ impl<'a> Init<'a> {
     }
 }
 
-/// The disk of this name. When an earlier try has begun with one, it must not have been plugged in anew: another one may
-/// have its name by now.
+/// The disk of this name. When an earlier try has begun with one, it must not have been plugged in anew: another one
+/// may have its name by now.
 fn disk(path: &str, shared: &Shared) -> Result<Number, Error> {
     let number = writable::asked_for(path)?;
     let begun = shared.disk_sequence.load(SeqCst);
