@@ -227,9 +227,9 @@ fn to_console(index: usize, console: &OwnedFd, bytes: &[u8]) {
     }
 }
 
-/// Waits until the consoles have sent what was written to them, the last bytes in the ports themselves included. A serial
-/// line is slow, and the kernel's own messages do not queue behind ours: they would land in the middle of a line. A
-/// terminal that was stopped is waited for without an end, so this is for a process that can be left behind.
+/// Waits until the consoles have sent what was written to them, the last bytes in the ports themselves included. A
+/// serial line is slow, and the kernel's own messages do not queue behind ours: they would land in the middle of a
+/// line. A terminal that was stopped is waited for without an end, so this is for a process that can be left behind.
 pub fn drain() {
     // What is no terminal has no queue.
     let _ = block::drain_terminal(rustix::stdio::stderr());

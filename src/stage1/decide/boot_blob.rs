@@ -1,7 +1,7 @@
 //! Whether the loaders of a Jetson are written, what they are written to, and what with.
 //!
-//! They must be those that the image is for: a new OS below other loaders does not start. All that can be known of it is
-//! known here: the device, and the file in the image, by its place and its CRC.
+//! They must be those that the image is for: a new OS below other loaders does not start. All that can be known of it
+//! is known here: the device, and the file in the image, by its place and its CRC.
 
 use super::compatible::{Wish, refuse_unless};
 use crate::balena::boot_blob::{self, file_for};

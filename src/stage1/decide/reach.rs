@@ -59,8 +59,8 @@ struct Port<'a> {
     is_way_in: bool,
 }
 
-/// Compares, and adds keyfiles for what no settings explain, with the name servers of the device. Whether that may be is
-/// for [`Reach::check`].
+/// Compares, and adds keyfiles for what no settings explain, with the name servers of the device. Whether that may be
+/// is for [`Reach::check`].
 pub fn compare(
     live: &Live,
     name_servers: &Addresses,

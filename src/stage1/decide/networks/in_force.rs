@@ -244,8 +244,8 @@ fn is_process(id: &str, name: &str) -> bool {
     comm.is_some_and(|comm| comm.starts_with(name))
 }
 
-/// Whether a system that does not run does not start this program: its unit is masked, or there and wanted by nobody, or
-/// the program is not there, where others are.
+/// Whether a system that does not run does not start this program: its unit is masked, or there and wanted by nobody,
+/// or the program is not there, where others are.
 fn is_disabled(root: &str, program: &Program) -> Result<bool, Error> {
     let unit = program.unit;
     const FOLDERS: [&str; 3] =
@@ -309,8 +309,8 @@ pub fn is_hidden(root: &str, path: &str, uuid: &str) -> bool {
 }
 
 /// Whether there is no interface of this name or, without a name, with this hardware address. Only sysfs tells, and one
-/// that knows no hardware at all is no help. An address that an interface was given hides the one that it came with, and
-/// may be what is looked for (`addr_assign_type`, sysfs-class-net of the kernel's documentation).
+/// that knows no hardware at all is no help. An address that an interface was given hides the one that it came with,
+/// and may be what is looked for (`addr_assign_type`, sysfs-class-net of the kernel's documentation).
 pub fn is_absent(root: &str, interface: &str, mac: &str) -> bool {
     let Ok(folder) = crate::path!("{}/sys/class/net", root) else { return false };
     let (mut knows_hardware, mut is_there, mut may_be_there) = (false, false, false);
