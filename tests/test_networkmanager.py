@@ -23,7 +23,7 @@ SETTINGS = {"connection": "connection", "ethernet": "802-3-ethernet", "wifi": "8
             "wifi-security": "802-11-wireless-security", "802-1x": "802-1x", "ipv4": "ipv4", "ipv6": "ipv6"}
 TYPES = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}
 # Keys whose value is the same text in nmcli.
-TEXTS = {"id", "interface-name", "autoconnect-priority", "mode", "key-mgmt", "auth-alg", "psk", "method",
+TEXTS = {"id", "uuid", "interface-name", "autoconnect-priority", "mode", "key-mgmt", "auth-alg", "psk", "method",
          "addr-gen-mode", "identity", "anonymous-identity", "password", "phase2-auth", "phase2-autheap", "mtu",
          "route-metric"}
 SWITCHES = {"autoconnect", "hidden", "never-default", "ignore-auto-dns", "ignore-auto-routes"}

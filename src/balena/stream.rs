@@ -365,9 +365,9 @@ mod tests {
 /d/:Word:null
 /d/:Word:-1.5e+3
 /:Container:
-// a:Container:
-// a/b:Word:true
-// a/c:Word:0
+//a:Container:
+//a/b:Word:true
+//a/c:Word:0
 /e:Text:
 ";
         assert_eq!(whole(DOCUMENT.as_bytes()).unwrap(), lines);
