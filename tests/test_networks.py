@@ -228,7 +228,7 @@ ip addr add 10.8.0.9/24 dev eth0
 /job/takeover networks --json
 echo $?
 """
-    session = networkmanager.run(folder, {"fixed": keyfile}, settle, programs=[TAKEOVER])
+    session = networkmanager.run(folder, {"fixed": keyfile}, settle, programs={"takeover": TAKEOVER})
     lines = [line for line in session.settled.splitlines() if line.startswith("{") or line.isdigit()]
     (same, code), (changed, refused) = answers("\n".join(lines))
     assert reach(same) == ["eth0: 10.7.0.5/24 via 10.7.0.1, as now (the way in)"] and code == 0, session.settled

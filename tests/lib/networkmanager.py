@@ -115,17 +115,17 @@ def root():
     return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
 
 
-def run(folder, keyfiles, settle="", timeout=60, programs=()):
+def run(folder, keyfiles, settle="", timeout=60, programs=None):
     """Starts NetworkManager with keyfiles (file name -> bytes), loads each of them by nmcli, too, runs the shell text
-    `settle` in the same namespaces, with `programs` in /job, and tells what has become of each. Ends within `timeout` seconds
+    `settle` in the same namespaces, with `programs` (name -> path) in /job, and tells what has become of each. Ends within `timeout` seconds
     or fails."""
     job = folder / "job"
     for part in (job / "keyfiles", job / "out", folder / "space"):
         part.mkdir(parents=True)
     for name, content in keyfiles.items():
         (job / "keyfiles" / name).write_bytes(content)
-    for program in programs:
-        shutil.copy(program, job / program.name)
+    for name, program in (programs or {}).items():
+        shutil.copy(program, job / name)
     (job / "inner.sh").write_text(_INNER)
     if settle:
         (job / "settle").write_text(settle)
