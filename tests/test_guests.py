@@ -879,7 +879,9 @@ def old_settings(name, options):
     files = job(balena_image.gz(name), f"{OLD_SETTINGS}{COMMAND} {options}\n", name)
     for fixture in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
         files[fixture] = FIXTURES / fixture
-    return files, config_for(name).replace(b'"guest"', b'"old-name"')
+    config = config_for(name).replace(b'"guest"', b'"old-name"')
+    # The country of the Wi-Fis goes along.
+    return files, config.replace(b'"as it is"]', b'"as it is"],"country":"GB"')
 
 
 def check_migration(guest, folder, name, config, wait=180):

@@ -83,9 +83,14 @@ impl Given {
     /// is for another one. `ssid`: the Wi-Fi that it has joined, as far as it is one and that is known.
     pub fn rank_for(&self, link: &Link, is_wifi: bool, ssid: Option<&[u8]>) -> Option<(u8, i32)> {
         let Summary { kind, interface_name, mac_address, .. } = &self.summary;
+        // The name is that of the modem (cdc-wdm0, ttyUSB2), not of the interface that it makes.
+        if *kind == Kind::Gsm {
+            return (link.is_modem && self.summary.autoconnect)
+                .then_some((1, self.summary.priority));
+        }
         let is_kind = match kind {
             Kind::Wifi => is_wifi && !self.summary.is_own_network,
-            Kind::Ethernet => !is_wifi && !link.is_made_by_software,
+            Kind::Ethernet => !is_wifi && !link.is_made_by_software && !link.is_modem,
             _ => link.is_made_by_software && *interface_name == link.name,
         };
         let is_name = interface_name.is_empty() || *interface_name == link.name;
@@ -222,6 +227,8 @@ mod tests {
             name: Text::from(name),
             mac: Text::from("52:54:00:12:34:56"),
             is_made_by_software,
+            is_tunnel: false,
+            is_modem: name.starts_with("ww") || name.starts_with("ppp"),
         };
         let (eth0, bridge) = (link("eth0", false), link("br0", true));
         let rank = |rest: &str, link: &Link| given(rest).rank_for(link, false, None);
@@ -241,6 +248,10 @@ mod tests {
         assert_eq!(wifi.rank_for(&wlan0, true, None), Some((0, 0)));
         assert_eq!(wifi.rank_for(&wlan0, true, Some(b"site")), Some((0, 0)));
         assert_eq!(wifi.rank_for(&wlan0, true, Some(b"other")), None);
+        let modem = Given::read(b"[connection]\ntype=gsm\ninterface-name=cdc-wdm0\n").unwrap();
+        assert_eq!(modem.rank_for(&link("wwan0", false), false, None), Some((1, 0)));
+        assert_eq!(modem.rank_for(&link("ppp0", true), false, None), Some((1, 0)));
+        assert_eq!(modem.rank_for(&eth0, false, None), None);
         assert!(Given::read(b"[connection]\n").is_none());
     }
 }

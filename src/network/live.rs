@@ -33,6 +33,10 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const ARPHRD_LOOPBACK: u16 = 772;
+/// ARPHRD_PPP and ARPHRD_RAWIP.
+const MODEMS: [u16; 2] = [512, 519];
+/// The kinds (IFLA_INFO_KIND) of interfaces that lead over others.
+const TUNNELS: [&str; 7] = ["tun", "wireguard", "ipip", "sit", "gre", "vti", "xfrm"];
 const IFF_UP: u32 = 1;
 
 // <linux/if_addr.h>
@@ -77,6 +81,10 @@ pub struct Link {
     pub mac: Text<17>,
     /// It is a bridge, a tunnel, a VLAN or the like. A veth is taken for the cable that it stands for.
     pub is_made_by_software: bool,
+    /// It leads over another interface: a VPN or the like.
+    pub is_tunnel: bool,
+    /// A cellular modem: `wwan0`, `wwp0s20u4`, `ppp0`.
+    pub is_modem: bool,
 }
 
 /// An address that is in force.
@@ -175,8 +183,14 @@ impl State {
         if flags & IFF_UP == 0 || u16_at(payload, 2)? == ARPHRD_LOOPBACK {
             return None;
         }
-        let mut link =
-            Link { number, name: Text::new(), mac: Text::new(), is_made_by_software: false };
+        let mut link = Link {
+            number,
+            name: Text::new(),
+            mac: Text::new(),
+            is_made_by_software: false,
+            is_tunnel: false,
+            is_modem: false,
+        };
         let mut lasting = None;
         for_each_attribute(payload.get(16..)?, &mut |kind, value| match kind {
             IFLA_IFNAME => link.name = Text::from(text(value)),
@@ -184,11 +198,16 @@ impl State {
             IFLA_PERM_ADDRESS => lasting = Some(mac(value)),
             // IFLA_INFO_KIND (1) is what it is; a network card has none.
             IFLA_LINKINFO => for_each_attribute(value, &mut |kind, value| {
-                link.is_made_by_software |= kind == 1 && text(value) != "veth";
+                // The ports of a switch chip (dsa) are cables, too.
+                let name = text(value);
+                link.is_made_by_software |= kind == 1 && !matches!(name, "veth" | "dsa");
+                link.is_tunnel |= kind == 1 && TUNNELS.contains(&name);
             }),
             _ => {}
         });
         link.mac = lasting.filter(|mac| !mac.is_empty()).unwrap_or(link.mac);
+        // udev's names of modems begin with `ww`.
+        link.is_modem = MODEMS.contains(&u16_at(payload, 2)?) || link.name.starts_with("ww");
         self.is_cut |= self.links.push(link).is_err();
         Some(())
     }

@@ -21,7 +21,7 @@ use crate::new_os::{configuration, fits, kind};
 use crate::plan::{ImagePlan, OnFailure, Plan, STALL, TargetPlan, bounded};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::{self, Staged};
-use crate::sys::map;
+use crate::sys::{map, process};
 use crate::text::{Size, Text};
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -50,6 +50,7 @@ pub fn flash(
     };
     let target = writable::facts(found.target)?;
     writable::claimable(&target)?;
+    let sequence = device::sequence(found.target);
     let source = super::image::open(found.image, config)?;
     let source = Checked::new(&source, wishes.sha256);
     let file = ImageFile::open(&source, found.image)?;
@@ -63,7 +64,11 @@ pub fn flash(
         return Ok(None);
     }
     ask(wishes, &target)?;
-    shared.disk_sequence.store(device::sequence(plan.target.number), SeqCst);
+    if device::sequence(found.target) != sequence {
+        let why = "it is another one than was checked";
+        return Err(Error::failed("looking at the disk", &target.name, why));
+    }
+    shared.disk_sequence.store(sequence, SeqCst);
     let staged =
         Staged { source: &source, stream: image.stream, patches: one.patches, map: &one.map };
     stage2::flash_free(&plan, staged, head, shared).map(Some)
@@ -185,6 +190,10 @@ fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> 
 
 /// The question, before the first change. The end of input means no.
 fn ask(wishes: &Wishes, target: &Disk) -> Result<(), Error> {
+    // It was blocked while the image was read. The init gets none.
+    if process::pending_termination().is_some() {
+        return Err(Error::refused("starting", "", "it was interrupted"));
+    }
     if wishes.no_ack {
         return Ok(());
     }

@@ -73,6 +73,7 @@ fn prepare() {
     }
     let _ = pid1::open_console("");
     pid1::open_logs();
+    pid1::restart_on_panic();
     // Names are asked of the servers that ip= has brought (Documentation/admin-guide/nfs/nfsroot.rst).
     #[cfg(feature = "http")]
     {
@@ -109,13 +110,18 @@ impl<'a> Init<'a> {
                 crate::info!("starting again (run {})", attempt);
             }
             let code = self.run_worker();
+            if self.wishes.dry_run && code == Some(0) {
+                crate::info!("stopped: nothing was to be written (takeover.dry-run)");
+                stop();
+            }
             if self.shared.complete.load(SeqCst) || code == Some(0) {
                 screen::show("done", Colour::Green);
                 crate::info!("done: restarting");
                 pid1::restart(None, None);
             }
-            let is_final =
-                [Kind::Usage, Kind::Refused].map(Kind::exit_code).map(Some).contains(&code);
+            // Once something was written, what is refused may be the disk as an earlier run has left it.
+            let is_final = !self.shared.destroyed.load(SeqCst)
+                && [Kind::Usage, Kind::Refused].map(Kind::exit_code).map(Some).contains(&code);
             if is_final || attempt > RETRIES && self.wishes.on_failure != OnFailure::Retry {
                 end(self.wishes.on_failure);
             }
@@ -221,6 +227,11 @@ fn end(on_failure: OnFailure) -> ! {
     crate::error!(
         "given up: stopped. The reason is above; takeover.on-failure=reboot would restart"
     );
+    stop();
+}
+
+/// PID 1 must not end.
+fn stop() -> ! {
     loop {
         clock::sleep(Duration::from_secs(PAUSE));
     }

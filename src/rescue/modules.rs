@@ -13,7 +13,7 @@ const FOLDER: &str = "/modules";
 
 /// Loads them all. What cannot be loaded is said: the disk may be there all the same.
 pub fn load() {
-    let mut last: Text<96> = Text::new();
+    let mut last: Text<255> = Text::new();
     while let Some(name) = next(&last) {
         match insert(&name) {
             // Built in, or named twice.
@@ -25,8 +25,8 @@ pub fn load() {
 }
 
 /// The first name behind `last`: in the order of their bytes, without a list of them.
-fn next(last: &str) -> Option<Text<96>> {
-    let mut found: Option<Text<96>> = None;
+fn next(last: &str) -> Option<Text<255>> {
+    let mut found: Option<Text<255>> = None;
     // Without the folder there are none.
     let _ = files::for_each_entry(FOLDER, &mut |name: &str| {
         if name > last && found.as_ref().is_none_or(|found| name < &**found) {

@@ -149,7 +149,7 @@ fn path_of(name: &str) -> PathText {
 /// A kernel that panics shall restart, after 30 s: Debian's would stand still for ever. That brings the old OS back
 /// while nothing is written, and afterwards nothing is lost by it. Whoever has set something else has seen to it.
 /// Documentation/admin-guide/sysctl/kernel.rst, `panic`.
-fn restart_on_panic() {
+pub fn restart_on_panic() {
     const PATH: &str = "/proc/sys/kernel/panic";
     if files::read_number(PATH) == Some(0) {
         tell_kernel(PATH, b"30");
@@ -539,8 +539,19 @@ pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
     if crate::IS_WHOLE {
         write_back(feeder);
     } else {
-        // Nothing is mounted there but what is read, and what was written is flushed.
-        log::drain();
+        // Nothing is mounted there but what is read, and what was written is flushed. In a child: somebody may have
+        // stopped a console.
+        let child = process::spawn(|| {
+            log::drain();
+            0
+        });
+        let since = Stopwatch::start();
+        while let Ok(child) = child
+            && reap(child).is_none()
+            && since.elapsed() < SYNC
+        {
+            crate::sys::clock::sleep(Duration::from_millis(20));
+        }
     }
     reset_later();
     if let Some(feeder) = feeder {

@@ -56,7 +56,8 @@ disk=${disk##*/}
 case $disk in *[0-9]) p=p ;; *) p= ;; esac
 say "root on ${root##*/}, kernel $(uname -r), $(free -m | awk 'NR == 2 { print $2 }') MB"
 
-for module in fat vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 failover net_failover virtio_net; do
+for module in fat vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 \
+    virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net; do
     insmod /modules/$module.ko
 done
 
@@ -125,6 +126,8 @@ poweroff -f
 
 _MODULES = ("fs/fat/fat", "fs/fat/vfat", "fs/nls/nls_cp437", "fs/nls/nls_ascii",
             "fs/nls/nls_iso8859-1", "fs/nls/nls_utf8", "fs/efivarfs/efivarfs",
+            *(f"drivers/virtio/{name}" for name in ("virtio_ring", "virtio", "virtio_pci_legacy_dev",
+                                                    "virtio_pci_modern_dev", "virtio_pci")),
             "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net")
 
 # MiB of each partition, the FAT's type, and the device type that the image is for.

@@ -11,7 +11,8 @@ use crate::balena::keyfile;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::network::given::{Family, Given, How};
-use crate::network::live::{InForce, Link, Route};
+use crate::network::live::{InForce, Link, Route, is_within};
+use crate::network::manager::Kind;
 use crate::network::{Address, Addresses, Method, Prefixed, Ssid, Wired, names};
 use crate::new_os::new_files::NewFiles;
 use crate::stage1::look::live::{self, Live, WayIn};
@@ -147,6 +148,7 @@ impl Reach {
             Verdict::Differs(_) => crate::text!("{}{}", what, way_in),
             _ => crate::text!("{}: {}{}", port.link.name, what, way_in),
         };
+        crate::debug!("the new OS is reached by {}", line);
         // There are no more lines than interfaces of a device that matter.
         let _ = self.lines.push(line);
     }
@@ -159,7 +161,8 @@ impl<'a> Port<'a> {
         let mut addresses = heapless::Vec::new();
         for address in live.state.addresses_of(link.number) {
             // More are not compared: keyfiles have no more, either.
-            let _ = addresses.push((address, live::is_leased(live, link, address, buffer)));
+            let is_leased = link.is_modem || live::is_leased(live, link, address, buffer);
+            let _ = addresses.push((address, is_leased));
         }
         let is_way_in = live.way_in.as_ref().is_some_and(|way| way.link == link.number);
         Self { link, is_wifi, ssid, addresses, is_way_in }
@@ -212,13 +215,20 @@ impl<'a> Port<'a> {
     fn verdict(&self, live: &Live, new_files: &NewFiles) -> Verdict {
         let given = self.best(new_files);
         let now = self.in_force(live);
-        if given.is_none() && (self.is_wifi || self.link.is_made_by_software) {
+        let is_no_cable = self.is_wifi || self.link.is_made_by_software || self.link.is_modem;
+        if given.is_none() && is_no_cable {
             let why = if self.is_wifi {
                 "no settings of its Wi-Fi are carried over"
+            } else if self.link.is_modem {
+                "it is a modem, and no settings of one are carried over"
             } else {
                 "it is made by software, and no settings of it are carried over"
             };
             return Verdict::Differs(crate::text!("has {} now; {}", now, why));
+        }
+        // What its network gives it is another address each time.
+        if given.as_ref().is_some_and(|given| given.summary.kind == Kind::Gsm) {
+            return Verdict::Same(crate::text!("{}, by a modem, as now", now));
         }
         let is_unknown = given.is_none();
         // What the new OS does with a cable that no keyfile is for.
@@ -257,12 +267,12 @@ impl<'a> Port<'a> {
         if own().next().is_none() {
             return Compared::Nothing;
         }
-        let route = self.router(live, is_ipv6);
+        let (route, is_beside) = (self.router(live, is_ipv6), self.is_beside(live, is_ipv6));
         let has = |address: &InForce| family.addresses.contains(&(address.address, address.prefix));
         if own().all(|(_, is_leased)| *is_leased) {
             return self.compare_leased(
                 family,
-                is_ipv6,
+                is_beside,
                 route,
                 own().all(|(address, _)| has(address)),
             );
@@ -279,6 +289,7 @@ impl<'a> Port<'a> {
             Some(via) if family.gateway == via && via.is_some() => {}
             Some(None) if family.is_default_on_link => {}
             Some(_) if is_left_to_dhcp && family.gateway.is_none() => {}
+            Some(_) if is_beside && route.is_some_and(|route| route.is_automatic) => {}
             Some(_) => return Compared::Differs(will_route(family)),
             None => {}
         }
@@ -292,7 +303,7 @@ impl<'a> Port<'a> {
     fn compare_leased(
         &self,
         family: &Family,
-        is_ipv6: bool,
+        is_beside: bool,
         route: Option<&Route>,
         has_them_all: bool,
     ) -> Compared {
@@ -301,13 +312,12 @@ impl<'a> Port<'a> {
             How::Automatic if !family.is_never_default || !needs_router => Compared::Leased,
             How::Automatic => Compared::Differs(Text::from("takes no router from DHCP there")),
             How::Fixed if has_them_all => Compared::Same,
-            // What routers advertise beside IPv4 is in force on nearly every device, and seldom what it is reached by.
-            _ if is_ipv6 => Compared::Nothing,
+            _ if is_beside => Compared::Nothing,
             How::Fixed => {
                 let will = family.addresses.first().map(in_words).unwrap_or_default();
                 Compared::Differs(crate::text!("will have the fixed address {} there", will))
             }
-            How::Not => Compared::Differs(Text::from("will have no IPv4 there")),
+            How::Not => Compared::Differs(Text::from("will have no address of the kind there")),
         }
     }
 
@@ -318,8 +328,28 @@ impl<'a> Port<'a> {
             let is_known = family.routes.contains(&(route.to, route.prefix, route.via));
             // NetworkManager makes the one to a router that is on no network of the interface.
             let leads_to_router = Some(route.to) == family.gateway && route.via.is_none();
-            is_own && route.prefix > 0 && !route.is_automatic && !is_known && !leads_to_router
+            let stays = is_known || leads_to_router || self.goes_there_anyway(live, family, route);
+            is_own && route.prefix > 0 && !route.is_automatic && !stays
         })
+    }
+
+    /// What a route leads to is reached without it: by the default route, or as a network of its own.
+    fn goes_there_anyway(&self, live: &Live, family: &Family, route: &Route) -> bool {
+        let default = live.state.default_route(route.to.is_ipv6(), None);
+        let is_by_default = route.via.is_some()
+            && default.is_some_and(|it| it.link == route.link && it.via == route.via);
+        let mut own = family.addresses.iter();
+        let is_own_network = own
+            .any(|(own, prefix)| *prefix <= route.prefix && is_within(route.to, *own, *prefix))
+            || matches!(route.to, IpAddr::V4(to) if to.is_link_local());
+        is_by_default || route.via.is_none() && is_own_network
+    }
+
+    /// IPv6 beside an IPv4 that leads everywhere is in force on nearly every device, and seldom what it is reached by.
+    fn is_beside(&self, live: &Live, is_ipv6: bool) -> bool {
+        let peer = live.way_in.as_ref().and_then(|way| way.peer);
+        let is_way_in = self.is_way_in && peer.is_some_and(|peer| peer.is_ipv6());
+        is_ipv6 && self.router(live, false).is_some() && !is_way_in
     }
 
     /// Makes a keyfile of what is in force.
@@ -452,7 +482,17 @@ mod tests {
     fn now(addresses: &[&str], routes: &[(&str, &str)]) -> Now {
         let mut state = State::default();
         let (name, mac) = (Text::from("eth0"), Text::from("52:54:00:12:34:56"));
-        state.links.push(Link { number: 2, name, mac, is_made_by_software: false }).unwrap();
+        state
+            .links
+            .push(Link {
+                number: 2,
+                name,
+                mac,
+                is_made_by_software: false,
+                is_tunnel: false,
+                is_modem: false,
+            })
+            .unwrap();
         let mut leased = Vec::new();
         for text in addresses {
             let plain = text.trim_end_matches(" dhcp");
@@ -558,7 +598,7 @@ mod tests {
         let leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
         for (rest, end) in [
             (FIXED, "will have the fixed address 10.0.0.5/24 there"),
-            ("[ipv4]\nmethod=disabled\n", "will have no IPv4 there"),
+            ("[ipv4]\nmethod=disabled\n", "will have no address of the kind there"),
             ("[ipv4]\nmethod=auto\nnever-default=true\n", "takes no router from DHCP there"),
         ] {
             let wanted = format!("! has 10.0.0.7/24 via 10.0.0.1 now, the new OS {end}");
@@ -610,6 +650,15 @@ mod tests {
         let text = format!("[connection]\ntype=bridge\ninterface-name=eth0\n{FIXED}");
         files.add("system-connections/a", "", text.as_bytes()).unwrap();
         assert!(!bridge.verdict(&files).starts_with('!'));
+        let mut modem = now(&["10.64.0.7/32"], &[("0.0.0.0/0", "0.0.0.0")]);
+        modem.live.state.links[0].name = Text::from("ppp0");
+        modem.live.state.links[0].is_made_by_software = true;
+        modem.live.state.links[0].is_modem = true;
+        let none = modem.verdict(&NewFiles::new());
+        assert!(none.ends_with("it is a modem, and no settings of one are carried over"), "{none}");
+        let mut files = NewFiles::new();
+        files.add("system-connections/a", "", b"[connection]\nid=a\ntype=gsm\n").unwrap();
+        assert_eq!(modem.verdict(&files), "10.64.0.7/32, by a modem, as now");
         let wifi = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
         let port = Port { is_wifi: true, ..wifi.port() };
         assert!(matches!(port.verdict(&wifi.live, &keyfile("")), Verdict::Differs(_)));

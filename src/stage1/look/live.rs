@@ -5,7 +5,7 @@
 
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::network::live::{InForce, Link, Part, REQUESTS, State, request};
+use crate::network::live::{InForce, Link, Part, REQUESTS, Route, State, is_within, request};
 use crate::network::{Ssid, ini};
 use crate::sys::{map, wireless};
 use crate::text::Text;
@@ -49,6 +49,13 @@ pub fn gather(buffer: &mut [u8]) -> Result<&'static mut Live, Error> {
         live.state = State::default();
         if ask(&socket, &mut live.state, buffer).doing("asking", WHAT)? {
             live.way_in = way_in(&live.state, buffer);
+            let State { links, addresses, routes, .. } = &live.state;
+            crate::debug!(
+                "in force: {} interfaces, {} addresses, {} routes",
+                links.len(),
+                addresses.len(),
+                routes.len()
+            );
             return Ok(live);
         }
     }
@@ -81,8 +88,11 @@ fn ask(socket: &OwnedFd, state: &mut State, buffer: &mut [u8]) -> Result<bool, r
 /// The interface of the connection by which this command is reached, else that of the default route.
 fn way_in(state: &State, buffer: &mut [u8]) -> Option<WayIn> {
     if let Some((peer, own)) = connection(buffer) {
+        // A tunnel goes over another interface, that of the default route: it is what must stay.
+        let is_it = |number: &u32| state.link(*number).is_some_and(|link| !link.is_tunnel);
         let has_it = state.addresses.iter().find(|address| address.address == own);
-        let link = has_it.map(|address| address.link).or_else(|| state.way_to(peer));
+        let link = has_it.map(|address| address.link).filter(is_it);
+        let link = link.or_else(|| state.way_to(peer).filter(is_it));
         if let Some(link) = link.filter(|_| !peer.is_loopback()) {
             return Some(WayIn { link, peer: Some(peer) });
         }
@@ -150,12 +160,22 @@ pub fn is_leased(live: &Live, link: &Link, address: &InForce, buffer: &mut [u8])
     if !address.is_permanent {
         return true;
     }
-    let mut routes = live.state.routes.iter();
-    address.address.is_ipv4()
-        && (routes.any(|route| route.link == link.number && route.is_automatic)
-            || has_lease_of_networkd(link)
-            || is_in_lease_of_dhclient(address.address, buffer)
-            || has_client(link, buffer))
+    let routes = live.state.routes.iter();
+    let mut automatic = routes.filter(|route| route.link == link.number && route.is_automatic);
+    if address.address.is_ipv6() {
+        // Advertised for ever, and set by networkd, NetworkManager or dhcpcd: so is the route to its network.
+        let is_own = |route: &Route| is_within(address.address, route.to, route.prefix);
+        return automatic.any(|route| route.prefix == address.prefix && is_own(route));
+    }
+    // A client that gives lifetimes gives one to each: what has none beside them is somebody else's.
+    let mut others = live.state.addresses_of(link.number);
+    if others.any(|other| other.address.is_ipv4() && !other.is_permanent) {
+        return false;
+    }
+    // dhcpcd says `proto dhcp` of the network of a fixed address, too: only the default route tells.
+    automatic.any(|route| route.prefix == 0 && route.to.is_ipv4())
+        || has_lease_of_networkd(link)
+        || has_client(link, address.address, buffer)
 }
 
 /// /run/systemd/netif/leases/NUMBER (sd-network).
@@ -180,21 +200,46 @@ fn is_in_lease_of_dhclient(address: IpAddr, buffer: &mut [u8]) -> bool {
     })
 }
 
-/// A DHCP client runs that gives addresses without a lifetime, and this interface is among its arguments, or none is.
-fn has_client(link: &Link, buffer: &mut [u8]) -> bool {
-    let mut is_found = false;
-    let mut has_connman = false;
+/// The address that a message of DHCP gives (`yiaddr` of RFC 2131), as dhcpcd keeps it in a file that is called after
+/// the interface.
+fn is_in_lease_of_dhcpcd(link: &Link, address: IpAddr, buffer: &mut [u8]) -> bool {
+    let IpAddr::V4(address) = address else { return false };
+    ["/var/lib/dhcpcd5", "/var/lib/dhcpcd", "/var/db/dhcpcd"].into_iter().any(|folder| {
+        let mut is_found = false;
+        // A folder that is not there has no leases.
+        let _ = files::for_each_entry(folder, &mut |name: &str| {
+            if name.contains(&*link.name)
+                && let Ok(path) = files::below(folder, name)
+            {
+                let bytes = files::read_start(&path, buffer).unwrap_or_default();
+                is_found |= bytes.get(16..20) == Some(&address.octets()[..]);
+            }
+            ControlFlow::Continue(())
+        });
+        is_found
+    })
+}
+
+/// A DHCP client runs that gives addresses without a lifetime (dhcpcd before its seventh release), and this interface
+/// is among its arguments, or the address is in its lease. A lease alone may be years old.
+fn has_client(link: &Link, address: IpAddr, buffer: &mut [u8]) -> bool {
+    let [mut is_found, mut has_dhclient, mut has_dhcpcd, mut has_connman] = [false; 4];
     files::for_each_process(&mut |id: &str| {
         let path = crate::path!("/proc/{}/cmdline", id);
         let bytes = path.ok().and_then(|path| files::read_start(&path, buffer).ok());
         match client(bytes.unwrap_or_default(), &link.name) {
             Client::Of => is_found = true,
+            Client::Dhclient => has_dhclient = true,
+            Client::Dhcpcd => has_dhcpcd = true,
             Client::Connman => has_connman = true,
             Client::No => {}
         }
         ControlFlow::Continue(())
     });
-    is_found || has_connman && is_left_to_dhcp_by_connman(link, buffer)
+    is_found
+        || has_dhclient && is_in_lease_of_dhclient(address, buffer)
+        || has_dhcpcd && is_in_lease_of_dhcpcd(link, address, buffer)
+        || has_connman && is_left_to_dhcp_by_connman(link, buffer)
 }
 
 #[derive(PartialEq, Eq, Debug)]
@@ -202,6 +247,10 @@ enum Client {
     No,
     /// It asks for this interface.
     Of,
+    /// It asks for another one, or for all: its lease decides.
+    Dhclient,
+    /// The same; it has fixed addresses, too.
+    Dhcpcd,
     /// It has settings for each interface.
     Connman,
 }
@@ -219,6 +268,10 @@ fn client(arguments: &[u8], interface: &str) -> Client {
     };
     if is_program(first, "connmand") {
         return Client::Connman;
+    }
+    // Its title may have a colon behind the name.
+    if is_program(first.trim_end_matches(':'), "dhcpcd") || first.starts_with("dhcpcd: ") {
+        return Client::Dhcpcd;
     }
     let is_udhcpc = is_program(first, "udhcpc");
     if !is_udhcpc && !is_program(first, "dhclient") {
@@ -238,7 +291,11 @@ fn client(arguments: &[u8], interface: &str) -> Client {
     }
     // udhcpc without a name is for eth0 (networking/udhcp/dhcpc.c).
     let is_default = is_udhcpc && !names_another && interface == "eth0";
-    if is_named || is_default { Client::Of } else { Client::No }
+    match is_udhcpc {
+        _ if is_named || is_default => Client::Of,
+        true => Client::No,
+        false => Client::Dhclient,
+    }
 }
 
 /// True unless connman has fixed addresses for an interface in the settings of its services, whose names have its
@@ -295,10 +352,9 @@ mod tests {
             ("udhcpc -p /run/x.pid", Client::Of),
             ("udhcpc -i eth1", Client::No),
             ("dhclient -4 -v eth0", Client::Of),
-            ("/sbin/dhclient eth1", Client::No),
+            ("/sbin/dhclient eth1", Client::Dhclient),
             ("/usr/sbin/connmand -n", Client::Connman),
-            // It gives lifetimes.
-            ("dhcpcd eth0", Client::No),
+            ("/sbin/dhcpcd -q -b", Client::Dhcpcd),
             ("sh -c udhcpc", Client::No),
             ("", Client::No),
         ] {
@@ -306,6 +362,30 @@ mod tests {
             assert_eq!(client(arguments.as_bytes(), "eth0"), wanted, "{line}");
         }
         assert_eq!(client(b"udhcpc\0", "eth1"), Client::No);
+    }
+
+    #[test]
+    fn what_a_router_advertises_says_nothing_of_ipv4() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (name, mac) = (Text::from("none0"), Text::new());
+        let link = Link {
+            number: 77,
+            name,
+            mac,
+            is_made_by_software: false,
+            is_tunnel: false,
+            is_modem: false,
+        };
+        let address =
+            InForce { link: 77, address: ip("203.0.113.5"), prefix: 24, is_permanent: true };
+        let leased = |to: &str| {
+            let mut live = Live { state: State::default(), way_in: None };
+            let (to, via) = (ip(to), None);
+            let route = Route { link: 77, to, prefix: 0, via, metric: 0, is_automatic: true };
+            live.state.routes.push(route).unwrap();
+            is_leased(&live, &link, &address, &mut [0; 4096])
+        };
+        assert!(!leased("::") && leased("0.0.0.0"));
     }
 
     #[test]
