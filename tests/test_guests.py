@@ -880,8 +880,8 @@ def old_settings(name, options):
     for fixture in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
         files[fixture] = FIXTURES / fixture
     config = config_for(name).replace(b'"guest"', b'"old-name"')
-    # The country of the Wi-Fis goes along.
-    return files, config.replace(b'"as it is"]', b'"as it is"],"country":"GB"')
+    # The country of the Wi-Fis goes along, written as the member before it.
+    return files, config.replace(b'"as it is"]', b'"as it is"],"country":  "GB"')
 
 
 def check_migration(guest, folder, name, config, wait=180):
