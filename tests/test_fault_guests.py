@@ -14,7 +14,8 @@ import guest as guests  # noqa: E402
 import runner  # noqa: E402
 from guest import Guest, new_disk  # noqa: E402
 from test_guests import (  # noqa: E402
-    COMMAND, FIXTURES, MIB, REFUSED, check_boot, check_disk, check_new_os, check_result, check_secrets, config_for, job)
+    COMMAND, FIXTURES, MIB, REFUSED, check_boot, check_disk, check_new_os, check_result, check_secrets, config_for, job,
+    with_country)
 
 
 # What ends the waiting for a flash that went wrong.
@@ -364,7 +365,7 @@ def test_no_key_is_left_in_the_swap_of_another_disk(folder):
     other = second_disk(folder)
     with Guest("systemd", [new_disk("systemd", folder), other], files=files, fail_on=REFUSED) as guest:
         guest.wait_for("PID 1 is handed over", 180)
-        check_boot(guest, config_for("small"))
+        check_boot(guest, with_country(config_for("small")))
         check_result(guest, "done")
     content = other.read_bytes()
     assert content.count(bytes(4096)) < len(content) // 4096 - 16, "nothing was swapped out: this shows nothing"

@@ -879,9 +879,12 @@ def old_settings(name, options):
     files = job(balena_image.gz(name), f"{OLD_SETTINGS}{COMMAND} {options}\n", name)
     for fixture in ("interfaces", "wpa_supplicant.conf", "backup.yml"):
         files[fixture] = FIXTURES / fixture
-    config = config_for(name).replace(b'"guest"', b'"old-name"')
-    # The country of the Wi-Fis goes along, written as the member before it.
-    return files, config.replace(b'"as it is"]', b'"as it is"],"country":  "GB"')
+    return files, with_country(config_for(name).replace(b'"guest"', b'"old-name"'))
+
+
+def with_country(config):
+    """That of the Wi-Fis in the fixtures goes along, written as the member before it."""
+    return config.replace(b'"as it is"]', b'"as it is"],"country":  "GB"')
 
 
 def check_migration(guest, folder, name, config, wait=180):
