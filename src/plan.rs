@@ -6,7 +6,7 @@
 //! The JSON is one list: the numbers in the order of [`Plan::numbers`], then the texts. Objects with names, options and
 //! enumerations cost 10 KB of code to write and to read, and nobody reads this but the same program.
 
-use crate::disk::device::Number;
+use crate::disk::device::{Disk, Number};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::format::{Format, Stream};
@@ -187,7 +187,43 @@ pub struct Plan {
 /// How many numbers a plan has.
 const NUMBERS: usize = 36;
 
+impl TargetPlan {
+    /// A disk that is not looked for when it goes away.
+    #[inline(always)]
+    pub fn of(disk: &Disk) -> Result<Self, Error> {
+        Ok(Self {
+            name: bounded("use a disk with a shorter name", &disk.name)?,
+            number: disk.number,
+            size: disk.size,
+            logical_block: disk.logical_block,
+            identity: heapless::String::new(),
+        })
+    }
+}
+
 impl Plan {
+    /// An image for a disk, and nothing that was asked for beside.
+    // A plan is large, and copied when it is handed over.
+    #[inline(always)]
+    pub fn of(image: ImagePlan, target: TargetPlan) -> Self {
+        Self {
+            image,
+            target,
+            pretend: false,
+            on_failure: OnFailure::Retry,
+            log_level: Level::Info,
+            watchdog: 0,
+            stall: STALL,
+            boot: None,
+            data: None,
+            new_files: heapless::Vec::new(),
+            fallback_log: None,
+            old_log: None,
+            log_device: None,
+            log_receiver: heapless::String::new(),
+        }
+    }
+
     /// Every number of the plan; a choice is the index of what was chosen, something optional a number more that
     /// says whether it is there.
     fn numbers(&self) -> [u64; NUMBERS] {

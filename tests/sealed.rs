@@ -24,7 +24,6 @@ use takeover::image::map::ChunkMap;
 use takeover::image::patches::Patches;
 use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
-use takeover::log::Level;
 use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Staged, Target, write_to};
@@ -1012,35 +1011,22 @@ fn is_asked(listener: isize) -> bool {
 }
 
 fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
-    Plan {
-        pretend: false,
-        on_failure: OnFailure::Halt,
-        log_level: Level::Info,
-        watchdog: 0,
-        stall: 300,
-        image: ImagePlan {
-            stream,
-            length: found.length,
-            chunks: found.chunks,
-            zero_chunks: found.zero_chunks,
-            map_crc: found.map_crc,
-            packed_crc: found.packed_crc,
-            patches: 0,
-            patches_crc: 0,
-        },
-        target: TargetPlan {
-            name: heapless::String::new(),
-            number: Number { major: 0, minor: 0 },
-            size: DISK as u64,
-            logical_block: 512,
-            identity: heapless::String::new(),
-        },
-        boot: None,
-        data: None,
-        new_files: heapless::Vec::new(),
-        fallback_log: None,
-        old_log: None,
-        log_device: None,
-        log_receiver: heapless::String::new(),
-    }
+    let image = ImagePlan {
+        stream,
+        length: found.length,
+        chunks: found.chunks,
+        zero_chunks: found.zero_chunks,
+        map_crc: found.map_crc,
+        packed_crc: found.packed_crc,
+        patches: 0,
+        patches_crc: 0,
+    };
+    let target = TargetPlan {
+        name: heapless::String::new(),
+        number: Number { major: 0, minor: 0 },
+        size: DISK as u64,
+        logical_block: 512,
+        identity: heapless::String::new(),
+    };
+    Plan { on_failure: OnFailure::Halt, ..Plan::of(image, target) }
 }

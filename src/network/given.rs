@@ -96,7 +96,9 @@ impl Given {
         let is_name = interface_name.is_empty() || *interface_name == link.name;
         let is_mac = mac_address.is_empty() || mac_address.eq_ignore_ascii_case(&link.mac);
         let is_ssid = ssid.is_none_or(|ssid| !is_wifi || *ssid == *self.summary.ssid);
-        if !(is_kind && is_name && is_mac && is_ssid && self.summary.autoconnect) {
+        // One that belongs to another gives no addresses.
+        let is_its_own = !self.is_port && self.summary.autoconnect;
+        if !(is_kind && is_name && is_mac && is_ssid && is_its_own) {
             return None;
         }
         let named = u8::from(!interface_name.is_empty()) + u8::from(!mac_address.is_empty());
@@ -239,6 +241,7 @@ mod tests {
         assert_eq!(rank("[ethernet]\nmac-address=52:54:00:12:34:56\n", &eth0), Some((1, 0)));
         assert_eq!(rank("[ethernet]\nmac-address=52:54:00:12:34:57\n", &eth0), None);
         assert_eq!(rank("autoconnect=false\n", &eth0), None);
+        assert_eq!(rank("master=br0\n", &eth0), None);
         assert_eq!(rank("", &bridge), None);
         let keyfile = b"[connection]\ntype=bridge\ninterface-name=br0\n";
         assert_eq!(Given::read(keyfile).unwrap().rank_for(&bridge, false, None), Some((1, 0)));

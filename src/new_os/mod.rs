@@ -4,6 +4,7 @@
 //! system that runs.
 
 pub mod configuration;
+pub mod consent;
 pub mod examination;
 pub mod fits;
 pub mod kind;

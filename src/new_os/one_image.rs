@@ -16,7 +16,7 @@ use crate::image::decode::Decoder;
 use crate::image::map::{ChunkMap, Record};
 use crate::image::patches::Patches;
 use crate::new_os::examination::Examined;
-use crate::plan::MAX_NEW_FILES;
+use crate::plan::{ImagePlan, MAX_NEW_FILES};
 use crate::progress::Rate;
 use crate::sys::{clock, map};
 use crate::text::{Size, Text};
@@ -129,6 +129,21 @@ impl OneImage {
         let patches = decoder.patch(Patches::none());
         let map_crc = map.crc(image.scan.chunks)?;
         Ok(Self { patches, map, map_crc, zero_chunks })
+    }
+
+    /// What stage 2 must know of it.
+    #[inline(always)]
+    pub fn planned(&self, image: &Examined) -> Result<ImagePlan, Error> {
+        Ok(ImagePlan {
+            stream: image.stream,
+            length: image.scan.length,
+            chunks: image.scan.chunks,
+            zero_chunks: self.zero_chunks,
+            map_crc: self.map_crc,
+            packed_crc: image.scan.packed_crc,
+            patches: self.patches.count(),
+            patches_crc: self.patches.crc()?,
+        })
     }
 }
 

@@ -10,19 +10,18 @@ use crate::disk::mounts::FileSystem;
 use crate::disk::reader::ReadAt;
 use crate::disk::{device, writable};
 use crate::error::{Doing, Error};
-use crate::files;
 use crate::image::decode::BUFFER;
 use crate::image::patches::Patches;
-use crate::log::{self, Level};
+use crate::log;
 use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
-use crate::new_os::{configuration, fits, kind};
-use crate::plan::{ImagePlan, OnFailure, Plan, STALL, TargetPlan, bounded};
+use crate::new_os::{configuration, consent, fits, kind};
+use crate::plan::{Plan, TargetPlan};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::{self, Staged};
 use crate::sys::{map, process};
-use crate::text::{Size, Text};
+use crate::text::Text;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// The files and the disk, found.
@@ -58,7 +57,7 @@ pub fn flash(
     let (image, patches) = look(wishes, file, config, buffer)?;
     fits::check(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
-    let plan = plan(&target, &image, &one)?;
+    let plan = Plan::of(one.planned(&image)?, TargetPlan::of(&target)?);
     if wishes.dry_run {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(None);
@@ -153,62 +152,11 @@ fn check_kind(wishes: &Wishes, layout: &Layout, config: Option<&[u8]>) -> Result
     }
 }
 
-fn plan(target: &Disk, image: &Examined, one: &OneImage) -> Result<Plan, Error> {
-    Ok(Plan {
-        image: ImagePlan {
-            stream: image.stream,
-            length: image.scan.length,
-            chunks: image.scan.chunks,
-            zero_chunks: one.zero_chunks,
-            map_crc: one.map_crc,
-            packed_crc: image.scan.packed_crc,
-            patches: one.patches.count(),
-            patches_crc: one.patches.crc()?,
-        },
-        target: TargetPlan {
-            name: bounded("use a disk with a shorter name", &target.name)?,
-            number: target.number,
-            size: target.size,
-            logical_block: target.logical_block,
-            // A disk that goes away is not looked for here.
-            identity: heapless::String::new(),
-        },
-        pretend: false,
-        on_failure: OnFailure::Retry,
-        log_level: Level::Info,
-        watchdog: 0,
-        stall: STALL,
-        boot: None,
-        data: None,
-        new_files: heapless::Vec::new(),
-        fallback_log: None,
-        old_log: None,
-        log_device: None,
-        log_receiver: heapless::String::new(),
-    })
-}
-
-/// The question, before the first change. The end of input means no.
+/// The question, unless somebody has ended this meanwhile.
 fn ask(wishes: &Wishes, target: &Disk) -> Result<(), Error> {
     // It was blocked while the image was read. The init gets none.
     if process::pending_termination().is_some() {
         return Err(Error::refused("starting", "", "it was interrupted"));
     }
-    if wishes.no_ack {
-        return Ok(());
-    }
-    let question: Text<160> = crate::text!(
-        "All data on /dev/{} ({}) will be lost. Type 'yes' to go on: ",
-        target.name,
-        Size(target.size)
-    );
-    // A prompt that cannot be written will not be answered either.
-    let _ = files::write_all(rustix::stdio::stderr(), question.as_bytes());
-    let mut answer = [0; 16];
-    let count = rustix::io::read(rustix::stdio::stdin(), &mut answer).unwrap_or(0);
-    match answer.get(..count).unwrap_or_default().trim_ascii() {
-        b"yes" => Ok(()),
-        _ => Err(Error::refused("asking", "for consent", "the answer was not 'yes'")
-            .advice("--no-ack asks no question")),
-    }
+    if wishes.no_ack { Ok(()) } else { consent::ask(target) }
 }

@@ -24,6 +24,7 @@ pub use prepare::trace;
 
 use crate::balena::config;
 use crate::balena::layout::Layout;
+use crate::boot_blob::Area;
 use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
 use crate::disk::device::Disk;
@@ -40,9 +41,9 @@ use crate::image::source::Source;
 use crate::log::{self, Stopwatch};
 use crate::memory;
 use crate::new_os::examination::{Examined, ImageFile, examine};
-use crate::new_os::fits;
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
+use crate::new_os::{consent, fits};
 use crate::plan::{LogPlan, Plan, names};
 use crate::progress::Flashed;
 use crate::sys::{map, process};
@@ -51,6 +52,7 @@ use core::time::Duration;
 #[cfg(feature = "http")]
 use decide::budget;
 use decide::budget::Budget;
+use decide::compatible::Wish;
 use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::reach::{self, Reach};
@@ -61,9 +63,11 @@ use decide::{
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
+
 #[cfg(feature = "http")]
 use look::cloud::Download;
 use look::facts::{self, Facts};
+use look::identity::Identity;
 use look::{cgroup, identity, live, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
@@ -119,7 +123,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
 }
 
 /// Looks at everything, checks everything, and shows what will happen. Changes nothing but the work directory, where an
-/// image that is not here yet is fetched to.
+/// image that is not here yet is fetched to. What is slow comes behind all that is not.
 fn decide<'a>(
     options: &Options,
     buffer: &mut [u8],
@@ -145,56 +149,107 @@ fn decide<'a>(
     let is_here = file.is_some();
     let offer = ask_cloud(options, is_here, config, wish.effective(), &facts.target, &mut report)?;
 
-    // What is slow comes behind all that is not: data is packed to know its length, and the image is fetched.
-    carry::count_backup(options, facts.available, buffer, &mut new_files)?;
-    let file = choose_image(options, file, config, &offer, &facts, place)?;
-    fits::known_length_fits(file.length(), &facts.target)?;
-
-    let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
-        compatible::check_image(layout, Some(&identity), &wish, &mut |text| report.warn(text))
-    })?;
-    fits::check(&image.scan, &image.table, &facts.target)?;
-    let one = OneImage::of(&image, patches, buffer)?;
-    let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
-    let plan = Plan { old_log, log_device, ..plan };
-    checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
-    let blob = boot_blob::find(area, &image, &wish, buffer, &mut |text| report.warn(text))?;
-    let boot_entry =
-        boot_entry::decide(options, &identity, &facts.target, &image, blob.is_some(), &mut report);
-    let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
-    let available = check_memory(&budget, options, place)?;
-    let preview = Preview {
+    let looked = Looked {
         options,
-        facts: &facts,
-        identity: &identity,
-        image: &image,
-        image_name: place.get().map_or("", ImageSource::name),
-        new_files: &new_files,
-        boot_blob: blob.as_ref(),
-        reach: &reach,
-        boot_entry: &boot_entry,
-        device_type: wish.effective(),
-        hostname: config.and_then(|_| configuration::name_to_keep(options, &identity)),
-        budget: &budget,
-        available,
-        seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
-        report: &report,
-    };
-    preview.print()?;
-    let (boot_entry, notice) = (boot_entry.change, offer.notice);
-    Ok(Decision {
-        facts,
-        image,
-        one,
-        plan,
-        new_files,
-        blob,
-        boot_entry,
-        budget,
         config,
-        notice,
+        identity: &identity,
+        wish: &wish,
+        facts,
+        area,
+        old_log,
+        log_device,
+        new_files,
+        reach,
+        offer,
         report,
-    })
+    };
+    looked.decide(file, buffer, place)
+}
+
+/// What was looked at and decided before anything slow.
+struct Looked<'b> {
+    options: &'b Options,
+    config: Option<&'static [u8]>,
+    identity: &'b Identity,
+    wish: &'b Wish<'b>,
+    facts: Facts,
+    /// What a boot blob goes to.
+    area: Option<Area>,
+    old_log: Option<LogPlan>,
+    log_device: Option<LogPlan>,
+    new_files: NewFiles,
+    reach: Reach,
+    offer: Offer,
+    report: Report,
+}
+
+impl Looked<'_> {
+    /// The slow part: data is packed to know its length, and the image is fetched and decoded. `file`: the image, if it
+    /// is known already.
+    fn decide<'a>(
+        self,
+        file: Option<ImageFile<'a>>,
+        buffer: &mut [u8],
+        place: &'a images::Place,
+    ) -> Result<Decision<'a>, Error> {
+        let Self { options, config, identity, wish, facts, mut new_files, offer, .. } = self;
+        let mut report = self.report;
+        carry::count_backup(options, facts.available, buffer, &mut new_files)?;
+        let file = choose_image(options, file, config, &offer, &facts, place)?;
+        fits::known_length_fits(file.length(), &facts.target)?;
+
+        let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
+            compatible::check_image(layout, Some(identity), wish, &mut |text| report.warn(text))
+        })?;
+        fits::check(&image.scan, &image.table, &facts.target)?;
+        let one = OneImage::of(&image, patches, buffer)?;
+        let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
+        let plan = Plan { old_log: self.old_log, log_device: self.log_device, ..plan };
+        checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
+        let blob = boot_blob::find(self.area, &image, wish, buffer, &mut |text| report.warn(text))?;
+        let boot_entry = boot_entry::decide(
+            options,
+            identity,
+            &facts.target,
+            &image,
+            blob.is_some(),
+            &mut report,
+        );
+        let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
+        let available = check_memory(&budget, options, place)?;
+        let preview = Preview {
+            options,
+            facts: &facts,
+            identity,
+            image: &image,
+            image_name: place.get().map_or("", ImageSource::name),
+            new_files: &new_files,
+            boot_blob: blob.as_ref(),
+            reach: &self.reach,
+            boot_entry: &boot_entry,
+            device_type: wish.effective(),
+            hostname: config.and_then(|_| configuration::name_to_keep(options, identity)),
+            budget: &budget,
+            available,
+            seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
+            report: &report,
+        };
+        preview.print()?;
+        let (boot_entry, notice) = (boot_entry.change, offer.notice);
+        Ok(Decision {
+            facts,
+            image,
+            one,
+            plan,
+            new_files,
+            blob,
+            boot_entry,
+            budget,
+            config,
+            notice,
+            report,
+        })
+    }
 }
 
 /// This device, and whether it can be taken over, whatever the image.
@@ -769,26 +824,10 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
         .map(drop)
 }
 
-/// The question, after the page that it is about and before the first change. The end of input means no. That there
-/// is an input is found out before anything slow: `checks::can_be_answered`.
+/// The question, after the page that it is about. That there is an input is found out before anything slow:
+/// `checks::can_be_answered`.
 fn ask(options: &Options, target: &Disk) -> Result<(), Error> {
-    if options.has(Flag::NoAck) {
-        return Ok(());
-    }
-    let question: Text<200> = crate::text!(
-        "All data on /dev/{} ({}) will be lost. Type 'yes' to go on: ",
-        target.name,
-        Size(target.size)
-    );
-    // A prompt that cannot be written will not be answered either.
-    let _ = files::write_all(rustix::stdio::stderr(), question.as_bytes());
-    let mut answer = [0; 16];
-    let count = rustix::io::read(rustix::stdio::stdin(), &mut answer).unwrap_or(0);
-    match answer.get(..count).unwrap_or_default().trim_ascii() {
-        b"yes" => Ok(()),
-        _ => Err(Error::refused("asking", "for consent", "the answer was not 'yes'")
-            .advice("--no-ack asks no question")),
-    }
+    if options.has(Flag::NoAck) { Ok(()) } else { consent::ask(target) }
 }
 
 fn rehearse(

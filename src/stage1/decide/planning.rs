@@ -33,37 +33,21 @@ pub fn plan(
         (0, _) if fallback_log.is_none() => None,
         _ => Some(data_partition(image, new_files)?),
     };
+    // Only the packed image itself is staged, so in the copy it begins at 0.
+    let stream = Stream { offset: 0, ..image.stream };
+    let image = ImagePlan { stream, ..one.planned(image)? };
+    let target = TargetPlan { identity: identity_of(target)?, ..TargetPlan::of(target)? };
     Ok(Plan {
         pretend: options.has(Flag::Pretend),
         on_failure: options.on_failure,
         log_level: options.stage2_log_level.unwrap_or(options.log_level),
         watchdog: options.watchdog,
-        stall: plan::STALL,
-        image: ImagePlan {
-            // Only the packed image itself is staged, so in the copy it begins at 0.
-            stream: Stream { offset: 0, ..image.stream },
-            length: image.scan.length,
-            chunks: image.scan.chunks,
-            zero_chunks: one.zero_chunks,
-            map_crc: one.map_crc,
-            packed_crc: image.scan.packed_crc,
-            patches: one.patches.count(),
-            patches_crc: one.patches.crc()?,
-        },
-        target: TargetPlan {
-            name: plan::bounded("use a disk with a shorter name", &target.name)?,
-            number: target.number,
-            size: target.size,
-            logical_block: target.logical_block,
-            identity: identity_of(target)?,
-        },
         boot,
         data,
         new_files: new_files.plan(boot.is_some())?,
         fallback_log,
-        old_log: None,
-        log_device: None,
         log_receiver: plan::bounded("", options.log_udp.as_deref().unwrap_or_default())?,
+        ..Plan::of(image, target)
     })
 }
 

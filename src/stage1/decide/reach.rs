@@ -79,13 +79,17 @@ pub fn compare(
         if port.addresses.is_empty() || !port.matters(live) {
             continue;
         }
-        let verdict = port.verdict(live, new_files);
+        let mut verdict = port.verdict(live, new_files);
         if verdict == Verdict::Unexplained {
             made += 1;
             port.make_keyfile(live, name_servers, made, new_files)?;
             if name_servers.is_plain() && port.has_way(live) {
                 let words: Words = crate::text!("{}: {}", link.name, NO_NAME_SERVER);
                 report.warn(&words);
+            }
+            // What did not fit into it is missed here.
+            if let lacking @ Verdict::Differs(_) = port.verdict(live, new_files) {
+                verdict = lacking;
             }
         }
         reach.note(&port, &verdict, live, report);
@@ -375,7 +379,8 @@ impl<'a> Port<'a> {
                 family.method = Method::Manual;
             }
             let address = Prefixed { address: written(address.address), prefix: address.prefix };
-            // Nobody has more than 8 that no settings explain; what is left out is compared again below.
+            // Nobody has more than 8 that no settings explain; what is left out is missed by whoever compares them
+            // again.
             let _ = family.addresses.push(address);
         }
         for route in live.state.routes.iter().filter(|route| route.link == self.link.number) {
