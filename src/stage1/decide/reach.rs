@@ -617,6 +617,31 @@ mod tests {
     }
 
     #[test]
+    fn routes_that_lead_where_others_lead_are_not_missed() {
+        let of = |route| now(&["10.0.0.5/24"], &[ROUTER, route]).verdict(&keyfile(FIXED));
+        for route in [
+            ("203.0.113.9/32", "10.0.0.1"),
+            ("169.254.0.0/16", "0.0.0.0"),
+            ("10.0.0.0/24", "0.0.0.0"),
+        ] {
+            assert!(!of(route).starts_with('!'), "{route:?}");
+        }
+        for route in [("203.0.113.9/32", "10.0.0.2"), ("10.9.0.0/16", "0.0.0.0")] {
+            assert!(of(route).starts_with('!'), "{route:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_without_ipv4_is_what_the_device_is_reached_by() {
+        let without = keyfile("[ipv6]\nmethod=disabled\n");
+        let alone = now(&["2001:db8::5/64 dhcp"], &[("::/0", "fe80::1")]);
+        assert!(alone.verdict(&without).starts_with('!'));
+        let beside =
+            now(&["10.0.0.7/24 dhcp", "2001:db8::5/64 dhcp"], &[ROUTER, ("::/0", "fe80::1")]);
+        assert!(!beside.verdict(&without).starts_with('!'));
+    }
+
+    #[test]
     fn what_no_settings_explain_becomes_a_keyfile_that_is_the_same() {
         let by_hand = now(
             &["10.0.0.5/24", "fd00::5/64"],

@@ -88,17 +88,22 @@ fn ask(socket: &OwnedFd, state: &mut State, buffer: &mut [u8]) -> Result<bool, r
 /// The interface of the connection by which this command is reached, else that of the default route.
 fn way_in(state: &State, buffer: &mut [u8]) -> Option<WayIn> {
     if let Some((peer, own)) = connection(buffer) {
-        // A tunnel goes over another interface, that of the default route: it is what must stay.
-        let is_it = |number: &u32| state.link(*number).is_some_and(|link| !link.is_tunnel);
-        let has_it = state.addresses.iter().find(|address| address.address == own);
-        let link = has_it.map(|address| address.link).filter(is_it);
-        let link = link.or_else(|| state.way_to(peer).filter(is_it));
+        let link = way_of(state, peer, own);
         if let Some(link) = link.filter(|_| !peer.is_loopback()) {
             return Some(WayIn { link, peer: Some(peer) });
         }
     }
     let route = state.default_route(false, None).or_else(|| state.default_route(true, None))?;
     Some(WayIn { link: route.link, peer: None })
+}
+
+/// The interface of a connection with these ends. A tunnel goes over another interface, that of the default route: it
+/// is what must stay.
+fn way_of(state: &State, peer: IpAddr, own: IpAddr) -> Option<u32> {
+    let is_it = |number: &u32| state.link(*number).is_some_and(|link| !link.is_tunnel);
+    let has_it = state.addresses.iter().find(|address| address.address == own);
+    let link = has_it.map(|address| address.link).filter(is_it);
+    link.or_else(|| state.way_to(peer).filter(is_it))
 }
 
 /// Both ends of the connection that sshd has told of, to this process or to one above it: sudo hides it.
@@ -362,6 +367,31 @@ mod tests {
             assert_eq!(client(arguments.as_bytes(), "eth0"), wanted, "{line}");
         }
         assert_eq!(client(b"udhcpc\0", "eth1"), Client::No);
+    }
+
+    #[test]
+    fn a_tunnel_is_not_the_way_in_but_what_it_goes_over_is() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut state = State::default();
+        for (number, name, is_tunnel) in [(2, "eth0", false), (3, "tun0", true)] {
+            let (name, mac) = (Text::from(name), Text::new());
+            let is_made_by_software = is_tunnel;
+            let link = Link { number, name, mac, is_made_by_software, is_tunnel, is_modem: false };
+            state.links.push(link).unwrap();
+        }
+        let (to, via) = (ip("0.0.0.0"), Some(ip("10.7.0.1")));
+        let route = Route { link: 2, to, prefix: 0, via, metric: 0, is_automatic: false };
+        state.routes.push(route).unwrap();
+        for (link, address) in [(2, "10.7.0.5"), (3, "10.240.3.9")] {
+            let address = ip(address);
+            state
+                .addresses
+                .push(InForce { link, address, prefix: 24, is_permanent: true })
+                .unwrap();
+        }
+        let through = |own: &str| way_of(&state, ip("10.240.0.1"), ip(own));
+        assert_eq!(through("10.240.3.9"), Some(2));
+        assert_eq!(through("10.7.0.5"), Some(2));
     }
 
     #[test]
