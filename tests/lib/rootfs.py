@@ -125,10 +125,16 @@ def cached(name, key, build, suffix=""):
     return final
 
 
+# What a whole run builds takes less than this, compiler's output included.
+PLENTY = 24 << 30
+
+
 def _prune(name, keep, unused_days=3):
     """Removes what older scripts built, unless it was used lately (by another
-    checkout, say)."""
-    limit = time.time() - unused_days * 86400
+    checkout, say). Where room is short, a day's work on these scripts must not
+    fill the disk: an hour counts as lately then."""
+    short = shutil.disk_usage(cache_dir()).free < PLENTY
+    limit = time.time() - (3600 if short else unused_days * 86400)
     older = [path for path in cache_dir().glob(f"{name}-*")
              if len(path.name) == len(keep.name) and path != keep]
     # And what a killed build left.
