@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,10 @@ def run(*command, **options):
 
 
 @contextlib.contextmanager
-def _lock(name):
-    """Two test runs at once build a thing once: the second waits."""
+def _lock(name, how=0):
+    """Two test runs at once build a thing once: the second waits, or with LOCK_NB gets an error."""
     with open(cache_dir() / f"{name}.lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | how)
         yield
 
 
@@ -137,9 +138,13 @@ def _prune(name, keep, unused_days=3):
     limit = time.time() - (3600 if short else unused_days * 86400)
     older = [path for path in cache_dir().glob(f"{name}-*")
              if len(path.name) == len(keep.name) and path != keep]
-    # And what a killed build left.
-    for path in older + list(cache_dir().glob(".*")):
+    for path in older:
         if path.lstat().st_mtime < limit:
+            _remove(path)
+    # And what a killed build left: one that lives has its lock, and a date that says nothing.
+    for path in cache_dir().glob(".building-*"):
+        parts = re.fullmatch(r"\.building-(.+)-[0-9a-f]{16}(.*)", path.name)
+        with contextlib.suppress(BlockingIOError), _lock("".join(parts.groups()), fcntl.LOCK_NB):
             _remove(path)
 
 
