@@ -37,6 +37,10 @@ pub struct Family {
     pub is_default_on_link: bool,
     /// What DHCP says of routers is not taken.
     pub is_never_default: bool,
+    /// What DHCP says of name servers is not taken.
+    pub ignores_servers: bool,
+    /// The name servers.
+    pub servers: Vec<IpAddr, 8>,
     /// The other routes.
     pub routes: Vec<To, 32>,
 }
@@ -123,9 +127,23 @@ impl Family {
             }
             "gateway" => self.gateway = value.parse().ok().or(self.gateway),
             "never-default" => self.is_never_default = ini::is_true(value),
+            "ignore-auto-dns" => self.ignores_servers = ini::is_true(value),
+            "dns" => self.note_servers(value),
             _ if is_numbered("address") || is_numbered("addresses") => self.note_address(value),
             _ if is_numbered("route") || is_numbered("routes") => self.note_route(value),
             _ => {}
+        }
+    }
+
+    /// `ADDRESS;ADDRESS;`, since NetworkManager 1.46 also `dns+tls://ADDRESS#NAME` and the like.
+    fn note_servers(&mut self, value: &str) {
+        for server in value.split([';', ',']) {
+            let server = server.rsplit("//").next().unwrap_or_default();
+            let server = server.split(['#', '%']).next().unwrap_or_default();
+            if let Ok(address) = server.trim().trim_matches(['[', ']']).parse() {
+                // With more than there is room for, one is called missing that is not: it is only warned of.
+                let _ = self.servers.push(address);
+            }
         }
     }
 
@@ -220,6 +238,10 @@ mod tests {
         let near = (ip("10.9.0.7"), 32, None);
         assert_eq!(routes.as_slice(), [(ip("172.16.0.0"), 12, Some(ip("10.20.30.1"))), near]);
         assert!(given("[connection]\nmaster=br0\n").is_port);
+        let rest = "[ipv4]\ndns=10.0.0.53;dns+tls://9.9.9.9#dns.example;\nignore-auto-dns=true\n";
+        let Family { servers, ignores_servers, .. } = given(rest).ipv4;
+        assert_eq!(servers.as_slice(), [ip("10.0.0.53"), ip("9.9.9.9")]);
+        assert!(ignores_servers);
     }
 
     #[test]
@@ -229,8 +251,11 @@ mod tests {
             name: Text::from(name),
             mac: Text::from("52:54:00:12:34:56"),
             is_made_by_software,
-            is_tunnel: false,
+            ..Link::default()
+        };
+        let link = |name: &str, is_made_by_software| Link {
             is_modem: name.starts_with("ww") || name.starts_with("ppp"),
+            ..link(name, is_made_by_software)
         };
         let (eth0, bridge) = (link("eth0", false), link("br0", true));
         let rank = |rest: &str, link: &Link| given(rest).rank_for(link, false, None);

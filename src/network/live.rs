@@ -30,6 +30,7 @@ const HEADER: usize = 16;
 // <linux/if_link.h>, <linux/if_arp.h>, <linux/if.h>
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_PERM_ADDRESS: u16 = 54;
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -43,6 +44,8 @@ const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
+/// Who has set it, since Linux 5.18.
+const IFA_PROTO: u16 = 11;
 /// A second address of the same network (IPv4), or a temporary one (IPv6).
 const IFA_F_SECONDARY: u32 = 0x01;
 const IFA_F_PERMANENT: u32 = 0x80;
@@ -64,13 +67,16 @@ const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTPROT_REDIRECT: u8 = 1;
 const RTPROT_KERNEL: u8 = 2;
+/// The first that is a routing program's.
+const RTPROT_GATED: u8 = 8;
 const RTPROT_RA: u8 = 9;
 const RTPROT_DHCP: u8 = 16;
+const RTPROT_KEEPALIVED: u8 = 18;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// An interface that is up.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Link {
     /// Its number: what addresses and routes name it by.
     pub number: u32,
@@ -85,6 +91,10 @@ pub struct Link {
     pub is_tunnel: bool,
     /// A cellular modem: `wwan0`, `wwp0s20u4`, `ppp0`.
     pub is_modem: bool,
+    /// A bridge.
+    pub is_bridge: bool,
+    /// The number of the bridge or the bond that it is a port of; 0 for none.
+    pub master: u32,
 }
 
 /// An address that is in force.
@@ -98,6 +108,9 @@ pub struct InForce {
     pub prefix: u8,
     /// It has no lifetime. A lease has one, but not with every DHCP client.
     pub is_permanent: bool,
+    /// It may be one that devices have by turns (VRRP), should a program for that run: keepalived has marked it, or it
+    /// is a second one of its network, or one without a network.
+    pub may_be_shared: bool,
 }
 
 /// A route of the main table that somebody has set.
@@ -115,6 +128,8 @@ pub struct Route {
     pub metric: u32,
     /// A DHCP client has set it (`proto dhcp`), or it was advertised by a router (`proto ra`).
     pub is_automatic: bool,
+    /// A program has set it that learns routes from others (bird, FRR, keepalived).
+    pub is_learned: bool,
 }
 
 /// What of an answer was in a datagram.
@@ -183,18 +198,12 @@ impl State {
         if flags & IFF_UP == 0 || u16_at(payload, 2)? == ARPHRD_LOOPBACK {
             return None;
         }
-        let mut link = Link {
-            number,
-            name: Text::new(),
-            mac: Text::new(),
-            is_made_by_software: false,
-            is_tunnel: false,
-            is_modem: false,
-        };
+        let mut link = Link { number, ..Link::default() };
         let mut lasting = None;
         for_each_attribute(payload.get(16..)?, &mut |kind, value| match kind {
             IFLA_IFNAME => link.name = Text::from(text(value)),
             IFLA_ADDRESS => link.mac = mac(value),
+            IFLA_MASTER => link.master = u32_at(value, 0).unwrap_or(0),
             IFLA_PERM_ADDRESS => lasting = Some(mac(value)),
             // IFLA_INFO_KIND (1) is what it is; a network card has none.
             IFLA_LINKINFO => for_each_attribute(value, &mut |kind, value| {
@@ -202,6 +211,7 @@ impl State {
                 let name = text(value);
                 link.is_made_by_software |= kind == 1 && !matches!(name, "veth" | "dsa");
                 link.is_tunnel |= kind == 1 && TUNNELS.contains(&name);
+                link.is_bridge |= kind == 1 && name == "bridge";
             }),
             _ => {}
         });
@@ -216,12 +226,13 @@ impl State {
     fn take_address(&mut self, payload: &[u8]) -> Option<()> {
         let [family, prefix, flags, scope] = *payload.first_chunk()?;
         let (link, mut flags) = (u32_at(payload, 4)?, u32::from(flags));
-        let (mut address, mut local) = (None, None);
+        let (mut address, mut local, mut protocol) = (None, None, 0);
         for_each_attribute(payload.get(8..)?, &mut |kind, value| match kind {
             IFA_ADDRESS => address = ip(family, value),
             // At the end of a line from one to another, the address above is the other end's.
             IFA_LOCAL => local = ip(family, value),
             IFA_FLAGS => flags = u32_at(value, 0).unwrap_or(flags),
+            IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
         });
         let address = local.or(address)?;
@@ -230,7 +241,10 @@ impl State {
         if is_reachable && !is_temporary && flags & IFA_F_DADFAILED == 0 {
             let is_advertised = flags & (IFA_F_MANAGETEMPADDR | IFA_F_STABLE_PRIVACY) != 0;
             let is_permanent = flags & IFA_F_PERMANENT != 0 && !is_advertised;
-            let found = InForce { link, address, prefix, is_permanent };
+            let is_second = address.is_ipv4() && flags & IFA_F_SECONDARY != 0;
+            let is_alone = prefix == if address.is_ipv6() { 128 } else { 32 };
+            let may_be_shared = is_second || is_alone || protocol == RTPROT_KEEPALIVED;
+            let found = InForce { link, address, prefix, is_permanent, may_be_shared };
             self.is_cut |= self.addresses.push(found).is_err();
         }
         Some(())
@@ -271,7 +285,8 @@ impl State {
         // A default route counts, whoever has made it.
         if table == RT_TABLE_MAIN && kind == RTN_UNICAST && (is_set || prefix == 0) {
             let is_automatic = matches!(protocol, RTPROT_DHCP | RTPROT_RA);
-            let found = Route { link: link?, to, prefix, via, metric, is_automatic };
+            let is_learned = protocol >= RTPROT_GATED && !is_automatic;
+            let found = Route { link: link?, to, prefix, via, metric, is_automatic, is_learned };
             self.is_cut |= self.routes.push(found).is_err();
         }
         Some(())
@@ -280,6 +295,18 @@ impl State {
     /// The interface of this number.
     pub fn link(&self, number: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.number == number)
+    }
+
+    /// The only cable of a bridge. Pairs of virtual cables lead to guests and containers where they are called so.
+    pub fn cable_of(&self, bridge: &Link) -> Option<&Link> {
+        let is_cable = |link: &&Link| {
+            link.master == bridge.number
+                && !link.is_made_by_software
+                && !link.is_modem
+                && !link.name.starts_with("veth")
+        };
+        let mut cables = self.links.iter().filter(is_cable);
+        cables.next().filter(|_| bridge.is_bridge && cables.next().is_none())
     }
 
     /// The addresses of an interface.
@@ -466,6 +493,13 @@ mod tests {
                 1,
                 &[(IFLA_IFNAME, b"tun0\0"), (IFLA_ADDRESS, &[]), (IFLA_LINKINFO, &of("tun\0"))],
             ),
+            // A port of a switch chip.
+            link(
+                1,
+                7,
+                1,
+                &[(IFLA_IFNAME, b"lan1\0"), (IFLA_ADDRESS, MAC), (IFLA_LINKINFO, &of("dsa\0"))],
+            ),
         ]);
         let known: std::vec::Vec<_> = state
             .links
@@ -479,9 +513,65 @@ mod tests {
                 (2, "eth0", mac, false),
                 (4, "br0", "", true),
                 (5, "eth1", mac, false),
-                (6, "tun0", "", true)
+                (6, "tun0", "", true),
+                (7, "lan1", mac, false)
             ]
         );
+    }
+
+    #[test]
+    fn the_cable_of_a_bridge_is_its_only_port_that_is_one() {
+        let bridge = attribute(1, b"bridge\0");
+        let four = 4_u32.to_ne_bytes();
+        let port = |number: u8, name: &[u8], kind: &str| {
+            let kind = attribute(1, kind.as_bytes());
+            link(1, number, 1, &[(IFLA_IFNAME, name), (IFLA_MASTER, &four), (IFLA_LINKINFO, &kind)])
+        };
+        let br0 = link(1, 4, 1, &[(IFLA_IFNAME, b"br0\0"), (IFLA_LINKINFO, &bridge)]);
+        let cable = link(1, 2, 1, &[(IFLA_IFNAME, b"eth0\0"), (IFLA_MASTER, &four)]);
+        let mut ports = vec![
+            br0,
+            port(6, b"vnet0\0", "tun\0"),
+            port(7, b"veth12ab\0", "veth\0"),
+            link(1, 8, 1, &[(IFLA_IFNAME, b"eth7\0")]),
+        ];
+        let cable_in = |messages: &[std::vec::Vec<u8>]| {
+            let state = taken(messages);
+            let bridge = state.link(4).unwrap();
+            assert!(bridge.is_bridge && state.cable_of(state.link(6).unwrap()).is_none());
+            state.cable_of(bridge).map(|cable| cable.name.to_string())
+        };
+        assert_eq!(cable_in(&ports), None);
+        ports.push(cable);
+        assert_eq!(cable_in(&ports).as_deref(), Some("eth0"));
+        ports.push(port(9, b"lan1\0", "dsa\0"));
+        assert_eq!(cable_in(&ports), None, "a switch");
+    }
+
+    #[test]
+    fn addresses_and_routes_that_programs_give_and_take() {
+        let mut marked = address(24, 0x80, 0, [10, 0, 0, 9]);
+        marked.extend(attribute(IFA_PROTO, &[RTPROT_KEEPALIVED]));
+        let length = (marked.len() as u32).to_ne_bytes();
+        marked[..4].copy_from_slice(&length);
+        let two = 2_u32.to_ne_bytes();
+        let by = |protocol| route(16, protocol, &[(RTA_DST, &[10, 8, 0, 0]), (RTA_OIF, &two)]);
+        let state = taken(&[
+            address(24, 0x80, 0, [10, 0, 0, 5]),
+            address(24, 0x81, 0, [10, 0, 0, 6]),
+            address(32, 0x80, 0, [10, 0, 0, 7]),
+            marked,
+            by(3),
+            by(4),
+            by(RTPROT_DHCP),
+            by(RTPROT_RA),
+            by(12),
+            by(186),
+        ]);
+        let shared: std::vec::Vec<_> = state.addresses.iter().map(|it| it.may_be_shared).collect();
+        assert_eq!(shared, [false, true, true, true]);
+        let learned: std::vec::Vec<_> = state.routes.iter().map(|it| it.is_learned).collect();
+        assert_eq!(learned, [false, false, false, false, true, true]);
     }
 
     #[test]

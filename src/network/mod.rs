@@ -15,6 +15,7 @@ pub mod given;
 pub mod ifupdown;
 pub mod ini;
 pub mod iwd;
+pub mod leases;
 pub mod live;
 pub mod manager;
 pub mod matching;

@@ -120,7 +120,8 @@ pub(super) fn of_kind(kind: &[u8]) -> Option<&'static str> {
 }
 
 pub(super) const VLAN: &str = "it is a VLAN; these are not carried over";
-pub(super) const BRIDGE: &str = "it is a bridge; these are not carried over";
+/// Why a bridge is not carried over.
+pub const BRIDGE: &str = "it is a bridge; these are not carried over";
 pub(super) const BOND: &str = "it is a bond of interfaces; these are not carried over";
 pub(super) const TUNNEL: &str = "it is a tunnel or a dial-up link; these are not carried over";
 pub(super) const OTHER: &str = "it is an interface made by software; these are not carried over";

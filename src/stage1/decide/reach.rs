@@ -11,6 +11,7 @@ use crate::balena::keyfile;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::network::given::{Family, Given, How};
+use crate::network::leases::Lease;
 use crate::network::live::{InForce, Link, Route, is_within};
 use crate::network::manager::Kind;
 use crate::network::{Address, Addresses, Method, Prefixed, Ssid, Wired, names};
@@ -24,6 +25,10 @@ const KEYFILE: usize = 4096;
 /// What is said of a keyfile that has none.
 const NO_NAME_SERVER: &str =
     "its address is taken from what is in force, and no name server goes with it: none is known";
+/// Why a route is only warned of.
+const LEARNED: &str = "a program that finds routes by itself has set it, and the new OS has none";
+const MAYBE_NAMED: &str = "the new OS has it only where DHCP names it";
+const BESIDE: &str = "the new OS will not have it";
 /// What an interface has or will have, in words.
 type Words = Text<220>;
 
@@ -58,6 +63,18 @@ struct Port<'a> {
     /// Its addresses, and whether each came by DHCP.
     addresses: heapless::Vec<(&'a InForce, bool), 16>,
     is_way_in: bool,
+    /// The only cable of the bridge that it is: what the new OS has, should it not have the bridge.
+    cable: Option<&'a Link>,
+    /// What DHCP has said of its IPv4, as far as its client has written that down.
+    lease: Option<Lease>,
+}
+
+/// The name servers that the new OS will ask.
+#[derive(Default)]
+struct Servers {
+    known: heapless::Vec<IpAddr, 32>,
+    /// Others are named by somebody of whom nothing is known, of IPv4 or IPv6.
+    is_open: [bool; 2],
 }
 
 /// Compares, and adds keyfiles for what no settings explain, with the name servers of the device. Whether that may be
@@ -74,8 +91,10 @@ pub fn compare(
         report.warn("this device has more interfaces, addresses or routes than are looked at: not all are compared with what the new OS will have");
     }
     let mut made = 0;
+    let mut servers = Servers::default();
+    let sharing = live::sharing_program();
     for link in &live.state.links {
-        let port = Port::of(live, link, buffer);
+        let port = Port::of(live, link, sharing, buffer, report);
         if port.addresses.is_empty() || !port.matters(live) {
             continue;
         }
@@ -93,7 +112,13 @@ pub fn compare(
             }
         }
         reach.note(&port, &verdict, live, report);
+        let given = port.best(new_files);
+        if !matches!(verdict, Verdict::Differs(_)) {
+            port.tell_of_routes(live, given.as_ref(), report);
+        }
+        servers.add(&port, given.as_ref());
     }
+    servers.compare(name_servers, report);
     if !reach.keeps_a_way {
         reach.refused = reach.refused.take().or(reach.changed_way.take());
     }
@@ -159,17 +184,40 @@ impl Reach {
 }
 
 impl<'a> Port<'a> {
-    fn of(live: &'a Live, link: &'a Link, buffer: &mut [u8]) -> Self {
+    /// Looks at an interface. `sharing`: the program that gives the device addresses which others have at other times;
+    /// these are told of, and then left out.
+    fn of(
+        live: &'a Live,
+        link: &'a Link,
+        sharing: Option<&str>,
+        buffer: &mut [u8],
+        report: &mut Report,
+    ) -> Self {
         let is_wifi = live::is_wifi(link);
         let ssid = if is_wifi { live::joined(link) } else { None };
         let mut addresses = heapless::Vec::new();
         for address in live.state.addresses_of(link.number) {
+            if let Some(program) = sharing.filter(|_| address.may_be_shared) {
+                let what = in_words(&(address.address, address.prefix));
+                let words: Words = crate::text!(
+                    "{}: {} is not carried over: {} gives it to this device or to another, and the new OS has no {}",
+                    link.name,
+                    what,
+                    program,
+                    program
+                );
+                report.warn(&words);
+                continue;
+            }
             // More are not compared: keyfiles have no more, either.
             let is_leased = link.is_modem || live::is_leased(live, link, address, buffer);
             let _ = addresses.push((address, is_leased));
         }
         let is_way_in = live.way_in.as_ref().is_some_and(|way| way.link == link.number);
-        Self { link, is_wifi, ssid, addresses, is_way_in }
+        let mut leased = addresses.iter().filter(|(_, is_leased)| *is_leased);
+        let lease = leased.find_map(|(it, _)| live::lease(link, it.address, buffer));
+        let cable = live.state.cable_of(link).filter(|cable| !live::is_wifi(cable));
+        Self { link, is_wifi, ssid, addresses, is_way_in, cable, lease }
     }
 
     /// What is made by software has addresses of its own world (bridges of containers), unless a way leads over it.
@@ -202,13 +250,18 @@ impl<'a> Port<'a> {
         })
     }
 
-    /// The keyfile that is best for it.
+    /// The keyfile that is best for it, or else for the cable of a bridge.
     fn best(&self, new_files: &NewFiles) -> Option<Given> {
+        let own = self.best_for(self.link, new_files);
+        own.or_else(|| self.cable.and_then(|cable| self.best_for(cable, new_files)))
+    }
+
+    fn best_for(&self, link: &Link, new_files: &NewFiles) -> Option<Given> {
         let mut best = None;
         let mut best_rank = None;
         for bytes in new_files.connections() {
             let Some(given) = Given::read(bytes) else { continue };
-            let rank = given.rank_for(self.link, self.is_wifi, self.ssid.as_deref());
+            let rank = given.rank_for(link, self.is_wifi, self.ssid.as_deref());
             if rank.is_some() && rank > best_rank {
                 (best, best_rank) = (Some(given), rank);
             }
@@ -219,7 +272,8 @@ impl<'a> Port<'a> {
     fn verdict(&self, live: &Live, new_files: &NewFiles) -> Verdict {
         let given = self.best(new_files);
         let now = self.in_force(live);
-        let is_no_cable = self.is_wifi || self.link.is_made_by_software || self.link.is_modem;
+        let is_cable = !self.link.is_made_by_software || self.cable.is_some();
+        let is_no_cable = self.is_wifi || !is_cable || self.link.is_modem;
         if given.is_none() && is_no_cable {
             let why = if self.is_wifi {
                 "no settings of its Wi-Fi are carried over"
@@ -245,9 +299,15 @@ impl<'a> Port<'a> {
                 Compared::Leased => is_leased = true,
                 Compared::Unexplained if is_unknown => return Verdict::Unexplained,
                 Compared::Unexplained => {
+                    let mut fixed = self
+                        .addresses
+                        .iter()
+                        .filter(|(it, is_leased)| !is_leased && it.address.is_ipv6() == is_ipv6);
+                    let missing = fixed.next().map(|(it, _)| in_words(&(it.address, it.prefix)));
                     return Verdict::Differs(crate::text!(
-                        "has {} now, the new OS will ask DHCP",
-                        now
+                        "has {} now, the new OS will ask DHCP and not have {}",
+                        now,
+                        missing.unwrap_or_default()
                     ));
                 }
                 Compared::Differs(will) => {
@@ -261,7 +321,22 @@ impl<'a> Port<'a> {
             (true, false) => ", as now",
             (false, _) => ", by DHCP, as now",
         };
-        Verdict::Same(crate::text!("{}{}", now, how))
+        let without: Text<140> = match self.cable.filter(|_| !self.has_own(new_files)) {
+            None => Text::new(),
+            Some(cable) if cable.mac == self.link.mac || !is_leased => {
+                crate::text!(", on its cable {}: the new OS has no bridge", cable.name)
+            }
+            Some(cable) => crate::text!(
+                ", on its cable {}: the new OS has no bridge, and may get another address by the cable's hardware address",
+                cable.name
+            ),
+        };
+        Verdict::Same(crate::text!("{}{}{}", now, how, without))
+    }
+
+    /// A keyfile is there for itself.
+    fn has_own(&self, new_files: &NewFiles) -> bool {
+        self.best_for(self.link, new_files).is_some()
     }
 
     /// One family of addresses, against what it will be.
@@ -274,12 +349,11 @@ impl<'a> Port<'a> {
         let (route, is_beside) = (self.router(live, is_ipv6), self.is_beside(live, is_ipv6));
         let has = |address: &InForce| family.addresses.contains(&(address.address, address.prefix));
         if own().all(|(_, is_leased)| *is_leased) {
-            return self.compare_leased(
-                family,
-                is_beside,
-                route,
-                own().all(|(address, _)| has(address)),
-            );
+            let has_them_all = own().all(|(address, _)| has(address));
+            let compared = self.compare_leased(family, is_beside, route, has_them_all);
+            let stays = matches!(compared, Compared::Leased | Compared::Same);
+            let lost = self.lost_route(live, family, is_ipv6).filter(|_| stays);
+            return lost.map_or(compared, |route| Compared::Differs(lacks(route)));
         }
         let mut fixed = own().filter(|(_, is_leased)| !is_leased);
         if let Some((missing, _)) = fixed.find(|(address, _)| !has(address)) {
@@ -325,16 +399,68 @@ impl<'a> Port<'a> {
         }
     }
 
-    /// A route by this interface that the new OS will not have.
+    /// A route by this interface that the new OS will not have, and that counts.
     fn lost_route<'l>(&self, live: &'l Live, family: &Family, is_ipv6: bool) -> Option<&'l Route> {
-        live.state.routes.iter().find(|route| {
+        let mut lost = self.lost_routes(live, family, is_ipv6);
+        lost.find(|route| self.why_slight(live, route).is_none())
+    }
+
+    /// The routes by this interface that the new OS will not have.
+    fn lost_routes<'l>(
+        &self,
+        live: &'l Live,
+        family: &Family,
+        is_ipv6: bool,
+    ) -> impl Iterator<Item = &'l Route> {
+        live.state.routes.iter().filter(move |route| {
             let is_own = route.link == self.link.number && route.to.is_ipv6() == is_ipv6;
             let is_known = family.routes.contains(&(route.to, route.prefix, route.via));
             // NetworkManager makes the one to a router that is on no network of the interface.
-            let leads_to_router = Some(route.to) == family.gateway && route.via.is_none();
-            let stays = is_known || leads_to_router || self.goes_there_anyway(live, family, route);
+            let router = self.router(live, is_ipv6).and_then(|route| route.via);
+            let is_router = Some(route.to) == family.gateway || Some(route.to) == router;
+            let leads_to_router = is_router && route.via.is_none();
+            let network = (route.to, route.prefix);
+            let is_named = self.lease.as_ref().is_some_and(|lease| lease.routes.contains(&network));
+            let stays = is_known
+                || leads_to_router
+                || is_named
+                || self.goes_there_anyway(live, family, route);
             is_own && route.prefix > 0 && !route.is_automatic && !stays
         })
+    }
+
+    /// Why a route that is lost is warned of and no more; nothing for one that counts. That to whom this command is
+    /// reached from always does.
+    fn why_slight(&self, live: &Live, route: &Route) -> Option<&'static str> {
+        let is_ipv6 = route.to.is_ipv6();
+        let peer = live.way_in.as_ref().and_then(|way| way.peer);
+        if peer.is_some_and(|peer| self.is_way_in && is_within(peer, route.to, route.prefix)) {
+            return None;
+        }
+        let of_family = |(it, _): &&(&InForce, bool)| it.address.is_ipv6() == is_ipv6;
+        let is_leased = self.addresses.iter().filter(of_family).all(|(_, is_leased)| *is_leased);
+        // Who marks its routes has not set one without a mark.
+        let is_marked = self.router(live, is_ipv6).is_some_and(|route| route.is_automatic);
+        match () {
+            () if route.is_learned => Some(LEARNED),
+            () if is_leased && !is_marked && self.lease.is_none() => Some(MAYBE_NAMED),
+            () if is_leased && self.is_beside(live, is_ipv6) => Some(BESIDE),
+            () => None,
+        }
+    }
+
+    /// Warns of the routes that are lost and do not count.
+    fn tell_of_routes(&self, live: &Live, given: Option<&Given>, report: &mut Report) {
+        let plain = Family::default();
+        for is_ipv6 in [false, true] {
+            let family = given.map_or(&plain, |given| given.family(is_ipv6));
+            for route in self.lost_routes(live, family, is_ipv6) {
+                let why = self.why_slight(live, route).unwrap_or(BESIDE);
+                let words: Words =
+                    crate::text!("{}: {}: {}", self.link.name, route_in_words(route), why);
+                report.warn(&words);
+            }
+        }
     }
 
     /// What a route leads to is reached without it: by the default route, or as a network of its own.
@@ -342,9 +468,11 @@ impl<'a> Port<'a> {
         let default = live.state.default_route(route.to.is_ipv6(), None);
         let is_by_default = route.via.is_some()
             && default.is_some_and(|it| it.link == route.link && it.via == route.via);
-        let mut own = family.addresses.iter();
+        let leased = self.addresses.iter().filter(|(_, is_leased)| *is_leased);
+        let leased = leased.map(|(it, _)| (it.address, it.prefix));
+        let mut own = family.addresses.iter().copied().chain(leased);
         let is_own_network = own
-            .any(|(own, prefix)| *prefix <= route.prefix && is_within(route.to, *own, *prefix))
+            .any(|(own, prefix)| prefix <= route.prefix && is_within(route.to, own, prefix))
             || matches!(route.to, IpAddr::V4(to) if to.is_link_local());
         is_by_default || route.via.is_none() && is_own_network
     }
@@ -364,9 +492,10 @@ impl<'a> Port<'a> {
         number: u32,
         new_files: &mut NewFiles,
     ) -> Result<(), Error> {
-        let mut wired = Wired { interface: Text::from(&*self.link.name), ..Wired::default() };
-        if names::is_makers_mac(&self.link.mac) {
-            (wired.interface, wired.mac) = (Text::new(), self.link.mac.clone());
+        let cable = self.cable.unwrap_or(self.link);
+        let mut wired = Wired { interface: Text::from(&*cable.name), ..Wired::default() };
+        if names::is_makers_mac(&cable.mac) {
+            (wired.interface, wired.mac) = (Text::new(), cable.mac.clone());
         }
         let Addresses { ipv4, ipv6, .. } = &mut wired.addresses;
         for (address, _) in self.addresses.iter().filter(|(_, is_leased)| !is_leased) {
@@ -457,10 +586,63 @@ fn will_route(family: &Family) -> Text<120> {
 }
 
 fn lacks(route: &Route) -> Text<120> {
+    crate::text!("will not have {}", route_in_words(route))
+}
+
+fn route_in_words(route: &Route) -> Text<106> {
     let to = in_words(&(route.to, route.prefix));
     match route.via {
-        Some(via) => crate::text!("will not have the route to {} via {}", to, shown(via)),
-        None => crate::text!("will not have the route to {}", to),
+        Some(via) => crate::text!("the route to {} via {}", to, shown(via)),
+        None => crate::text!("the route to {}", to),
+    }
+}
+
+impl Servers {
+    /// Adds those that the new OS will ask by an interface. `given`: what its keyfile says.
+    fn add(&mut self, port: &Port, given: Option<&Given>) {
+        let plain = Family::default();
+        for is_ipv6 in [false, true] {
+            let family = given.map_or(&plain, |given| given.family(is_ipv6));
+            let of_family = |(it, _): &(&InForce, bool)| it.address.is_ipv6() == is_ipv6;
+            let asks_there = family.how == How::Automatic && !family.ignores_servers;
+            let has_any = port.addresses.iter().any(of_family);
+            let mut named: &[IpAddr] = &[];
+            match &port.lease {
+                _ if !(asks_there && has_any) && !port.link.is_modem => {}
+                Some(lease) if !is_ipv6 => named = &lease.servers,
+                _ => {
+                    // A router may name some of IPv6, and a client of whom nothing is known some of both.
+                    self.is_open[usize::from(is_ipv6)] = true;
+                }
+            }
+            for server in family.servers.iter().chain(named) {
+                if !self.known.contains(server) && self.known.push(*server).is_err() {
+                    self.is_open = [true; 2];
+                }
+            }
+        }
+    }
+
+    /// Warns of the first that this device asks now and the new OS will not.
+    fn compare(&self, now: &Addresses, report: &mut Report) {
+        for (is_ipv6, servers) in [(false, &now.ipv4.dns), (true, &now.ipv6.dns)] {
+            let is_missed = |server: &IpAddr| !self.known.contains(server);
+            let mut addresses = servers.iter().filter_map(|server| server.parse::<IpAddr>().ok());
+            let missed = addresses.find(is_missed);
+            let is_open = self.is_open.get(usize::from(is_ipv6)).copied().unwrap_or(true);
+            let Some(missed) = missed.filter(|_| !is_open) else { continue };
+            let other = self.known.iter().find(|known| known.is_ipv6() == is_ipv6);
+            let will: Text<48> = match other {
+                Some(other) => crate::text!("{}", shown(*other)),
+                None => Text::from("none"),
+            };
+            let words: Words = crate::text!(
+                "{} is asked for names now, the new OS will ask {}: put it into config.json (dnsServers) if it is needed",
+                shown(missed),
+                will
+            );
+            report.warn(&words);
+        }
     }
 }
 
@@ -487,29 +669,21 @@ mod tests {
     fn now(addresses: &[&str], routes: &[(&str, &str)]) -> Now {
         let mut state = State::default();
         let (name, mac) = (Text::from("eth0"), Text::from("52:54:00:12:34:56"));
-        state
-            .links
-            .push(Link {
-                number: 2,
-                name,
-                mac,
-                is_made_by_software: false,
-                is_tunnel: false,
-                is_modem: false,
-            })
-            .unwrap();
+        state.links.push(Link { number: 2, name, mac, ..Link::default() }).unwrap();
         let mut leased = Vec::new();
         for text in addresses {
             let plain = text.trim_end_matches(" dhcp");
             leased.push(plain != *text);
             let (address, prefix) = prefixed(plain);
-            let found = InForce { link: 2, address, prefix, is_permanent: true };
+            let (is_permanent, may_be_shared) = (true, false);
+            let found = InForce { link: 2, address, prefix, is_permanent, may_be_shared };
             state.addresses.push(found).unwrap();
         }
         for (to, via) in routes {
             let (to, prefix) = prefixed(to);
             let via = Some(ip(via)).filter(|via| !via.is_unspecified());
-            let route = Route { link: 2, to, prefix, via, metric: 0, is_automatic: false };
+            let (is_automatic, is_learned) = (false, false);
+            let route = Route { link: 2, to, prefix, via, metric: 0, is_automatic, is_learned };
             state.routes.push(route).unwrap();
         }
         let way_in = Some(WayIn { link: 2, peer: None });
@@ -521,7 +695,9 @@ mod tests {
             let state = &self.live.state;
             let addresses = state.addresses.iter().zip(self.leased.iter().copied()).collect();
             let link = state.links.first().unwrap();
-            Port { link, is_wifi: false, ssid: None, addresses, is_way_in: true }
+            let cable = state.cable_of(link);
+            let (ssid, lease, is_way_in) = (None, None, true);
+            Port { link, is_wifi: false, ssid, addresses, is_way_in, cable, lease }
         }
 
         fn verdict(&self, files: &NewFiles) -> String {
@@ -594,7 +770,7 @@ mod tests {
             ),
             ("[ipv4]\nmethod=disabled\n", "not have 10.0.0.5/24 there"),
             (FIXED, "not have the route to 172.16.0.0/12 via 10.0.0.9"),
-            ("[ipv4]\nmethod=auto\n", "ask DHCP"),
+            ("[ipv4]\nmethod=auto\n", "ask DHCP and not have 10.0.0.5/24"),
         ] {
             assert_eq!(differs(rest), format!("{starts} {end}"), "{rest}");
         }

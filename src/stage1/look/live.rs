@@ -5,6 +5,7 @@
 
 use crate::error::{Doing, Error};
 use crate::files;
+use crate::network::leases::{self, Lease};
 use crate::network::live::{InForce, Link, Part, REQUESTS, Route, State, is_within, request};
 use crate::network::{Ssid, ini};
 use crate::sys::{map, wireless};
@@ -179,50 +180,77 @@ pub fn is_leased(live: &Live, link: &Link, address: &InForce, buffer: &mut [u8])
     }
     // dhcpcd says `proto dhcp` of the network of a fixed address, too: only the default route tells.
     automatic.any(|route| route.prefix == 0 && route.to.is_ipv4())
-        || has_lease_of_networkd(link)
+        || lease_of_networkd(link, address.address, buffer).is_some()
         || has_client(link, address.address, buffer)
 }
 
+/// What a DHCP client has written down of the lease of an address, whichever it is.
+pub fn lease(link: &Link, address: IpAddr, buffer: &mut [u8]) -> Option<Lease> {
+    lease_of_networkd(link, address, buffer)
+        .or_else(|| {
+            let path = crate::path!("/run/NetworkManager/devices/{}", link.number).ok()?;
+            leases::manager(files::read_start(&path, buffer).ok()?)
+        })
+        .filter(|lease| lease.address == address)
+        .or_else(|| lease_of_dhclient(address, buffer))
+        .or_else(|| lease_of_dhcpcd(link, address, buffer))
+}
+
 /// /run/systemd/netif/leases/NUMBER (sd-network).
-fn has_lease_of_networkd(link: &Link) -> bool {
-    crate::path!("/run/systemd/netif/leases/{}", link.number).is_ok_and(|path| files::exists(&path))
+fn lease_of_networkd(link: &Link, address: IpAddr, buffer: &mut [u8]) -> Option<Lease> {
+    let path = crate::path!("/run/systemd/netif/leases/{}", link.number).ok()?;
+    let lease = leases::networkd(files::read_start(&path, buffer).ok()?);
+    lease.filter(|lease| lease.address == address)
 }
 
-/// `fixed-address ADDRESS;` in a file of leases (dhclient.leases(5)).
-fn is_in_lease_of_dhclient(address: IpAddr, buffer: &mut [u8]) -> bool {
-    let wanted: Text<64> = crate::text!("fixed-address {};", crate::address::shown(address));
-    ["/var/lib/dhcp", "/var/lib/dhclient", "/run/dhclient"].into_iter().any(|folder| {
-        let mut is_found = false;
-        // A folder that is not there has no leases.
-        let _ = files::for_each_entry(folder, &mut |name: &str| {
-            if let Ok(path) = files::below(folder, name) {
-                let bytes = files::read_start(&path, buffer).unwrap_or_default();
-                is_found |= files::as_text(bytes).contains(&*wanted);
-            }
-            if is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        is_found
+/// The same of dhclient (dhclient.leases(5)).
+fn lease_of_dhclient(address: IpAddr, buffer: &mut [u8]) -> Option<Lease> {
+    ["/var/lib/dhcp", "/var/lib/dhclient", "/run/dhclient"].into_iter().find_map(|folder| {
+        first_lease(folder, "", buffer, &|bytes| leases::dhclient(bytes, address))
     })
 }
 
-/// The address that a message of DHCP gives (`yiaddr` of RFC 2131), as dhcpcd keeps it in a file that is called after
-/// the interface.
-fn is_in_lease_of_dhcpcd(link: &Link, address: IpAddr, buffer: &mut [u8]) -> bool {
-    let IpAddr::V4(address) = address else { return false };
-    ["/var/lib/dhcpcd5", "/var/lib/dhcpcd", "/var/db/dhcpcd"].into_iter().any(|folder| {
-        let mut is_found = false;
-        // A folder that is not there has no leases.
-        let _ = files::for_each_entry(folder, &mut |name: &str| {
-            if name.contains(&*link.name)
-                && let Ok(path) = files::below(folder, name)
-            {
-                let bytes = files::read_start(&path, buffer).unwrap_or_default();
-                is_found |= bytes.get(16..20) == Some(&address.octets()[..]);
-            }
-            ControlFlow::Continue(())
-        });
-        is_found
+/// The same of dhcpcd, in a file that is called after the interface.
+fn lease_of_dhcpcd(link: &Link, address: IpAddr, buffer: &mut [u8]) -> Option<Lease> {
+    let is_it = |lease: &Lease| lease.address == address;
+    ["/var/lib/dhcpcd5", "/var/lib/dhcpcd", "/var/db/dhcpcd"].into_iter().find_map(|folder| {
+        first_lease(folder, &link.name, buffer, &|bytes| leases::message(bytes).filter(is_it))
     })
+}
+
+/// The first lease that is found in the files of a folder whose names contain something. A folder that is not there has
+/// none.
+fn first_lease(
+    folder: &str,
+    name_part: &str,
+    buffer: &mut [u8],
+    read: &dyn Fn(&[u8]) -> Option<Lease>,
+) -> Option<Lease> {
+    let mut found = None;
+    let _ = files::for_each_entry(folder, &mut |name: &str| {
+        if name.contains(name_part)
+            && let Ok(path) = files::below(folder, name)
+        {
+            found = read(files::read_start(&path, buffer).unwrap_or_default());
+        }
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
+}
+
+/// The programs that give a device an address that others have at other times: how the names of their processes begin.
+const SHARING: [&str; 5] = ["keepalived", "ucarp", "vrrpd", "pacemaker-exec", "kube-vip"];
+
+/// The program that runs and gives this device addresses that others have at other times.
+pub fn sharing_program() -> Option<&'static str> {
+    let mut found = None;
+    files::for_each_process(&mut |id: &str| {
+        let mut buffer = [0; 32];
+        let comm = files::text_at(crate::format!("/proc/{}/comm", id), &mut buffer);
+        found = comm.and_then(|comm| SHARING.into_iter().find(|name| comm.starts_with(name)));
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    found
 }
 
 /// A DHCP client runs that gives addresses without a lifetime (dhcpcd before its seventh release), and this interface
@@ -242,8 +270,8 @@ fn has_client(link: &Link, address: IpAddr, buffer: &mut [u8]) -> bool {
         ControlFlow::Continue(())
     });
     is_found
-        || has_dhclient && is_in_lease_of_dhclient(address, buffer)
-        || has_dhcpcd && is_in_lease_of_dhcpcd(link, address, buffer)
+        || has_dhclient && lease_of_dhclient(address, buffer).is_some()
+        || has_dhcpcd && lease_of_dhcpcd(link, address, buffer).is_some()
         || has_connman && is_left_to_dhcp_by_connman(link, buffer)
 }
 
@@ -328,6 +356,10 @@ fn is_left_to_dhcp_by_connman(link: &Link, buffer: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn fixed(link: u32, address: IpAddr) -> InForce {
+        InForce { link, address, prefix: 24, is_permanent: true, may_be_shared: false }
+    }
+
     #[test]
     fn the_connection_that_sshd_tells_of() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
@@ -374,20 +406,18 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut state = State::default();
         for (number, name, is_tunnel) in [(2, "eth0", false), (3, "tun0", true)] {
-            let (name, mac) = (Text::from(name), Text::new());
+            let name = Text::from(name);
             let is_made_by_software = is_tunnel;
-            let link = Link { number, name, mac, is_made_by_software, is_tunnel, is_modem: false };
+            let link = Link { number, name, is_made_by_software, is_tunnel, ..Link::default() };
             state.links.push(link).unwrap();
         }
         let (to, via) = (ip("0.0.0.0"), Some(ip("10.7.0.1")));
-        let route = Route { link: 2, to, prefix: 0, via, metric: 0, is_automatic: false };
+        let (is_automatic, is_learned) = (false, false);
+        let route = Route { link: 2, to, prefix: 0, via, metric: 0, is_automatic, is_learned };
         state.routes.push(route).unwrap();
         for (link, address) in [(2, "10.7.0.5"), (3, "10.240.3.9")] {
             let address = ip(address);
-            state
-                .addresses
-                .push(InForce { link, address, prefix: 24, is_permanent: true })
-                .unwrap();
+            state.addresses.push(fixed(link, address)).unwrap();
         }
         let through = |own: &str| way_of(&state, ip("10.240.0.1"), ip(own));
         assert_eq!(through("10.240.3.9"), Some(2));
@@ -397,21 +427,13 @@ mod tests {
     #[test]
     fn what_a_router_advertises_says_nothing_of_ipv4() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let (name, mac) = (Text::from("none0"), Text::new());
-        let link = Link {
-            number: 77,
-            name,
-            mac,
-            is_made_by_software: false,
-            is_tunnel: false,
-            is_modem: false,
-        };
-        let address =
-            InForce { link: 77, address: ip("203.0.113.5"), prefix: 24, is_permanent: true };
+        let link = Link { number: 77, name: Text::from("none0"), ..Link::default() };
+        let address = fixed(77, ip("203.0.113.5"));
         let leased = |to: &str| {
             let mut live = Live { state: State::default(), way_in: None };
             let (to, via) = (ip(to), None);
-            let route = Route { link: 77, to, prefix: 0, via, metric: 0, is_automatic: true };
+            let (is_automatic, is_learned) = (true, false);
+            let route = Route { link: 77, to, prefix: 0, via, metric: 0, is_automatic, is_learned };
             live.state.routes.push(route).unwrap();
             is_leased(&live, &link, &address, &mut [0; 4096])
         };

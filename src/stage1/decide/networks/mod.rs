@@ -846,6 +846,11 @@ impl Gathering<'_, '_> {
                 self.note(Level::Debug, &lost.file, &lost.name, lost.why);
                 continue;
             }
+            // What a bridge has that is in force goes to its cable, and what cannot is refused there (reach.rs).
+            if self.root.is_empty() && lost.why == names::BRIDGE {
+                self.note(Level::Warn, &lost.file, &lost.name, lost.why);
+                continue;
+            }
             self.note(Level::Warn, &lost.file, &lost.name, lost.why);
             let gap = if names.is_empty() { "" } else { ", " };
             names = crate::text!("{}{}{}", names, gap, lost.name);
