@@ -4,7 +4,7 @@
 //! addresses that others can reach, routes of the main table that the kernel did not make by itself. Numbers are in the
 //! byte order of the machine.
 
-use crate::text::{Text, Writer};
+use crate::text::{Text, Writer, printable};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use heapless::Vec;
 
@@ -37,7 +37,22 @@ const ARPHRD_LOOPBACK: u16 = 772;
 /// ARPHRD_PPP and ARPHRD_RAWIP.
 const MODEMS: [u16; 2] = [512, 519];
 /// The kinds (IFLA_INFO_KIND) of interfaces that lead over others.
-const TUNNELS: [&str; 7] = ["tun", "wireguard", "ipip", "sit", "gre", "vti", "xfrm"];
+const TUNNELS: [&str; 14] = [
+    "tun",
+    "wireguard",
+    "ipip",
+    "ip6tnl",
+    "sit",
+    "gre",
+    "gretap",
+    "ip6gre",
+    "ip6gretap",
+    "erspan",
+    "vti",
+    "vti6",
+    "xfrm",
+    "l2tpeth",
+];
 const IFF_UP: u32 = 1;
 
 // <linux/if_addr.h>
@@ -181,7 +196,7 @@ impl State {
             }
             match kind {
                 NLMSG_DONE => return Part::End,
-                NLMSG_ERROR => return Part::Refused(-(u32_at(payload, 0).unwrap_or(0) as i32)),
+                NLMSG_ERROR => return Part::Refused(errno(payload)),
                 RTM_NEWLINK => self.take_link(payload),
                 RTM_NEWADDR => self.take_address(payload),
                 RTM_NEWROUTE => self.take_route(payload),
@@ -201,7 +216,8 @@ impl State {
         let mut link = Link { number, ..Link::default() };
         let mut lasting = None;
         for_each_attribute(payload.get(16..)?, &mut |kind, value| match kind {
-            IFLA_IFNAME => link.name = Text::from(text(value)),
+            // The kernel takes any byte but blanks, `/` and `:` (dev_valid_name).
+            IFLA_IFNAME => link.name = printable(text(value).as_bytes()),
             IFLA_ADDRESS => link.mac = mac(value),
             IFLA_MASTER => link.master = u32_at(value, 0).unwrap_or(0),
             IFLA_PERM_ADDRESS => lasting = Some(mac(value)),
@@ -235,7 +251,7 @@ impl State {
             IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
         });
-        let address = local.or(address)?;
+        let address = within(local.or(address)?, prefix)?;
         let is_temporary = address.is_ipv6() && flags & IFA_F_SECONDARY != 0;
         let is_reachable = scope < RT_SCOPE_LINK && !address.is_loopback();
         if is_reachable && !is_temporary && flags & IFA_F_DADFAILED == 0 {
@@ -281,6 +297,7 @@ impl State {
             None if prefix == 0 => unspecified(family)?,
             None => return None,
         };
+        let to = within(to, prefix)?;
         let is_set = protocol != RTPROT_KERNEL && protocol != RTPROT_REDIRECT;
         // A default route counts, whoever has made it.
         if table == RT_TABLE_MAIN && kind == RTN_UNICAST && (is_set || prefix == 0) {
@@ -361,6 +378,20 @@ fn for_each_attribute<'a>(mut bytes: &'a [u8], visit: &mut dyn FnMut(u16, &'a [u
         visit(kind & 0x3fff, value);
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
+}
+
+/// struct nlmsgerr: the reason, as a negative number. One that is no errno, of which there are 4095, is EIO: the answer
+/// is not to be read.
+fn errno(payload: &[u8]) -> i32 {
+    const EIO: i32 = 5;
+    let number = (u32_at(payload, 0).unwrap_or(0) as i32).wrapping_neg();
+    if (1..=4095).contains(&number) { number } else { EIO }
+}
+
+/// The address, if a prefix of it can have so many bits.
+fn within(address: IpAddr, prefix: u8) -> Option<IpAddr> {
+    let most = if address.is_ipv6() { 128 } else { 32 };
+    (prefix <= most).then_some(address)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -677,6 +708,12 @@ mod tests {
             state.take(&message(NLMSG_ERROR, &(-1_i32).to_ne_bytes(), &[])),
             Part::Refused(1)
         );
+        // What is no errno: that would be none for the rest of the program, either.
+        for number in [0, 1, i32::MIN, i32::MAX, -4096] {
+            let refused = message(NLMSG_ERROR, &number.to_ne_bytes(), &[]);
+            assert_eq!(state.take(&refused), Part::Refused(5), "{number}");
+        }
+        assert_eq!(state.take(&message(NLMSG_ERROR, &[], &[])), Part::Refused(5));
         let mut changed = link(1, 2, 1, &[]);
         changed[6] = NLM_F_DUMP_INTR as u8;
         assert_eq!(state.take(&changed), Part::Changed);
@@ -684,6 +721,19 @@ mod tests {
         let many = link(1, 2, 1, &[(IFLA_IFNAME, b"eth0\0")]).repeat(49);
         state.take(&many);
         assert!(state.is_cut && state.links.len() == 48);
+    }
+
+    #[test]
+    fn what_cannot_be_is_left_out_and_names_can_be_shown() {
+        let two = 2_u32.to_ne_bytes();
+        let to: (u16, &[u8]) = (RTA_DST, &[10, 8, 0, 0]);
+        let state = taken(&[
+            address(33, 0x80, 0, [10, 0, 0, 5]),
+            route(33, 4, &[to, (RTA_OIF, &two)]),
+            link(1, 2, 1, &[(IFLA_IFNAME, b"eth\x1b[2J\0")]),
+        ]);
+        assert!(state.addresses.is_empty() && state.routes.is_empty());
+        assert_eq!(&*state.links[0].name, "eth?[2J");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::sync::Mutex;
 use takeover::balena::layout;
+use takeover::boot_blob::BootBlob;
 use takeover::crc32;
 
 use takeover::disk::fat::patch::{self, Content, Memory, Wanted};
@@ -361,5 +362,18 @@ fn layout_once(bytes: &[u8]) -> bool {
     assert_eq!(again.boot_number, found.boot_number);
     begun.finish(disk, bytes.len() as u64).unwrap();
     assert_eq!(begun.partitions.len(), table.partitions.len());
+    true
+}
+
+/// The record of a boot blob that stage 1 leaves for stage 2: written down again it is the same.
+pub fn boot_blob(bytes: &[u8]) -> bool {
+    let Some(blob) = BootBlob::from_bytes(bytes) else { return false };
+    assert_eq!(blob.to_bytes(), bytes);
+    let mut room = 0_u64;
+    for extent in &blob.extents {
+        assert!(extent.start.checked_add(extent.length).is_some());
+        room = room.checked_add(extent.length).expect("a sum");
+    }
+    assert!(room >= blob.length && blob.area.unit > 0);
     true
 }
