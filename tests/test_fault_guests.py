@@ -3,6 +3,7 @@
 come back under another name, kernels without what a takeover would like to have, uses of the disk inside the kernel."""
 
 import hashlib
+import json
 import pathlib
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "lib")]
 import balena_image  # noqa: E402
+import efi  # noqa: E402
 import guest as guests  # noqa: E402
 import runner  # noqa: E402
 from guest import Guest, new_disk  # noqa: E402
@@ -204,6 +206,48 @@ def test_a_panic_while_flashing_restarts_the_device_and_leaves_nothing_that_boot
         check_secrets(guest.text())
     with open(disk, "rb") as file:
         assert not any(file.read(MIB)), "a half-written disk has a partition table"
+
+
+# The flash memory of the variables takes so many writes a second: a variable is hundreds of them, so that there is a middle
+# of the firmware's call.
+WRITES_A_SECOND = 20
+
+
+def test_a_worker_killed_inside_the_firmware_call_costs_the_boot_entry_alone(folder):
+    """The kernel lets it end when the firmware comes back, and the firmware finishes what it was called for: an entry that
+    is in no order. The new OS is started by the path for removable media."""
+    disk, image = new_disk("uefi", folder), balena_image.gz("gpt")
+    with Guest("uefi", [disk], files=job(image, f"{COMMAND}\n", "gpt"), fail_on=REFUSED, options="loglevel=7",
+               timeout=900) as guest:
+        guest.wait_for("boot entry +balenaOS, the first in the boot order", 400)
+        guest.wait_for("PID 1 is handed over", 180)
+        before, bytes_before = efi.variables(guest.uefi_vars), guest.uefi_vars.read_bytes()
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd"), 0)
+        guest.qmp("block_set_io_throttle", device="pflash1", iops_wr=WRITES_A_SECOND, **limits)
+        guest.wait_for("the head is written and read back", 240)
+        while guest.uefi_vars.read_bytes() == bytes_before:
+            assert guest.running, guest.tail()
+            time.sleep(0.01)
+        # Blocked tasks, with what each is in.
+        guest.sysrq("w")
+        guest.wait_for("virt_efi_set_variable", 120)
+        guest.sysrq("i")
+        guest.wait_for("killed by signal 9 in phase efi", 240)
+        assert len(efi.entries(efi.variables(guest.uefi_vars))) <= len(efi.entries(before)) + 1
+        guest.qmp("block_set_io_throttle", device="pflash1", iops_wr=0, **limits)
+        guest.wait_for("done: restarting into the new OS", 120)
+        after = efi.variables(guest.uefi_vars)
+        check_boot(guest, config_for("gpt"), wait=400)
+        check_disk(folder, "gpt")
+        # Not all figures are there: the worker could not say what it has taken.
+        result = json.loads(next(line.text for line in guest.lines if line.text.startswith('{"outcome"')))
+    assert [result[key] for key in ("outcome", "efi", "attempts")] == ["done", "failed", 1], result
+    assert efi.order(after) == efi.order(before), (efi.order(after), efi.order(before))
+    old, new = efi.entries(before), efi.entries(after)
+    assert {number: new[number].bytes for number in old} == {number: old[number].bytes for number in old}
+    added = [option.name for number, option in new.items() if number not in old]
+    assert added in ([], ["balenaOS"]), added
+    assert guest.find("NEWOS: efi boot .* label=UEFI"), guest.tail(60)
 
 
 # A disk that nobody uses, whose cache never gets flushed: its driver flushes it when the machine restarts, and gives

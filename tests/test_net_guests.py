@@ -2,6 +2,8 @@
 """Whole takeovers and flashes in guests whose network reaches the servers of the tests and nothing else."""
 
 import gzip
+import hashlib
+import json
 import pathlib
 import random
 import re
@@ -21,6 +23,7 @@ import runner  # noqa: E402
 import test_api  # noqa: E402
 import test_arm_guests  # noqa: E402
 import test_guests  # noqa: E402
+import test_rescue_guests  # noqa: E402
 import user_net  # noqa: E402
 from api import KEY, Api, large, VERSIONS  # noqa: E402
 from guest import Guest, boot_files, new_disk  # noqa: E402
@@ -255,6 +258,50 @@ def test_a_gibibyte_is_flashed_from_nginx_with_64_mb_of_memory(folder):
         sent = sum(request.sent for request in server.requests())
         length = image.stat().st_size
         assert 2 * length <= sent < 2.2 * length + 4 * MIB, (length, server.requests())
+
+
+# What the kernel's own ip= would do, which neither Debian's kernels nor Ubuntu's have (CONFIG_IP_PNP); then PID 1 is the
+# program.
+NETWORK_FIRST = f"""#!/bin/busybox sh
+PATH=/bin
+mkdir -p /dev /proc /sys
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+busybox ip link set lo up
+busybox ip link set eth0 up
+busybox ip addr add {user_net.ADDRESS} dev eth0
+exec takeover </dev/console >/dev/console 2>&1
+"""
+
+
+def test_the_init_of_a_rescue_system_takes_its_image_from_a_server(folder):
+    image, packed = balena_image.image("small"), balena_image.gz("small")
+    config = test_guests.config_for("small")
+    files = folder / "files"
+    files.mkdir()
+    (files / "image.gz").symlink_to(packed)
+    disk = test_rescue_guests.empty_disk(folder, 160)
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    options = f"takeover.image=http://{user_net.SERVER}/image.gz takeover.to=/dev/vda takeover.config=/config.json " \
+              f"takeover.sha256={digest}"
+    with Nginx(folder, files) as server:
+        initrd = user_net.rescue_initrd(folder / "initrd", {
+            "init": NETWORK_FIRST.encode(), "bin/takeover": test_guests.TAKEOVER, "config.json": config})
+        network = user_net.arguments("xenial", {(user_net.SERVER, 80): server.port})
+        with Guest("xenial", [disk], memory=64, smp=1, timeout=600, options=options, reboot=False,
+                   fail_on="Kernel panic|Out of memory|given up", qemu_args=[*network, "-initrd", initrd]) as guest:
+            guest.wait_for("takeover is the init of a rescue system", 120)
+            guest.wait_for("done: restarting", 400)
+            guest.wait_exit(60)
+            result = next(line.text for line in guest.lines if line.text.startswith('{"outcome"'))
+            assert json.loads(result)["outcome"] == "done", result
+            test_guests.check_secrets(guest.text())
+        requests = server.requests()
+    # By ranges, and kept nowhere: scanned, looked into (from the start for each step back), and flashed.
+    assert all(request.status == 206 for request in requests), requests
+    assert sum(request.sent for request in requests) >= 2 * packed.stat().st_size, requests
+    test_rescue_guests.check_disk(disk, image, balena_image.partition("small", "resin-boot").start, config)
 
 
 if __name__ == "__main__":

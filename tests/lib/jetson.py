@@ -1,7 +1,6 @@
 """What the tests of Jetson boot blobs are made of: disks with a blob in their rootA, an image for an AGX Xavier, and
 a plain arm64 machine that calls itself one, with an eMMC."""
 
-import os
 import pathlib
 import random
 import shutil
@@ -19,8 +18,18 @@ NOR = "boot0_mtdblock0.img"
 LAYER = "balena/overlay2/6f0c"
 # Of make_image: where rootA begins.
 START = 2 * MIB
-# The QEMU of the guests that call themselves a Jetson.
-PROGRAM = os.environ.get("QEMU_AARCH64", "qemu-system-aarch64")
+# What this machine has.
+SYSTEM = "qemu-system-aarch64"
+# Of the guests that call themselves a Jetson: QEMU takes an eMMC for a machine from 10.2 on, which Debian has in its
+# backports. Its programs are unpacked, not installed, and run with their own libraries.
+_BACKPORTS = "trixie-backports"
+_START = """#!/bin/sh
+# In place of the program that lies there: with what came with it.
+root=${0%/*} libraries=${0%/*}/usr/lib/x86_64-linux-gnu
+export QEMU_MODULE_DIR="$libraries/qemu"
+exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$root/usr/bin/qemu-system-aarch64" \\
+    -L "$root/usr/share/qemu" "$@"
+"""
 # Of the eMMC: the size of each of its two boot areas, which lie before all else in its file.
 BOOT_AREA = 4 * MIB
 
@@ -75,11 +84,31 @@ def agx_image(folder, blob):
     return image, packed
 
 
-def has_emmc():
-    """Whether an eMMC with boot areas can be added to a machine: QEMU lists what can be."""
-    done = subprocess.run([PROGRAM, "-M", "none", "-device", "help"], stdin=subprocess.DEVNULL, capture_output=True,
+def qemu():
+    """The QEMU of these guests: that of this machine where it takes an eMMC with boot areas, else Debian's of today."""
+    return SYSTEM if _takes_emmc(SYSTEM) else _backported() / "qemu-system-aarch64"
+
+
+def _takes_emmc(program):
+    """Whether an eMMC can be added to a machine: QEMU says what it takes for one."""
+    done = subprocess.run([program, "-M", "none", "-device", "emmc,help"], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True)
-    return 'name "emmc"' in done.stdout
+    return done.returncode == 0 and "boot-partition-size" in done.stdout
+
+
+def _backported():
+    def build(path):
+        mirror = "http://deb.debian.org/debian"
+        rootfs.run("mmdebstrap", "--mode=root", "--variant=extract", "--quiet", "--architectures=amd64",
+                   "--include=qemu-system-arm", f'--aptopt=APT::Default-Release "{_BACKPORTS}"',
+                   '--aptopt=Acquire::Check-Valid-Until "false"', "trixie", path,
+                   *(f"deb {mirror} {suite} main" for suite in ("trixie", _BACKPORTS)))
+        start = path / "qemu-system-aarch64"
+        start.write_text(_START)
+        start.chmod(0o755)
+        assert _takes_emmc(start), f"the QEMU of {_BACKPORTS} takes no eMMC"
+
+    return rootfs.cached("qemu-backported", rootfs.key_of(_BACKPORTS, _START, 1), build)
 
 
 def device_tree(program, folder, memory, smp, model):

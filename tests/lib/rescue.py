@@ -15,6 +15,7 @@ import rootfs
 # What the disks of each machine need, in the order in which it is loaded; what these need in turn comes before them.
 _DISKS = {
     "systemd": (),                          # NVMe and ext4 are built in
+    "xenial": (),                           # virtio_blk, ext4 and FAT are built in
     "arm64": ("virtio_mmio", "virtio_blk", "crc32c_generic", "ext4"),
     "armhf": ("virtio_mmio", "virtio_blk", "crc32c_generic", "ext4"),
     # bcm2835_wdt is also what restarts a Raspberry Pi.
@@ -25,9 +26,11 @@ USB = ("phy-generic", "dwc2", "usb-storage", "sd_mod")
 
 
 # The program of each machine, and an image for it.
-TARGETS = {"systemd": "x86_64-unknown-linux-musl", "arm64": "aarch64-unknown-linux-musl",
-           "armhf": "armv7-unknown-linux-musleabihf", "raspi3": "aarch64-unknown-linux-musl"}
-IMAGES = {"systemd": "small", "arm64": "raspberrypi3-64", "armhf": "raspberrypi3", "raspi3": "raspberrypi3-64"}
+TARGETS = {"systemd": "x86_64-unknown-linux-musl", "xenial": "x86_64-unknown-linux-musl",
+           "arm64": "aarch64-unknown-linux-musl", "armhf": "armv7-unknown-linux-musleabihf",
+           "raspi3": "aarch64-unknown-linux-musl"}
+IMAGES = {"systemd": "small", "xenial": "small", "arm64": "raspberrypi3-64", "armhf": "raspberrypi3",
+          "raspi3": "raspberrypi3-64"}
 
 
 def program(kind):
@@ -83,6 +86,8 @@ def modules(kind, usb=False):
     """The drivers of a machine's disks and of FAT, as files in the order in which they are loaded."""
     if kind in arm.MACHINES:
         folder = usb_modules() if usb else arm.modules(arm.MACHINES[kind].architecture)
+    elif kind in rootfs.UBUNTU:
+        return []
     else:
         folder = rootfs.modules()
     return in_order(folder, _DISKS[kind] + (USB if usb else ()) + _FAT)
