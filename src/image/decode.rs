@@ -11,12 +11,7 @@ use super::stream::{Format, Stream};
 use super::{CHUNK, is_zero};
 use crate::crc32;
 use crate::error::Error;
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::DecompressorOxide;
-use miniz_oxide::inflate::core::decompress;
-use miniz_oxide::inflate::core::inflate_flags::{
-    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
-};
+use inflate::{Inflate, Status};
 
 /// How far back deflate may refer, in bytes (RFC 1951, section 2).
 pub const WINDOW: usize = 32 * 1024;
@@ -70,7 +65,7 @@ pub struct Decoder<'a> {
     input: [u8; INPUT],
     unread: core::ops::Range<usize>,
     next: Next,
-    inflate: DecompressorOxide,
+    inflate: Inflate,
     history: [u8; WINDOW],
     members: u32,
     member_length: u64,
@@ -94,7 +89,7 @@ impl<'a> Decoder<'a> {
             input: [0; INPUT],
             unread: 0..0,
             next: Next::Header,
-            inflate: DecompressorOxide::new(),
+            inflate: Inflate::new(),
             history: [0; WINDOW],
             members: 0,
             member_length: 0,
@@ -246,7 +241,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn begin_member(&mut self) {
-        self.inflate.init();
+        self.inflate.restart();
         self.members += 1;
         self.member_length = 0;
         self.member_crc = 0;
@@ -266,35 +261,29 @@ impl<'a> Decoder<'a> {
         if self.unread.is_empty() {
             self.read_more()?;
         }
-        let more = if self.taken < self.stream.length { TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
         let at = WINDOW + filled.length;
         let input = self.input.get(self.unread.clone()).unwrap_or_default();
-        let flags = more | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
         // Nothing before the member's start is shown: a distance into it is broken data (RFC 1951, section 3.2.3), and
         // would bring in what a former pass has left there, so that the scan and the flash could differ.
         let back = self.member_length.min(at as u64) as usize;
         let output = buffer.get_mut(at - back..).unwrap_or_default();
-        let (status, read, written) = decompress(&mut self.inflate, input, output, back, flags);
+        let (status, read, written) = self.inflate.inflate(input, output, back);
         self.unread.start += read;
         let piece = buffer.get(at..at + written).unwrap_or_default();
         let crc = filled.add(piece);
         self.member_crc = crc32::combine(self.member_crc, crc, written as u64);
         self.member_length += written as u64;
         match status {
-            TINFLStatus::Done => self.next = Next::Trailer,
-            TINFLStatus::HasMoreOutput => {}
-            TINFLStatus::NeedsMoreInput if more != 0 => {
-                // All input was consumed, and the next round reads more; were some left, it would be shown again.
-                if !self.unread.is_empty() && !self.read_more()? {
-                    return Err(damaged("the packed data makes no progress"));
+            Status::Done => self.next = Next::Trailer,
+            Status::Output => {}
+            // What is left of the input is shown again with more behind it.
+            Status::Input => {
+                if !self.read_more()? {
+                    let why = "it ends in the middle of the packed data: the file is cut short";
+                    return Err(damaged(why));
                 }
             }
-            TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
-                return Err(damaged(
-                    "it ends in the middle of the packed data: the file is cut short",
-                ));
-            }
-            _ => {
+            Status::Broken => {
                 let why: crate::text::Text<120> = crate::text!(
                     "the packed data is broken near byte {} of the file (member {})",
                     self.stream.offset + self.consumed(),

@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod block;
 pub mod clock;
+pub mod crc;
 pub mod heap;
 pub mod map;
 pub mod process;
