@@ -285,6 +285,9 @@ mod tests {
         resolv_conf(b"# x\nsearch a b\nnameserver 127.0.0.53\nnameserver 10.0.0.1 \n nameserver fd00::1\nsearch c.example d\noptions edns0\n", &mut found);
         assert_eq!(shown(&found), "10.0.0.1 fd00::1 c.example d");
         let mut found = Addresses::default();
+        resolv_conf(b"nameserver 127.0.0.53\x0b\nnameserver 10.0.0.1\n", &mut found);
+        assert_eq!(shown(&found), "10.0.0.1 ");
+        let mut found = Addresses::default();
         resolved_conf(b"[Resolve]\nDNS=10.0.0.9\nDNS=\nDNS=9.9.9.9#dns.quad9.net 10.0.0.2:53 10.0.0.3:5353 [fd00::1]:53%eth0 fd00::2%eth0#x 127.0.0.1\nDomains=x\nDomains=\nDomains=a.example ~b ~.\nFallbackDNS=8.8.8.8\n", &mut found);
         assert_eq!(shown(&found), "9.9.9.9 10.0.0.2 fd00::1 fd00::2 a.example");
     }

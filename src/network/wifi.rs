@@ -217,7 +217,9 @@ pub fn set_address(
 /// left out.
 pub fn add_name_servers(addresses: &mut Addresses, servers: &str) -> Option<&'static str> {
     let mut left_out = None;
-    for server in servers.split([',', ';', ' ', '\t']).filter(|server| !server.is_empty()) {
+    // Blanks of any kind, as address() takes them off: else one behind 127.0.0.1 would hide what it is.
+    let is_end = |byte: char| matches!(byte, ',' | ';') || byte.is_whitespace();
+    for server in servers.split(is_end).filter(|server| !server.is_empty()) {
         let (list, server) = match (address(server, 4), address(server, 6)) {
             _ if names::is_loopback(server) => {
                 left_out = Some(LOOPBACK_DNS);
