@@ -29,8 +29,11 @@ fn sample(random: &mut Random, length: usize) -> Vec<u8> {
             3 => bytes.extend((0..count).map(|_| (random.below(16) * random.below(16)) as u8)),
             _ if bytes.is_empty() => {}
             _ => {
-                let distance =
-                    1 + random.below(bytes.len().min(if count % 2 == 0 { 12 } else { 32_768 }));
+                let distance = 1 + random.below(bytes.len().min(if count.is_multiple_of(2) {
+                    12
+                } else {
+                    32_768
+                }));
                 (0..count).for_each(|_| bytes.push(bytes[bytes.len() - distance]));
             }
         }

@@ -1,7 +1,7 @@
 //! What a DHCP client of IPv4 has written down of its lease: the address, and what the server said beside it.
 //!
-//! Each function is over the bytes of one file; none opens one. The files are those of systemd-networkd, NetworkManager,
-//! dhclient and dhcpcd; udhcpc and connman keep none.
+//! Each function is over the bytes of one file; none opens one. The files are those of systemd-networkd,
+//! NetworkManager, dhclient and dhcpcd; udhcpc and connman keep none.
 
 use core::net::{IpAddr, Ipv4Addr};
 use heapless::Vec;

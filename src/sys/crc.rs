@@ -96,7 +96,8 @@ mod way {
 }
 
 /// The CRC32 instructions of ARMv8, which a program for ARMv7 may use on such a processor, too.
-#[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+// Not on 32-bit ARM in the set rescue, which has no room for it.
+#[cfg(any(target_arch = "aarch64", all(target_arch = "arm", feature = "core")))]
 mod way {
     use core::ffi::c_ulong;
     use linux_raw_sys::auxvec;
@@ -162,7 +163,11 @@ mod way {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "arm", feature = "core")
+)))]
 mod way {
     pub fn extend(state: u32, bytes: &[u8]) -> (u32, &[u8]) {
         (state, bytes)

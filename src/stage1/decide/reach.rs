@@ -608,7 +608,7 @@ impl Servers {
             let has_any = port.addresses.iter().any(of_family);
             let mut named: &[IpAddr] = &[];
             match &port.lease {
-                _ if !(asks_there && has_any) && !port.link.is_modem => {}
+                _ if !(port.link.is_modem || asks_there && has_any) => {}
                 Some(lease) if !is_ipv6 => named = &lease.servers,
                 _ => {
                     // A router may name some of IPv6, and a client of whom nothing is known some of both.
