@@ -761,8 +761,8 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
         guest.pause()
         text, colour, rows = screen.read(guest)
         assert re.fullmatch(r"FLASH \d+% \d+:\d\d", text) and colour == "white", (text, colour)
-        # The log, from the bottom up.
-        assert len(rows) >= 4 and rows == list(range(rows[0], screen.ROWS - 1)), rows
+        # The log, from the bottom up. How many lines it has by then, the machine's speed decides.
+        assert len(rows) >= 2 and rows == list(range(rows[0], screen.ROWS - 1)), rows
         guest.resume()
         guest.sysrq("i")
         guest.wait_for("killed by signal 9 in phase flash", 30)

@@ -160,9 +160,11 @@ const KEYS: [(&str, &str, Key); 50] = [
     ("IPv6AcceptRA", "Token", Key::Doubt(IPV6_MADE)),
 ];
 
+const BOTH: u8 = IPV4 | IPV6;
+
 /// The same, for keys that more than one section has in its own way.
 const OF_SECTION: [(&str, u8); 4] =
-    [("DHCP", IPV4 | IPV6), ("DHCPv4", IPV4), ("DHCPv6", IPV6), ("IPv6AcceptRA", IPV6)];
+    [("DHCP", BOTH), ("DHCPv4", IPV4), ("DHCPv6", IPV6), ("IPv6AcceptRA", IPV6)];
 
 /// Sections that are told of elsewhere, or that nothing is lost with; and those that something is.
 const SECTIONS: [(&str, Option<&str>); 3] = [
@@ -278,6 +280,10 @@ struct Switches {
     uses_routes: Option<bool>,
     uses_gateway: Option<bool>,
     without_ra: bool,
+    /// What the section of earlier times says for DHCP of both families.
+    ignores_dns: bool,
+    /// It belongs to a bridge or a bond: what is said of its own addresses is that it has none.
+    is_port: bool,
 }
 
 /// The default route, unless something is said.
@@ -319,6 +325,7 @@ fn one_interface(
         match (key, &mut route) {
             (Some(Key::Unmanaged), _) if boolean(value) == Some(true) => return,
             (Some(Key::Made(why)), _) => {
+                switches.is_port |= why == names::BRIDGE || why == names::BOND;
                 for other in words(value) {
                     found(Finding::Lost(printable(other), why));
                 }
@@ -487,6 +494,10 @@ fn server(word: &str) -> Option<&str> {
 fn switch(key: Key, value: &[u8], switches: &mut Switches, draft: &mut Draft) {
     let is_off = boolean(value) == Some(false);
     match key {
+        Key::UseDns(BOTH) => {
+            switches.ignores_dns = is_off;
+            draft.each(IPV4, &|family| family.ignores_auto_dns = is_off);
+        }
         Key::UseDns(families) => {
             draft.each(families, &|family| family.ignores_auto_dns = is_off);
         }
@@ -513,6 +524,13 @@ impl Switches {
             family.ignores_auto_routes |= ignores_routes;
             family.never_default |= never_default;
         });
+        // Of IPv6 it is about DHCPv6 (config_parse_dhcp_use_dns), not about what routers say.
+        if self.ignores_dns && draft.automatic6 {
+            draft.each(IPV6, &|family| family.ignores_auto_dns = true);
+        }
+        if self.is_port && !draft.is_link_local4 {
+            draft.no_ipv6 = false;
+        }
         if self.without_ra {
             draft.is_link_local6 = false;
             draft.doubt(WITHOUT_RA);
@@ -659,6 +677,29 @@ mod tests {
         let found = several(&[("a.network", &text.replace("en*", "e*"))], &ports).concat();
         assert_eq!(found.matches("office").count(), 1, "{found}");
         assert_eq!(found.matches("address1=10.0.0.2/8").count(), 2, "{found}");
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_or_a_bond_has_no_settings_of_its_own() {
+        for what in ["Bridge=br0", "Bond=bond0"] {
+            let port = format!("[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\n{what}\n");
+            let found = several(&[("a.network", &port)], &[]);
+            assert!(found.len() == 1 && found[0].contains("lost: b"), "{found:?}");
+        }
+        let vlan = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=no\nVLAN=office\n";
+        let found = several(&[("a.network", vlan)], &[]).concat();
+        assert!(found.contains("method=disabled"), "{found}");
+    }
+
+    #[test]
+    fn the_old_section_about_dhcp_says_nothing_of_what_routers_name() {
+        for (dhcp, count) in [("ipv4", 1), ("yes", 2), ("ipv6", 2)] {
+            let text = format!(
+                "[Match]\nName=eth0\n[Network]\nDHCP={dhcp}\nDNS=10.0.0.53\n[DHCP]\nUseDNS=false\n"
+            );
+            let found = several(&[("a.network", &text)], &[]).concat();
+            assert_eq!(found.matches("ignore-auto-dns=true").count(), count, "{dhcp}: {found}");
+        }
     }
 
     #[test]
