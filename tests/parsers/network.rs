@@ -378,6 +378,8 @@ fn given(bytes: &[u8], summary: &Summary) {
         is_made_by_software: false,
         is_tunnel: false,
         is_modem: false,
+        is_bridge: false,
+        master: 0,
     };
     for (name, is_made, is_modem) in
         [("eth0", false, false), ("br0", true, false), ("wwan0", false, true)]
