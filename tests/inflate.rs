@@ -42,7 +42,8 @@ fn sample(random: &mut Random, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Inflates in pieces of input and output of these sizes; what is unread is shown again. The output has room for `most`.
+/// Inflates in pieces of input and output of these sizes; what is unread is shown again. The output has room for
+/// `most`.
 fn ours(
     packed: &[u8],
     most: usize,

@@ -1,8 +1,8 @@
 //! The loop that nearly all of the time goes into.
 //!
-//! As in libdeflate: bits are taken a word at a time, up to three literals without looking for more bits, copies in words
-//! that may go beyond their end. What makes that safe is room in the input and the output for all that one round can
-//! take, asked for once a round.
+//! As in libdeflate: bits are taken a word at a time, up to three literals without looking for more bits, copies in
+//! words that may go beyond their end. What makes that safe is room in the input and the output for all that one
+//! round can take, asked for once a round.
 
 use super::table::{DISTANCE_BITS, END, EXCEPTION, LENGTH_BITS, LENGTHS, LITERAL, SUBTABLE};
 use super::{Inflate, Input, Status};
@@ -32,8 +32,8 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Takes as many as the word has place for in whole bytes; of the byte that is not whole the bits are there, but not
-    /// counted.
+    /// Takes as many as the word has place for in whole bytes; of the byte that is not whole the bits are there, but
+    /// not counted.
     #[inline(always)]
     fn fill(&mut self) {
         let word = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk);

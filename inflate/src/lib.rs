@@ -1,11 +1,12 @@
 //! Inflate: deflate streams (RFC 1951) of any length, into buffers of the caller's, in memory of fixed size.
 //!
-//! Knows nothing of gzip or zip around them, allocates nothing, has no `unsafe`. It reads no further than the stream goes:
-//! whoever calls is told to the byte what was used. A symbol, and the header of a block, is taken whole or not at all, so
-//! that between two calls there is nothing to keep but a few bits, the tables, and a copy that the output had no room for.
+//! Knows nothing of gzip or zip around them, allocates nothing, has no `unsafe`. It reads no further than the stream
+//! goes: whoever calls is told to the byte what was used. A symbol, and the header of a block, is taken whole or not
+//! at all, so that between two calls there is nothing to keep but a few bits, the tables, and a copy that the output
+//! had no room for.
 //!
-//! What it takes and refuses is what zlib does: a code that is over-subscribed, or incomplete with more than one symbol, is
-//! refused where it is defined, symbols without a code and distances before the start where they are used.
+//! What it takes and refuses is what zlib does: a code that is over-subscribed, or incomplete with more than one
+//! symbol, is refused where it is defined, symbols without a code and distances before the start where they are used.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -153,8 +154,9 @@ impl Inflate {
         (self.state, self.is_last, self.bits, self.count) = (State::Header, false, 0, 0);
     }
 
-    /// Inflates into `output` from `start` on. What lies before `start` is what came out before, as far as the stream may
-    /// refer to it; what lies behind what is written may be overwritten. Gives how many bytes were read and written.
+    /// Inflates into `output` from `start` on. What lies before `start` is what came out before, as far as the stream
+    /// may refer to it; what lies behind what is written may be overwritten. Gives how many bytes were read and
+    /// written.
     pub fn inflate(
         &mut self,
         input: &[u8],

@@ -1,4 +1,5 @@
-//! Tables of codes: a root that a code's first bits look up, and behind it tables for the rest of those that are longer.
+//! Tables of codes: a root that a code's first bits look up, and behind it tables for the rest of those that are
+//! longer.
 
 /// How many bits the root of the table of literals and lengths takes.
 pub const LENGTH_BITS: u32 = 10;

@@ -1,7 +1,7 @@
 //! CRC-32 (that of gzip, polynomial 0xEDB88320 reflected) by instructions of the processor, where it has them.
 //!
-//! Which processors have them is asked of the processor or the kernel at run time: the programs are made for the oldest of
-//! their kind. Tables for all others are in `crate::crc32`, where what the state is, too.
+//! Which processors have them is asked of the processor or the kernel at run time: the programs are made for the
+//! oldest of their kind. Tables for all others are in `crate::crc32`, where what the state is, too.
 
 /// What is shorter is not worth the asking, in bytes.
 pub const LEAST: usize = 64;
@@ -12,9 +12,9 @@ pub fn extend(state: u32, bytes: &[u8]) -> (u32, &[u8]) {
     if bytes.len() < LEAST { (state, bytes) } else { way::extend(state, bytes) }
 }
 
-/// PCLMULQDQ: sixteen bytes are multiplied on to where the next sixteen or sixty-four lie, four times at once. Gopal and
-/// others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009; the constants are those
-/// of its last page, reflected.
+/// PCLMULQDQ: sixteen bytes are multiplied on to where the next sixteen or sixty-four lie, four times at once. Gopal
+/// and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009; the constants
+/// are those of its last page, reflected.
 #[cfg(target_arch = "x86_64")]
 mod way {
     use core::arch::x86_64::*;
