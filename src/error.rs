@@ -273,6 +273,7 @@ fn lasts(errno: Errno) -> bool {
             | Errno::NOTDIR
             | Errno::ISDIR
             | Errno::INVAL
+            | Errno::UCLEAN
             | Errno::NOTTY
             | Errno::FBIG
             | Errno::NAMETOOLONG
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn what_does_not_pass_is_known_by_its_errno_or_said_by_who_knows() {
         let lasts = |errno| Error::os("mounting", "x", errno).advice("y").about("z").lasts();
-        for errno in [Errno::INVAL, Errno::NOTTY, Errno::FBIG, Errno::OPNOTSUPP] {
+        for errno in [Errno::INVAL, Errno::UCLEAN, Errno::NOTTY, Errno::FBIG, Errno::OPNOTSUPP] {
             assert!(lasts(errno), "{errno:?}");
         }
         let may_pass = [
