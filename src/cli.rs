@@ -369,7 +369,7 @@ fn apply(
     parser: &mut lexopt::Parser,
 ) -> Result<(), Error> {
     let name: Text<40> = crate::text!("--{}", name);
-    let mut value = || utf8(parser.value().map_err(|error| explain(&error))?, &name);
+    let mut value = || utf8(value_of(&name, parser)?, &name);
     match effect {
         Set(flag) => options.set(*flag),
         Ask(command) => options.command = *command,
@@ -379,6 +379,21 @@ fn apply(
         }
     }
     Ok(())
+}
+
+/// The value of an option. What looks like another option is one: `--log-file --dry-run` must be no takeover.
+fn value_of(name: &str, parser: &mut lexopt::Parser) -> Result<OsString, Error> {
+    if let Some(joined) = parser.optional_value() {
+        return Ok(joined);
+    }
+    let value = parser.value().map_err(|error| explain(&error))?;
+    let text = value.to_str().unwrap_or_default();
+    if text.len() > 1 && text.starts_with('-') {
+        let why: Text<200> =
+            crate::text!("its value is missing: {} is an option (else {}={})", text, name, text);
+        return Err(Error::usage(name, &why));
+    }
+    Ok(value)
 }
 
 fn check_timeout(options: &mut Options, value: &str) -> Option<()> {
@@ -745,6 +760,15 @@ mod tests {
         assert_eq!(read("flash -i a -f b").unwrap().command, Command::Flash);
         assert_eq!(read("--help").unwrap().command, Command::Help);
         assert_eq!(read("--tool-version").unwrap().command, Command::Version);
+    }
+
+    #[test]
+    fn an_option_is_no_value_of_the_one_before() {
+        for line in ["-i a --log-file --dry-run", "-i --dry-run", "-c -d", "-i a --wifi --no-ack"] {
+            assert!(usage(line).contains("its value is missing"), "{line}");
+        }
+        assert_eq!(read("-i a --wifi=-x").unwrap().wifis, ["-x"]);
+        assert_eq!(read("-i a -c-").unwrap().config.as_deref(), Some("-"));
     }
 
     #[test]
