@@ -197,7 +197,6 @@ impl Looked<'_> {
         carry::count_backup(options, facts.available, buffer, &mut new_files)?;
         let file = choose_image(options, file, config, &offer, &facts, place)?;
         fits::known_length_fits(file.length(), &facts.target)?;
-
         let (image, patches) = examine_for(file, options, &new_files, buffer, &mut |layout| {
             compatible::check_image(layout, Some(identity), wish, &mut |text| report.warn(text))
         })?;
@@ -217,7 +216,7 @@ impl Looked<'_> {
         );
         let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
         let available = check_memory(&budget, options, place)?;
-        let preview = Preview {
+        Preview {
             options,
             facts: &facts,
             identity,
@@ -233,9 +232,8 @@ impl Looked<'_> {
             available,
             seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
             report: &report,
-        };
-        preview.print()?;
-        let (boot_entry, notice) = (boot_entry.change, offer.notice);
+        }
+        .print()?;
         Ok(Decision {
             facts,
             image,
@@ -243,10 +241,10 @@ impl Looked<'_> {
             plan,
             new_files,
             blob,
-            boot_entry,
+            boot_entry: boot_entry.change,
             budget,
             config,
-            notice,
+            notice: offer.notice,
             report,
         })
     }

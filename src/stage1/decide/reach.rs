@@ -272,16 +272,9 @@ impl<'a> Port<'a> {
     fn verdict(&self, live: &Live, new_files: &NewFiles) -> Verdict {
         let given = self.best(new_files);
         let now = self.in_force(live);
-        let is_cable = !self.link.is_made_by_software || self.cable.is_some();
-        let is_no_cable = self.is_wifi || !is_cable || self.link.is_modem;
-        if given.is_none() && is_no_cable {
-            let why = if self.is_wifi {
-                "no settings of its Wi-Fi are carried over"
-            } else if self.link.is_modem {
-                "it is a modem, and no settings of one are carried over"
-            } else {
-                "it is made by software, and no settings of it are carried over"
-            };
+        if given.is_none()
+            && let Some(why) = self.needs_settings()
+        {
             return Verdict::Differs(crate::text!("has {} now; {}", now, why));
         }
         // What its network gives it is another address each time.
@@ -321,7 +314,26 @@ impl<'a> Port<'a> {
             (true, false) => ", as now",
             (false, _) => ", by DHCP, as now",
         };
-        let without: Text<140> = match self.cable.filter(|_| !self.has_own(new_files)) {
+        Verdict::Same(crate::text!("{}{}{}", now, how, self.on_its_cable(is_leased, new_files)))
+    }
+
+    /// Why the new OS does nothing with it without a keyfile; nothing for a cable, which asks DHCP then.
+    fn needs_settings(&self) -> Option<&'static str> {
+        let is_cable = !self.link.is_made_by_software || self.cable.is_some();
+        if self.is_wifi {
+            Some("no settings of its Wi-Fi are carried over")
+        } else if self.link.is_modem {
+            Some("it is a modem, and no settings of one are carried over")
+        } else if !is_cable {
+            Some("it is made by software, and no settings of it are carried over")
+        } else {
+            None
+        }
+    }
+
+    /// What is said of a bridge whose addresses come to its cable.
+    fn on_its_cable(&self, is_leased: bool, new_files: &NewFiles) -> Text<140> {
+        match self.cable.filter(|_| !self.has_own(new_files)) {
             None => Text::new(),
             Some(cable) if cable.mac == self.link.mac || !is_leased => {
                 crate::text!(", on its cable {}: the new OS has no bridge", cable.name)
@@ -330,8 +342,7 @@ impl<'a> Port<'a> {
                 ", on its cable {}: the new OS has no bridge, and may get another address by the cable's hardware address",
                 cable.name
             ),
-        };
-        Verdict::Same(crate::text!("{}{}{}", now, how, without))
+        }
     }
 
     /// A keyfile is there for itself.
@@ -513,18 +524,7 @@ impl<'a> Port<'a> {
             let _ = family.addresses.push(address);
         }
         for route in live.state.routes.iter().filter(|route| route.link == self.link.number) {
-            let family = if route.to.is_ipv6() { &mut *ipv6 } else { &mut *ipv4 };
-            if family.addresses.is_empty() || route.is_automatic {
-                continue;
-            }
-            let via = route.via.map(written).unwrap_or_default();
-            if route.prefix == 0 && family.gateway.is_empty() {
-                family.gateway = via;
-            } else if route.prefix > 0 {
-                let to = Prefixed { address: written(route.to), prefix: route.prefix };
-                let metric = Some(route.metric).filter(|metric| *metric > 0);
-                let _ = family.routes.push(crate::network::Route { to, via, metric });
-            }
+            add_route(route, if route.to.is_ipv6() { ipv6 } else { ipv4 });
         }
         for (family, known) in [(&mut *ipv4, &name_servers.ipv4), (&mut *ipv6, &name_servers.ipv6)]
         {
@@ -546,6 +546,21 @@ impl<'a> Port<'a> {
         })?;
         let path: Text<80> = crate::text!("system-connections/{}", id);
         new_files.add(&path, &self.link.name, bytes)
+    }
+}
+
+/// Adds a route that is in force to what a keyfile says of its family.
+fn add_route(route: &Route, family: &mut crate::network::Family) {
+    if family.addresses.is_empty() || route.is_automatic {
+        return;
+    }
+    let via = route.via.map(written).unwrap_or_default();
+    if route.prefix == 0 && family.gateway.is_empty() {
+        family.gateway = via;
+    } else if route.prefix > 0 {
+        let to = Prefixed { address: written(route.to), prefix: route.prefix };
+        let metric = Some(route.metric).filter(|metric| *metric > 0);
+        let _ = family.routes.push(crate::network::Route { to, via, metric });
     }
 }
 
