@@ -98,17 +98,17 @@ def _takes_emmc(program):
 
 def _backported():
     def build(path):
-        mirror = "http://deb.debian.org/debian"
+        # The mirror is the one that mmdebstrap has written for the release itself.
+        hook = f"sed -i 's/^\\(deb .*\\) trixie main$/&\\n\\1 {_BACKPORTS} main/' \"$1\"/etc/apt/sources.list"
         rootfs.run("mmdebstrap", "--mode=root", "--variant=extract", "--quiet", "--architectures=amd64",
                    "--include=qemu-system-arm", f'--aptopt=APT::Default-Release "{_BACKPORTS}"',
-                   '--aptopt=Acquire::Check-Valid-Until "false"', "trixie", path,
-                   *(f"deb {mirror} {suite} main" for suite in ("trixie", _BACKPORTS)))
+                   '--aptopt=Acquire::Check-Valid-Until "false"', f"--setup-hook={hook}", "trixie", path)
         start = path / "qemu-system-aarch64"
         start.write_text(_START)
         start.chmod(0o755)
         assert _takes_emmc(start), f"the QEMU of {_BACKPORTS} takes no eMMC"
 
-    return rootfs.cached("qemu-backported", rootfs.key_of(_BACKPORTS, _START, 1), build)
+    return rootfs.cached("qemu-backported", rootfs.key_of(_BACKPORTS, _START, 2), build)
 
 
 def device_tree(program, folder, memory, smp, model):

@@ -9,31 +9,11 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import subprocess
 
-import leftovers
+import private_root
 import rootfs
 
 _BUILD = pathlib.Path(__file__).resolve().parent / "build-networks-root.sh"
-
-# Outside of the root: namespaces exist, nothing is mounted yet. $1 is the root, $2 a scratch folder.
-_OUTER = """
-set -e
-mount --make-rprivate /
-mount -t tmpfs -o mode=755 tmpfs "$2/space"
-cd "$2/space"
-mkdir upper work root
-mount -t overlay -o "lowerdir=$1,upperdir=$2/space/upper,workdir=$2/space/work" none root
-mount -t proc proc root/proc
-# Read-only, and nobody waits for a udev that is not there.
-mount -t sysfs -o ro sysfs root/sys
-mount -t tmpfs -o mode=755 tmpfs root/run
-mount -t tmpfs -o mode=755 tmpfs root/dev
-for node in null:3 zero:5 random:8 urandom:9; do mknod -m 666 "root/dev/${node%:*}" c 1 "${node#*:}"; done
-mkdir root/job
-mount --bind "$2/job" root/job
-exec chroot root /bin/bash /job/inner.sh
-"""
 
 # Inside. Every wait has an end, and its failure is the script's.
 _INNER = r"""
@@ -137,14 +117,7 @@ def run(folder, program, script, files=None, timeout=60):
         file.write_text(text)
     place = "[ ! -d /job/files ] || cp -r --no-preserve=ownership /job/files/. /\n"
     (job / "inner.sh").write_text(_INNER + place + script)
-    # Killed, by this program's death or by the time-out, unshare takes its child along, and with PID 1 goes all that is
-    # in the namespace.
-    done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-         "bash", "-c", _OUTER, "networks", root(), folder],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
-        errors="replace", preexec_fn=leftovers.die_with_parent,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"})
+    done = private_root.run(root(), folder, timeout)
     assert done.returncode == 0, f"{done.returncode}:\n{done.stdout}"
     said = {}
     for path in sorted((job / "said").glob("*.json")):

@@ -9,36 +9,13 @@ import dataclasses
 import pathlib
 import re
 import shutil
-import subprocess
 
-import leftovers
+import private_root
 import rootfs
 
 _BUILD = pathlib.Path(__file__).resolve().parent / "build-networkmanager-root.sh"
 
 CONNECTIONS = "/etc/NetworkManager/system-connections"
-
-# Outside of the root: namespaces exist, nothing is mounted yet. $1 is the root, $2 a scratch folder.
-_OUTER = """
-set -e
-mount --make-rprivate /
-mount -t tmpfs -o mode=755 tmpfs "$2/space"
-cd "$2/space"
-mkdir upper work root
-mount -t overlay -o "lowerdir=$1,upperdir=$2/space/upper,workdir=$2/space/work" none root
-mount -t proc proc root/proc
-# Read-only, and NetworkManager does not wait for a udev that is not there.
-mount -t sysfs -o ro sysfs root/sys
-mount -t tmpfs tmpfs root/run
-mount -t tmpfs -o mode=755 tmpfs root/dev
-mknod -m 666 root/dev/null c 1 3
-mknod -m 666 root/dev/zero c 1 5
-mknod -m 666 root/dev/random c 1 8
-mknod -m 666 root/dev/urandom c 1 9
-mkdir root/job
-mount --bind "$2/job" root/job
-exec chroot root /bin/sh /job/inner.sh
-"""
 
 # Inside. The keyfiles are there before NetworkManager starts, as on a device that boots.
 _INNER = f"""
@@ -129,14 +106,7 @@ def run(folder, keyfiles, settle="", timeout=60, programs=None):
     (job / "inner.sh").write_text(_INNER)
     if settle:
         (job / "settle").write_text(settle)
-    # Killed, by this program's death or by the time-out, unshare takes its child along, and with PID 1 goes all that is
-    # in the namespace.
-    done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child",
-         "bash", "-c", _OUTER, "networkmanager", root(), folder],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, text=True,
-        preexec_fn=leftovers.die_with_parent,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"})
+    done = private_root.run(root(), folder, timeout)
     log = _text(job / "log")
     assert done.returncode == 0, f"NetworkManager did not come up ({done.returncode}):\n{done.stdout}\n{log}"
     return _collect(job, keyfiles, log)
