@@ -237,7 +237,8 @@ def test_an_address_that_keepalived_gives_is_its_own_matter(folder):
     said = network_programs.run(
         folder, TAKEOVER, f"{START[IFUPDOWN]}\n{READY[IFUPDOWN]}keepalived -n -P -f /etc/keepalived/one.conf "
         ">/run/keepalived.log 2>&1 & keeper=$!\nuntil_true has eth0 10.7.0.100/32\nuntil_true has eth0 10.7.0.101/24\n"
-        "ask shared\nkill -9 $(pidof keepalived)\nask alone\n", {IFUPDOWN: FIXED[IFUPDOWN], "/etc/keepalived/one.conf": conf})
+        "ask shared\nkill -9 $(pidof keepalived)\n"
+        "until_true sh -c '! grep -qx keepalived /proc/[0-9]*/comm'\nask alone\n", {IFUPDOWN: FIXED[IFUPDOWN], "/etc/keepalived/one.conf": conf})
     line, = said["shared"].reach
     assert said["shared"].code == 0 and line == "eth0: 10.7.0.5/24 via 10.7.0.1, as now (the way in)", said["shared"]
     for address in ("10.7.0.100/32", "10.7.0.101/24"):
