@@ -855,7 +855,7 @@ def deaf_systemd(folder, script, **sandbox):
 def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
     """The swap lies on the disk's first partition; /run is too small for systemd."""
     swap = """
-    p=$(ls /dev | grep 'p2$'); p=${p%2}1
+    p=$(ls /dev | grep '[0-9]p2$'); p=${p%2}1
     /bin/busybox mknod /dev/$p b $(/bin/busybox tr : ' ' < /sys/class/block/$p/dev)
     /bin/busybox mkswap /dev/$p >/dev/null && /sbin/swapon -p 7 /dev/$p
     """
