@@ -123,7 +123,10 @@ def leased(folder, path, options="", is_ipv6=False):
     if path == MANAGER:
         is_refused(said["address"], "the new OS will ask DHCP and not have 10.8.0.9/24")
     else:
-        assert "taken from what is in force" in said["address"].reach[0] and said["address"].code == 0, said["address"]
+        line = said["address"].reach[0]
+        # What comes by DHCP is not called taken.
+        assert line == "eth0: 10.8.0.9/24 via 10.7.0.1, taken from what is in force, and more by DHCP, as now " \
+            "(the way in)" and said["address"].code == 0, said["address"]
     is_refused(said["route"], "the new OS will not have the route to 192.168.77.0/24 via 10.7.0.3")
     asks_another(said["servers"])
     is_refused(said["file"], "will have the fixed address 10.7.0.5/24 there")

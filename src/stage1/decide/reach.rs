@@ -153,7 +153,8 @@ impl Reach {
         let what = match verdict {
             Verdict::Same(words) => words.clone(),
             Verdict::Unexplained => {
-                crate::text!("{}, taken from what is in force", port.in_force(live))
+                let more = if port.has_leased() { ", and more by DHCP, as now" } else { "" };
+                crate::text!("{}, taken from what is in force{}", port.listed(live, false), more)
             }
             Verdict::Differs(words) => {
                 let words: Words = crate::text!("{}: {}", port.link.name, words);
@@ -236,9 +237,18 @@ impl<'a> Port<'a> {
 
     /// What is in force, in words: the fixed addresses, and the router of the first family that has one.
     fn in_force(&self, live: &Live) -> Words {
+        self.listed(live, true)
+    }
+
+    fn has_leased(&self) -> bool {
+        self.addresses.iter().any(|(_, is_leased)| *is_leased)
+    }
+
+    /// The addresses, with those of a lease or without, and the router.
+    fn listed(&self, live: &Live, with_leased: bool) -> Words {
         Words::build(&mut |writer: &mut Writer| {
             let mut comma = "";
-            for (address, _) in &self.addresses {
+            for (address, _) in self.addresses.iter().filter(|(_, leased)| with_leased || !leased) {
                 ufmt::uwrite!(writer, "{}{}/{}", comma, shown(address.address), address.prefix)?;
                 comma = ", ";
             }
