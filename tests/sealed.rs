@@ -34,19 +34,28 @@ const IMAGE: usize = 6 * CHUNK + 1536;
 const DISK: usize = 8 * CHUNK;
 /// <linux/fs.h>
 const BLKZEROOUT: u64 = 0x127f;
+const BLKDISCARD: u64 = 0x1277;
+/// FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of <linux/falloc.h>.
+const PUNCH: u64 = 1 | 2;
 /// EIO.
 const IO_ERROR: i32 = 5;
+/// EOPNOTSUPP.
+const NOT_SUPPORTED: i32 = 95;
 
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 26] = [
+const TESTS: [Test; 30] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
     ("a_disk_that_takes_no_writes_is_as_it_was", no_writes),
     ("zeros_that_were_only_promised_are_written", promised_zeros),
+    ("where_no_hole_is_punched_discards_that_make_zeros_do", discarded_zeros),
+    ("a_discard_that_leaves_what_was_there_is_not_asked_for_again", useless_discards),
+    ("a_discard_of_what_was_zeros_before_proves_nothing", discards_of_zeros),
+    ("zeros_that_a_discard_made_in_part_are_written", half_discarded),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("a_bad_sector_in_the_head_leaves_the_old_os_whole", bad_sector_in_head),
     ("a_sector_of_the_head_that_went_bad_is_the_end_of_the_old_os", lost_sector_in_head),
@@ -158,6 +167,70 @@ fn promised_zeros(directory: &Path) {
     assert!(result.is_ok(), "{result:?}");
     assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
     assert_eq!(bench.shared.repaired.load(SeqCst), 2);
+}
+
+/// A disk that punches no holes. What becomes of a range that is discarded `discard` says; gives how many discards
+/// there were, and how often the kernel was asked to write zeros.
+fn without_holes(bench: &Bench, discard: &dyn Fn(u64, u64)) -> (u32, u32) {
+    let (mut discards, mut zeroings) = (0, 0);
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Zero => Answer::Fails(NOT_SUPPORTED),
+        Name::Discard => {
+            discards += 1;
+            // SAFETY: the range that the flashing thread waits with, which is of this process.
+            let [offset, length] = unsafe { *(call.arguments[2] as *const [u64; 2]) };
+            discard(offset, length);
+            Answer::Pretends(0)
+        }
+        Name::WriteZeros => {
+            zeroings += 1;
+            Answer::Real
+        }
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image(), "the disk differs from the image");
+    (discards, zeroings)
+}
+
+fn discarded_zeros(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let zeros = sys::map::buffer(2 * CHUNK).unwrap();
+    let zeros =
+        |offset, length| bench.disk.write_all_at(&zeros[..length as usize], offset).unwrap();
+    assert_eq!(without_holes(&bench, &zeros), (1, 0));
+    assert_eq!(bench.shared.repaired.load(SeqCst), 0);
+}
+
+fn useless_discards(directory: &Path) {
+    // Nothing happens, or what nobody has written stands there.
+    for garbage in [0xee, 0x55, 0xff] {
+        let bench = Bench::new(directory, image());
+        let bytes = sys::map::buffer(2 * CHUNK).unwrap();
+        bytes.fill(garbage);
+        let fill =
+            |offset, length| bench.disk.write_all_at(&bytes[..length as usize], offset).unwrap();
+        assert_eq!(without_holes(&bench, &fill), (1, 1));
+        // Noticed at once, and not by the read-back.
+        assert_eq!(bench.shared.repaired.load(SeqCst), 0);
+    }
+}
+
+fn discards_of_zeros(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    bench.disk.write_all_at(&[0; CHUNK], 3 * CHUNK as u64 - CHUNK as u64 / 2).unwrap();
+    assert_eq!(without_holes(&bench, &|_, _| ()), (0, 1));
+}
+
+fn half_discarded(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let zeros = sys::map::buffer(CHUNK).unwrap();
+    let part = |offset, length| {
+        bench.disk.write_all_at(&zeros[..length as usize / 2], offset + length / 4).unwrap();
+    };
+    assert_eq!(without_holes(&bench, &part), (1, 0));
+    assert_eq!(bench.shared.repaired.load(SeqCst), 2);
+    assert!(bench.shared.zeroing_lied.load(SeqCst));
 }
 
 fn no_proof(directory: &Path) {
@@ -876,7 +949,11 @@ impl Bench {
 enum Name {
     Read,
     Write,
+    /// A hole is punched.
     Zero,
+    Discard,
+    /// The kernel is asked to write zeros.
+    WriteZeros,
     Flush,
     Other,
 }
@@ -899,7 +976,9 @@ impl Call {
         match self.number as u32 {
             general::__NR_pread64 => Name::Read,
             general::__NR_pwrite64 => Name::Write,
-            general::__NR_ioctl if self.arguments[1] == BLKZEROOUT => Name::Zero,
+            general::__NR_fallocate if self.arguments[1] == PUNCH => Name::Zero,
+            general::__NR_ioctl if self.arguments[1] == BLKDISCARD => Name::Discard,
+            general::__NR_ioctl if self.arguments[1] == BLKZEROOUT => Name::WriteZeros,
             general::__NR_fdatasync => Name::Flush,
             _ => Name::Other,
         }
@@ -975,8 +1054,9 @@ fn listen() -> isize {
     let is = |number: u32, to_the_end| Step(0x15, to_the_end, 0, number);
     let filter = [
         Step(0x20, 0, 0, 0),
-        is(general::__NR_pread64, 4),
-        is(general::__NR_pwrite64, 3),
+        is(general::__NR_pread64, 5),
+        is(general::__NR_pwrite64, 4),
+        is(general::__NR_fallocate, 3),
         is(general::__NR_ioctl, 2),
         is(general::__NR_fdatasync, 1),
         Step(0x06, 0, 0, 0x7fff_0000),

@@ -67,6 +67,8 @@ struct Input<'a> {
 
 impl Input<'_> {
     /// Takes bytes as long as there is place for their bits: 57 at least, but at the end of the input.
+    // Not where time goes; inlined it is there four times.
+    #[inline(never)]
     fn fill(&mut self) {
         while self.count <= 56 {
             let Some(byte) = self.bytes.get(self.position) else {

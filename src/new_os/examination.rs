@@ -100,24 +100,24 @@ pub fn examine<'a>(
     let map = ChunkMap::create()?;
     let mut decoder = Decoder::new(source, stream);
     let about = |error: Error| error.about("the image");
-    let mut looked = None;
-    let mut seen = 0;
     let mut examined = || {
-        let is_far = crate::CAN_BE_REMOTE && (source.is_remote() || !is_here);
-        if is_far && stream.format != Format::Raw {
-            // All of it comes over the network: once, so what it is made of is looked at on the way, before the rest is
-            // fetched. How long it is shows at its end.
-            let mut reader = ImageReader::before_scan(&mut decoder, buffer, &map);
-            looked = Some(look_into(&mut reader, u64::MAX, is_data_used, at_boot).map_err(about)?);
-            seen = reader.seen();
-        }
-        let scan = scan::scan_on(&mut decoder, buffer, &map, seen)?;
-        let (table, layout, data) = match looked.take() {
-            Some(looked) => looked,
-            None => {
-                let mut reader = ImageReader::new(&mut decoder, buffer, Some(&map));
-                look_into(&mut reader, scan.length, is_data_used, at_boot).map_err(about)?
-            }
+        // A packed image is decoded once: it is looked into on the way, and how long it is shows at its end. A raw
+        // one is read wherever one likes, by what was scanned.
+        let is_raw = stream.format == Format::Raw;
+        let mut scan = None;
+        let mut reader = if is_raw {
+            scan = Some(scan::scan(&mut decoder, buffer, &map)?);
+            ImageReader::new(&mut decoder, buffer, Some(&map))
+        } else {
+            ImageReader::before_scan(&mut decoder, buffer, &map)
+        };
+        let length = scan.map_or(u64::MAX, |scan| scan.length);
+        let looked = look_into(&mut reader, length, is_data_used, at_boot);
+        let (table, layout, data) = looked.map_err(about)?;
+        let seen = reader.seen();
+        let scan = match scan {
+            Some(scan) => scan,
+            None => scan::scan_on(&mut decoder, buffer, &map, seen)?,
         };
         table.lies_within(scan.length).map_err(about)?;
         source.finish()?;

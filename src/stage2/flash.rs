@@ -5,21 +5,18 @@
 //! flushed before anything else is written, and written last, when all else is in its place, its first block last of
 //! all: a disk that was left half-written does not boot.
 
-use super::buffers::{Buffers, SLOTS};
+use super::buffers::Buffers;
 use super::job::Job;
+use super::ring::{Ring, Stopped, Work, lock};
 use crate::error::{Doing, Error};
 use crate::image::CHUNK;
 use crate::image::decode::{Decoder, WINDOW};
 use crate::progress::Rate;
 use crate::sys;
 use core::ops::Range;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The longest run of zeros that is given to the kernel at once: a slow card must still show a heartbeat.
 const ZERO_RUN: u64 = 16 << 20;
-
-/// The other thread has failed, and left its error in the ring.
-struct Stopped;
 
 /// How decoding ended early.
 enum Ended {
@@ -41,95 +38,6 @@ impl From<Error> for Ended {
     }
 }
 
-/// Something for the writing thread to do.
-enum Work {
-    Write { slot: usize, offset: u64, length: usize },
-    Zero(Range<u64>),
-}
-
-#[derive(Default)]
-struct State {
-    queue: heapless::Deque<Work, 8>,
-    free: heapless::Vec<usize, SLOTS>,
-    error: Option<Error>,
-    closed: bool,
-    started: bool,
-}
-
-/// The ring between the two threads. Only who took a slot locks it, so no lock is waited for but that of the state.
-struct Ring<'a> {
-    slots: [Mutex<&'a mut [u8]>; SLOTS],
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic aborts, so there is no poison.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl<'a> Ring<'a> {
-    fn new(slots: [&'a mut [u8]; SLOTS]) -> Self {
-        let state = State { free: (0..SLOTS).collect(), ..State::default() };
-        Self { slots: slots.map(Mutex::new), state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    /// Waits for something in the state, for as long as the other side has not failed.
-    fn wait_for<T>(&self, mut wanted: impl FnMut(&mut State) -> Option<T>) -> Result<T, Stopped> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.error.is_some() {
-                return Err(Stopped);
-            }
-            if let Some(found) = wanted(&mut state) {
-                self.changed.notify_all();
-                return Ok(found);
-            }
-            // futex(2) with 32 bits for the time, even without a time: a 32-bit kernel that has been built without
-            // CONFIG_COMPAT_32BIT_TIME does not know it, and then std does not wait but asks again and again. That
-            // costs a core, and does no harm otherwise.
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn take_free(&self) -> Result<usize, Stopped> {
-        self.wait_for(|state| state.free.pop())
-    }
-
-    fn give_back(&self, slot: usize) {
-        // There is a place for every slot.
-        let _ = lock(&self.state).free.push(slot);
-        self.changed.notify_all();
-    }
-
-    fn queue(&self, work: Work) -> Result<(), Stopped> {
-        let mut work = Some(work);
-        self.wait_for(|state| {
-            let item = work.take()?;
-            work = state.queue.push_back(item).err();
-            work.is_none().then_some(())
-        })
-    }
-
-    /// The next thing to do; nothing once the ring is closed and empty.
-    fn next(&self) -> Result<Option<Work>, Stopped> {
-        self.wait_for(|state| match state.queue.pop_front() {
-            Some(work) => Some(Some(work)),
-            None => state.closed.then_some(None),
-        })
-    }
-
-    fn close(&self) {
-        lock(&self.state).closed = true;
-        self.changed.notify_all();
-    }
-
-    fn fail(&self, error: Error) {
-        lock(&self.state).error.get_or_insert(error);
-        self.changed.notify_all();
-    }
-}
-
 impl Job<'_> {
     /// Writes the image to the target, all but its first chunk.
     pub fn flash(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
@@ -139,7 +47,7 @@ impl Job<'_> {
         let helper = || self.write(&ring, zeros);
         let work = || {
             // Before the first write: what a thread needs to begin with must be had.
-            let started = ring.wait_for(|state| state.started.then_some(()));
+            let started = ring.wait_for_start();
             lock_memory();
             let result = started.map_err(Ended::from).and_then(|()| {
                 self.clear_head(head, &mut lock(&ring.slots[0]), zeros)?;
@@ -152,7 +60,7 @@ impl Job<'_> {
             }
         };
         sys::thread::alongside(stack, &helper, work).doing("starting", "the writing thread")?;
-        if let Some(error) = lock(&ring.state).error.take() {
+        if let Some(error) = ring.take_error() {
             return Err(error);
         }
         let scratch = &mut lock(&ring.slots[0]);
@@ -208,11 +116,11 @@ impl Job<'_> {
     /// The writing thread: does what is queued until the ring is closed or something fails.
     fn write(&self, ring: &Ring, zeros: &[u8]) {
         let Job { target, shared, .. } = self;
-        lock(&ring.state).started = true;
-        ring.changed.notify_all();
+        ring.start();
         loop {
             let result = match ring.next() {
-                Ok(None) => return,
+                // Nothing is queued here to be checked.
+                Ok(None | Some(Work::Check { .. })) => return,
                 Ok(Some(Work::Write { slot, offset, length })) => {
                     let buffer = lock(&ring.slots[slot]);
                     let result = target.write(offset, self.padded(&buffer, length), shared);

@@ -22,6 +22,7 @@ pub mod pid1;
 mod record;
 #[cfg(feature = "http")]
 mod report;
+mod ring;
 mod sequence;
 mod staged;
 mod stuck;

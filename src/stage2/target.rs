@@ -14,9 +14,9 @@ use crate::plan::{Plan, TargetPlan, names};
 use crate::progress::Shared;
 use crate::sys::{block, process};
 use crate::text::{PathText, Text};
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use rustix::fd::OwnedFd;
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use ufmt::uwrite;
 
@@ -34,6 +34,18 @@ const BACKUP_GPT: u64 = 34 * SECTOR;
 /// The most blocks of the first MiB that may be unreadable before anything is written; with more of them nothing could
 /// be put back.
 const MAX_UNREAD: usize = 64;
+
+/// What is not worth a discard, in bytes: the smallest erase units of cards are longer.
+const LEAST_DISCARD: u64 = 1 << 20;
+/// What a target knows of the discards of its device: nothing yet; that zeros are read where they were; that they are
+/// not.
+const UNKNOWN: u8 = 0;
+const ZEROS: u8 = 1;
+const USELESS: u8 = 2;
+
+/// Where O_DIRECT can read to.
+#[repr(C, align(4096))]
+struct Block([u8; PIECE]);
 
 /// The places of blocks that cannot be read, in bytes.
 type Unread = heapless::Vec<u64, MAX_UNREAD>;
@@ -56,6 +68,7 @@ pub struct Target {
     pub number: Number,
     /// The logical block, in bytes.
     pub block: usize,
+    discards: AtomicU8,
 }
 
 impl Target {
@@ -85,7 +98,8 @@ impl Target {
     /// A target of `size` bytes behind an open descriptor.
     pub fn new(disk: OwnedFd, size: u64, logical_block: u32) -> Self {
         let number = Number { major: 0, minor: 0 };
-        Self { disk, size, number, block: logical_block as usize }
+        let discards = AtomicU8::new(UNKNOWN);
+        Self { disk, size, number, block: logical_block as usize, discards }
     }
 
     /// Gives up the claim in a child of the process that has it.
@@ -131,9 +145,11 @@ impl Target {
             .advice("the medium is going bad, or its connection is flaky"))
     }
 
-    /// Makes a range zeros by the cheapest means that the kernel guarantees, unless that has proved to be worth
-    /// nothing here; `zeros` is a block-aligned piece of
-    /// zeros for where there is none.
+    /// Makes a range zeros by the cheapest means that there is, unless that has proved to be worth nothing here;
+    /// `zeros` is a block-aligned piece of zeros for where there is none. Who reads it back judges.
+    ///
+    /// A hole is punched where the device makes zeros at once; blkdev_fallocate() in block/fops.c has no slow way for
+    /// it. Then come discards, and zeros that the kernel writes.
     pub fn zero(
         &self,
         offset: u64,
@@ -142,11 +158,40 @@ impl Target {
         shared: &Shared,
     ) -> Result<(), Error> {
         shared.destroyed.store(true, SeqCst);
-        let is_trusted = !shared.zeroing_lied.load(SeqCst);
-        if is_trusted && block::zero_out(&self.disk, offset, length).is_ok() {
+        let punch = || {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&self.disk, flags, offset, length).is_ok()
+        };
+        if !shared.zeroing_lied.load(SeqCst)
+            && (punch()
+                || self.discard(offset, length)
+                || block::zero_out(&self.disk, offset, length).is_ok())
+        {
             return Ok(());
         }
         self.write_zeros(offset, length, zeros, shared)
+    }
+
+    /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that is not zeros
+    /// must have become so: one that was zeros before proves nothing, and may be something else later.
+    fn discard(&self, offset: u64, length: u64) -> bool {
+        let known = self.discards.load(SeqCst);
+        if known == USELESS || length < LEAST_DISCARD {
+            return false;
+        }
+        let sample = offset + length / 2 / PIECE as u64 * PIECE as u64;
+        if known == UNKNOWN && self.is_zero_at(sample) {
+            return false;
+        }
+        let makes_zeros = block::discard(&self.disk, offset, length).is_ok()
+            && (known == ZEROS || self.is_zero_at(sample));
+        self.discards.store(if makes_zeros { ZEROS } else { USELESS }, SeqCst);
+        makes_zeros
+    }
+
+    fn is_zero_at(&self, offset: u64) -> bool {
+        let mut block = Block([1; PIECE]);
+        self.read(offset, &mut block.0).is_ok() && is_zero(&block.0)
     }
 
     /// Writes zeros over a range; for `zeros` see [`Target::zero`].
@@ -594,26 +639,18 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_written_where_the_kernel_makes_none() {
+    fn zeros_are_made_by_a_hole_or_written() {
         let shared: &Shared = crate::sys::map::shared().unwrap();
-        let target = Target::new(file("written", OFlags::RDWR), 16 * 1024, 512);
-        assert!(!shared.destroyed.load(SeqCst));
-        // A regular file knows no BLKZEROOUT, so they are written, in pieces.
-        target.zero(512, 10 * 1024, &[0; 4096], shared).unwrap();
-        assert!(shared.destroyed.load(SeqCst));
-        let mut found = [1; 16 * 1024];
-        target.read(0, &mut found).unwrap();
-        assert!(found[512..11 * 1024 - 512].iter().all(|byte| *byte == 0));
-        assert!(found[..512].iter().chain(&found[11 * 1024 - 512..]).all(|byte| *byte == 7));
-    }
-
-    #[test]
-    fn zeros_of_the_kernel_are_a_write_like_others() {
-        let shared: &Shared = crate::sys::map::shared().unwrap();
-        let target = Target::new(file("zeroed", OFlags::RDWR), 16 * 1024, 512);
-        // As on a block device, where the kernel does it all: nothing is left to be written otherwise.
-        target.zero(0, 0, &[0; 512], shared).unwrap();
-        assert!(shared.destroyed.load(SeqCst));
+        for has_lied in [false, true] {
+            shared.zeroing_lied.store(has_lied, SeqCst);
+            let target = Target::new(file("zeroed", OFlags::RDWR), 16 * 1024, 512);
+            target.zero(512, 10 * 1024, &[0; 4096], shared).unwrap();
+            assert!(shared.destroyed.load(SeqCst));
+            let mut found = [1; 16 * 1024];
+            target.read(0, &mut found).unwrap();
+            assert!(found[512..11 * 1024 - 512].iter().all(|byte| *byte == 0));
+            assert!(found[..512].iter().chain(&found[11 * 1024 - 512..]).all(|byte| *byte == 7));
+        }
     }
 
     #[test]

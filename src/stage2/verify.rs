@@ -5,12 +5,14 @@
 
 use super::buffers::Buffers;
 use super::job::Job;
+use super::ring::{Ring, Work, lock};
 use crate::crc32;
 use crate::disk::table::SECTOR;
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::image::CHUNK;
 use crate::image::decode::Decoder;
 use crate::progress::Rate;
+use crate::sys;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -32,12 +34,12 @@ impl Job<'_> {
         buffers: &mut Buffers,
     ) -> Result<(), Error> {
         self.target.forget_cache();
-        let mut bad = self.read_back(chunks.clone(), buffers.scratch())?;
+        let mut bad = self.read_back(chunks.clone(), buffers)?;
         let mut failures = 0;
         while let Some(&first) = bad.first() {
             self.repair(decoder, &bad, buffers)?;
             // Before the first bad one all were good; behind the last one that was noted there may be more.
-            let still = self.read_back(first..chunks.end, buffers.scratch())?;
+            let still = self.read_back(first..chunks.end, buffers)?;
             failures += u32::from(still.iter().any(|index| bad.contains(index)));
             if failures >= PATIENCE {
                 return Err(still_bad(&still));
@@ -47,28 +49,54 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them.
-    fn read_back(&self, chunks: Range<u32>, buffer: &mut [u8]) -> Result<Bad, Error> {
+    /// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them. One thread reads, this one
+    /// computes.
+    fn read_back(&self, chunks: Range<u32>, buffers: &mut Buffers) -> Result<Bad, Error> {
+        let Buffers { slots: [a, b, c], stack, .. } = buffers;
+        let ring = Ring::new([a, b, c]);
+        let reader = || self.read_ahead(&ring, chunks.clone());
+        let work = || {
+            let bad = self.check(&ring);
+            ring.stop();
+            bad
+        };
+        sys::thread::alongside(stack, &reader, work).doing("starting", "the reading thread")?
+    }
+
+    /// The reading thread: as far ahead as there are buffers.
+    fn read_ahead(&self, ring: &Ring, chunks: Range<u32>) {
+        for index in chunks {
+            let Ok(slot) = ring.take_free() else {
+                return;
+            };
+            let mut buffer = lock(&ring.slots[slot]);
+            let blocks = self.in_blocks(self.chunk_length(index));
+            let chunk = buffer.get_mut(..blocks).unwrap_or_default();
+            let result = self.target.read(u64::from(index) * CHUNK as u64, chunk);
+            drop(buffer);
+            let is_read = result.is_ok();
+            if let Err(error) = result {
+                crate::warn!("{}", error);
+            }
+            if ring.queue(Work::Check { slot, index, is_read }).is_err() {
+                return;
+            }
+        }
+        ring.close();
+    }
+
+    /// Compares what was read.
+    fn check(&self, ring: &Ring) -> Result<Bad, Error> {
         let mut bad = Bad::new();
         let mut rate = Rate::start("verify", self.plan.image.length);
-        for index in chunks {
+        while let Ok(Some(Work::Check { slot, index, is_read })) = ring.next() {
             let length = self.chunk_length(index);
             let offset = u64::from(index) * CHUNK as u64;
-            let blocks = self.in_blocks(length);
-            let chunk = buffer.get_mut(..blocks).unwrap_or_default();
-            let good = match self.target.read(offset, chunk) {
-                Ok(()) => {
-                    let found = crc32::crc32(chunk.get(..length).unwrap_or_default());
-                    found == self.map.get(index)?.crc
-                }
-                Err(error) => {
-                    crate::warn!("{}", error);
-                    false
-                }
-            };
+            let found = crc32::crc32(lock(&ring.slots[slot]).get(..length).unwrap_or_default());
+            ring.give_back(slot);
             self.shared.beat();
             rate.advance(offset + length as u64);
-            if good {
+            if is_read && found == self.map.get(index)?.crc {
                 continue;
             }
             if bad.push(index).is_err() {
@@ -78,7 +106,7 @@ impl Job<'_> {
                 "chunk {} (sectors {} to {}) was read back wrong",
                 index,
                 offset / SECTOR,
-                (offset + blocks as u64) / SECTOR - 1
+                (offset + self.in_blocks(length) as u64) / SECTOR - 1
             );
         }
         Ok(bad)

@@ -32,6 +32,13 @@ pub fn zero_out(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
     ioctl(fd, request::BLKZEROOUT, &raw const range as usize).map(drop)
 }
 
+/// Tells the device that nobody needs what is in a range (bytes, multiples of the logical block); what it reads as from
+/// then on is the device's affair (<linux/fs.h> BLKDISCARD; blkdev_issue_discard() in block/blk-lib.c).
+pub fn discard(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
+    let range = [offset, length];
+    ioctl(fd, request::BLKDISCARD, &raw const range as usize).map(drop)
+}
+
 /// Thaws the file system of an open file or directory; EINVAL when it is not frozen. ioctl_fsfreeze in fs/ioctl.c.
 pub fn thaw(fd: impl AsFd) -> Result<(), Errno> {
     ioctl(fd, request::FITHAW, 0).map(drop)
