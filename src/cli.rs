@@ -3,73 +3,86 @@
 use crate::error::Error;
 use crate::log::Level;
 use crate::plan::OnFailure;
-use crate::text::Text;
+use crate::text::{Text, Writer, printable};
 use core::net::SocketAddr;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 
-/// The help text.
+/// The help text, in 80 columns.
 pub const HELP: &str = "\
-takeover: replaces the operating system of this device with a disk image, in place
+takeover: replaces the OS of this device with a disk image, in place
 
 USAGE
-  takeover -c CONFIG [-i IMAGE] [OPTIONS]  take this device over
-  takeover flash -i IMAGE -f DEV [OPTIONS] flash a disk that is not in use, from a system that runs from RAM
-  takeover scan IMAGE                      say what an image is
-  takeover networks [--root DIR]           say which networks would be carried over, and which not
-  takeover log DEV                         print what a takeover that failed left on the disk
+  takeover -c CONFIG [-i IMAGE] [OPTIONS]   take this device over
+  takeover flash -i IMAGE -f DEV [OPTIONS]  flash a disk that is not in use
+  takeover scan IMAGE                       say what an image is
+  takeover networks [--root DIR]            say which networks are carried over
+  takeover log DEV                          print what a failure left on a disk
+  takeover help
+
+Look first, nothing is changed:  takeover -c config.json --dry-run
 
 WHAT AND WHERE
-  -i, --image FILE       the image, a file or a URL: raw, gzip (any number of members) or a zip archive with one
-                         file; without it a takeover downloads the balenaOS that config.json is for
+  -i, --image FILE       a file or a URL: raw, gzip or a zip archive with one
+                         file; without it a takeover downloads the balenaOS
+                         that config.json is for
   -v, --version VER      which one: default, ~x.y, ^x.y.z, or exactly this
       --sha256 HEX       what the image file must be
-  -d, --download-only    fetch the image into the work directory and look at it: no takeover, no root needed
-  -c, --config FILE      config.json for a balenaOS, may be gzip; default: the one in this program, else
-                         /mnt/boot/config.json where there is one
+  -d, --download-only    fetch the image and look at it: no root needed
+  -c, --config FILE      config.json for a balenaOS, may be gzip; default: the
+                         one in this program, else /mnt/boot/config.json
       --ca-cert FILE     believe these certificate authorities (PEM), too
   -f, --flash-to DEV     the disk to write; default: the disk under /
   -w, --work-dir DIR     where downloads go; default: the current directory
       --no-efi-setup     leave the boot entries of the firmware as they are
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
-      --pretend          do everything up to the proof that the disk is free, then restart the old OS
-      --json             print what will happen, or what scan finds, as JSON, for programs
+      --pretend          all but the writing, then restart the old OS
+      --json             the plan, what scan finds, or how flash has ended, as
+                         JSON on standard output
 
 WHAT IS CARRIED OVER
       --wifi SSID        only this Wi-Fi; may be given more than once
       --no-wifis         no Wi-Fi
-      --nwmgr-cfg FILE   this NetworkManager keyfile, too; may be given more than once
+      --nwmgr-cfg FILE   this NetworkManager keyfile, too; likewise
       --root DIR         (networks) of the system that is mounted there
       --output DIR       (networks) write the keyfiles there
       --no-keep-name     not the hostname
       --backup-cfg FILE  what to keep of this device's data, as YAML
-      --tar-internal     no effect: the archive is always made by this program
-      --change-dt-to SLUG  the device type that the new OS gets
+      --tar-internal     no effect: the archive is always made here
+      --change-dt-to SLUG
+                         the device type that the new OS gets
 
 CHECKS TO LEAVE OUT
       --no-api-check     that the API answers
       --no-vpn-check     that the VPN can be reached
-      --check-timeout SEC  how long each of these two may take; default 10
+      --check-timeout SEC
+                         how long each of these two may take; default 10
       --no-os-check      of the operating system
       --no-dt-check      of the device type
       --no-nwmgr-check   that a network is carried over, and none is lost
 
 LOGS AND FAILURES
-  -l, --log-to DEV       keep stage 2's log on this vfat, ext3 or ext4 partition of another disk
-      --log-udp IP:PORT  send stage 2's log there, too, a datagram a line; best effort
-      --log-file FILE    stage 1's log, in this file, too
-      --fallback-log     keep the log of both stages on the new data partition
+  -l, --log-to DEV       keep the log of the second half on this vfat, ext3 or
+                         ext4 partition of another disk
+      --log-udp IP:PORT  send it there, a datagram a line; best effort
+      --log-file FILE    the log up to the hand-over, in this file, too
+      --fallback-log     keep the whole log on the new data partition
       --fallback-log-filename NAME, --fallback-log-dir DIR
                          there; default fallback.log in fallback_log
       --log-level LEVEL  error, warn, info (default), debug, trace
-      --s2-log-level LEVEL  the same for stage 2; default: as --log-level
-      --no-cleanup       after a failure leave mounts and files as they are, to look at them
-      --on-failure WHAT  when flashing has failed for good: retry (default), halt or reboot
-      --watchdog SEC     start a watchdog with this time (10 to 3600) if none runs; one that runs is taken over anyway
-      --hand-over-timeout SEC  how long PID 1 may take to be replaced; default 60
-      --report-hup-progress  tell the API how it ended
-      --in-namespace     take over the PID namespace this runs in: a container with an init of its own
+      --s2-log-level LEVEL
+                         the same for the second half
+      --no-cleanup       after a failure leave what was mounted, to look at it
+      --on-failure WHAT  when flashing has failed for good: retry (default),
+                         halt or reboot
+      --watchdog SEC     start a watchdog with this time (10 to 3600) if none
+                         runs; one that runs is taken over anyway
+      --hand-over-timeout SEC
+                         how long PID 1 may take to be replaced; default 60
+      --report-hup-progress
+                         tell the API how it ended
+      --in-namespace     take over a container that has an init of its own
 
   -h, --help             this text
       --tool-version     the version of this program
@@ -78,7 +91,7 @@ EXIT CODES
   0  done, or handed over: the rest is on the console
   1  failed; what was changed is undone, or named in the log
   2  wrong usage
-  3  refused by a check, a disk in use (flash), too; nothing was changed
+  3  refused by a check, as of a disk in use (flash); nothing was changed
   4  takeover flash: failed while writing; the disk is incomplete
 ";
 
@@ -99,6 +112,22 @@ pub enum Command {
     Help,
     /// Print the version.
     Version,
+}
+
+/// The commands by their names; without one it is a takeover.
+const COMMANDS: [(&str, Command); 6] = [
+    ("flash", Command::Flash),
+    ("scan", Command::Scan),
+    ("networks", Command::Networks),
+    ("log", Command::Log),
+    ("help", Command::Help),
+    ("version", Command::Version),
+];
+
+/// What people type to get a command: `takeover` and the name.
+fn typed(command: Command) -> (&'static str, &'static str) {
+    let named = COMMANDS.iter().find(|(_, known)| *known == command);
+    named.map_or(("takeover", ""), |(name, _)| ("takeover ", name))
 }
 
 /// An option that is there or is not.
@@ -150,6 +179,8 @@ pub struct Options {
     pub command: Command,
     /// One bit for each [`Flag`].
     flags: u32,
+    /// One bit for each of [`OPTIONS`] that was given.
+    given: u64,
     /// `--config`.
     pub config: Option<String>,
     /// `--image`, or the operand of `scan`.
@@ -205,6 +236,7 @@ impl Options {
         Self {
             command: Command::Takeover,
             flags: 0,
+            given: 0,
             config: None,
             image: None,
             flash_to: None,
@@ -267,53 +299,60 @@ const RECEIVER: &str = if CAN_DOWNLOAD {
 const WATCHDOG: &str = "it is not a number from 10 to 3600";
 const WAYS: &str = "it is none of retry, halt and reboot";
 
-/// Every option: its name, its letter, and what it does. The parser goes by this list alone, and a test holds [`HELP`]
-/// and README.md against it.
-static OPTIONS: [(&str, Option<char>, Effect); 44] = [
-    ("config", Some('c'), Keep(|options| options.config.get_or_insert_default())),
-    ("image", Some('i'), Keep(|options| options.image.get_or_insert_default())),
-    ("flash-to", Some('f'), Keep(|options| options.flash_to.get_or_insert_default())),
-    ("work-dir", Some('w'), Keep(|options| &mut options.work_dir)),
-    ("log-to", Some('l'), Keep(|options| options.log_to.get_or_insert_default())),
-    ("log-udp", None, Read(log_udp, RECEIVER)),
-    ("log-file", None, Keep(|options| options.log_file.get_or_insert_default())),
-    ("fallback-log", None, Set(Flag::FallbackLog)),
-    ("fallback-log-dir", None, Keep(|options| &mut options.fallback_log_dir)),
-    ("fallback-log-filename", None, Keep(|options| &mut options.fallback_log_name)),
-    ("wifi", None, Keep(|options| options.wifis.push_mut(String::new()))),
-    ("no-wifis", None, Set(Flag::NoWifis)),
-    ("nwmgr-cfg", None, Keep(|options| options.keyfiles.push_mut(String::new()))),
-    ("root", None, Keep(|options| options.root.get_or_insert_default())),
-    ("output", None, Keep(|options| options.output.get_or_insert_default())),
-    ("no-keep-name", None, Set(Flag::NoKeepName)),
-    ("backup-cfg", None, Keep(|options| options.backup.get_or_insert_default())),
-    ("tar-internal", None, Set(Flag::TarInternal)),
-    ("change-dt-to", None, Keep(|options| options.device_type.get_or_insert_default())),
-    ("no-ack", None, Set(Flag::NoAck)),
-    ("dry-run", None, Set(Flag::DryRun)),
-    ("pretend", None, Set(Flag::Pretend)),
-    ("json", None, Set(Flag::Json)),
-    ("no-cleanup", None, Set(Flag::NoCleanup)),
-    ("in-namespace", None, Set(Flag::InNamespace)),
-    ("no-os-check", None, Set(Flag::NoOsCheck)),
-    ("no-dt-check", None, Set(Flag::NoDeviceCheck)),
-    ("no-nwmgr-check", None, Set(Flag::NoNetworkCheck)),
-    ("no-api-check", None, Set(Flag::NoApiCheck)),
-    ("no-vpn-check", None, Set(Flag::NoVpnCheck)),
-    ("no-efi-setup", None, Set(Flag::NoEfiSetup)),
-    ("report-hup-progress", None, Set(Flag::ReportProgress)),
-    ("version", Some('v'), Keep(|options| options.version.get_or_insert_default())),
-    ("download-only", Some('d'), Set(Flag::DownloadOnly)),
-    ("sha256", None, Read(sha256, SHA256)),
-    ("ca-cert", None, Keep(|options| options.ca_cert.get_or_insert_default())),
-    ("check-timeout", None, Read(check_timeout, SECONDS)),
-    ("hand-over-timeout", None, Read(hand_over_timeout, SECONDS)),
-    ("watchdog", None, Read(watchdog, WATCHDOG)),
-    ("on-failure", None, Read(on_failure, WAYS)),
-    ("log-level", None, Read(log_level, LEVELS)),
-    ("s2-log-level", None, Read(stage2_log_level, LEVELS)),
-    ("help", Some('h'), Ask(Command::Help)),
-    ("tool-version", None, Ask(Command::Version)),
+/// The commands that an option has an effect on, a bit each.
+const T: u8 = 1 << Command::Takeover as u8;
+const F: u8 = 1 << Command::Flash as u8;
+const S: u8 = 1 << Command::Scan as u8;
+const N: u8 = 1 << Command::Networks as u8;
+const ALL: u8 = !0;
+
+/// Every option: its name, its letter, what it is for, and what it does. The parser goes by this list alone, and a test
+/// holds [`HELP`] and README.md against it.
+static OPTIONS: [(&str, Option<char>, u8, Effect); 44] = [
+    ("config", Some('c'), T | F | S, Keep(|options| options.config.get_or_insert_default())),
+    ("image", Some('i'), T | F | S, Keep(|options| options.image.get_or_insert_default())),
+    ("flash-to", Some('f'), T | F, Keep(|options| options.flash_to.get_or_insert_default())),
+    ("work-dir", Some('w'), T, Keep(|options| &mut options.work_dir)),
+    ("log-to", Some('l'), T, Keep(|options| options.log_to.get_or_insert_default())),
+    ("log-udp", None, T, Read(log_udp, RECEIVER)),
+    ("log-file", None, ALL, Keep(|options| options.log_file.get_or_insert_default())),
+    ("fallback-log", None, T, Set(Flag::FallbackLog)),
+    ("fallback-log-dir", None, T, Keep(|options| &mut options.fallback_log_dir)),
+    ("fallback-log-filename", None, T, Keep(|options| &mut options.fallback_log_name)),
+    ("wifi", None, T | N, Keep(|options| options.wifis.push_mut(String::new()))),
+    ("no-wifis", None, T | N, Set(Flag::NoWifis)),
+    ("nwmgr-cfg", None, T | F | N, Keep(|options| options.keyfiles.push_mut(String::new()))),
+    ("root", None, N, Keep(|options| options.root.get_or_insert_default())),
+    ("output", None, N, Keep(|options| options.output.get_or_insert_default())),
+    ("no-keep-name", None, T, Set(Flag::NoKeepName)),
+    ("backup-cfg", None, T, Keep(|options| options.backup.get_or_insert_default())),
+    ("tar-internal", None, T, Set(Flag::TarInternal)),
+    ("change-dt-to", None, T | F, Keep(|options| options.device_type.get_or_insert_default())),
+    ("no-ack", None, T | F, Set(Flag::NoAck)),
+    ("dry-run", None, T | F, Set(Flag::DryRun)),
+    ("pretend", None, T | F, Set(Flag::Pretend)),
+    ("json", None, T | F | S | N, Set(Flag::Json)),
+    ("no-cleanup", None, T, Set(Flag::NoCleanup)),
+    ("in-namespace", None, T, Set(Flag::InNamespace)),
+    ("no-os-check", None, T, Set(Flag::NoOsCheck)),
+    ("no-dt-check", None, T | F, Set(Flag::NoDeviceCheck)),
+    ("no-nwmgr-check", None, T | F | N, Set(Flag::NoNetworkCheck)),
+    ("no-api-check", None, T, Set(Flag::NoApiCheck)),
+    ("no-vpn-check", None, T, Set(Flag::NoVpnCheck)),
+    ("no-efi-setup", None, T, Set(Flag::NoEfiSetup)),
+    ("report-hup-progress", None, T, Set(Flag::ReportProgress)),
+    ("version", Some('v'), T, Keep(|options| options.version.get_or_insert_default())),
+    ("download-only", Some('d'), T, Set(Flag::DownloadOnly)),
+    ("sha256", None, T | F | S, Read(sha256, SHA256)),
+    ("ca-cert", None, T | F | S, Keep(|options| options.ca_cert.get_or_insert_default())),
+    ("check-timeout", None, T, Read(check_timeout, SECONDS)),
+    ("hand-over-timeout", None, T, Read(hand_over_timeout, SECONDS)),
+    ("watchdog", None, T, Read(watchdog, WATCHDOG)),
+    ("on-failure", None, T, Read(on_failure, WAYS)),
+    ("log-level", None, ALL, Read(log_level, LEVELS)),
+    ("s2-log-level", None, T | F, Read(stage2_log_level, LEVELS)),
+    ("help", Some('h'), ALL, Ask(Command::Help)),
+    ("tool-version", None, ALL, Ask(Command::Version)),
 ];
 
 /// Reads a command line, without the program's name.
@@ -330,8 +369,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Error>
                     Short(given) => Some(given) == letter,
                     Value(_) => false,
                 };
-                let option = OPTIONS.iter().find(|(name, letter, _)| is_given(name, *letter));
-                let (name, _, effect) = option.ok_or_else(|| explain(&arg.unexpected()))?;
+                let index = OPTIONS.iter().position(|(name, letter, ..)| is_given(name, *letter));
+                let option = index.and_then(|index| OPTIONS.get(index));
+                let (name, _, _, effect) = option.ok_or_else(|| explain(&arg.unexpected()))?;
+                options.given |= 1 << index.unwrap_or_default();
                 apply(&mut options, name, effect, &mut parser)?;
             }
         }
@@ -343,22 +384,38 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, Error>
 
 /// Takes an argument that is no option: the command, the image of `scan`, or the disk of `log`.
 fn operand(options: &mut Options, value: OsString, first: bool) -> Result<(), Error> {
-    if first && value == "scan" {
-        options.command = Command::Scan;
-    } else if first && value == "flash" {
-        options.command = Command::Flash;
-    } else if first && value == "networks" {
-        options.command = Command::Networks;
-    } else if first && value == "log" {
-        options.command = Command::Log;
-    } else if options.command == Command::Scan && options.image.is_none() {
-        options.image = Some(utf8(value, "the image")?);
-    } else if options.command == Command::Log && options.flash_to.is_none() {
-        options.flash_to = Some(utf8(value, "the disk")?);
-    } else {
-        return Err(explain(&Value(value).unexpected()));
-    }
-    Ok(())
+    let known = COMMANDS.iter().find(|(name, _)| value == *name);
+    let shown: Text<60> = printable(value.to_str().unwrap_or("?").as_bytes());
+    let why: Text<240> = match (known, options.command) {
+        (Some((_, command)), _) if first => {
+            options.command = *command;
+            return Ok(());
+        }
+        // Asked about a command: one text has them all.
+        (_, Command::Help | Command::Version) => return Ok(()),
+        (_, Command::Scan) if options.image.is_none() => {
+            options.image = Some(utf8(value, "the image")?);
+            return Ok(());
+        }
+        (_, Command::Log) if options.flash_to.is_none() => {
+            options.flash_to = Some(utf8(value, "the disk")?);
+            return Ok(());
+        }
+        (Some((name, _)), Command::Takeover) => {
+            crate::text!("the command comes first, then its options: takeover {} ...", *name)
+        }
+        (None, Command::Takeover) => crate::text!(
+            "there is no command '{}'; for an image type takeover -i {}, for a disk -f {}",
+            shown,
+            shown,
+            shown
+        ),
+        (_, Command::Flash) => {
+            crate::text!("what is '{}'? type takeover flash -i IMAGE -f DEV", shown)
+        }
+        _ => crate::text!("'{}' is one argument too many", shown),
+    };
+    Err(wrong(&why))
 }
 
 /// Does what an option does; its value, if it takes one, comes next.
@@ -375,7 +432,7 @@ fn apply(
         Ask(command) => options.command = *command,
         Keep(place) => *place(options) = value()?,
         Read(read, why) => {
-            read(options, &value()?).ok_or_else(|| Error::usage(&name, why))?;
+            read(options, &value()?).ok_or_else(|| Error::usage(&name, why).advice(SEE_HELP))?;
         }
     }
     Ok(())
@@ -387,11 +444,12 @@ fn value_of(name: &str, parser: &mut lexopt::Parser) -> Result<OsString, Error> 
         return Ok(joined);
     }
     let value = parser.value().map_err(|error| explain(&error))?;
-    let text = value.to_str().unwrap_or_default();
-    if text.len() > 1 && text.starts_with('-') {
+    let bytes = value.as_encoded_bytes();
+    if bytes.len() > 1 && bytes.starts_with(b"-") {
+        let shown: Text<60> = printable(bytes);
         let why: Text<200> =
-            crate::text!("its value is missing: {} is an option (else {}={})", text, name, text);
-        return Err(Error::usage(name, &why));
+            crate::text!("the value is missing: {} is an option (else {}={})", shown, name, shown);
+        return Err(Error::usage(name, &why).advice(SEE_HELP));
     }
     Ok(value)
 }
@@ -454,43 +512,38 @@ const CAN_DOWNLOAD: bool = cfg!(feature = "http");
 
 /// What belongs together, and what excludes each other.
 fn check(options: &Options) -> Result<(), Error> {
+    if matches!(options.command, Command::Help | Command::Version) {
+        return Ok(());
+    }
+    check_effects(options)?;
+    let image = options.image.as_deref();
+    let is_looked_for =
+        matches!(options.command, Command::Flash | Command::Scan | Command::Takeover);
+    let scheme = image.and_then(|image| image.split_once("://")).map(|(scheme, _)| scheme);
     let why = match options.command {
-        Command::Help | Command::Version => return Ok(()),
-        Command::Log if options.flash_to.is_none() => "no disk was given (takeover log /dev/sda)",
-        Command::Log
-            if options.image.is_some() || options.config.is_some() || options.flags != 0 =>
-        {
-            "takeover log takes a disk, and nothing else"
+        Command::Log if options.flash_to.is_none() => "no disk was given: takeover log /dev/sda",
+        Command::Scan if image.is_none() => "no image was given: takeover scan FILE, or a URL",
+        Command::Flash if image.is_none() => "no image was given: takeover flash -i IMAGE -f DEV",
+        Command::Flash if options.flash_to.is_none() => {
+            "no disk was given: takeover flash -i IMAGE -f DEV"
         }
-        Command::Log => return Ok(()),
-        Command::Networks if options.image.is_some() || options.flash_to.is_some() => {
-            "takeover networks takes no image and no disk"
+        _ if image == Some("-") => {
+            "an image cannot come from standard input, as it is read more than once: give a file, or a URL"
         }
-        _ if options.command != Command::Networks
-            && (options.root.is_some() || options.output.is_some()) =>
-        {
-            "--root and --output belong to takeover networks"
+        _ if scheme.is_some_and(|scheme| !scheme.to_ascii_lowercase().starts_with("http")) => {
+            "of URLs only http:// and https:// are read: give the path of a file"
         }
-        Command::Flash | Command::Scan if options.image.is_none() => {
-            "no image was given (-i FILE or URL)"
-        }
-        Command::Flash | Command::Scan
-            if options.version.is_some() || options.has(Flag::DownloadOnly) =>
-        {
-            "--version and --download-only belong to a takeover"
-        }
-        _ if options.image.is_none() && !CAN_DOWNLOAD && options.command != Command::Networks => {
+        _ if image.is_none() && !CAN_DOWNLOAD && is_looked_for => {
             "no image was given (-i FILE): this build downloads nothing, those with the feature http do"
         }
-        _ if options.image.is_some() && options.version.is_some() => {
+        _ if image.is_some() && options.version.is_some() => {
             "--image and --version exclude each other"
-        }
-        Command::Flash if options.flash_to.is_none() => "no disk was given (-f DEV)",
-        Command::Flash if carries_over(options) => {
-            "flash knows no old OS: --wifi, --backup-cfg, --json, --watchdog and the keeping of logs belong to a takeover"
         }
         _ if options.has(Flag::DryRun) && options.has(Flag::Pretend) => {
             "--dry-run and --pretend exclude each other"
+        }
+        _ if options.has(Flag::DryRun) && options.has(Flag::DownloadOnly) => {
+            "--dry-run and --download-only exclude each other: a dry run stores nothing"
         }
         _ if options.has(Flag::NoWifis) && !options.wifis.is_empty() => {
             "--wifi and --no-wifis exclude each other"
@@ -503,15 +556,28 @@ fn check(options: &Options) -> Result<(), Error> {
     Err(wrong(why))
 }
 
-/// True when something is asked for that takes an old OS, or a stage 2 of its own.
-fn carries_over(options: &Options) -> bool {
-    !options.wifis.is_empty()
-        || options.backup.is_some()
-        || options.log_to.is_some()
-        || options.log_udp.is_some()
-        || options.has(Flag::FallbackLog)
-        || options.has(Flag::Json)
-        || options.watchdog > 0
+/// Every option that was given has an effect on the command.
+fn check_effects(options: &Options) -> Result<(), Error> {
+    let has_none = |commands: u8| commands >> options.command as u8 & 1 == 0;
+    let mut all = OPTIONS.iter().enumerate();
+    let found = all.find(|(index, option)| options.given >> index & 1 == 1 && has_none(option.2));
+    let Some((_, (name, _, commands, _))) = found else {
+        return Ok(());
+    };
+    let why: Text<200> = Text::build(&mut |writer: &mut Writer| {
+        let (takeover, command) = typed(options.command);
+        ufmt::uwrite!(writer, "{}{} does not take it; its commands: ", takeover, command)?;
+        let takers = [Command::Takeover, Command::Flash, Command::Scan, Command::Networks];
+        let mut comma = "";
+        for taker in takers.into_iter().filter(|taker| commands >> *taker as u8 & 1 == 1) {
+            let (takeover, name) = typed(taker);
+            ufmt::uwrite!(writer, "{}{}{}", comma, takeover, name)?;
+            comma = ", ";
+        }
+        Ok(())
+    });
+    let name: Text<40> = crate::text!("--{}", *name);
+    Err(Error::usage(&name, &why))
 }
 
 /// True for a path that might lead out of the folder it is for, or does not fit into the plan.
@@ -521,30 +587,41 @@ fn is_odd(path: &str) -> bool {
 
 /// A value as text that the kernel takes as a path without a copy on the heap, which is sealed by then.
 fn utf8(value: OsString, what: &str) -> Result<String, Error> {
-    let text = value.into_string().map_err(|_| Error::usage(what, "the value is not UTF-8"))?;
+    let text = value
+        .into_string()
+        .map_err(|_| Error::usage(what, "the value is not UTF-8").advice(SEE_HELP))?;
     match text.len() {
         // A URL never gets to the kernel; signed ones are long.
         0..4096 if text.starts_with("http") && text.contains("://") => Ok(text),
         0..256 => Ok(text),
-        _ => Err(Error::usage(what, "the value is longer than 255 bytes")),
+        _ => Err(Error::usage(what, "the value is longer than 255 bytes").advice(SEE_HELP)),
     }
 }
 
+const SEE_HELP: &str = "see takeover --help";
+
 fn wrong(why: &str) -> Error {
-    Error::usage("", why).advice("see takeover --help")
+    Error::usage("", why).advice(SEE_HELP)
 }
+
+const OWN_VERSION: &str = "for the version of this program type takeover version";
 
 fn explain(error: &lexopt::Error) -> Error {
     use lexopt::Error as Problem;
     let why: Text<200> = match error {
+        Problem::MissingValue { option: Some(option) }
+            if matches!(option.as_str(), "-v" | "--version") =>
+        {
+            crate::text!("{} needs a value, which balenaOS; {}", option.as_str(), OWN_VERSION)
+        }
         Problem::MissingValue { option: Some(option) } => {
             crate::text!("the option {} needs a value", option.as_str())
         }
-        Problem::UnexpectedOption(option) => {
-            crate::text!("there is no option {}", option.as_str())
+        Problem::UnexpectedOption(option) if option == "-V" => {
+            crate::text!("there is no option -V; {}", OWN_VERSION)
         }
-        Problem::UnexpectedArgument(value) => {
-            crate::text!("'{}' is one argument too many", value.to_str().unwrap_or("?"))
+        Problem::UnexpectedOption(option) => {
+            crate::text!("there is no option {}", printable::<60>(option.as_bytes()))
         }
         Problem::UnexpectedValue { option, .. } => {
             crate::text!("the option {} takes no value", option.as_str())
@@ -580,8 +657,8 @@ mod tests {
         assert!(options.command == Command::Log && options.flash_to.as_deref() == Some("/dev/sda"));
         assert!(usage("log").contains("no disk was given"));
         assert!(usage("log /dev/sda /dev/sdb").contains("one argument too many"));
-        assert!(usage("log /dev/sda -i a.img").contains("nothing else"));
-        assert!(usage("log /dev/sda --json").contains("nothing else"));
+        assert!(usage("log /dev/sda -i a.img").contains("does not take it"));
+        assert!(usage("log /dev/sda --json").contains("does not take it"));
     }
 
     #[test]
@@ -609,7 +686,7 @@ mod tests {
     #[test]
     fn every_flag_sets_its_own_bit() {
         let mut seen = 0;
-        for (name, _, effect) in &OPTIONS {
+        for (name, _, _, effect) in &OPTIONS {
             let Set(flag) = effect else {
                 continue;
             };
@@ -622,7 +699,7 @@ mod tests {
 
     #[test]
     fn every_value_is_kept_in_its_own_place() {
-        for (name, _, effect) in &OPTIONS {
+        for (name, _, _, effect) in &OPTIONS {
             let value = match (effect, *name) {
                 (Set(_) | Ask(_), _) => continue,
                 (_, "sha256") => &"7".repeat(64),
@@ -685,7 +762,7 @@ mod tests {
     fn the_help_and_the_readme_name_every_option_and_no_other() {
         let known: BTreeSet<&str> = OPTIONS.iter().map(|(name, ..)| *name).collect();
         assert_eq!(known.len(), OPTIONS.len(), "a name occurs twice");
-        let with_letter = |(name, letter, _): &(&str, Option<char>, _)| {
+        let with_letter = |(name, letter, ..): &(&str, Option<char>, u8, _)| {
             letter.map(|letter| format!("-{letter}, --{name}"))
         };
         let with_letter: Vec<String> = OPTIONS.iter().filter_map(with_letter).collect();
@@ -723,7 +800,7 @@ mod tests {
                 Err(error) => message(&error),
             }
         };
-        for (name, letter, effect) in &OPTIONS {
+        for (name, letter, _, effect) in &OPTIONS {
             if let Some(letter) = letter {
                 let short = parsed(&format!("-{letter}"), effect);
                 assert_eq!(short, parsed(&format!("--{name}"), effect));
@@ -763,9 +840,16 @@ mod tests {
     }
 
     #[test]
+    fn the_help_has_80_columns() {
+        for line in HELP.lines() {
+            assert!(line.len() <= 80, "{line}");
+        }
+    }
+
+    #[test]
     fn an_option_is_no_value_of_the_one_before() {
         for line in ["-i a --log-file --dry-run", "-i --dry-run", "-c -d", "-i a --wifi --no-ack"] {
-            assert!(usage(line).contains("its value is missing"), "{line}");
+            assert!(usage(line).contains("the value is missing"), "{line}");
         }
         assert_eq!(read("-i a --wifi=-x").unwrap().wifis, ["-x"]);
         assert_eq!(read("-i a -c-").unwrap().config.as_deref(), Some("-"));
@@ -779,12 +863,13 @@ mod tests {
         assert_eq!(read("").is_ok(), CAN_DOWNLOAD);
         assert!(usage("flash -f a").contains("no image"));
         assert!(usage("scan").contains("no image"));
-        assert!(usage("flash -i a -f b -v 5").contains("belong to a takeover"));
+        assert!(usage("flash -i a -f b -v 5").contains("does not take it; its commands: takeover"));
         assert!(usage("-i a -v default").contains("exclude"));
         assert!(usage("-i a --sha256 12").contains("64 hexadecimal"));
         assert!(usage("flash -i a").contains("no disk"));
-        for option in ["--wifi x", "--backup-cfg x", "--json", "--log-to x", "--fallback-log"] {
-            assert!(usage(&format!("flash -i a -f b {option}")).contains("no old OS"), "{option}");
+        for option in ["--wifi x", "--backup-cfg x", "--log-to x", "--fallback-log"] {
+            let why = usage(&format!("flash -i a -f b {option}"));
+            assert!(why.contains("takeover flash does not take it"), "{option}");
         }
         read("flash -i a -f b --nwmgr-cfg x --pretend").unwrap();
         assert!(usage("-i a --log-level loud").contains("--log-level: it is none of error, warn"));

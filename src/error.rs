@@ -130,6 +130,26 @@ impl Error {
         self.details().advice.is_some()
     }
 
+    /// What to do about it, where it does not say so already.
+    #[cfg(feature = "core")]
+    #[inline(never)]
+    pub fn or_advice(self, advice: &'static str) -> Self {
+        self.details().advice.get_or_insert(advice);
+        self
+    }
+
+    /// The same with the name of the image's file, where it is about the image: who decodes one does not know that.
+    #[cfg(feature = "core")]
+    #[inline(never)]
+    pub fn of_image(self, name: &str) -> Self {
+        let mut details = self.details();
+        if matches!(&*details.object, "the image" | "the image file") {
+            details.object = crate::text!("the image {}", name);
+        }
+        drop(details);
+        self
+    }
+
     /// The same, about this object, when it names none yet: who reads tables does not know what has them.
     pub fn about(self, object: &str) -> Self {
         let mut details = self.details();
@@ -362,6 +382,14 @@ mod tests {
         let error = Error::refused("reading the table of", "", "broken").about("the image");
         assert_eq!(shown(&error), "reading the table of the image: broken");
         assert_eq!(shown(&error.about("a disk")), "reading the table of the image: broken");
+    }
+
+    #[test]
+    #[cfg(feature = "core")]
+    fn what_is_about_the_image_has_the_name_of_its_file() {
+        let error = |object| Error::failed("reading", object, "x").of_image("a.img");
+        assert_eq!(shown(&error("the image file")), "reading the image a.img: x");
+        assert_eq!(shown(&error("a disk").or_advice("y").or_advice("z")), "reading a disk: x; y");
     }
 
     #[test]

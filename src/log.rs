@@ -8,7 +8,9 @@
 use crate::ends::Ends;
 use crate::error::{Doing, Error};
 use crate::sys::{block, clock, process};
-use crate::text::{Format, Seconds, Text, Writer};
+#[cfg(feature = "core")]
+use crate::text::{COLUMNS, fold};
+use crate::text::{Format, Seconds, Text, Writer, printable};
 use crate::{files, screen, sink};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use rustix::fd::OwnedFd;
@@ -58,6 +60,16 @@ impl Level {
 /// The capacity of a line; more is cut.
 pub type Line = Text<600>;
 
+/// Standard error is a terminal with somebody before it: lines are folded there, and progress is one line.
+#[cfg(feature = "core")]
+static ON_TERMINAL: AtomicBool = AtomicBool::new(false);
+/// Errors and warnings have a colour there.
+#[cfg(feature = "core")]
+static IN_COLOUR: AtomicBool = AtomicBool::new(false);
+/// The line of the terminal is one of progress.
+#[cfg(feature = "core")]
+static IN_PROGRESS: AtomicBool = AtomicBool::new(false);
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static KERNEL_LOG: OnceLock<OwnedFd> = OnceLock::new();
 /// The files that each line is added to.
@@ -74,6 +86,65 @@ static EARLY: Ends = Ends::new();
 /// Lines less important than `level` are left out from here on.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Relaxed);
+}
+
+/// Writes for people from here on if standard error is a terminal that knows its size. Not on a serial console, which
+/// knows none: what is at its other end takes lines.
+#[cfg(feature = "core")]
+pub fn look_at_terminal() {
+    let size = block::terminal_size(rustix::stdio::stderr());
+    let is_one = size.is_ok_and(|(_, columns)| columns > 0);
+    ON_TERMINAL.store(is_one, Relaxed);
+    // https://no-color.org: there and not empty.
+    let is_plain = process::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    IN_COLOUR.store(is_one && !is_plain, Relaxed);
+}
+
+/// True when progress is shown by [`rewrite`].
+#[cfg(feature = "core")]
+pub fn is_on_terminal() -> bool {
+    ON_TERMINAL.load(Relaxed)
+}
+
+/// Writes the line of progress over the one before, on the terminal alone. As at a carriage return and ED, ECMA-48.
+#[cfg(feature = "core")]
+pub fn rewrite(message: &mut dyn Format) {
+    if LEVEL.load(Relaxed) < Level::Info as u8 {
+        return;
+    }
+    let line = Line::build(&mut |writer: &mut Writer| {
+        ufmt::uwrite!(writer, "\r[{}] ", Seconds(now()))?;
+        message.format(writer);
+        ufmt::uwrite!(writer, "{}", "\x1b[K")
+    });
+    IN_PROGRESS.store(true, Relaxed);
+    let _ = sink::write(0, rustix::stdio::stderr(), line.as_bytes());
+}
+
+/// Writes a line to the terminal, in as many as it takes, each behind the time.
+#[cfg(feature = "core")]
+#[inline(never)]
+fn to_terminal(level: Level, line: &str) {
+    let time = line.bytes().position(|byte| byte == b']').map_or(0, |at| at + 2);
+    let colour = match level {
+        Level::Error if IN_COLOUR.load(Relaxed) => "\x1b[31m",
+        Level::Warn if IN_COLOUR.load(Relaxed) => "\x1b[33m",
+        _ => "",
+    };
+    let end = if colour.is_empty() { "" } else { "\x1b[0m" };
+    let mut start = if IN_PROGRESS.swap(false, Relaxed) { "\r\x1b[K" } else { "" };
+    let blanks = "                    ";
+    let mut indent = "";
+    let mut rest = line;
+    loop {
+        let (piece, behind) = fold(rest, COLUMNS - indent.len());
+        let piece: Text<640> = crate::text!("{}{}{}{}{}\n", start, colour, indent, piece, end);
+        let _ = sink::write(0, rustix::stdio::stderr(), piece.as_bytes());
+        if behind.is_empty() {
+            return;
+        }
+        (start, rest, indent) = ("", behind, blanks.get(..time).unwrap_or(blanks));
+    }
 }
 
 /// Also writes to the kernel's log (/dev/kmsg), at debug priority: it is a copy, and the console already has it.
@@ -175,20 +246,33 @@ pub fn write(level: Level, message: &mut dyn Format) {
         message.format(writer);
         Ok(())
     });
-    to_sinks(&line);
+    if crate::IS_WHOLE {
+        // Names of networks, files and servers are anybody's.
+        let line: Line = printable(line.as_bytes());
+        return to_sinks(level, &line);
+    }
+    to_sinks(level, &line);
 }
 
 /// Writes a line as it is, without time or level: for the result that programs read.
 pub fn write_plain(line: &str) {
     sink::be_patient();
-    to_sinks(line);
+    to_sinks(Level::Info, line);
 }
 
-fn to_sinks(line: &str) {
+fn to_sinks(level: Level, line: &str) {
     let whole: Text<640> = crate::text!("{}\n", line);
     let bytes = whole.as_bytes();
     // Nobody to tell of an error: this is the logger.
-    if !IS_ON_SCREEN.load(Relaxed) {
+    #[cfg(feature = "core")]
+    let is_written = is_on_terminal();
+    #[cfg(feature = "core")]
+    if is_written {
+        to_terminal(level, line);
+    }
+    #[cfg(not(feature = "core"))]
+    let (is_written, _) = (false, level);
+    if !is_written && !IS_ON_SCREEN.load(Relaxed) {
         let _ = sink::write(0, rustix::stdio::stderr(), bytes);
     }
     screen::line(line);

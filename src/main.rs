@@ -79,6 +79,7 @@ fn run_as_pid1(mut arguments: Arguments) {
 #[cfg(feature = "core")]
 fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::fail_clearly();
+    log::look_at_terminal();
     let options = cli::parse(arguments)?;
     memory::seal();
     log::set_level(options.log_level);

@@ -4,8 +4,10 @@
 
 use crate::banner::{self, Colour};
 use crate::error::Error;
-use crate::log::Stopwatch;
-use crate::text::{Seconds, Size, Text, Writer};
+use crate::log::{self, Stopwatch};
+#[cfg(feature = "core")]
+use crate::sys::process;
+use crate::text::{Format, Seconds, Size, Text, Writer};
 use crate::{files, memory, screen};
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -237,17 +239,21 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
     })
 }
 
-/// The progress line of a long step: at most one in two seconds.
+/// The progress line of a long step: the first soon, then one in ten seconds; on a terminal one that is written anew.
 pub struct Rate {
     step: &'static str,
     total: u64,
     from: u64,
     watch: Stopwatch,
+    /// When it was shown, and when it was written to the log.
     shown: u64,
+    logged: u64,
 }
 
-/// Milliseconds between two progress lines.
+/// Milliseconds between two looks at it: what the screen and a terminal show.
 const INTERVAL: u64 = 2000;
+/// Milliseconds between two lines of the log.
+const LOG_INTERVAL: u64 = 10_000;
 
 impl Rate {
     /// A step of `total` bytes begins.
@@ -257,7 +263,7 @@ impl Rate {
 
     /// The same with `from` bytes done before, which do not count for the rate.
     pub fn start_from(step: &'static str, total: u64, from: u64) -> Self {
-        Self { step, total, from, watch: Stopwatch::start(), shown: 0 }
+        Self { step, total, from, watch: Stopwatch::start(), shown: 0, logged: 0 }
     }
 
     /// `done` bytes are done. Shows share, rate and time left when it is time to; of a total that nobody knows, 0, what
@@ -270,22 +276,71 @@ impl Rate {
         self.shown = elapsed;
         let per_second = done.saturating_sub(self.from).saturating_mul(1000) / elapsed.max(1);
         if self.total == 0 {
-            crate::info!("{}: {}, {}/s", self.step, Size(done), Size(per_second));
+            let step = self.step;
+            self.say(crate::format!("{}: {}, {}/s", step, Size(done), Size(per_second)));
             return;
         }
-        let left = self.total.saturating_sub(done) / per_second.max(1);
+        let (step, total) = (self.step, self.total);
+        let left = total.saturating_sub(done) / per_second.max(1);
         let percent = done.saturating_mul(100) / self.total.max(1);
         screen::show(&banner::words(self.step, Some((percent, left))), Colour::White);
-        crate::info!(
+        self.say(crate::format!(
             "{}: {} % of {}, {}/s, {} s left",
-            self.step,
+            step,
             percent,
-            Size(self.total),
+            Size(total),
             Size(per_second),
             left
+        ));
+        tell_of_interruption(percent);
+    }
+
+    /// On a terminal each time, in the log of others when it is time to.
+    fn say(&mut self, line: &mut dyn Format) {
+        #[cfg(feature = "core")]
+        if log::is_on_terminal() {
+            return log::rewrite(line);
+        }
+        // The set rescue has no bytes to tell the log from the screen.
+        if crate::IS_WHOLE {
+            if self.logged > 0 && self.shown < self.logged + LOG_INTERVAL {
+                return;
+            }
+            self.logged = self.shown;
+        }
+        log::write(log::Level::Info, line);
+    }
+
+    /// The step has ended, with all bytes of a known total: says so where there was a line of it, and what comes next.
+    pub fn end(&self, next: &str) {
+        if crate::IS_WHOLE && self.shown > 0 {
+            let (total, time) = (Size(self.total), self.watch.shown());
+            crate::info!("{}: 100 % of {} ({} s); next: {}", self.step, total, time, next);
+        }
+    }
+}
+
+/// What Ctrl-C and its sisters come to while a disk is being written by a command: said once.
+#[cfg(feature = "core")]
+fn tell_of_interruption(percent: u64) {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    if IS_WRITING.load(SeqCst)
+        && process::pending_termination().is_some()
+        && !IS_TOLD.swap(true, SeqCst)
+    {
+        crate::warn!(
+            "interrupted, and it goes on: the disk is being written ({} %), and one that is written in part does not start",
+            percent
         );
     }
 }
+
+#[cfg(not(feature = "core"))]
+fn tell_of_interruption(_: u64) {}
+
+/// A command that holds back signals writes a disk now: `takeover flash`.
+#[cfg(feature = "core")]
+pub static IS_WRITING: AtomicBool = AtomicBool::new(false);
 
 /// Whether the disks get on with what is not written yet, while whoever waits for that cannot say so. All of them: what
 /// the old OS has written may be on another one than the target.

@@ -261,7 +261,7 @@ impl uDisplay for Seconds {
     }
 }
 
-/// Bytes, shown in MiB with one decimal, or in KiB when there are few.
+/// Bytes, shown in GiB or MiB with one decimal, or in KiB when there are few.
 #[derive(Clone, Copy)]
 pub struct Size(pub u64);
 
@@ -270,9 +270,42 @@ impl uDisplay for Size {
         if self.0 < 1 << 20 {
             return ufmt::uwrite!(f, "{} KiB", self.0.div_ceil(1024));
         }
-        let tenths = self.0.saturating_mul(10) >> 20;
-        ufmt::uwrite!(f, "{}.{} MiB", tenths / 10, tenths % 10)
+        // The set rescue has no bytes for a third unit.
+        let is_large = crate::IS_WHOLE && self.0 >= 1 << 30;
+        let (bits, unit) = if is_large { (30, "GiB") } else { (20, "MiB") };
+        let tenths = self.0.saturating_mul(10) >> bits;
+        ufmt::uwrite!(f, "{}.{} {}", tenths / 10, tenths % 10, unit)
     }
+}
+
+/// A number of things, with an `s` behind their name unless it is one.
+#[derive(Clone, Copy)]
+pub struct Count(pub u64, pub &'static str);
+
+impl uDisplay for Count {
+    fn fmt<W: uWrite + ?Sized>(&self, f: &mut Formatter<'_, W>) -> Result<(), W::Error> {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        ufmt::uwrite!(f, "{} {}{}", self.0, self.1, plural)
+    }
+}
+
+/// The columns that a line for people has at most.
+pub const COLUMNS: usize = 80;
+
+/// The start of a text that has at most so many columns, parted at a blank, and what is behind that. A word that is
+/// longer stays whole: a path or a URL is to be copied.
+#[inline(never)]
+pub fn fold(text: &str, columns: usize) -> (&str, &str) {
+    let Some((end, _)) = text.char_indices().nth(columns) else {
+        return (text, "");
+    };
+    let blank = |byte: u8| byte == b' ';
+    let last = text.bytes().take(end + 1).rposition(blank).filter(|at| *at > 0);
+    let Some(at) = last.or_else(|| text.bytes().position(blank)) else {
+        return (text, "");
+    };
+    let (line, rest) = text.split_at(at);
+    (line, rest.trim_ascii_start())
 }
 
 /// What stands before the last of these bytes, and what behind. (std's search from the end is 300 bytes.)
@@ -336,6 +369,30 @@ mod tests {
     fn units() {
         let shown: Text<32> = text!("{} {} {}", Seconds(61_007), Size(1000), Size(3 << 19));
         assert_eq!(&*shown, "61.007 1 KiB 1.5 MiB");
+        let shown = |bytes| (text!("{}", Size(bytes)) as Text<32>).to_string();
+        assert_eq!(shown((1 << 30) - 1), "1023.9 MiB");
+        if crate::IS_WHOLE {
+            assert_eq!(shown(1 << 30), "1.0 GiB");
+            assert_eq!(shown(31_914_983_424), "29.7 GiB");
+        }
+    }
+
+    #[test]
+    fn one_of_something_has_no_s() {
+        let shown: Text<60> =
+            text!("{}, {}, {}", Count(0, "file"), Count(1, "file"), Count(2, "file"));
+        assert_eq!(&*shown, "0 files, 1 file, 2 files");
+    }
+
+    #[test]
+    fn a_line_is_folded_at_a_blank() {
+        assert_eq!(fold("one two", 7), ("one two", ""));
+        assert_eq!(fold("one two", 6), ("one", "two"));
+        assert_eq!(fold("one two three", 7), ("one two", "three"));
+        assert_eq!(fold("é é é", 3), ("é é", "é"));
+        assert_eq!(fold("/a/long/path that", 5), ("/a/long/path", "that"));
+        assert_eq!(fold("/a/long/path", 5), ("/a/long/path", ""));
+        assert_eq!(fold("", 5), ("", ""));
     }
 
     #[test]

@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import balena_image  # noqa: E402
+import command_lines  # noqa: E402
 import efi  # noqa: E402
 import fat  # noqa: E402
 import guest as guests  # noqa: E402
@@ -123,6 +124,24 @@ def test_sysvinit_is_taken_over(folder):
     image = balena_image.zipped("small")
     with Guest("sysvinit", [new_disk("sysvinit", folder)], files=job(image, f"{COMMAND}\n")) as guest:
         check_new_os(guest, folder)
+
+
+def test_command_lines_about_a_disk_in_use_say_what_they_should(folder):
+    lines = [line for line in command_lines.table() if line.in_guest]
+    assert len(lines) >= 10, len(lines)
+    script = "\n".join(f"echo 'LINE {line.number}'; {line.text} </dev/null; echo \"CODE {line.number} $?\"" for line in lines)
+    script = f"set +e; cp /job/takeover /usr/local/bin/; sync\n{script}\necho OVER\npoweroff -f\n"
+    with Guest("systemd", [new_disk("systemd", folder)], files=job(balena_image.gz("small"), script)) as guest:
+        guest.wait_for("^OVER", 240)
+        guest.wait_exit(60)
+        text = without_kernel(guest.text())
+        check_secrets(text)
+    failed = []
+    for line in lines:
+        found = re.search(rf"^LINE {line.number}$\n(.*?)^CODE {line.number} (\d+)$", text, re.M | re.S)
+        wrong = command_lines.judge(line, int(found[2]), "", found[1]) if found else ["it was not run"]
+        failed += [(line.text, wrong, found and found[1])] if wrong else []
+    assert not failed, failed
 
 
 def release_is_taken_over(release, folder):
@@ -594,7 +613,7 @@ def test_refusals_and_dry_run_leave_a_guest_untouched(folder):
             assert re.search(message, found[1]), (name, found[1])
         dry = re.search(r"CASE dry\s(.*?)EXIT dry 0", text, re.S)
         assert dry, text[-3000:]
-        for words in ("size on the disk          124.0 MiB", "memory needed", "every check passed, nothing was changed"):
+        for words in ("its size        124.0 MiB", "memory needed", "every check passed, nothing was changed"):
             assert words in dry[1], (words, dry[1])
         assert "SAME" in text, guest.tail(40)
         guest.wait_exit(60)

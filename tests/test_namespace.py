@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import gzip
 import io
 import json
@@ -18,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import termios
 import time
 
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -874,7 +876,7 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
             subprocess.run(["swapoff", box.loop + "p1"], capture_output=True)
         text = box.console()
         assert "EXIT 1" in text and "SIGTERM: it was asked to end" in text, text
-        assert re.search("What it takes.*read back from swap.*  - swap on /dev/loop.*p1 is turned off", text, re.S), text
+        assert re.search("How it goes.*from swap.*swap on /dev/loop.*p1 is turned off", text, re.S), text
         views = re.findall(r"MOUNTS\n(.*?)END\n(.*?7)\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
         meanwhile = re.search(r"MEANWHILE\n0\n.* /run tmpfs rw,nosuid,nodev,noexec,\S*size=(\d+)k", text)
@@ -1195,16 +1197,20 @@ def test_the_answer_no_and_the_end_of_input_mean_no(folder):
         text = box.console()
         assert text.count("EXIT 3") == 3 and text.count("the answer was not 'yes'") == 2, text
         assert text.count("there is no input to answer on") == 1, text
-        assert text.index("What it takes") < text.index("Type 'yes'"), "the preview comes before the question"
+        assert text.index("How it goes") < text.index("Type 'yes'"), "the preview comes before the question"
 
 
 def test_dry_run_changes_nothing_and_shows_the_preview(folder):
     text = refused(folder, "--dry-run", code=0, message="dry run: every check passed")
-    for line in ("mounted at / (ext4)", "size on the disk          24.0 MiB", "partition table           MBR",
-                 "name                      Debian GNU/Linux 12 (bookworm)", "hostname                  sandbox",
-                 "device type               genericx86-64-ext",
-                 "boot entry                none: "):
+    for line in ("mounted at / (ext4)", "its size        24.0 MiB", "everything on this disk",
+                 "its OS          Debian GNU/Linux 12 (bookworm)", "hostname        sandbox",
+                 "device type     genericx86-64-ext", "on every console", "alone for about"):
         assert line in text, (line, text)
+    page = text[text.index("This device\n"):text.index("dry run: every check passed")]
+    lines = [line for line in page.splitlines() if not line.startswith("[")]
+    assert len(lines) <= 40 and max(map(len, lines)) <= 80, page
+    wanted = ["This device", "What will be lost", "What will be there", "How it is reached", "How it goes", "Warnings"]
+    assert [page.index(title) for title in wanted] == sorted(page.index(title) for title in wanted), page
 
 
 def test_a_log_file_has_the_log_and_no_secret(folder):
@@ -1236,7 +1242,7 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
     with Sandbox(folder) as box:
         loop = box.attach()
         done = subprocess.run([TAKEOVER, "flash", "-i", packed, "-f", loop, "-c", config, "--nwmgr-cfg", keyfile,
-                               "--no-ack"], capture_output=True, text=True, timeout=60)
+                               "--no-ack", "--json"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         different = compare_disk(box.disk, image, exclude=[(BOOT_START, BOOT_LENGTH)])
         assert not different, different
@@ -1244,7 +1250,9 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
         placed = re.search(r"put into the image: /(system-connections/\S+)", done.stderr)
         assert placed and b"psk=sEcReT-1" in read_fat(box.disk, placed[1]), done.stderr
         assert "has no effect" not in done.stderr and "sEcReT" not in done.stderr, done.stderr
-        assert json.loads(done.stderr.splitlines()[-1])["outcome"] == "done", done.stderr
+        assert json.loads(done.stdout)["outcome"] == "done", done
+        name = os.path.basename(loop)
+        assert re.search(rf"done: /dev/{name} \(256.0 MiB\) holds {packed} now", done.stderr), done.stderr
         assert "undone" not in done.stderr, done.stderr
 
 
@@ -1391,8 +1399,8 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
     image = make_image(folder, size_mib=200, content_mib=180)
     with Sandbox(folder) as box:
         loop = box.attach()
-        process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"],
-                                   stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--json"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         with open(image, "r+b", buffering=0) as file:
             file.seek(20 * MIB)
             wanted = file.read(512)
@@ -1401,10 +1409,10 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
                 time.sleep(0.0005)
             file.seek(190 * MIB)
             file.write(b"rotten")
-        _, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
         assert process.returncode == 4, errors
         assert "it differs from what was scanned" in errors and "incomplete" in errors, errors
-        assert json.loads(errors.splitlines()[-1])["outcome"] == "failed", errors
+        assert json.loads(output)["outcome"] == "failed", output
         assert "undone" not in errors, errors
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"
         record = subprocess.run([TAKEOVER, "log", loop], capture_output=True, text=True, timeout=60)
@@ -1415,6 +1423,38 @@ def test_flash_says_that_the_disk_is_incomplete_when_its_source_rots(folder):
         assert done.returncode == 0, done.stderr
         record = subprocess.run([TAKEOVER, "log", loop], capture_output=True, text=True, timeout=60)
         assert record.returncode == 1 and "there is none" in record.stderr, record
+
+
+def test_flash_goes_on_when_interrupted_and_says_so_and_its_progress_ends_at_100_percent(folder):
+    image = make_image(folder, size_mib=200, content_mib=180)
+    for on_terminal in (False, True):
+        with Sandbox(folder) as box:
+            loop = box.attach()
+            ours, theirs = os.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+            errors = open(folder / "errors", "w+b")
+            process = subprocess.Popen([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack"], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=theirs if on_terminal else errors)
+            with open(image, "rb") as file:
+                file.seek(20 * MIB)
+                wanted = file.read(512)
+            end = time.monotonic() + 60
+            while box.disk_bytes(20 * MIB, 512) != wanted and time.monotonic() < end:
+                time.sleep(0.0005)
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(2.2)
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(60) == 0
+            said = (os.read(ours, 65536) if on_terminal else (folder / "errors").read_bytes()).decode()
+            for end_of in (ours, theirs):
+                os.close(end_of)
+            whole = " ".join(re.sub(r"\x1b\[\d*[mK]", "", said).split())
+            for words in (r"flash: \d+ % of 200.0 MiB, .* s left", "interrupted, and it goes on: the disk is being written",
+                          r"flash: 100 % of 200.0 MiB \(\S+ s\); next: reading all of it back", f"done: {loop} .* holds"):
+                assert re.search(words, whole), (words, said)
+            assert ("\r[" in said and "\x1b[K" in said) == on_terminal, said
+            assert not compare_disk(box.disk, image), "another image"
 
 
 def test_the_log_of_a_failure_is_looked_for_and_not_found(folder):
@@ -1873,9 +1913,10 @@ def test_flash_pretends_too(folder):
     with Sandbox(folder) as box:
         before = box.disk_bytes(0, box.disk.stat().st_size)
         loop = box.attach()
-        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--pretend"],
+        done = subprocess.run([TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--pretend", "--json"],
                               capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0 and '"outcome":"pretended"' in done.stderr, done.stderr
+        assert done.returncode == 0 and json.loads(done.stdout)["outcome"] == "pretended", done
+        assert f"{os.path.basename(loop)} is as it was" in done.stderr, done.stderr
         assert box.disk_bytes(0, len(before)) == before, "something was written"
 
 

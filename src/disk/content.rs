@@ -11,15 +11,38 @@ const VOLUMES: [(&[u8; 8], &str); 2] =
 
 /// What else is taken for a disk: where something stands in it, and what. All of it may have an MBR, too, and is a disk
 /// then.
-pub(super) const OTHERS: [(u64, &[u8], &str); 8] = [
+#[cfg(feature = "core")]
+pub(super) const OTHERS: [(u64, &[u8], &str); 17] = [
+    (0, b"\x7fELF", "a program (ELF)"),
+    (0, b"MZ", "a program for Windows or EFI"),
+    (0, b"#!", "a script"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard file, packed twice"),
+    (0, b"BZh", "a bzip2 file, packed twice"),
+    (0, b"!<arch>\n", "an archive of ar, as a package of Debian"),
+    (0, b"07070", "an archive of cpio, as an initramfs"),
+    (0, b"\xd0\x0d\xfe\xed", "a device tree, or an image of U-Boot"),
+    (0, b"\x27\x05\x19\x56", "an image of U-Boot"),
     (0, b"hsqs", "a file system (squashfs)"),
     (0, b"XFSB", "a file system (XFS)"),
-    (0x10040, b"_BHRfS_M", "a file system (btrfs)"),
-    (0x8001, b"CD001", "the image of a CD (ISO 9660)"),
     (257, b"ustar", "a tar archive"),
     (0, b"\x1f\x8b", "a gzip file again, packed twice"),
     (0, b"PK\x03\x04", "a zip archive, packed twice"),
     (0, b"\xfd7zXZ", "an xz file, packed twice"),
+    // Last: of a packed one whose length is not known yet, there may be no such place.
+    (0x8001, b"CD001", "the image of a CD (ISO 9660)"),
+    (0x10040, b"_BHRfS_M", "a file system (btrfs)"),
+];
+#[cfg(not(feature = "core"))]
+pub(super) const OTHERS: [(u64, &[u8], &str); 8] = [
+    (0, b"hsqs", "a file system (squashfs)"),
+    (0, b"XFSB", "a file system (XFS)"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x1f\x8b", "a gzip file again, packed twice"),
+    (0, b"PK\x03\x04", "a zip archive, packed twice"),
+    (0, b"\xfd7zXZ", "an xz file, packed twice"),
+    // Last: of a packed one whose length is not known yet, there may be no such place.
+    (0x8001, b"CD001", "the image of a CD (ISO 9660)"),
+    (0x10040, b"_BHRfS_M", "a file system (btrfs)"),
 ];
 
 /// Names what begins at the first byte of a disk of `length` bytes, if it is known. With `has_table`, only what has its

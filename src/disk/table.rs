@@ -94,7 +94,12 @@ impl Table {
 }
 
 fn missing() -> Error {
-    Error::refused(READING, "", "there is none").advice("it is not a whole disk")
+    let advice = if crate::IS_WHOLE {
+        "it is not the image of a whole disk: is it packed twice, an archive, a program, or a file system alone?"
+    } else {
+        "it is not a whole disk"
+    };
+    Error::refused(READING, "", "there is none").advice(advice)
 }
 
 #[cfg(test)]

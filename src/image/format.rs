@@ -37,7 +37,8 @@ pub fn detect(source: &dyn Source, name: &str) -> Result<Stream, Error> {
     let count = source.read_at(0, &mut first)?;
     let first = first.get(..count).unwrap_or_default();
     if first.is_empty() {
-        return Err(Error::refused("looking at the image", name, "it is empty"));
+        let error = Error::refused("looking at the image", name, "it is empty");
+        return Err(if crate::IS_WHOLE { error.advice("fetch or copy it again") } else { error });
     }
     refuse(&PACKED, first, name, "unpack it, and give what was in it or pack that with gzip")?;
     refuse(&VIRTUAL, first, name, "make a raw image of it (qemu-img convert -O raw FILE IMAGE)")?;

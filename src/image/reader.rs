@@ -52,7 +52,7 @@ impl<'a, 's> ImageReader<'a, 's> {
         map: Option<&'a ChunkMap>,
     ) -> Self {
         decoder.restart();
-        let rate = Rate::start("looking into the image", decoder.stream().length);
+        let rate = Rate::start("looking into the image", 0);
         Self { decoder, buffer, start: 0, held: 0, rate, kept: None, map, seen: None }
     }
 

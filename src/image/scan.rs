@@ -80,6 +80,9 @@ pub fn scan_on(
             rate.advance(decoder.consumed());
         }
     }
+    if is_here {
+        rate.end("looking into it");
+    }
     if stream.format == Format::Raw {
         scan.staged_length = pages * page_size as u64;
     }

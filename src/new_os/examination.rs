@@ -181,11 +181,10 @@ impl Examined<'_> {
         let device_type =
             if self.layout.device_type.is_empty() { "no device" } else { &self.layout.device_type };
         crate::info!(
-            "the image: {}, {} bytes ({}), {} chunks, {} % zeros, {} with {} partitions, for {} ({} s)",
+            "the image: {}, {} bytes ({}), {} % zeros, {} (partitions: {}), for {} ({} s)",
             self.stream.format.name(),
             self.scan.length,
             crate::text::Size(self.scan.length),
-            self.scan.chunks,
             self.zero_share(),
             self.table_name(),
             self.table.partitions.len(),

@@ -126,6 +126,7 @@ impl OneImage {
             zero_chunks = zero_chunks + u32::from(patched.zero) - u32::from(bare.zero);
             rate.advance(u64::from(index + 1) * CHUNK as u64);
         }
+        rate.end("the plan");
         let patches = decoder.patch(Patches::none());
         let map_crc = map.crc(image.scan.chunks)?;
         Ok(Self { patches, map, map_crc, zero_chunks })

@@ -33,6 +33,7 @@ pub fn named<'a>(
     };
     let source = if is_url(image) {
         at_url(image, options, config)
+            .map_err(|error| error.or_advice("check the URL, and the way to its server"))
     } else {
         ImageSource::file(image, sum(options))
     };
@@ -56,7 +57,8 @@ fn open(source: ImageSource, place: &Place) -> Result<ImageFile<'_>, Error> {
 
 #[cfg(not(feature = "http"))]
 fn at_url(_: &str, _: &Options, _: Option<&[u8]>) -> Result<ImageSource, Error> {
-    Err(Error::usage("--image", "this build reads no URLs: those with the feature http do"))
+    Err(Error::usage("--image", "this build reads no URLs")
+        .advice("use one of the set no-tls or full"))
 }
 
 #[cfg(feature = "http")]

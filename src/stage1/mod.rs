@@ -38,16 +38,17 @@ use crate::image::format::Stream;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::Source;
-use crate::log::{self, Stopwatch};
+use crate::log::Stopwatch;
 use crate::memory;
 use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
 use crate::new_os::{consent, fits};
 use crate::plan::{LogPlan, Plan, names};
-use crate::progress::Flashed;
+use crate::progress::{self, Flashed};
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 #[cfg(feature = "http")]
 use decide::budget;
@@ -82,8 +83,21 @@ use std::os::fd::AsFd;
 
 /// Takes this device over: everything up to the hand-over to PID 1.
 pub fn take_over(options: &Options) -> Result<(), Error> {
+    with_place(|place| take_over_with(options, place))
+}
+
+/// Gives the image a place, and the errors about it the name of its file.
+fn with_place<T>(work: impl FnOnce(&images::Place) -> Result<T, Error>) -> Result<T, Error> {
+    let place = images::Place::new();
+    work(&place).map_err(|error| match place.get() {
+        Some(source) => error.of_image(source.name()),
+        None => error,
+    })
+}
+
+fn take_over_with(options: &Options, place: &images::Place) -> Result<(), Error> {
     if options.has(Flag::DownloadOnly) {
-        return download(options);
+        return download(options, place);
     }
     checks::root()?;
     stay_in_memory();
@@ -96,8 +110,7 @@ pub fn take_over(options: &Options) -> Result<(), Error> {
     // Held until the end of this process.
     let _lock =
         if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
-    let place = images::Place::new();
-    let mut decision = decide(options, buffer, &place)?;
+    let mut decision = decide(options, buffer, place)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
         return Ok(());
@@ -230,6 +243,7 @@ impl Looked<'_> {
             hostname: config.and_then(|_| configuration::name_to_keep(options, identity)),
             budget: &budget,
             available,
+            has_old_log: plan.old_log.is_some(),
             seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
             report: &report,
         }
@@ -398,7 +412,7 @@ fn choose_image<'a>(
 
 #[cold]
 fn no_image() -> Error {
-    Error::usage("", "no image was given (-i FILE or URL)")
+    Error::usage("", "no image was given").advice("name one: -i FILE, or a URL")
 }
 
 /// Where stage 2 is to keep its log: the old root, when nothing was written, and the log device.
@@ -628,6 +642,10 @@ pub type Flashing = fn(&Plan, &str, &dyn Source, Stream, &ChunkMap) -> Result<Fl
 /// Flashes a disk that is not in use, from a system that runs from RAM: no init is replaced and nothing is killed.
 /// Gives the exit code; an error is one that was found before flashing began.
 pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
+    with_place(|place| flash_with(options, write, place))
+}
+
+fn flash_with(options: &Options, write: Flashing, place: &images::Place) -> Result<i32, Error> {
     checks::root()?;
     stay_in_memory();
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
@@ -635,12 +653,11 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let _lock = instance::beside_others()?;
     let mut report = Report::new();
     checks::without_effect(options, &mut report);
-    let place = images::Place::new();
     let given = configuration::given(options, buffer)?;
-    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
+    let file = images::named(options, given, place)?.ok_or_else(no_image)?;
     let config = configuration::for_flash(options, given, &file, buffer)?;
     let path = options.flash_to.as_deref().unwrap_or_default();
-    let target = target::free_to_be_written(writable::asked_for(path)?)?;
+    let target = target::free_to_be_written(target::named(path)?)?;
     target::warn_of_network(&target, &mut |text| report.warn(text))?;
     writable::claimable(&target)?;
     fits::known_length_fits(file.length(), &target)?;
@@ -655,7 +672,13 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &target, &image, &one, &new_files)?;
     checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
-    if options.has(Flag::DryRun) {
+    let is_json = options.has(Flag::Json);
+    let is_dry = options.has(Flag::DryRun);
+    let name = place.get().map_or("", ImageSource::name);
+    if !is_json || is_dry {
+        print_image(options, &image, name, "")?;
+    }
+    if is_dry {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(0);
     }
@@ -675,11 +698,31 @@ pub fn flash(options: &Options, write: Flashing) -> Result<i32, Error> {
             crate::error!("{}", error);
             error.kind().exit_code()
         },
-        |()| i32::from(!is_undone),
+        |()| {
+            tell_end(options, &target, name);
+            i32::from(!is_undone)
+        },
     );
-    // The last line of all: programs read it.
-    log::write_plain(&line);
+    if is_json {
+        let line: Text<640> = crate::text!("{}\n", line);
+        files::write_all(rustix::stdio::stdout(), line.as_bytes())
+            .doing("writing to", "standard output")?;
+    }
     Ok(code)
+}
+
+/// What a person wants to know when a disk was flashed: what is on which disk now, and what to do with it.
+fn tell_end(options: &Options, target: &Disk, name: &str) {
+    if options.has(Flag::Pretend) {
+        crate::info!("pretended: /dev/{} is as it was", target.name);
+    } else {
+        crate::info!(
+            "done: /dev/{} ({}) holds {} now, read back and compared; start a device from it",
+            target.name,
+            Size(target.size),
+            name
+        );
+    }
 }
 
 /// Decodes the image to its end and looks into it, and works out the patches that put the files of the new OS onto its
@@ -720,27 +763,30 @@ fn flash_here(
     new_files.log();
     staging::stage_patches(&ramfs, &one.patches, buffer)?;
     staging::stage_files(&ramfs, new_files, plan)?;
-    write(plan, &ramfs.path, image.source, image.stream, &one.map)
+    undo::interrupted()?;
+    progress::IS_WRITING.store(true, Relaxed);
+    let ended = write(plan, &ramfs.path, image.source, image.stream, &one.map);
+    progress::IS_WRITING.store(false, Relaxed);
+    ended
 }
 
 /// Says what an image is, on standard output: for people, or with `--json` for programs.
 pub fn describe(options: &Options) -> Result<(), Error> {
-    let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
-    let place = images::Place::new();
-    let given = configuration::given(options, buffer)?;
-    let file = images::named(options, given, &place)?.ok_or_else(no_image)?;
-    let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
-    print_image(options, &image, place.get().map_or("", ImageSource::name), "")
+    with_place(|place| {
+        let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
+        let given = configuration::given(options, buffer)?;
+        let file = images::named(options, given, place)?.ok_or_else(no_image)?;
+        let image = examine(file, false, buffer, &mut |_, _, _| Ok(()))?;
+        print_image(options, &image, place.get().map_or("", ImageSource::name), "")
+    })
 }
 
 /// Fetches an image into the work directory, and says what it is and where. Takes no root, and no device of its type.
 #[cfg(feature = "http")]
-fn download(options: &Options) -> Result<(), Error> {
+fn download(options: &Options, place: &images::Place) -> Result<(), Error> {
     if options.image.as_deref().is_some_and(|image| !is_url(image)) {
-        return Err(Error::usage(
-            "--download-only",
-            "the image is a file already: see takeover scan",
-        ));
+        return Err(Error::usage("--download-only", "the image is a file already")
+            .advice("look at it with takeover scan"));
     }
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     check_work_dir(options)?;
@@ -750,15 +796,14 @@ fn download(options: &Options) -> Result<(), Error> {
     } else {
         configuration::given(options, buffer)?
     };
-    let place = images::Place::new();
-    let file = match (images::named(options, config, &place)?, config) {
+    let file = match (images::named(options, config, place)?, config) {
         (Some(file), _) => file,
         (None, Some(bytes)) => {
             let device_type = config::device_type(bytes);
             let device_type = options.device_type.as_deref().unwrap_or(&device_type);
             let cloud = release::look(options, config, false, &mut Report::new())?;
             let found = release::find(options, &mut cloud.ok_or_else(no_image)?, device_type)?;
-            images::offered(&found, options, config, &place)?
+            images::offered(&found, options, config, place)?
         }
         (None, None) => return Err(no_image()),
     };
@@ -770,8 +815,9 @@ fn download(options: &Options) -> Result<(), Error> {
 }
 
 #[cfg(not(feature = "http"))]
-fn download(_: &Options) -> Result<(), Error> {
-    Err(Error::usage("--download-only", "this build downloads nothing: those with http do"))
+fn download(_: &Options, _: &images::Place) -> Result<(), Error> {
+    Err(Error::usage("--download-only", "this build downloads nothing")
+        .advice("use one of the set no-tls or full"))
 }
 
 /// What an image is; `digest` where it is known.
@@ -790,15 +836,15 @@ fn print_image(
         page.text("sha256", "SHA-256", digest);
     }
     page.text("format", "format", image.stream.format.name());
-    page.number("packed_bytes", "packed", image.stream.length, " bytes");
+    page.bytes("packed_bytes", "packed", image.stream.length);
     page.number("bytes", "on the disk", image.scan.length, " bytes");
     page.bytes("staged_bytes", "in memory", image.scan.staged_length);
-    page.number("chunks", "chunks", image.scan.chunks.into(), "");
+    page.number("chunks", "", image.scan.chunks.into(), "");
     page.number("zero_percent", "zeros", image.zero_share(), " %");
     page.text("table", "partition table", image.table_name());
     page.number("partitions", "partitions", image.table.partitions.len() as u64, "");
     page.number("boot_partition", "boot partition", image.layout.boot_number.into(), "");
-    page.number("boot_start", "it begins at", image.layout.boot_start, "");
+    page.number("boot_start", "it begins at", image.layout.boot_start, " bytes");
     page.text("device_type", "made for", &image.layout.device_type);
     page.text("version", "version", &image.layout.version);
     page.finish()
@@ -818,7 +864,7 @@ fn check_work_dir(options: &Options) -> Result<(), Error> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY;
     files::open(path, flags)
         .doing("opening the work directory", path)
-        .map_err(Error::as_refusal)
+        .map_err(|error| error.as_refusal().advice("name a folder that is there (-w DIR)"))
         .map(drop)
 }
 

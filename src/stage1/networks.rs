@@ -4,7 +4,7 @@
 use super::decide::carry;
 use super::decide::configuration::Beside;
 use super::decide::page::{Form, Page};
-use super::decide::preview::show_networks;
+use super::decide::preview::{DHCP, show_networks};
 use super::decide::reach::{self, Reach};
 use super::decide::report::Report;
 use super::look::{identity, live};
@@ -27,7 +27,9 @@ pub fn print_networks(options: &Options) -> Result<(), Error> {
     let root = options.root.as_deref().unwrap_or_default().trim_end_matches('/');
     let flags = OFlags::DIRECTORY | OFlags::RDONLY;
     let here = crate::path!("{}/", root)?;
-    files::open(&here, flags).doing("opening the root", &here).map_err(Error::as_refusal)?;
+    files::open(&here, flags).doing("opening the root", &here).map_err(|error| {
+        error.as_refusal().advice("name the folder where that system is mounted (--root DIR)")
+    })?;
     let buffer = map::buffer(BUFFER).doing("reserving", "memory")?;
     let identity = identity::gather(root)?;
     let mut report = Report::new();
@@ -67,8 +69,8 @@ fn print(
     let form = if options.has(Flag::Json) { Form::Json } else { Form::People };
     let output = rustix::stdio::stdout();
     let mut page = Page::new(form, output.as_fd());
-    page.section("networks", "Its networks (a cable with DHCP always works)");
-    show_networks(new_files, &mut page);
+    page.section("networks", "The networks of the new OS");
+    show_networks(new_files, DHCP, &mut page);
     reach.show(&mut page);
     report.show(&mut page);
     page.finish()?;
@@ -103,7 +105,8 @@ fn print_beside(options: &Options, beside: &Beside) -> Result<(), Error> {
     put("\nconfig.json, where it has none\n")?;
     for (key, value) in beside.values() {
         if let Some(value) = value {
-            let line: Text<240> = crate::text!("  {}: {}\n", key, value);
+            let line: Text<240> =
+                crate::text!("  {}: {}\n", key, printable::<200>(value.as_bytes()));
             put(&line)?;
         }
     }
@@ -119,7 +122,9 @@ fn put(text: &str) -> Result<(), Error> {
 fn write(folder: &str, new_files: &NewFiles) -> Result<(), Error> {
     match files::make_directory(folder) {
         Ok(()) | Err(Errno::EXIST) => {}
-        result => result.doing("making the folder", folder)?,
+        result => result
+            .doing("making the folder", folder)
+            .map_err(|error| error.advice("name a folder that can be made (--output DIR)"))?,
     }
     for (path, bytes) in new_files.named_connections() {
         let file = files::below(folder, name_of(path))?;

@@ -15,8 +15,10 @@ pub fn print_record(options: &Options) -> Result<(), Error> {
         || Error::failed("reading the log of a failed takeover on", disk, "there is none");
     let none = || reading().advice("a new OS that was started since may have written over it");
     let record = map::buffer(record::LENGTH).doing("reserving", "memory")?;
-    let file = files::opened(disk, OFlags::RDONLY)?;
-    let length = rustix::fs::seek(&file, SeekFrom::End(0)).doing("asking the size of", disk)?;
+    let advise = |error: Error| error.advice("name the disk, as /dev/sda: lsblk lists them");
+    let file = files::opened(disk, OFlags::RDONLY).map_err(advise)?;
+    let length = rustix::fs::seek(&file, SeekFrom::End(0)).doing("asking the size of", disk);
+    let length = length.map_err(advise)?;
     let offset = record::offset(length, 0).ok_or_else(none)?;
     rustix::fs::seek(&file, SeekFrom::Start(offset)).doing("reading", disk)?;
     files::read_to_end(&file, record).doing("reading", disk)?;

@@ -110,6 +110,7 @@ impl Job<'_> {
             rate.advance(offset + length as u64);
         }
         flush_zeros(ring, &mut zeros)?;
+        rate.end("reading all of it back");
         Ok(())
     }
 

@@ -85,6 +85,7 @@ impl Staged<'_> {
             rate.advance(done);
         }
         if done == length && crc == packed_crc {
+            rate.end("writing it to the disk");
             return Ok(());
         }
         Err(Error::failed("checking", "the image", "it is not what was scanned")

@@ -109,6 +109,7 @@ impl Job<'_> {
                 (offset + self.in_blocks(length) as u64) / SECTOR - 1
             );
         }
+        rate.end("the first MiB, by which the disk starts");
         Ok(bad)
     }
 

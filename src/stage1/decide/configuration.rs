@@ -25,7 +25,7 @@ pub fn for_image(
     buffer: &mut [u8],
 ) -> Result<Option<&'static [u8]>, Error> {
     if let Some(path) = options.config.as_deref() {
-        return read(path, buffer).map(Some);
+        return named(path, buffer).map(Some);
     }
     // What the API offers is one.
     if let Some(file) = file
@@ -47,7 +47,7 @@ pub fn for_image(
 /// The config.json that was named, else the one in this program.
 pub fn given(options: &Options, buffer: &mut [u8]) -> Result<Option<&'static [u8]>, Error> {
     match options.config.as_deref() {
-        Some(path) => read(path, buffer).map(Some),
+        Some(path) => named(path, buffer).map(Some),
         None => own(buffer),
     }
 }
@@ -208,6 +208,11 @@ pub fn kept_hostname<'a>(
     } else {
         identity.kept_hostname(&mut |text| report.warn(text))
     }
+}
+
+/// The configuration that was named.
+fn named(path: &str, buffer: &mut [u8]) -> Result<&'static [u8], Error> {
+    read(path, buffer).map_err(|error| error.or_advice("check the path that --config names"))
 }
 
 #[cfg(test)]

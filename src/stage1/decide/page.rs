@@ -4,7 +4,7 @@
 
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::text::{Size, Text, Writer};
+use crate::text::{COLUMNS, Size, Text, Writer, fold};
 use core::convert::Infallible;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -26,7 +26,8 @@ pub struct Page<'a> {
     /// The first thing that went wrong with the output.
     failed: Option<Errno>,
     in_section: bool,
-    in_list: bool,
+    /// The label of the list that was begun, and what is said of an empty one.
+    list: Option<(&'static str, &'static str)>,
     is_first: bool,
 }
 
@@ -34,17 +35,18 @@ impl<'a> Page<'a> {
     /// A page on `output`.
     pub fn new(form: Form, output: BorrowedFd<'a>) -> Self {
         let mut page =
-            Self { form, output, failed: None, in_section: false, in_list: false, is_first: true };
+            Self { form, output, failed: None, in_section: false, list: None, is_first: true };
         if form == Form::Json {
             page.put("{");
         }
         page
     }
 
-    /// Begins a section.
+    /// Begins a section. Without a title people see no other one begin.
     pub fn section(&mut self, key: &'static str, title: &'static str) {
         self.end_section();
         match self.form {
+            Form::People if title.is_empty() => {}
             Form::People => {
                 self.put(title);
                 self.put("\n");
@@ -59,14 +61,19 @@ impl<'a> Page<'a> {
         self.is_first = true;
     }
 
-    /// A text.
+    /// A text; an empty one is none. Here and below: what has no label is for programs alone.
     pub fn text(&mut self, key: &'static str, label: &'static str, value: &str) {
-        self.begin(key, label);
         match self.form {
-            Form::People => self.put(&crate::text::printable::<240>(value.as_bytes())),
-            Form::Json => self.quoted(value),
+            Form::Json if value.is_empty() => self.plain(key, label, "null"),
+            Form::Json => {
+                self.begin(key);
+                self.quoted(value);
+            }
+            Form::People if value.is_empty() => self.plain(key, label, "none"),
+            Form::People => {
+                self.plain(key, label, &crate::text::printable::<240>(value.as_bytes()));
+            }
         }
-        self.end();
     }
 
     /// A number of bytes.
@@ -85,6 +92,15 @@ impl<'a> Page<'a> {
         self.plain(key, label, &shown);
     }
 
+    /// A time in seconds; people see minutes of a long one.
+    pub fn seconds(&mut self, key: &'static str, label: &'static str, value: u64) {
+        if self.form == Form::People && value >= 120 {
+            self.number(key, label, value.div_ceil(60), " min");
+        } else {
+            self.number(key, label, value, " s");
+        }
+    }
+
     /// Yes or no.
     pub fn truth(&mut self, key: &'static str, label: &'static str, value: bool) {
         let shown = match (self.form, value) {
@@ -96,15 +112,16 @@ impl<'a> Page<'a> {
         self.plain(key, label, shown);
     }
 
-    /// Begins a list of texts in this section.
-    pub fn list(&mut self, key: &'static str) {
+    /// Begins a list of texts in this section. People see the label at its first text, or before `none` when there is
+    /// no text; with the label `-` one at each.
+    pub fn list(&mut self, key: &'static str, label: &'static str, none: &'static str) {
         self.end_list();
         if self.form == Form::Json {
             self.separate();
             self.quoted(key);
             self.put(":[");
         }
-        self.in_list = true;
+        self.list = Some((label, none));
         self.is_first = true;
     }
 
@@ -112,11 +129,10 @@ impl<'a> Page<'a> {
     pub fn entry(&mut self, value: &str) {
         match self.form {
             Form::People => {
+                let (label, _) = self.list.unwrap_or_default();
+                let is_first = core::mem::take(&mut self.is_first);
                 let value: Text<300> = crate::text::printable(value.as_bytes());
-                self.put("  - ");
-                self.put(&value);
-                self.put("\n");
-                self.is_first = false;
+                self.row(if is_first || label == "-" { label } else { " " }, &value);
             }
             Form::Json => {
                 self.separate();
@@ -135,38 +151,49 @@ impl<'a> Page<'a> {
     }
 
     fn plain(&mut self, key: &'static str, label: &'static str, value: &str) {
-        self.begin(key, label);
-        self.put(value);
-        self.end();
-    }
-
-    fn begin(&mut self, key: &'static str, label: &'static str) {
-        self.end_list();
         match self.form {
-            Form::People => {
-                let column = "                          ";
-                let space = column.get(label.len()..).unwrap_or(" ");
-                let start: Text<60> = crate::text!("  {}{}", label, space);
-                self.put(&start);
-            }
+            Form::People => self.row(label, value),
             Form::Json => {
-                self.separate();
-                self.quoted(key);
-                self.put(":");
+                self.begin(key);
+                self.put(value);
             }
         }
     }
 
-    fn end(&mut self) {
-        if self.form == Form::People {
-            self.put("\n");
+    fn begin(&mut self, key: &'static str) {
+        self.end_list();
+        self.separate();
+        self.quoted(key);
+        self.put(":");
+    }
+
+    /// A label and a value for people, the latter in a column of its own, in as many lines as it takes.
+    fn row(&mut self, label: &str, value: &str) {
+        if self.list.is_some_and(|(of_list, _)| label != of_list && label != " ") {
+            self.end_list();
+        }
+        if label.is_empty() {
+            return;
+        }
+        const BLANKS: &str = "                  ";
+        let column = if label == "-" { 4 } else { BLANKS.len() };
+        let (mut label, mut rest) = (label, value);
+        loop {
+            let (line, behind) = fold(rest, COLUMNS - column);
+            let space = BLANKS.get(2 + label.len()..column).unwrap_or(" ");
+            let line: Text<320> = crate::text!("  {}{}{}\n", label, space, line);
+            self.put(&line);
+            if behind.is_empty() {
+                return;
+            }
+            (label, rest) = ("", behind);
         }
     }
 
     fn end_list(&mut self) {
-        if core::mem::take(&mut self.in_list) {
+        if let Some((label, none)) = self.list.take() {
             if self.is_first && self.form == Form::People {
-                self.put("  - none\n");
+                self.row(label, none);
             }
             self.close("]");
         }
@@ -239,13 +266,20 @@ mod tests {
         page.text("model", "model", "a \"b\"\n\\");
         page.bytes("memory", "memory", 3 << 20);
         page.section("networks", "Networks");
-        page.list("names");
+        page.list("names", "names", "none");
         page.entry("one");
         page.entry("two");
         page.truth("wired", "by cable", true);
-        page.list("none");
+        page.list("none", "others", "none");
+        page.list("hidden", "", "none");
+        page.entry("x");
+        page.text("empty", "nothing", "");
+        page.section("more", "");
+        page.list("texts", "-", "none");
+        page.entry("word ".repeat(20).trim_end());
+        page.entry("z");
         page.section("time", "Time");
-        page.number("seconds", "expected", 90, " s");
+        page.seconds("seconds", "expected", 120);
         page.finish().unwrap();
         let mut bytes = vec![0; 4096];
         let length = rustix::io::pread(&file, &mut bytes[..], 0).unwrap();
@@ -256,23 +290,36 @@ mod tests {
     fn as_json() {
         let wanted = concat!(
             "{\"device\":{\"model\":\"a \\\"b\\\"\\u000a\\\\\",\"memory\":3145728},",
-            "\"networks\":{\"names\":[\"one\",\"two\"],\"wired\":true,\"none\":[]},",
-            "\"time\":{\"seconds\":90}}\n"
+            "\"networks\":{\"names\":[\"one\",\"two\"],\"wired\":true,\"none\":[],",
+            "\"hidden\":[\"x\"],\"empty\":null},\"more\":{\"texts\":[\"WORDS\",\"z\"]},",
+            "\"time\":{\"seconds\":120}}\n"
         );
         let shown = page(Form::Json);
-        assert_eq!(shown, wanted);
+        assert_eq!(shown, wanted.replace("WORDS", "word ".repeat(20).trim_end()));
         crate::balena::json::check_object(shown.as_bytes(), &mut |_| {}).unwrap();
     }
 
     #[test]
     fn for_people() {
         let shown = page(Form::People);
-        assert!(shown.contains("This device\n  model                     a \"b\"?\\\n"), "{shown}");
-        assert!(shown.contains("  memory                    3.0 MiB\n"), "{shown}");
-        assert!(
-            shown.contains("  - one\n  - two\n  by cable                  yes\n  - none\nTime\n"),
-            "{shown}"
-        );
+        let wanted = "\
+This device
+  model           a \"b\"?\\
+  memory          3.0 MiB
+Networks
+  names           one
+                  two
+  by cable        yes
+  others          none
+  nothing         none
+  - WORDS
+    word word word word word
+  - z
+Time
+  expected        2 min
+";
+        assert_eq!(shown, wanted.replace("WORDS", "word ".repeat(15).trim_end()));
+        assert!(shown.lines().all(|line| line.len() <= COLUMNS));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::text::Text;
 use std::os::fd::AsFd;
 
 /// How many of the mounts and other uses of the disk are shown to people: a host of containers has hundreds.
-const USES: u32 = 32;
+const USES: u32 = 12;
 
 /// All that the page tells of.
 pub struct Preview<'a> {
@@ -49,6 +49,8 @@ pub struct Preview<'a> {
     pub budget: &'a Budget,
     /// The memory that is there, in bytes.
     pub available: u64,
+    /// The old OS keeps the log when nothing was written.
+    pub has_old_log: bool,
     /// How long the device will be on its own, in seconds.
     pub seconds_alone: u64,
     /// What to think about.
@@ -61,6 +63,7 @@ impl Preview<'_> {
         let form = if self.options.has(Flag::Json) { Form::Json } else { Form::People };
         let output = rustix::stdio::stdout();
         let mut page = Page::new(form, output.as_fd());
+        // In the order of what a person must know to say yes.
         self.device(&mut page);
         self.disk(&mut page)?;
         self.image(&mut page);
@@ -75,25 +78,25 @@ impl Preview<'_> {
         let identity = self.identity;
         page.section("device", "This device");
         page.text("model", "model", &identity.model);
-        page.text("board", "board", identity.board.map_or("not in the table", |board| board.name));
-        page.text("machine", "machine", &identity.machine);
-        page.truth("runs_64_bit", "CPU runs 64-bit code", identity.runs_64_bit);
-        page.truth("efi", "started by EFI", identity.efi);
-        page.section("os", "Its operating system");
-        page.text("name", "name", &identity.system.name);
-        page.text("version", "version", &identity.system.version);
+        page.text("board", "", identity.board.map_or("", |board| board.name));
+        page.text("machine", "", &identity.machine);
+        page.truth("runs_64_bit", "", identity.runs_64_bit);
+        page.truth("efi", "", identity.efi);
+        page.section("os", "");
+        page.text("name", "its OS", &identity.system.name);
+        page.text("version", "", &identity.system.version);
+        page.text("hostname", "hostname", &identity.hostname);
         page.text("init", "init", self.facts.init.name());
         page.text("hand_over", "handed over", &hand_over(&self.facts.init));
-        page.text("hostname", "hostname", &identity.hostname);
     }
 
     fn disk(&self, page: &mut Page) -> Result<(), Error> {
         let target = &self.facts.target;
-        page.section("disk", "The disk: everything on it will be lost");
+        page.section("disk", "What will be lost: everything on this disk");
         let path: Text<40> = crate::text!("/dev/{}", target.name);
-        page.text("path", "device", &path);
+        page.text("path", "disk", &path);
         page.bytes("bytes", "size", target.size);
-        page.list("uses");
+        page.list("uses", "in use", "nothing");
         let mut count = 0_u32;
         uses::for_each(self.facts, &mut |clause| {
             count += 1;
@@ -110,21 +113,22 @@ impl Preview<'_> {
 
     fn image(&self, page: &mut Page) {
         let image = self.image;
-        page.section("image", "The image");
-        page.text("file", "file", self.image_name);
-        page.text("format", "format", image.stream.format.name());
-        page.bytes("packed_bytes", "size of the file", image.stream.length);
-        page.bytes("bytes", "size on the disk", image.scan.length);
-        page.number("zero_percent", "zeros", image.zero_share(), " %");
-        page.text("table", "partition table", image.table_name());
-        page.number("partitions", "partitions", image.table.partitions.len() as u64, "");
-        page.text("device_type", "made for", known(&image.layout.device_type));
-        page.text("version", "version", known(&image.layout.version));
+        page.section("image", "What will be there");
+        page.text("file", "image", self.image_name);
+        page.text("format", "", image.stream.format.name());
+        page.bytes("packed_bytes", "", image.stream.length);
+        page.bytes("bytes", "its size", image.scan.length);
+        page.number("zero_percent", "", image.zero_share(), "");
+        page.text("table", "", image.table_name());
+        page.number("partitions", "", image.table.partitions.len() as u64, "");
+        page.text("device_type", "made for", &image.layout.device_type);
+        page.text("version", "version", &image.layout.version);
     }
 
     fn new_os(&self, page: &mut Page) {
-        page.section("new_os", "What the new OS gets");
-        page.text("device_type", "device type", known(self.device_type));
+        page.section("new_os", "");
+        let is_same = *self.device_type == *self.image.layout.device_type;
+        page.text("device_type", if is_same { "" } else { "device type" }, self.device_type);
         // Without a config.json nothing is placed.
         let as_it_is = if self.device_type.is_empty() {
             "as the image has it"
@@ -133,58 +137,82 @@ impl Preview<'_> {
         };
         page.text("hostname", "hostname", self.hostname.unwrap_or(as_it_is));
         let (files, bytes) = self.new_files.count(Place::Boot);
-        page.number("boot_files", "files for its boot", files as u64, "");
-        page.bytes("boot_bytes", "their size", bytes);
+        page.number("boot_files", "", files as u64, "");
+        page.bytes("boot_bytes", "", bytes);
         let (_, backup) = self.new_files.count(Place::Data);
-        page.text(
-            "backup",
-            "backup described by",
-            known(self.options.backup.as_deref().unwrap_or_default()),
-        );
-        page.bytes("backup_bytes", "size of the backup", backup);
+        let described = self.options.backup.as_deref().unwrap_or_default();
+        let is_kept = !described.is_empty();
+        page.text("backup", if is_kept { "data kept" } else { "" }, described);
+        page.bytes("backup_bytes", if is_kept { "packed" } else { "" }, backup);
         if let Some(blob) = self.boot_blob.filter(|_| !cfg!(target_arch = "arm")) {
             page.text("boot_blob", "boot blob", &boot_blob::shown(blob));
         }
-        page.text("boot_entry", "boot entry", &self.boot_entry.text);
-        page.list("boot_entries_removed");
+        let is_set = self.boot_entry.change.is_some();
+        page.text("boot_entry", if is_set { "boot entry" } else { "" }, &self.boot_entry.text);
+        let is_any = !self.boot_entry.gone.is_empty();
+        page.list("boot_entries_removed", if is_any { "removed" } else { "" }, "");
         for name in &self.boot_entry.gone {
-            let text: Text<120> = crate::text!("the boot entry {} is removed", name);
+            let text: Text<120> = crate::text!("the boot entry {}", name);
             page.entry(&text);
         }
-        let heading = if self.device_type.is_empty() {
-            "Its networks: as the image has them"
-        } else {
-            "Its networks (a cable with DHCP always works)"
-        };
-        page.section("networks", heading);
-        show_networks(self.new_files, page);
+        page.section("networks", "");
+        let none = if self.device_type.is_empty() { "as the image has them" } else { DHCP };
+        show_networks(self.new_files, none, page);
     }
 
     fn demands(&self, page: &mut Page) {
-        page.section("demands", "What it takes");
-        page.bytes("memory_needed", "memory needed", self.budget.needed());
-        page.bytes("memory_available", "memory available", self.available);
-        page.number("seconds_alone", "time alone, about", self.seconds_alone, " s");
+        page.section("demands", "How it goes");
+        page.seconds("seconds_alone", "alone for about", self.seconds_alone);
         let then = if self.options.has(Flag::Pretend) {
             "restart the old OS: --pretend"
         } else {
             "restart into the new OS"
         };
         page.text("then", "and then", then);
+        page.bytes("memory_needed", "memory needed", self.budget.needed());
+        page.bytes("memory_available", "memory free", self.available);
         if !self.facts.swaps.is_empty() {
-            page.bytes("swapped", "of it, read back from swap", self.budget.swapped);
-            page.list("swap_off");
+            page.bytes("swapped", "from swap", self.budget.swapped);
+            page.list("swap_off", "swap off", "none");
             for swap in &self.facts.swaps {
                 let text: Text<300> = crate::text!("swap on {} is turned off", swap.path);
                 page.entry(&text);
             }
         }
+        self.logs(page);
+    }
+
+    /// Where the log can be read, while it goes on and afterwards.
+    fn logs(&self, page: &mut Page) {
+        let options = self.options;
+        page.list("logs", "log", "none");
+        page.entry("meanwhile: on every console");
+        if let Some(receiver) = options.log_udp.as_deref() {
+            let text: Text<120> = crate::text!("meanwhile: at {} (UDP)", receiver);
+            page.entry(&text);
+        }
+        if let Some(device) = options.log_to.as_deref() {
+            let text: Text<300> = crate::text!("afterwards: takeover.log on {}", device);
+            page.entry(&text);
+        }
+        if options.has(Flag::FallbackLog) {
+            let (folder, name) = (&*options.fallback_log_dir, &*options.fallback_log_name);
+            let text: Text<160> =
+                crate::text!("afterwards: {}/{} on the new data partition", folder, name);
+            page.entry(&text);
+        }
+        if self.has_old_log {
+            page.entry("given up before writing: /var/log/takeover.log of the old OS");
+        }
     }
 }
 
+/// What is said where no network is carried over.
+pub const DHCP: &str = "none: a cable with DHCP always works";
+
 /// Lists the networks of the new OS.
-pub fn show_networks(new_files: &NewFiles, page: &mut Page) {
-    page.list("names");
+pub fn show_networks(new_files: &NewFiles, none: &'static str, page: &mut Page) {
+    page.list("names", "networks", none);
     for (label, file) in new_files.labels() {
         let text: Text<200> = crate::text!("{} ({})", label, file);
         page.entry(&text);
@@ -200,8 +228,4 @@ fn hand_over(init: &Init) -> Text<200> {
             crate::text!("when asked, and in no other way: {}", obstacle.why)
         }
     }
-}
-
-fn known(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
 }

@@ -141,8 +141,8 @@ impl Reach {
 
     /// Lists the interfaces on a page.
     pub fn show(&self, page: &mut Page) {
-        page.section("reach", "How the new OS is reached");
-        page.list("interfaces");
+        page.section("reach", "How it is reached");
+        page.list("interfaces", "interfaces", "none is in use now");
         for line in &self.lines {
             page.entry(line);
         }

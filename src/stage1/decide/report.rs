@@ -48,7 +48,7 @@ impl Report {
     /// Lists them on a page.
     pub fn show(&self, page: &mut Page) {
         page.section("warnings", "Warnings");
-        page.list("texts");
+        page.list("texts", "-", "none");
         for text in self.warnings() {
             page.entry(text);
         }

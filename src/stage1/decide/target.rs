@@ -16,7 +16,7 @@ use crate::text::Text;
 pub fn choose(options: &Options, root: &Found) -> Result<Disk, Error> {
     let in_namespace = options.has(Flag::InNamespace);
     let number = match options.flash_to.as_deref() {
-        Some(path) => writable::asked_for(path)?,
+        Some(path) => named(path)?,
         None => under_root(root, in_namespace)?,
     };
     let target = free_to_be_written(number)?;
@@ -30,6 +30,13 @@ pub fn choose(options: &Options, root: &Found) -> Result<Disk, Error> {
         crate::text!("it is reached by {}, over a network that ends with the old OS", protocol);
     Err(Error::refused("looking at the target", &target.name, &why)
         .advice("flash it from a system whose network stays up: takeover flash"))
+}
+
+/// The disk that was named.
+pub fn named(path: &str) -> Result<Number, Error> {
+    writable::asked_for(path).map_err(|error| {
+        error.or_advice("name the disk by its path, as /dev/sda: lsblk lists them")
+    })
 }
 
 /// How a disk is reached; of one with several ways, what is not local in them.

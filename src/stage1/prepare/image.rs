@@ -5,6 +5,7 @@
 #[cfg(feature = "http")]
 use super::download::Download;
 use crate::error::Error;
+use crate::files;
 use crate::image::digest::{Digest, Hex};
 #[cfg(feature = "http")]
 use crate::image::source::RemoteSource;
@@ -13,6 +14,7 @@ use crate::image::source::{FileSource, Source};
 use crate::text::PathText;
 use crate::text::Text;
 use core::cell::RefCell;
+use rustix::fs::FileType;
 
 /// The bytes of the image file that was asked for.
 pub struct ImageSource {
@@ -56,7 +58,16 @@ pub fn is_url(image: &str) -> bool {
 impl ImageSource {
     /// The file at this path.
     pub fn file(path: &str, sum: Sum<'_>) -> Result<Self, Error> {
-        let source = FileSource::open(path).map_err(Error::as_refusal)?;
+        let is_folder = files::status(path)
+            .is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::Directory);
+        let opened = if is_folder {
+            Err(Error::refused("opening", path, "it is a folder"))
+        } else {
+            FileSource::open(path)
+        };
+        let source = opened.map_err(|error| {
+            error.as_refusal().or_advice("give the path of an image file, or a URL")
+        })?;
         Ok(Self::new(Bytes::File(source), Text::from(path), sum))
     }
 
@@ -140,7 +151,10 @@ impl ImageSource {
 
 impl Source for ImageSource {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let count = self.bytes().read_at(offset, buffer)?;
+        let read = self.bytes().read_at(offset, buffer);
+        let count = read.map_err(|error| {
+            error.or_advice("try again; if that stays, fetch the image anew, or to another disk")
+        })?;
         if let Some(digest) = &mut *self.digest.borrow_mut() {
             digest.take(offset, buffer.get(..count).unwrap_or_default());
         }

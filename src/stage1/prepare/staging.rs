@@ -51,20 +51,21 @@ pub fn stage_image(
             if stream.format == Format::Raw && is_zero(page) {
                 continue;
             }
-            write_at(&file, page, done + (index * page_size) as u64, &path)?;
+            write_at(&file, page, done + (index * page_size) as u64)?;
         }
         done += count as u64;
         rate.advance(done);
     }
+    rate.end("what is left to be written by others, then the hand-over");
     if crc == scan.packed_crc { Ok(()) } else { Err(changed()) }
 }
 
-fn write_at(file: &rustix::fd::OwnedFd, page: &[u8], at: u64, path: &str) -> Result<(), Error> {
-    let written = rustix::io::pwrite(file, page, at).doing("copying the image to", path)?;
+fn write_at(file: &rustix::fd::OwnedFd, page: &[u8], at: u64) -> Result<(), Error> {
+    let written = rustix::io::pwrite(file, page, at).doing("copying the image to", "memory")?;
     if written == page.len() {
         Ok(())
     } else {
-        Err(Error::failed("copying the image to", path, "not all of it was written"))
+        Err(Error::failed("copying the image to", "memory", "not all of it was written"))
     }
 }
 
