@@ -34,6 +34,8 @@ WHAT AND WHERE
       --ca-cert FILE     believe these certificate authorities (PEM), too
   -f, --flash-to DEV     the disk to write; default: the disk under /
   -w, --work-dir DIR     where downloads go; default: the current directory
+      --stage ram|disk   where the packed image waits until it is written: in memory, or on the disk that it is on;
+                         default: in memory where there is ample
       --no-efi-setup     leave the boot entries of the firmware as they are
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
@@ -172,6 +174,15 @@ pub enum Flag {
     DownloadOnly,
 }
 
+/// Where the packed image waits until it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Staging {
+    /// In memory.
+    Ram,
+    /// On the disk that it is on.
+    Disk,
+}
+
 /// A parsed command line.
 #[derive(Debug)]
 pub struct Options {
@@ -225,6 +236,8 @@ pub struct Options {
     pub watchdog: u32,
     /// `--on-failure`.
     pub on_failure: OnFailure,
+    /// `--stage`; chosen by memory without it.
+    pub staging: Option<Staging>,
     /// `--log-level`.
     pub log_level: Level,
     /// `--s2-log-level`; that of stage 1 without it.
@@ -259,6 +272,7 @@ impl Options {
             hand_over_timeout: 60,
             watchdog: 0,
             on_failure: OnFailure::Retry,
+            staging: None,
             log_level: Level::Info,
             stage2_log_level: None,
         }
@@ -297,6 +311,7 @@ const RECEIVER: &str = if CAN_DOWNLOAD {
     "this build has no network: those with the feature http do"
 };
 const WATCHDOG: &str = "it is not a number from 10 to 3600";
+const PLACES: &str = "it is neither ram nor disk";
 const WAYS: &str = "it is none of retry, halt and reboot";
 
 /// The commands that an option has an effect on, a bit each.
@@ -308,7 +323,7 @@ const ALL: u8 = !0;
 
 /// Every option: its name, its letter, what it is for, and what it does. The parser goes by this list alone, and a test
 /// holds [`HELP`] and README.md against it.
-static OPTIONS: [(&str, Option<char>, u8, Effect); 44] = [
+static OPTIONS: [(&str, Option<char>, u8, Effect); 45] = [
     ("config", Some('c'), T | F | S, Keep(|options| options.config.get_or_insert_default())),
     ("image", Some('i'), T | F | S, Keep(|options| options.image.get_or_insert_default())),
     ("flash-to", Some('f'), T | F, Keep(|options| options.flash_to.get_or_insert_default())),
@@ -349,6 +364,7 @@ static OPTIONS: [(&str, Option<char>, u8, Effect); 44] = [
     ("hand-over-timeout", None, T, Read(hand_over_timeout, SECONDS)),
     ("watchdog", None, T, Read(watchdog, WATCHDOG)),
     ("on-failure", None, T, Read(on_failure, WAYS)),
+    ("stage", None, T, Read(staging, PLACES)),
     ("log-level", None, ALL, Read(log_level, LEVELS)),
     ("s2-log-level", None, T | F, Read(stage2_log_level, LEVELS)),
     ("help", Some('h'), ALL, Ask(Command::Help)),
@@ -494,6 +510,15 @@ fn on_failure(options: &mut Options, value: &str) -> Option<()> {
         "reboot" => OnFailure::Reboot,
         _ => return None,
     };
+    Some(())
+}
+
+fn staging(options: &mut Options, value: &str) -> Option<()> {
+    options.staging = Some(match value {
+        "ram" => Staging::Ram,
+        "disk" => Staging::Disk,
+        _ => return None,
+    });
     Some(())
 }
 
@@ -705,6 +730,7 @@ mod tests {
                 (_, "sha256") => &"7".repeat(64),
                 (_, "log-udp") => "77.0.0.1:77",
                 (_, "on-failure") => "halt",
+                (_, "stage") => "disk",
                 (_, "log-level" | "s2-log-level") => "trace",
                 _ => "77",
             };
@@ -721,6 +747,7 @@ mod tests {
                 "change-dt-to" => "device_type",
                 "nwmgr-cfg" => "keyfiles",
                 "backup-cfg" => "backup",
+                "stage" => "staging",
                 "wifi" => "wifis",
                 "s2-log-level" => "stage2_log_level",
                 "fallback-log-filename" => "fallback_log_name",

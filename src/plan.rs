@@ -27,8 +27,10 @@ pub mod names {
     pub const CLAIMED: &str = "plan.claimed";
     /// The plan that stage 1 took back.
     pub const REVOKED: &str = "plan.revoked";
-    /// The image as it came, packed or not.
+    /// The image as it came, packed or not; not there when it waits on a disk.
     pub const IMAGE: &str = "image";
+    /// The list of the pieces that the image waits in on a disk: see [`crate::image::pieces`].
+    pub const PIECES: &str = "pieces";
     /// The chunk map.
     pub const MAP: &str = "map";
     /// The patches of the image.
@@ -93,6 +95,19 @@ pub struct ImagePlan {
     pub patches: u32,
     /// The CRC-32 of the patches, by which they are proven likewise.
     pub patches_crc: u32,
+}
+
+/// Where the packed image waits, when that is on a disk and not in memory.
+#[derive(Clone, Debug)]
+pub struct PackedPlan {
+    /// The kernel's name of the disk: the target, or another one.
+    pub name: heapless::String<32>,
+    /// Its logical block in bytes.
+    pub logical_block: u32,
+    /// How many pieces the image waits in.
+    pub pieces: u32,
+    /// The CRC-32 of the list of pieces, which has the CRC-32 of each.
+    pub list_crc: u32,
 }
 
 /// The disk that is written.
@@ -166,6 +181,8 @@ pub struct Plan {
     pub stall: u32,
     /// The image.
     pub image: ImagePlan,
+    /// Where it waits on a disk, if it does.
+    pub packed: Option<PackedPlan>,
     /// The disk.
     pub target: TargetPlan,
     /// The boot partition, when it is ext4 and files are placed on it.
@@ -185,7 +202,7 @@ pub struct Plan {
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 36;
+const NUMBERS: usize = 40;
 
 impl TargetPlan {
     /// A disk that is not looked for when it goes away.
@@ -208,6 +225,7 @@ impl Plan {
     pub fn of(image: ImagePlan, target: TargetPlan) -> Self {
         Self {
             image,
+            packed: None,
             target,
             pretend: false,
             on_failure: OnFailure::Retry,
@@ -232,6 +250,9 @@ impl Plan {
         let [data, data_start, data_length] = partition_numbers(&self.data);
         let log_number = |log: &Option<LogPlan>| log.as_ref().map_or(NOWHERE, |log| log.number);
         let (old_log, log_device) = (log_number(&self.old_log), log_number(&self.log_device));
+        let [packed, block, pieces, list_crc] = self.packed.as_ref().map_or([0; 4], |packed| {
+            [1, packed.logical_block.into(), packed.pieces.into(), packed.list_crc.into()]
+        });
         [
             self.pretend.into(),
             self.on_failure as u64,
@@ -269,6 +290,10 @@ impl Plan {
             self.places(),
             self.watchdog.into(),
             self.stall.into(),
+            packed,
+            block,
+            pieces,
+            list_crc,
         ]
     }
 
@@ -311,6 +336,7 @@ impl Plan {
             watchdog: next.short()?,
             log_receiver: heapless::String::new(),
             stall: next.short()?,
+            packed: next.packed()?,
         })
     }
 
@@ -338,6 +364,9 @@ impl Plan {
         if let Some(path) = &self.fallback_log {
             visit(path)?;
         }
+        if let Some(packed) = &self.packed {
+            visit(&packed.name)?;
+        }
         for file in &self.new_files {
             visit(&file.from)?;
             visit(&file.to)?;
@@ -359,6 +388,9 @@ impl Plan {
         }
         if let Some(path) = &mut self.fallback_log {
             visit(path)?;
+        }
+        if let Some(packed) = &mut self.packed {
+            visit(&mut packed.name)?;
         }
         for file in &mut self.new_files {
             visit(&mut file.from)?;
@@ -451,6 +483,13 @@ impl Numbers<'_> {
         let number = self.device()?;
         let (file_system, path) = (heapless::String::new(), heapless::String::new());
         Some(is_there.then_some(LogPlan { number, file_system, path }))
+    }
+
+    fn packed(&mut self) -> Option<Option<PackedPlan>> {
+        let is_there = self.is_set()?;
+        let name = heapless::String::new();
+        let (logical_block, pieces, list_crc) = (self.short()?, self.short()?, self.short()?);
+        Some(is_there.then_some(PackedPlan { name, logical_block, pieces, list_crc }))
     }
 
     fn new_files(&mut self) -> Option<heapless::Vec<NewFile, MAX_NEW_FILES>> {
@@ -584,6 +623,12 @@ pub(crate) mod tests {
                 patches: 8,
                 patches_crc: 9,
             },
+            packed: Some(PackedPlan {
+                name: heapless::String::try_from("sda").unwrap(),
+                logical_block: 4096,
+                pieces: 1 << 20,
+                list_crc: u32::MAX,
+            }),
             target: TargetPlan {
                 name: heapless::String::try_from("mmcblk0").unwrap(),
                 number: Number { major: 179, minor: 0 },
@@ -654,6 +699,7 @@ pub(crate) mod tests {
             new_files: heapless::Vec::new(),
             fallback_log: None,
             old_log: None,
+            packed: None,
             log_receiver: heapless::String::new(),
             ..sample()
         };
@@ -673,7 +719,7 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(8 + 2 * MAX_NEW_FILES);
+        let texts = ",\"x\"".repeat(9 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
@@ -689,6 +735,7 @@ pub(crate) mod tests {
             (13, 1 << 32),
             (32, 65),
             (34, 1 << 32),
+            (38, 1 << 32),
         ] {
             let mut numbers = numbers;
             numbers[place] = value;

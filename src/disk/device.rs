@@ -93,6 +93,27 @@ pub fn whole_disk(number: Number) -> Result<Number, Error> {
     read_number(&files::below(&folder, "../dev")?)
 }
 
+/// Where a partition begins on its disk, in bytes.
+#[cfg(feature = "core")]
+pub fn partition_start(number: Number) -> Result<u64, Error> {
+    sectors(number, "start")
+}
+
+/// The size of a device of any kind in bytes.
+#[cfg(feature = "core")]
+pub fn size(number: Number) -> Result<u64, Error> {
+    sectors(number, "size")
+}
+
+/// A number of sectors that sysfs has of a device, in bytes.
+#[cfg(feature = "core")]
+fn sectors(number: Number, name: &str) -> Result<u64, Error> {
+    let path = files::below(&number.folder()?, name)?;
+    let sectors = files::read_number(&path);
+    let bytes = sectors.and_then(|sectors| sectors.checked_mul(super::table::SECTOR));
+    bytes.ok_or_else(|| Error::failed("reading", &path, "it is not a number of sectors"))
+}
+
 /// A number that is another one each time that a disk is plugged in, never given twice (`diskseq`, Linux 5.15); 0 where
 /// the kernel has none.
 pub fn sequence(number: Number) -> u32 {

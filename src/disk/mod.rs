@@ -9,7 +9,11 @@ mod content;
 pub mod detached;
 pub mod device;
 pub mod ext4;
+#[cfg(feature = "core")]
+pub mod extents;
 pub mod fat;
+#[cfg(feature = "core")]
+pub mod file;
 pub mod gpt;
 #[cfg_attr(not(feature = "core"), path = "no_holders.rs")]
 pub mod holders;
@@ -21,6 +25,10 @@ pub mod partition;
 pub mod pools;
 pub mod reader;
 pub mod record;
+#[cfg(feature = "core")]
+pub mod room;
+#[cfg(feature = "core")]
+pub mod segments;
 pub mod stack;
 pub mod swaps;
 pub mod table;

@@ -10,6 +10,7 @@ pub mod format;
 pub mod gzip;
 pub mod map;
 pub mod patches;
+pub mod pieces;
 pub mod reader;
 pub mod scan;
 pub mod source;

@@ -44,7 +44,7 @@ use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
 use crate::new_os::{consent, fits};
-use crate::plan::{LogPlan, Plan, names};
+use crate::plan::{LogPlan, PackedPlan, Plan, names};
 use crate::progress::{self, Flashed};
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -58,9 +58,10 @@ use decide::page::{Form, Page};
 use decide::preview::Preview;
 use decide::reach::{self, Reach};
 use decide::report::Report;
+use decide::stage::{Decided, Stage};
 use decide::{
     boot_blob, boot_entry, carry, checks, compatible, configuration, estimate, firmware, planning,
-    target,
+    stage, target,
 };
 #[cfg(feature = "http")]
 use decide::{release, reporting};
@@ -75,6 +76,7 @@ use prepare::backup;
 use prepare::image::ImageSource;
 #[cfg(feature = "http")]
 use prepare::image::is_url;
+use prepare::on_disk::Packed;
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
 use prepare::{handover, instance, rehearsal, staging, swap, writeback};
@@ -228,7 +230,12 @@ impl Looked<'_> {
             &mut report,
         );
         let budget = Budget::of(&facts, &image.scan, &plan, &new_files)?;
+        let stage = choose_stage(options, place, &facts.target, &image, &budget)?;
+        let budget = budget.with_image(stage.memory(image.scan.staged_length));
         let available = check_memory(&budget, options, place)?;
+        let packed = stage.read(image.stream.length);
+        let (seconds_alone, stage_seconds) =
+            estimate::seconds_alone(&facts.target, &image, packed, buffer);
         Preview {
             options,
             facts: &facts,
@@ -241,10 +248,12 @@ impl Looked<'_> {
             boot_entry: &boot_entry,
             device_type: wish.effective(),
             hostname: config.and_then(|_| configuration::name_to_keep(options, identity)),
+            stage: &stage,
+            stage_seconds,
             budget: &budget,
             available,
             has_old_log: plan.old_log.is_some(),
-            seconds_alone: estimate::seconds_alone(&facts.target, &image, buffer),
+            seconds_alone,
             report: &report,
         }
         .print()?;
@@ -256,6 +265,7 @@ impl Looked<'_> {
             new_files,
             blob,
             boot_entry: boot_entry.change,
+            stage,
             budget,
             config,
             notice: offer.notice,
@@ -366,7 +376,9 @@ fn choose_image<'a>(
     };
     let is_to_come = place.get().is_some_and(|source| source.to_be_stored() > 0);
     if let Some(length) = file.packed_length().filter(|_| is_to_come) {
-        Budget::check_before_download(facts, length, taken_by_work_dir(options, place)?)?;
+        let least = Budget::of_packed(facts, length);
+        let available = facts.available.saturating_sub(taken_by_work_dir(options, place)?);
+        stage::check_before_download(options, &facts.target, length, &least, available)?;
     }
     Ok(file)
 }
@@ -440,6 +452,25 @@ fn check_memory(budget: &Budget, options: &Options, place: &images::Place) -> Re
     Ok(available)
 }
 
+/// Where the image waits until it is written.
+fn choose_stage(
+    options: &Options,
+    place: &images::Place,
+    target: &Disk,
+    image: &Examined<'_>,
+    budget: &Budget,
+) -> Result<Decided, Error> {
+    let (available, _) = facts::memory()?;
+    let available = available.saturating_sub(taken_by_work_dir(options, place)?);
+    let file = match place.get() {
+        Some(source) => source.opened()?,
+        None => None,
+    };
+    let decided = stage::decide(options, file, target, image, budget, available)?;
+    crate::info!("the image waits: {} ({})", decided.name(), decided.why);
+    Ok(decided)
+}
+
 /// Something will be placed on the data partition of the new OS.
 fn is_data_used(options: &Options) -> bool {
     options.backup.is_some() || options.has(Flag::FallbackLog)
@@ -456,6 +487,8 @@ struct Decision<'a> {
     blob: Option<BootBlob>,
     /// What stage 2 changes of the firmware's boot entries.
     boot_entry: Option<Change>,
+    /// Where the image waits.
+    stage: Decided,
     budget: Budget,
     config: Option<&'static [u8]>,
     /// What stage 2 tells the API when it has ended.
@@ -543,10 +576,7 @@ impl Decision<'_> {
         ramfs.copy_program(buffer)?;
         rehearsal::execute(&ramfs.inside(names::PROGRAM)?, rehearsal::PATIENCE)?;
         swap::off(&now.swaps, undo)?;
-        let watch = Stopwatch::start();
-        let image = &self.image;
-        staging::stage_image(&ramfs, image.source, image.stream, &image.scan, buffer)?;
-        crate::info!("the image is in memory ({} s)", watch.shown());
+        let packed = self.stage_image(options, &ramfs, buffer, undo)?;
         undo::interrupted()?;
         writeback::write_back()?;
 
@@ -565,12 +595,41 @@ impl Decision<'_> {
             staging::stage_notice(&ramfs, notice)?;
         }
         staging::stage_log(&ramfs)?;
+        self.plan.packed = packed;
         self.plan.write(&ramfs.inside(names::PLAN)?)?;
         let watch = Stopwatch::start();
         let patience = Duration::from_secs(options.hand_over_timeout);
         handover::hand_over(&now.init, &ramfs, patience, undo)?;
         crate::info!("PID 1 is handed over ({} s): the rest is on the console", watch.shown());
         Ok(())
+    }
+
+    /// The image in its place, until it is written; gives where that is on a disk.
+    fn stage_image(
+        &self,
+        options: &Options,
+        ramfs: &Ramfs,
+        buffer: &mut [u8],
+        undo: &mut Undo,
+    ) -> Result<Option<PackedPlan>, Error> {
+        let watch = Stopwatch::start();
+        let Examined { source, stream, scan, .. } = &self.image;
+        let (source, stream) = (*source, *stream);
+        let Stage::Disk(place) = &self.stage.stage else {
+            staging::stage_image(ramfs, source, stream, scan, buffer)?;
+            crate::info!("the image is in memory ({} s)", watch.shown());
+            return Ok(None);
+        };
+        let is_pretended = options.has(Flag::Pretend);
+        let packed = Packed { place, source, stream, scan, is_pretended };
+        let packed = packed.stage(ramfs, buffer, undo)?;
+        crate::info!(
+            "the image stays on /dev/{}, in {} pieces ({} s)",
+            packed.name.as_str(),
+            packed.pieces,
+            watch.shown()
+        );
+        Ok(Some(packed))
     }
 
     /// Whether it can be written is found out, and where it lies is left for stage 2. (The program for 32-bit ARM has
@@ -588,6 +647,7 @@ impl Decision<'_> {
     /// What has grown since the question must leave stage 2 what it needs, in the RAMFS and in memory.
     fn check_room(&self, ramfs: &Ramfs) -> Result<(), Error> {
         let budget = Budget::of(&self.facts, &self.image.scan, &self.plan, &self.new_files)?;
+        let budget = budget.with_image(self.stage.memory(self.image.scan.staged_length));
         let free = ramfs.free()?;
         if free < budget.still_to_come() {
             let why: Text<120> = crate::text!(

@@ -18,6 +18,7 @@ mod job;
 mod keep_log;
 mod kill;
 mod led;
+mod packed;
 pub mod pid1;
 mod record;
 #[cfg(feature = "http")]

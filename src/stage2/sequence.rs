@@ -8,13 +8,13 @@ use super::data;
 use super::job::Job;
 use super::staged::Staged;
 use super::target::Target;
-use super::{boot_blob, boot_entry, exports, faults, kill, record, target, unmount};
+use super::{boot_blob, boot_entry, exports, faults, kill, packed, record, target, unmount};
 use crate::error::Error;
 use crate::files;
 use crate::image::decode::Decoder;
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
-use crate::image::source::FileSource;
+use crate::image::source::{FileSource, Source};
 use crate::plan::{Plan, names};
 use crate::progress::{Kept, Phase, Shared, saturated};
 use crate::{memory, screen};
@@ -81,10 +81,21 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
 
-    let source = FileSource::open(&files::below("", names::IMAGE)?)?;
+    let (file, raw, list);
+    let source: &dyn Source = match &plan.packed {
+        None => {
+            file = FileSource::open(&files::below("", names::IMAGE)?)?;
+            &file
+        }
+        Some(packed) => {
+            list = packed::list(packed)?;
+            raw = packed::source(packed, &list)?;
+            &raw
+        }
+    };
     let map = ChunkMap::open(&files::below("", names::MAP)?)?;
     let patches = Patches::open(&files::below("", names::PATCHES)?, plan.image.patches)?;
-    let staged = Staged { source: &source, stream: plan.image.stream, patches, map: &map };
+    let staged = Staged { source, stream: plan.image.stream, patches, map: &map };
     let end = write(plan, "", staged, &mut buffers, shared)?;
     if end == End::Done {
         boot_entry::make(shared);

@@ -4,9 +4,9 @@ use linux_raw_sys::{ioctl as request, loop_device as raw};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 
-fn ioctl(fd: impl AsFd, request: u32, argument: usize) -> Result<usize, Errno> {
-    // SAFETY: every caller in this file passes an integer, or the address of a live value of the type that the
-    // request reads or writes.
+pub(super) fn ioctl(fd: impl AsFd, request: u32, argument: usize) -> Result<usize, Errno> {
+    // SAFETY: every caller, here and in its neighbour `extents`, passes an integer, or the address of a live value of
+    // the type that the request reads or writes.
     let result = unsafe {
         super::syscall(
             linux_raw_sys::general::__NR_ioctl as _,
@@ -97,6 +97,27 @@ struct MapperRequest {
     data: [u8; 7],
 }
 
+impl MapperRequest {
+    #[inline(always)]
+    fn of(device: u64) -> Self {
+        Self {
+            // The interface, not the driver: 4.0.0 is understood by every kernel since 2.6.
+            version: [4, 0, 0],
+            data_size: size_of::<MapperRequest>() as u32,
+            data_start: 0,
+            target_count: 0,
+            open_count: 0,
+            flags: 0,
+            event_number: 0,
+            padding: 0,
+            device,
+            name: [0; 128],
+            identity: [0; 129],
+            data: [0; 7],
+        }
+    }
+}
+
 /// <linux/raid/md_u.h>: _IO(9, 0x32).
 const STOP_ARRAY: u32 = 0x932;
 
@@ -104,22 +125,43 @@ const STOP_ARRAY: u32 = 0x932;
 /// makedev(3) puts it together. dm_ioctl's DM_DEV_REMOVE (drivers/md/dm-ioctl.c), which finds a device by its number
 /// when neither name nor uuid is given.
 pub fn mapper_remove(control: impl AsFd, device: u64) -> Result<(), Errno> {
-    let mut removal = MapperRequest {
-        // The interface, not the driver: 4.0.0 is understood by every kernel since 2.6.
-        version: [4, 0, 0],
-        data_size: size_of::<MapperRequest>() as u32,
-        data_start: 0,
-        target_count: 0,
-        open_count: 0,
-        flags: 0,
-        event_number: 0,
-        padding: 0,
-        device,
-        name: [0; 128],
-        identity: [0; 129],
-        data: [0; 7],
-    };
+    let mut removal = MapperRequest::of(device);
     ioctl(control, request::DM_DEV_REMOVE, &raw mut removal as usize).map(drop)
+}
+
+/// A request with room for what is told.
+#[cfg(feature = "core")]
+#[repr(C)]
+struct MapperTable {
+    request: MapperRequest,
+    data: [u8; MAPPER_TABLE],
+}
+
+/// How much of the table of a device-mapper device is taken, in bytes.
+#[cfg(feature = "core")]
+pub const MAPPER_TABLE: usize = 8192;
+
+/// The table of a device-mapper device, by its number: how many targets it has, and with what each begins, a struct
+/// dm_target_spec with its parameters behind it. ENOSPC when it is longer than [`MAPPER_TABLE`]. dm_ioctl's
+/// DM_TABLE_STATUS with DM_STATUS_TABLE_FLAG.
+#[cfg(feature = "core")]
+pub fn mapper_table(
+    control: impl AsFd,
+    device: u64,
+    table: &mut [u8; MAPPER_TABLE],
+) -> Result<u32, Errno> {
+    const STATUS_TABLE: u32 = 1 << 4;
+    const BUFFER_FULL: u32 = 1 << 8;
+    let mut asked = MapperTable { request: MapperRequest::of(device), data: [0; MAPPER_TABLE] };
+    asked.request.data_size = size_of::<MapperTable>() as u32;
+    asked.request.data_start = size_of::<MapperRequest>() as u32;
+    asked.request.flags = STATUS_TABLE;
+    ioctl(control, request::DM_TABLE_STATUS, &raw mut asked as usize)?;
+    *table = asked.data;
+    if asked.request.flags & BUFFER_FULL != 0 {
+        return Err(Errno::NOSPC);
+    }
+    Ok(asked.request.target_count)
 }
 
 /// Stops a software RAID that nobody else has open: md(4), STOP_ARRAY.

@@ -8,6 +8,8 @@ pub mod arena;
 pub mod block;
 pub mod clock;
 pub mod crc;
+#[cfg(feature = "core")]
+pub mod extents;
 pub mod heap;
 pub mod map;
 pub mod process;

@@ -142,12 +142,13 @@ class Sandbox:
     """A loop disk with an old OS on it, and the namespace it runs in. No wait takes longer than `timeout` seconds, and
     the namespace does not live longer than three times that."""
 
-    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m"):
+    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m", block=0):
         self.folder = pathlib.Path(folder)
         self.disk = self.folder / "disk.img"
         self.console_path = self.folder / "console"
         self.timeout = timeout
         self.run_size = run_size
+        self.block = block
         self.files = files or {}
         self.init = init
         self.loop = None
@@ -178,7 +179,7 @@ class Sandbox:
         root = self.folder / "root"
         make_root(root, {**self.files, "/job": job.encode()}, self.init)
         length = self.disk.stat().st_size - ROOT_START
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, "-E",
+        subprocess.run(["mkfs.ext4", "-q", "-F", *(["-b", str(self.block)] if self.block else []), "-d", root, "-E",
                         f"offset={ROOT_START},lazy_itable_init=1,nodiscard", self.disk, f"{length // 1024}k"],
                        check=True, capture_output=True)
         shutil.rmtree(root)

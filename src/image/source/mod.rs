@@ -1,4 +1,6 @@
-//! Where the bytes of an image file are read from: a file, or a server by ranges.
+//! Where the bytes of an image file are read from: a file, a server by ranges, or a raw disk.
+
+pub mod raw;
 
 use crate::error::{Doing, Error};
 use crate::files;

@@ -6,8 +6,6 @@ use crate::image::patches;
 use crate::image::scan::Scan;
 use crate::new_os::new_files::NewFiles;
 use crate::plan::Plan;
-#[cfg(feature = "http")]
-use crate::stage1::look::cgroup;
 use crate::stage1::look::facts::Facts;
 use crate::text::{Size, Text};
 
@@ -58,13 +56,17 @@ impl Budget {
         })
     }
 
-    /// What a packed image that is still to be fetched needs at least. `taken` is what the work directory takes of the
-    /// memory, in bytes: see [`in_memory`].
+    /// What a packed image that is still to be fetched needs at least.
     #[cfg(feature = "http")]
-    pub fn check_before_download(facts: &Facts, length: u64, taken: u64) -> Result<(), Error> {
+    pub fn of_packed(facts: &Facts, length: u64) -> Self {
         let swapped = facts.swaps.iter().map(|swap| swap.used).sum();
-        let least = Self { image: length, rest: 0, small: 0, swapped };
-        least.check_without(taken, facts.available, cgroup::left())
+        Self { image: length, rest: 0, small: 0, swapped }
+    }
+
+    /// The same with an image of which so many bytes are in memory, and a list of so many bytes of where the others
+    /// are.
+    pub fn with_image(self, (image, list): (u64, u64)) -> Self {
+        Self { image, rest: self.rest + list, ..self }
     }
 
     /// Like `check`, where `taken` bytes of what there is are as good as taken.

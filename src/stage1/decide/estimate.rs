@@ -33,13 +33,15 @@ fn read_rate(disk: &Disk, buffer: &mut [u8]) -> Option<u64> {
     Some(done * 1000 / watch.elapsed().max(1)).filter(|rate| *rate > 0)
 }
 
-/// The expected time in seconds. `buffer` is [`crate::image::decode::BUFFER`] long.
+/// The expected time in seconds, and how many of them it takes to read `packed` bytes of the image from a disk, first
+/// for the proof that they are there and then while flashing. `buffer` is [`crate::image::decode::BUFFER`] long.
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
-pub fn seconds_alone(disk: &Disk, image: &Examined, buffer: &mut [u8]) -> u64 {
+pub fn seconds_alone(disk: &Disk, image: &Examined, packed: u64, buffer: &mut [u8]) -> (u64, u64) {
     let written = u64::from(image.scan.chunks - image.scan.zero_chunks) * CHUNK as u64;
     let rate = read_rate(disk, buffer).unwrap_or(20 << 20);
-    expected(image.scan_time, written, image.scan.length, rate)
+    let reading = packed * 2 / rate.max(1);
+    (expected(image.scan_time, written, image.scan.length, rate) + reading, reading)
 }
 
 /// From the scan's time in milliseconds, the bytes to write and to read back, and the rate of reading.

@@ -22,4 +22,5 @@ pub mod release;
 pub mod report;
 #[cfg(feature = "http")]
 pub mod reporting;
+pub mod stage;
 pub mod target;

@@ -6,6 +6,7 @@ use super::budget::Budget;
 use super::page::{Form, Page};
 use super::reach::Reach;
 use super::report::Report;
+use super::stage::Decided;
 use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
 use crate::error::Error;
@@ -45,6 +46,10 @@ pub struct Preview<'a> {
     pub device_type: &'a str,
     /// The name that it will have; none when config.json decides.
     pub hostname: Option<&'a str>,
+    /// Where the image waits.
+    pub stage: &'a Decided,
+    /// How long it takes to read it from there, in seconds.
+    pub stage_seconds: u64,
     /// The memory that is needed.
     pub budget: &'a Budget,
     /// The memory that is there, in bytes.
@@ -162,6 +167,16 @@ impl Preview<'_> {
 
     fn demands(&self, page: &mut Page) {
         page.section("demands", "How it goes");
+        page.text("stage", "image waits", self.stage.name());
+        page.text("stage_why", "because", &self.stage.why);
+        let is_on_disk = self.stage.name() == "disk";
+        page.bytes(
+            "stage_copied",
+            if is_on_disk { "copied first" } else { "" },
+            self.stage.copied(),
+        );
+        let cost = if is_on_disk { "read there" } else { "" };
+        page.number("stage_seconds", cost, self.stage_seconds, " s more");
         page.seconds("seconds_alone", "alone for about", self.seconds_alone);
         let then = if self.options.has(Flag::Pretend) {
             "restart the old OS: --pretend"

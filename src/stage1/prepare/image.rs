@@ -4,7 +4,7 @@
 
 #[cfg(feature = "http")]
 use super::download::Download;
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::digest::{Digest, Hex};
 #[cfg(feature = "http")]
@@ -14,7 +14,10 @@ use crate::image::source::{FileSource, Source};
 use crate::text::PathText;
 use crate::text::Text;
 use core::cell::RefCell;
+use rustix::fd::OwnedFd;
 use rustix::fs::FileType;
+#[cfg(feature = "http")]
+use rustix::fs::OFlags;
 
 /// The bytes of the image file that was asked for.
 pub struct ImageSource {
@@ -121,6 +124,20 @@ impl ImageSource {
         match &self.bytes {
             Bytes::Download(download) => Some((download.path().ok()?, self.found.borrow().clone())),
             _ => None,
+        }
+    }
+
+    /// The file once more, open; nothing for what is on a server only.
+    pub fn opened(&self) -> Result<Option<OwnedFd>, Error> {
+        match &self.bytes {
+            Bytes::File(source) => {
+                let copy = rustix::io::fcntl_dupfd_cloexec(source.descriptor(), 0);
+                copy.doing("opening again", &self.name).map(Some)
+            }
+            #[cfg(feature = "http")]
+            Bytes::Remote(_) => Ok(None),
+            #[cfg(feature = "http")]
+            Bytes::Download(source) => files::opened(&source.path()?, OFlags::RDONLY).map(Some),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod download;
 pub mod handover;
 pub mod image;
 pub mod instance;
+pub mod on_disk;
 pub mod ramfs;
 mod registers;
 pub mod rehearsal;
@@ -20,6 +21,9 @@ pub mod writeback;
 
 /// Every change can be undone: there are as many places as there can be changes.
 const _: () = assert!(
-    ramfs::MOST_CHANGES + handover::MOST_CHANGES + super::look::facts::MAX_SWAPS
+    ramfs::MOST_CHANGES
+        + on_disk::MOST_CHANGES
+        + handover::MOST_CHANGES
+        + super::look::facts::MAX_SWAPS
         <= undo::MOST_CHANGES
 );

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 pub enum Change {
     /// Something was mounted here.
     Mounted(PathText),
+    /// A file was made.
+    MadeFile(PathText),
     /// A directory was made.
     MadeDirectory(PathText),
     /// A swap area was taken out of use; these are the flags to put it into use with.
@@ -67,6 +69,7 @@ impl Undo {
 fn take_back(change: Change) -> bool {
     let result = match &change {
         Change::Mounted(path) => unmount(path),
+        Change::MadeFile(path) => files::remove(path).doing("removing", path),
         Change::MadeDirectory(path) => {
             files::remove_directory(path).doing("removing the directory", path)
         }

@@ -1,0 +1,141 @@
+//! A file as it lies on a whole disk, below its file system, and the room that the file system has.
+
+use super::device::{self, Disk, Number};
+use super::extents::Pieces;
+use super::mounts;
+use super::room::Overwritten;
+use super::segments::{FINDING, Segments};
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::sys::extents::{self, BATCH, Space};
+use crate::text::{PathText, Text};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+
+/// The file systems of which it is known that what they tell of a file is where its bytes stay: others move them about
+/// (f2fs), count in places of their own (btrfs), or tell nothing (FAT, those on servers).
+const KNOWN: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+
+/// An open file or directory and the disk that it lies on.
+pub struct FileOnDisk {
+    /// The file itself.
+    pub file: OwnedFd,
+    /// Where it is, as the kernel calls it.
+    pub path: PathText,
+    /// The type of its file system.
+    pub file_system: Text<16>,
+    /// The disk.
+    pub disk: Disk,
+    segments: Segments,
+    device: Number,
+}
+
+impl FileOnDisk {
+    /// Finds where an open file or directory lies. What is on no plain disk, or in a file system that keeps its bytes
+    /// otherwise, is refused by the reason.
+    pub fn find(file: OwnedFd) -> Result<Self, Error> {
+        let mut buffer = [0; 256];
+        let link = crate::path!("/proc/self/fd/{}", file.as_raw_fd())?;
+        let path = crate::path!("{}", files::read_link(&link, &mut buffer)?)?;
+        let refuse = |why: &str| Error::refused(FINDING, &path, why);
+        let status = rustix::fs::fstat(&file).doing("looking at", &path)?;
+        let device = Number::from_stat(status.st_dev);
+        let mut is_journalled = false;
+        let found = mounts::find(mounts::OWN, &mut |mount| {
+            let is_it = mount.device == device;
+            let mut options = mount.file_system_options.split(',');
+            is_journalled |= is_it && options.any(|option| option == "data=journal");
+            is_it
+        })?;
+        // Files of btrfs have device numbers that no mount has.
+        let found = match found {
+            Some(found) => Some(found),
+            None => mounts::above(&path)?,
+        };
+        let file_system = found.map(|found| found.file_system).unwrap_or_default();
+        if device.major == 0 || !KNOWN.contains(&&*file_system) {
+            let why: Text<120> =
+                crate::text!("it is on {}, which does not tell where on a disk", file_system);
+            return Err(refuse(&why));
+        }
+        if is_journalled {
+            return Err(refuse("its file system keeps new data in its journal (data=journal)"));
+        }
+        if extents::is_realtime(&file) {
+            return Err(refuse("it is on the realtime device of its file system"));
+        }
+        let segments = Segments::of(device)?;
+        let disk = device::disk(segments.disk)?;
+        Ok(Self { file, path, file_system, disk, segments, device })
+    }
+
+    /// Its pieces from `start` to `end`, in bytes.
+    pub fn pieces(&self, start: u64, end: u64) -> Pieces<'_> {
+        Pieces::new(&self.file, &self.segments, start, end)
+    }
+
+    /// The pieces of another file of its file system, of `length` bytes, whose blocks were set aside.
+    pub fn set_aside<'a>(&'a self, file: &'a OwnedFd, length: u64) -> Pieces<'a> {
+        Pieces::set_aside(file, &self.segments, length)
+    }
+
+    /// True when another open file is on the same file system.
+    pub fn is_beside(&self, other: &OwnedFd) -> bool {
+        rustix::fs::fstat(other).is_ok_and(|status| Number::from_stat(status.st_dev) == self.device)
+    }
+
+    /// The free bytes of its file system that outlive. Where the file system does not tell which are free, those that
+    /// outlive in any case.
+    pub fn free(&self, over: Overwritten) -> Result<u64, Error> {
+        match self.free_as_told(over) {
+            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL) => {
+                let space = rustix::fs::fstatvfs(&self.file).doing("looking at", &self.path)?;
+                let free = space.f_bfree.saturating_mul(space.f_frsize);
+                let parts = self.segments.parts().iter();
+                let lost = |part: &super::segments::Segment| {
+                    part.length - over.outlived(part.on_disk, part.length)
+                };
+                Ok(free.saturating_sub(parts.map(lost).sum()))
+            }
+            result => result.doing("asking which blocks are free beside", &self.path),
+        }
+    }
+
+    fn free_as_told(&self, over: Overwritten) -> Result<u64, Errno> {
+        // new_encode_dev() in include/linux/kdev_t.h of Linux.
+        let Number { major, minor } = self.device;
+        let device = minor & 0xff | major << 8 | (minor & !0xff) << 12;
+        let mut records = [Space::default(); BATCH];
+        let mut last = Space::default();
+        let mut free = 0;
+        loop {
+            let count = extents::of_file_system(&self.file, last, &mut records)?;
+            let found = records.get(..count).unwrap_or_default();
+            for space in found.iter().filter(|space| space.is_free() && space.device == device) {
+                free += outlived(&self.segments, space, over);
+            }
+            match found.last() {
+                Some(space) if !space.is_last() => last = *space,
+                _ => return Ok(free),
+            }
+        }
+    }
+
+    /// True when a file can be made beside it: its file system is not read-only.
+    pub fn is_writable(&self) -> bool {
+        let space = rustix::fs::fstatvfs(&self.file);
+        space.is_ok_and(|space| !space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+}
+
+fn outlived(segments: &Segments, space: &Space, over: Overwritten) -> u64 {
+    let (mut sum, mut done) = (0, 0);
+    while done < space.length
+        && let Some((place, there)) = segments.place(space.physical + done)
+    {
+        let length = there.min(space.length - done);
+        sum += over.outlived(place, length);
+        done += length;
+    }
+    sum
+}

@@ -1,0 +1,311 @@
+//! Where the packed image waits until it is written: in memory, or on the disk that it is on already.
+//!
+//! Memory is the better place, since nothing that happens to a disk touches it; but it must be there. On a disk what
+//! the new OS will overwrite is copied behind it beforehand, into a file of the old OS, so that nothing of the old OS
+//! is lost by that: there must be room.
+
+use super::budget::Budget;
+use crate::cli::{Flag, Options, Staging};
+use crate::disk::device::Disk;
+use crate::disk::file::FileOnDisk;
+use crate::disk::room::{self, Overwritten, Sums};
+use crate::disk::stack;
+use crate::error::{Doing, Error};
+use crate::files;
+use crate::image::pieces;
+use crate::image::stream::Stream;
+use crate::new_os::examination::Examined;
+use crate::stage1::look::cgroup;
+use crate::stage1::look::transport::{self, Transport};
+use crate::text::{PathText, Size, Text, split_last};
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
+
+/// How much more memory than is needed there must be for the image to wait in it, in bytes: services live on.
+const AMPLE: u64 = 16 << 20;
+/// What the file system of the old OS is left of its room, in bytes, and of each so many bytes that are copied one.
+const LEFT: u64 = 8 << 20;
+const SHARE: u64 = 64;
+/// How many pieces more than were counted there may be: the room for copies is in pieces, too.
+const MORE_PIECES: u64 = 8192;
+/// What is copied on the disk, beside the image file.
+pub const COPIES: &str = ".takeover-copies";
+
+/// Where the packed image waits.
+// One of them is there in a run.
+#[allow(clippy::large_enum_variant)]
+pub enum Stage {
+    /// In memory.
+    Memory,
+    /// On a disk.
+    Disk(OnDisk),
+    /// On the disk that the work directory is on, of which a dry run, which stores nothing, does not know where.
+    WorkDirectory,
+}
+
+/// An image file that stays where it is, as far as it outlives there.
+pub struct OnDisk {
+    /// The file.
+    pub file: FileOnDisk,
+    /// What is written of its disk.
+    pub over: Overwritten,
+    /// What of the image outlives.
+    pub sums: Sums,
+}
+
+/// What was decided, and why.
+pub struct Decided {
+    /// Where.
+    pub stage: Stage,
+    /// Why there.
+    pub why: Text<200>,
+}
+
+/// Chooses the place. `budget` is that of an image in memory, `available` the memory that there is, and `file` the
+/// image file, if this device has it.
+// Not in the large frame of its caller (size-report/README.md).
+#[inline(never)]
+pub fn decide(
+    options: &Options,
+    file: Option<OwnedFd>,
+    target: &Disk,
+    image: &Examined<'_>,
+    budget: &Budget,
+    available: u64,
+) -> Result<Decided, Error> {
+    let find = || match file {
+        Some(file) => on_disk(options, file, target, image.scan.length, image.stream),
+        None => check_work_directory(options, target, image.stream.length)
+            .map(|()| Stage::WorkDirectory),
+    };
+    choose(options.staging, budget, available, &mut Some(find))
+}
+
+/// Refuses an image of `length` packed bytes that is to be fetched, if it could wait nowhere. `available` is the memory
+/// that there is once it is fetched.
+#[cfg(feature = "http")]
+pub fn check_before_download(
+    options: &Options,
+    target: &Disk,
+    length: u64,
+    budget: &Budget,
+    available: u64,
+) -> Result<(), Error> {
+    let find = || check_work_directory(options, target, length).map(|()| Stage::WorkDirectory);
+    match choose(options.staging, budget, available, &mut Some(find))?.stage {
+        Stage::Memory => budget.check(available, cgroup::left()),
+        _ => Ok(()),
+    }
+}
+
+fn choose<F: FnOnce() -> Result<Stage, Error>>(
+    wanted: Option<Staging>,
+    budget: &Budget,
+    available: u64,
+    find: &mut Option<F>,
+) -> Result<Decided, Error> {
+    let mut find = || find.take().map_or_else(|| Ok(Stage::Memory), |find| find());
+    let decided = |stage, why: &str| Ok(Decided { stage, why: Text::from(why) });
+    let fits = |available| budget.check(available, cgroup::left()).is_ok();
+    match wanted {
+        Some(Staging::Ram) => decided(Stage::Memory, "--stage ram"),
+        Some(Staging::Disk) => decided(find().map_err(|error| error.as_refusal())?, "--stage disk"),
+        None if fits(available.saturating_sub(AMPLE)) => decided(Stage::Memory, "it fits there"),
+        None => match find() {
+            Ok(stage) => {
+                let why: Text<200> = crate::text!(
+                    "{} of memory would be needed for it, and {} are available",
+                    Size(budget.needed()),
+                    Size(available)
+                );
+                Ok(Decided { stage, why })
+            }
+            // The budget is checked by who asks: there it is refused with its figures.
+            Err(error) => {
+                crate::info!("the image cannot wait on the disk: {}", error);
+                decided(Stage::Memory, "it cannot wait on the disk, and just fits")
+            }
+        },
+    }
+}
+
+/// The image file as it lies on its disk; refused where it would not outlive, or cannot be made to.
+fn on_disk(
+    options: &Options,
+    file: OwnedFd,
+    target: &Disk,
+    written: u64,
+    stream: Stream,
+) -> Result<Stage, Error> {
+    // What has no place on the disk yet gets one.
+    rustix::fs::fsync(&file).doing("writing to its disk", "the image file")?;
+    let file = FileOnDisk::find(file)?;
+    let over = overwritten(&file.disk, target, written)?;
+    let mut all = file.pieces(stream.offset, stream.offset + stream.length);
+    let sums = room::count(&mut all, over)?;
+    if sums.overwritten > 0 && !options.has(Flag::Pretend) {
+        if !options.has(Flag::DryRun) {
+            remove_leftover(&file)?;
+        }
+        check_room(&file, over, sums.overwritten)?;
+    }
+    Ok(Stage::Disk(OnDisk { file, over, sums }))
+}
+
+/// What is written of the disk that the image file is on: nothing of another one than the target. Such a one must be
+/// readable when the old OS has ended.
+fn overwritten(disk: &Disk, target: &Disk, written: u64) -> Result<Overwritten, Error> {
+    let refuse = |why: &str| Err(Error::refused("reading the image from", &disk.name, why));
+    if disk.number == target.number {
+        return Ok(Overwritten::of(target.size, written));
+    }
+    if disk.name.starts_with("loop") || stack::lies_on(disk.number, target.number)? {
+        return refuse("it is a loop device, which goes with the old OS");
+    }
+    match transport::of(&disk.name) {
+        Transport::Network(_) => refuse("it is reached over a network, which ends with the old OS"),
+        _ => Ok(Overwritten::nothing()),
+    }
+}
+
+fn check_room(file: &FileOnDisk, over: Overwritten, needed: u64) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::refused("making room on the disk for", "the image", why));
+    if !file.is_writable() {
+        return refuse(
+            "a part of it lies where the new OS will be, and its file system is read-only",
+        );
+    }
+    let free = file.free(over)?;
+    let wanted = needed + needed / SHARE + LEFT;
+    if free >= wanted {
+        return Ok(());
+    }
+    let why: Text<200> = crate::text!(
+        "{} of it lie where the new OS will be; {} are free behind that, and {} are needed",
+        Size(needed),
+        Size(free),
+        Size(wanted)
+    );
+    refuse(&why)
+}
+
+/// The work directory could hold an image of `length` packed bytes whose part that is overwritten is moved. What
+/// becomes of the file is not known: at worst all of it is.
+fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result<(), Error> {
+    let path = options.work_dir.as_str();
+    let directory = files::opened(path, OFlags::DIRECTORY | OFlags::RDONLY)?;
+    let directory = FileOnDisk::find(directory)?;
+    // How long the image is, is not known either: a part of the disk as long as the packed one is taken, at least.
+    let over = overwritten(&directory.disk, target, length)?;
+    if over == Overwritten::nothing() {
+        return Ok(());
+    }
+    check_room(&directory, over, length)
+}
+
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied beside the image file.
+fn remove_leftover(file: &FileOnDisk) -> Result<(), Error> {
+    let path = copies_beside(&file.path)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    let Ok(found) = files::open(&path, flags) else {
+        return Ok(());
+    };
+    let status = rustix::fs::fstat(&found).doing("looking at", &path)?;
+    let is_file = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
+    if !is_file || status.st_uid != 0 || status.st_mode & 0o777 != 0o600 {
+        return Err(
+            Error::refused("removing", &path, "no takeover has made it").advice("move it away")
+        );
+    }
+    files::remove(&path).doing("removing what an earlier takeover has left,", &path)?;
+    crate::info!("removed what an earlier takeover has left: {}", path);
+    Ok(())
+}
+
+/// Where what is copied goes: into the directory of the image file.
+pub fn copies_beside(image: &str) -> Result<PathText, Error> {
+    let (folder, _) = split_last(image, b'/').unwrap_or_default();
+    crate::path!("{}/{}", folder, COPIES)
+}
+
+impl OnDisk {
+    /// How many bytes the list of its pieces takes at most.
+    pub fn list_length(&self) -> u64 {
+        let copied = if self.sums.overwritten > 0 { MORE_PIECES } else { 0 };
+        (self.sums.pieces * 2 + copied) * pieces::RECORD
+    }
+}
+
+impl Decided {
+    /// What the image takes of the memory there, of `staged` bytes that it would take if it waited in memory, and the
+    /// list of its pieces.
+    pub fn memory(&self, staged: u64) -> (u64, u64) {
+        match &self.stage {
+            Stage::Memory => (staged, 0),
+            Stage::Disk(place) => (0, place.list_length()),
+            Stage::WorkDirectory => (0, MORE_PIECES * pieces::RECORD),
+        }
+    }
+
+    /// How many packed bytes stage 2 reads from a disk, each time.
+    pub fn read(&self, packed: u64) -> u64 {
+        match &self.stage {
+            Stage::Memory => 0,
+            Stage::Disk(place) => place.sums.on_disk,
+            Stage::WorkDirectory => packed,
+        }
+    }
+
+    /// How many bytes are copied on the disk beforehand.
+    pub fn copied(&self) -> u64 {
+        match &self.stage {
+            Stage::Disk(place) => place.sums.overwritten,
+            _ => 0,
+        }
+    }
+
+    /// `ram` or `disk`, as the option has it.
+    pub fn name(&self) -> &'static str {
+        match self.stage {
+            Stage::Memory => "ram",
+            _ => "disk",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(
+        wanted: Option<Staging>,
+        available: u64,
+        found: Result<Stage, Error>,
+    ) -> Result<(&'static str, String), Error> {
+        let budget = Budget { image: 100 << 20, rest: 0, small: 0, swapped: 0 };
+        let decided = choose(wanted, &budget, budget.needed() + available, &mut Some(|| found))?;
+        Ok((decided.name(), decided.why.to_string()))
+    }
+
+    #[test]
+    fn memory_is_taken_where_it_is_ample_and_the_disk_where_it_is_not() {
+        let refusal = || Err(Error::refused("a", "b", "c"));
+        let disk = || Ok(Stage::WorkDirectory);
+        let name = |wanted, available, found| chosen(wanted, available, found).unwrap().0;
+        assert_eq!(name(None, AMPLE, disk()), "ram");
+        assert_eq!(name(None, AMPLE - 1, disk()), "disk");
+        assert_eq!(name(None, AMPLE - 1, refusal()), "ram");
+        assert_eq!(name(Some(Staging::Disk), AMPLE, disk()), "disk");
+        assert_eq!(name(Some(Staging::Ram), 0, disk()), "ram");
+        let error = chosen(Some(Staging::Disk), AMPLE, refusal()).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Refused);
+        let (_, why) = chosen(None, 0, disk()).unwrap();
+        assert!(why.contains("of memory would be needed"), "{why}");
+    }
+
+    #[test]
+    fn copies_go_beside_the_image() {
+        assert_eq!(&*copies_beside("/var/lib/a.gz").unwrap(), "/var/lib/.takeover-copies");
+        assert_eq!(&*copies_beside("/a.gz").unwrap(), "/.takeover-copies");
+    }
+}
