@@ -71,7 +71,8 @@ _NVME = Bus(None, None, "/dev/nvme0n1", "/dev/nvme0n1p")
 # After so many seconds without a word a guest is woken.
 SILENCE = 45
 
-Line = collections.namedtuple("Line", "time text")
+# rewritten: the next one is drawn over it.
+Line = collections.namedtuple("Line", "time text rewritten", defaults=[False])
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
 
 
@@ -398,7 +399,7 @@ class Guest:
         if ending == "\r" and not text:
             return
         now = self.age
-        line = Line(now, text)
+        line = Line(now, text, ending == "\r")
         self.lines.append(line)
         if callable(self.echo):
             self.echo(line)

@@ -56,6 +56,10 @@ def cache_dir():
     return folder
 
 
+# Where tests/setup unpacks QEMU on a machine whose packages keep it out; the machine's own comes first.
+os.environ["PATH"] += f"{os.pathsep}{cache_dir() / 'qemu/bin'}"
+
+
 def key_of(*parts):
     """A short hash over texts, bytes and numbers."""
     digest = hashlib.sha256()

@@ -22,7 +22,8 @@ def program():
     if "TAKEOVER" in os.environ:
         return pathlib.Path(os.environ["TAKEOVER"])
     build = pathlib.Path(__file__).resolve().parent.parent / "build"
-    done = subprocess.run([build], check=True, capture_output=True, text=True)
+    # What the compiler says is for whoever watches.
+    done = subprocess.run([build], check=True, stdout=subprocess.PIPE, text=True)
     return pathlib.Path(done.stdout.strip())
 
 
