@@ -164,7 +164,7 @@ impl Target {
         };
         if !shared.zeroing_lied.load(SeqCst)
             && (punch()
-                || self.discard(offset, length)
+                || self.discard(offset, length, shared)
                 || block::zero_out(&self.disk, offset, length).is_ok())
         {
             return Ok(());
@@ -172,15 +172,15 @@ impl Target {
         self.write_zeros(offset, length, zeros, shared)
     }
 
-    /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that is not zeros
-    /// must have become so: one that was zeros before proves nothing, and may be something else later.
-    fn discard(&self, offset: u64, length: u64) -> bool {
+    /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that was just made
+    /// something else must have become so: one that was zeros before proves nothing.
+    fn discard(&self, offset: u64, length: u64, shared: &Shared) -> bool {
         let known = self.discards.load(SeqCst);
         if known == USELESS || length < LEAST_DISCARD {
             return false;
         }
         let sample = offset + length / 2 / PIECE as u64 * PIECE as u64;
-        if known == UNKNOWN && self.is_zero_at(sample) {
+        if known == UNKNOWN && self.write(sample, &Block([0x55; PIECE]).0, shared).is_err() {
             return false;
         }
         let makes_zeros = block::discard(&self.disk, offset, length).is_ok()

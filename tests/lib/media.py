@@ -7,12 +7,15 @@ O_DIRECT read of all of it. Prints figures, judges nothing.
 Writes to its own loop device alone; the throttle of the root's control group names that device alone.
 """
 
+import ctypes
+import errno
 import json
 import mmap
 import os
 import pathlib
 import re
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -173,13 +176,31 @@ def _text(file):
     return file.read().decode(errors="replace")
 
 
-def ours(program, packed, disk):
+def _without_fallocate():
+    """A filter of seccomp(2): punching holes is EOPNOTSUPP, as on a card whose driver has no zeros to give, and discards
+    are left. The throttle counts a hole as if its bytes were written, and a discard as one sector
+    (throtl_bio_data_size() in block/blk-throttle.c)."""
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+    # struct sock_filter: load the number, compare it with fallocate's on x86_64, refuse, allow. <linux/seccomp.h>.
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in (
+        (0x20, 0, 0, 0), (0x15, 0, 1, 285), (0x06, 0, 0, 0x50000 | errno.EOPNOTSUPP), (0x06, 0, 0, 0x7fff0000))))
+    program = Program(4, ctypes.addressof(code))
+    if ctypes.CDLL(None, use_errno=True).prctl(22, 2, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl: PR_SET_SECCOMP")
+
+
+def _as_a_card():
+    leftovers.die_with_parent()
+    _without_fallocate()
+
+
+def ours(program, packed, disk, before=leftovers.die_with_parent):
     """A flash by the program under test: its usage, with the seconds of its phases."""
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
         process = subprocess.Popen([program, "flash", "-i", packed, "-f", disk.path, "--no-ack", "--json"],
-                                   stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-                                   preexec_fn=leftovers.die_with_parent)
+                                   stdin=subprocess.DEVNULL, stdout=said, stderr=said, preexec_fn=before)
         try:
             usage = Usage([process], began)
         except RuntimeError as error:
@@ -214,6 +235,7 @@ def tools(program, raw, packed, folder):
         return run
 
     return {"takeover": lambda disk: ours(program, packed, disk),
+            "with discards": lambda disk: ours(program, packed, disk, _as_a_card),
             "gzip | dd": lambda disk: piped(["gzip", "-dc", packed], dd(disk)),
             "pigz | dd": lambda disk: piped(["pigz", "-dc", packed], dd(disk)),
             "bmaptool": copy("--nobmap"),
