@@ -816,17 +816,22 @@ fn flash_here(
     instance::remove_abandoned()?;
     let size = new_files.staged_length(plan.boot.is_some()) + one.patches.length() + (2 << 20);
     let ramfs = Ramfs::mount(size, undo)?;
-    ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
-    rehearse(&ramfs, plan, image, buffer)?;
-    // The target has none: it is not in use.
-    swap::off(&facts::swaps_to_turn_off(None)?, undo)?;
-    new_files.log();
-    staging::stage_patches(&ramfs, &one.patches, buffer)?;
-    staging::stage_files(&ramfs, new_files, plan)?;
-    undo::interrupted()?;
-    progress::IS_WRITING.store(true, Relaxed);
-    let ended = write(plan, &ramfs.path, image.source, image.stream, &one.map);
-    progress::IS_WRITING.store(false, Relaxed);
+    let mut flashed = || {
+        ramfs.make_nodes(&plan.target.name, plan.target.number, undo)?;
+        rehearse(&ramfs, plan, image, buffer)?;
+        // The target has none: it is not in use.
+        swap::off(&facts::swaps_to_turn_off(None)?, undo)?;
+        new_files.log();
+        staging::stage_patches(&ramfs, &one.patches, buffer)?;
+        staging::stage_files(&ramfs, new_files, plan)?;
+        undo::interrupted()?;
+        progress::IS_WRITING.store(true, Relaxed);
+        let ended = write(plan, &ramfs.path, image.source, image.stream, &one.map);
+        progress::IS_WRITING.store(false, Relaxed);
+        ended
+    };
+    let ended = flashed();
+    ramfs.leave();
     ended
 }
 

@@ -71,6 +71,15 @@ impl Ramfs {
         Self { path: path.into(), _lock: None }
     }
 
+    /// Gives up its lock, for all to be undone now by who made it: another flash that begins meanwhile must not take it
+    /// for abandoned, and undo the same.
+    pub fn leave(self) {
+        if let (Ok(nodes), Ok(other)) = (self.inside(names::DEV), self.inside("ended")) {
+            // Without it, both may find that a mount has gone already.
+            let _ = files::rename(&nodes, &other);
+        }
+    }
+
     /// The number of its mount.
     pub fn mount_id(&self) -> Option<u32> {
         mounts::id_at(&self.path)
@@ -206,4 +215,20 @@ fn fresh_directory() -> Result<PathText, Error> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_undoes_it_needs_no_help_of_one_that_begins() {
+        let path = std::env::temp_dir().join(format!("takeover-ramfs-{}", std::process::id()));
+        std::fs::create_dir_all(path.join(names::DEV)).unwrap();
+        let text = path.to_str().unwrap();
+        assert!(is_abandoned(text), "nobody has its lock");
+        Ramfs::at(text).leave();
+        assert!(!is_abandoned(text));
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }
