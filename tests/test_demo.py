@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What is around the tests, without a guest: tests/run's screen, tests/demo's lines, tests/build under sudo."""
 
+import importlib.machinery
+import importlib.util
 import io
 import os
 import pathlib
@@ -162,6 +164,15 @@ def test_there_is_a_sign_of_life_when_nothing_is_said(folder):
     finally:
         show.SILENT = silent
     assert before.count("working: ") >= 2, before
+
+
+def test_the_console_in_the_readme_has_neither_the_page_again_nor_sums(folder):
+    loader = importlib.machinery.SourceFileLoader("demo", str(HERE / "demo"))
+    demo = importlib.util.module_from_spec(importlib.util.spec_from_loader("demo", loader))
+    loader.exec_module(demo)
+    console = ["the disk: /dev/sda", "This device", "  model           a board", "Warnings", "  - none", "flashed",
+               "NEWOS: file x sha256=00", "NEWOS: done"]
+    assert demo.shortened(console) == ["the disk: /dev/sda", "[the page, as above]", "flashed", "NEWOS: done"]
 
 
 def test_pictures_are_xml_with_every_name(folder):
