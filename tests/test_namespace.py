@@ -394,7 +394,7 @@ def with_section(folder, content):
     return program
 
 
-# README.md, "One file for a fleet".
+# src/doc/rescue.md, "One file for a fleet".
 WITH_LENGTH = """n=$(wc -c <config.json)
 printf "$(printf '\\\\%03o' $((n % 256)) $((n / 256 % 256)) $((n / 65536)) 0)" | cat - config.json"""
 
@@ -403,8 +403,8 @@ def test_a_config_json_in_the_program_is_enough(folder):
     """In each of its forms; stage 2 executes the same file."""
     image = make_image(folder)
     (folder / "config.json").write_bytes(CONFIG)
-    readme = (TESTS.parent / "README.md").read_text()
-    assert all(line.strip() in readme for line in WITH_LENGTH.splitlines()), "README.md has another command"
+    readme = (TESTS.parent / "src/doc/rescue.md").read_text()
+    assert all(line.strip() in readme for line in WITH_LENGTH.splitlines()), "rescue.md has another command"
     forms = [CONFIG, gzip.compress(CONFIG)]
     for shell in (["busybox", "sh"], ["bash"]):
         form = subprocess.run([*shell, "-c", WITH_LENGTH], cwd=folder, capture_output=True, check=True).stdout
@@ -868,7 +868,7 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
             "sleep 0.2; done; [ $n = 9 ] && echo LOOP DEVICE LEFT\n"
     with deaf_systemd(folder, f"{swap}\n{look}\n{COMMAND} & stage1=$!\n{WAIT_FOR_THE_BIND}\n"
                               "echo MEANWHILE; grep -c /dev/loop /proc/swaps; grep ' /run tmpfs' /proc/mounts\n"
-                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}") as box:
+                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}", alone=True) as box:
         try:
             box.start_as_shell("/as-systemd")
             box.wait_for("OVER")
@@ -1539,7 +1539,7 @@ def test_where_the_ramfs_could_be_swapped_out_all_swap_is_off_meanwhile(folder):
     fstab.touch()
     script = 'mount --bind "$0" /etc/fstab && echo UP && exec sleep 1000'
     areas = []
-    with Sandbox(folder) as box:
+    with Sandbox(folder, alone=True) as box:
         holder = subprocess.Popen([*OWN_MOUNTS, "sh", "-c", script, fstab], stdout=subprocess.PIPE,
                                   preexec_fn=leftovers.die_with_parent)
         enter = ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"]
