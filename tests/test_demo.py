@@ -85,6 +85,26 @@ def test_a_suite_that_dies_is_a_failure(folder):
     assert "it says this" in done.stdout and "FAILED: net: it ended with 3" in done.stdout, done.stdout
 
 
+def test_ended_from_outside_it_counts_and_leaves_no_suite(folder):
+    project(folder)
+    stub(folder / "tests/test_net.py", "import os, sys, time\n"
+         "open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(1000)\n")
+    process = subprocess.Popen([folder / "tests/run", "fast"], stdout=subprocess.PIPE, text=True,
+                               env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)})
+    while not (folder / "pid").exists():
+        time.sleep(0.05)
+        assert process.poll() is None, process.stdout.read()
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and re.search(r"\d+ passed, 1 failed\n$", said), (process.returncode, said)
+    suite = pathlib.Path("/proc", (folder / "pid").read_text(), "cmdline")
+    deadline = time.monotonic() + 30
+    while suite.exists() and suite.read_bytes():
+        assert time.monotonic() < deadline, "the suite runs on"
+        time.sleep(0.05)
+    assert not list(folder.glob("tmp.*")), list(folder.iterdir())
+
+
 def test_the_last_line_counts_when_it_cannot_begin(folder):
     project(folder)
     assert run(folder, "quick").stdout == "0 passed, 1 failed\n"
