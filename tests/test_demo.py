@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """What is around the tests, without a guest: tests/run's screen, tests/demo's lines, tests/build under sudo."""
 
+import importlib.machinery
+import importlib.util
 import io
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +29,13 @@ sys.exit({failed})
 FAILING = 'print("what the failed test said")\nprint("test is_wrong ... FAILED (0.1 s)")'
 
 
+# The suites of the fast run, as tests/run has them; test_namespace.py comes in two parts.
+FAST = ("names tls net command_lines images namespace networkmanager networks in_force fat boot_blob api renderers "
+        "demo").split()
+# Four checks by cargo, and its tests of four sets, three of each stub.
+PASSED = 4 + 4 * 3 + len(FAST) + 1
+
+
 def stub(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -39,7 +49,7 @@ def project(folder, failing=""):
     stub(folder / "tests/setup", "#!/bin/sh\n")
     stub(folder / "tests/build", "#!/bin/sh\necho /bin/true\n")
     stub(folder / "bin/cargo", "#!/bin/sh\necho 'test result: ok. 3 passed; 0 failed; 0 ignored'\n")
-    for name in ("names tls net images namespace networkmanager networks fat boot_blob api demo").split():
+    for name in FAST:
         bad = name == failing
         stub(folder / f"tests/test_{name}.py", QUIET.format(more=FAILING if bad else "", name=name, passed=1, failed=int(bad)))
     return folder
@@ -55,14 +65,14 @@ def test_all_is_well_in_60_lines_without_what_was_provoked(folder):
     done = run(project(folder), "fast")
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines) <= 60, done
-    assert lines[-1] == "27 passed, 0 failed", lines
+    assert lines[-1] == f"{PASSED} passed, 0 failed", lines
     assert "sectors" not in done.stdout and "FAILED" not in done.stdout, lines
 
 
 def test_of_a_failed_test_everything_is_shown_and_it_is_named_at_the_end(folder):
     done = run(project(folder, failing="tls"), "fast")
     lines = done.stdout.splitlines()
-    assert done.returncode == 1 and lines[-1] == "27 passed, 1 failed", done
+    assert done.returncode == 1 and lines[-1] == f"{PASSED} passed, 1 failed", done
     assert lines.count("what the failed test said") == 1 and "sectors" not in done.stdout, lines
     assert "is_wrong" in lines[-2] and lines[-2].startswith("FAILED: "), lines
 
@@ -72,7 +82,27 @@ def test_a_suite_that_dies_is_a_failure(folder):
     stub(folder / "tests/test_net.py", "print('it says this'); raise SystemExit(3)")
     done = run(folder, "fast")
     assert done.returncode == 1 and done.stdout.splitlines()[-1].endswith(" 1 failed"), done
-    assert "it says this" in done.stdout and "FAILED: names tls net: it ended with 1" in done.stdout, done.stdout
+    assert "it says this" in done.stdout and "FAILED: net: it ended with 3" in done.stdout, done.stdout
+
+
+def test_ended_from_outside_it_counts_and_leaves_no_suite(folder):
+    project(folder)
+    stub(folder / "tests/test_net.py", "import os, sys, time\n"
+         "open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(1000)\n")
+    process = subprocess.Popen([folder / "tests/run", "fast"], stdout=subprocess.PIPE, text=True,
+                               env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)})
+    while not (folder / "pid").exists():
+        time.sleep(0.05)
+        assert process.poll() is None, process.stdout.read()
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and re.search(r"\d+ passed, 1 failed\n$", said), (process.returncode, said)
+    suite = pathlib.Path("/proc", (folder / "pid").read_text(), "cmdline")
+    deadline = time.monotonic() + 30
+    while suite.exists() and suite.read_bytes():
+        assert time.monotonic() < deadline, "the suite runs on"
+        time.sleep(0.05)
+    assert not list(folder.glob("tmp.*")), list(folder.iterdir())
 
 
 def test_the_last_line_counts_when_it_cannot_begin(folder):
@@ -89,6 +119,17 @@ def test_the_last_line_counts_when_it_cannot_begin(folder):
     done = run(folder)
     assert done.stdout.splitlines()[0] == "no package" and done.stdout.splitlines()[-1] == "0 passed, 1 failed", done
     assert done.returncode == 1
+
+
+def test_the_parts_of_a_suite_are_the_whole_of_it(folder):
+    tests = list(range(7))
+    for parts in (1, 2, 3):
+        found = [runner.part_of(tests, f"{number}/{parts}") for number in range(1, parts + 1)]
+        assert sorted(sum(found, [])) == tests, found
+    # Each suite has a line in tests/run: one that is new is not forgotten.
+    text = (HERE / "run").read_text()
+    names = [path.stem for path in HERE.glob("test_*.py")]
+    assert len(names) > 20 and all(re.search(rf"\b({name}|{name.removeprefix('test_')})\b", text) for name in names), names
 
 
 def test_the_demo_says_what_it_takes(folder):
@@ -143,6 +184,15 @@ def test_there_is_a_sign_of_life_when_nothing_is_said(folder):
     finally:
         show.SILENT = silent
     assert before.count("working: ") >= 2, before
+
+
+def test_the_console_in_the_readme_has_neither_the_page_again_nor_sums(folder):
+    loader = importlib.machinery.SourceFileLoader("demo", str(HERE / "demo"))
+    demo = importlib.util.module_from_spec(importlib.util.spec_from_loader("demo", loader))
+    loader.exec_module(demo)
+    console = ["the disk: /dev/sda", "This device", "  model           a board", "Warnings", "  - none", "flashed",
+               "NEWOS: file x sha256=00", "NEWOS: done"]
+    assert demo.shortened(console) == ["the disk: /dev/sda", "[the page, as above]", "flashed", "NEWOS: done"]
 
 
 def test_pictures_are_xml_with_every_name(folder):

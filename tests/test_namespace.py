@@ -394,7 +394,7 @@ def with_section(folder, content):
     return program
 
 
-# README.md, "One file for a fleet".
+# src/doc/rescue.md, "One file for a fleet".
 WITH_LENGTH = """n=$(wc -c <config.json)
 printf "$(printf '\\\\%03o' $((n % 256)) $((n / 256 % 256)) $((n / 65536)) 0)" | cat - config.json"""
 
@@ -868,7 +868,7 @@ def test_a_signal_undoes_everything_swap_and_the_size_of_run_included(folder):
             "sleep 0.2; done; [ $n = 9 ] && echo LOOP DEVICE LEFT\n"
     with deaf_systemd(folder, f"{swap}\n{look}\n{COMMAND} & stage1=$!\n{WAIT_FOR_THE_BIND}\n"
                               "echo MEANWHILE; grep -c /dev/loop /proc/swaps; grep ' /run tmpfs' /proc/mounts\n"
-                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}") as box:
+                              f"kill -TERM $stage1; wait $stage1; echo EXIT $?\n{look}\n{loops}", alone=True) as box:
         try:
             box.start_as_shell("/as-systemd")
             box.wait_for("OVER")
@@ -1539,7 +1539,7 @@ def test_where_the_ramfs_could_be_swapped_out_all_swap_is_off_meanwhile(folder):
     fstab.touch()
     script = 'mount --bind "$0" /etc/fstab && echo UP && exec sleep 1000'
     areas = []
-    with Sandbox(folder) as box:
+    with Sandbox(folder, alone=True) as box:
         holder = subprocess.Popen([*OWN_MOUNTS, "sh", "-c", script, fstab], stdout=subprocess.PIPE,
                                   preexec_fn=leftovers.die_with_parent)
         enter = ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"]
@@ -1602,13 +1602,17 @@ def in_its_namespace(process, *command):
 
 
 OWN_MOUNTS = ["unshare", "--mount", "--propagation", "private"]
+# After each mount it stands still for a moment, in which it can be stopped however busy this machine is: all that it does
+# between mounting its RAMFS and undoing that takes a few ms.
+SLOW_MOUNTS = ["strace", "-D", "-o", "/dev/null", "-e", "trace=mount,fsmount,move_mount",
+               "-e", "inject=mount,fsmount,move_mount:delay_exit=300ms"]
 
 
 def test_flash_says_what_it_cannot_undo(folder):
     """Somebody mounts something over its RAMFS, and later goes on."""
     image = make_image(folder)
     with Sandbox(folder) as box:
-        process = start_flash(image, box.attach(), "--no-ack", "--pretend", before=OWN_MOUNTS)
+        process = start_flash(image, box.attach(), "--no-ack", "--pretend", before=[*OWN_MOUNTS, *SLOW_MOUNTS])
         point = stop_with_ramfs(process)
         assert in_its_namespace(process, "mount", "-t", "tmpfs", "over", point).returncode == 0
         os.kill(process.pid, signal.SIGCONT)
@@ -1625,11 +1629,11 @@ def test_what_a_killed_flash_left_is_removed_by_the_next_one_and_what_a_living_o
         path.mkdir()
     with Sandbox(folders[0]) as first, Sandbox(folders[1]) as second:
         loops = [first.attach(), second.attach()]
-        living = start_flash(image, loops[0], "--no-ack", "--pretend", before=OWN_MOUNTS)
+        living = start_flash(image, loops[0], "--no-ack", "--pretend", before=[*OWN_MOUNTS, *SLOW_MOUNTS])
         try:
             point = stop_with_ramfs(living)
             enter = ["nsenter", f"--mount=/proc/{living.pid}/ns/mnt"]
-            killed = start_flash(image, loops[1], "--no-ack", "--pretend", before=enter)
+            killed = start_flash(image, loops[1], "--no-ack", "--pretend", before=[*enter, *SLOW_MOUNTS])
             left = stop_with_ramfs(killed, known=[point])
             killed.kill()
             killed.communicate()

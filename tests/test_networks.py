@@ -152,7 +152,8 @@ chmod 755 /run/script
 ln -s /bin/busybox /run/udhcpc
 /run/udhcpc -i eth0 -s /run/script -p /run/udhcpc.pid -t 20 -T 1 -n >/run/udhcpc.log 2>&1 || cat /run/udhcpc.log >&2
 {ASK}
-client=$(cat /run/udhcpc.pid)
+# It has a process of its own from when it goes into the background: a moment after the one that we started has ended.
+until client=$(cat /run/udhcpc.pid) && [ -d "/proc/$client" ]; do sleep 0.05; done
 kill $client
 while [ -d /proc/$client ]; do sleep 0.05; done
 {ASK}

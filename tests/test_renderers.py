@@ -296,7 +296,7 @@ def test_a_networkmanager_loads_every_keyfile(folder):
                 if key not in seen:
                     seen[key] = f"{name}-{way.replace(' ', '-')}-{file}"
                     files[seen[key]] = own
-    session = networkmanager.run(folder, files, timeout=300)
+    session = networkmanager.run(folder, files, timeout=300, values=False)
     print(f"    {len(files)} keyfiles, {len(session.rejected)} not loaded, {session.version}")
     known = {name: start for name in session.rejected for start in NOT_LOADED if name.startswith(start)}
     assert set(known.values()) == set(NOT_LOADED), known

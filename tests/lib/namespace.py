@@ -14,7 +14,9 @@ What this never does: run the program under test outside the namespace with more
 than --dry-run; touch loop devices, swap or mounts that are not its own.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -23,6 +25,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -138,11 +141,51 @@ def _allow_everything():
         raise OSError(ctypes.get_errno(), "prctl: PR_SET_SECCOMP")
 
 
+class Turn:
+    """Swap is the whole machine's, whatever the namespace: a test that turns some on waits until no other takeover runs,
+    in any process, and none begins meanwhile. All others run side by side."""
+
+    def __init__(self):
+        self._mutex = threading.Lock()
+        self._holders = 0
+        self._room = None
+
+    @contextlib.contextmanager
+    def taken(self, alone=False):
+        with self._mutex:
+            # A test may have several sandboxes; what is held already is held for all of them.
+            assert not (alone and self._holders), "alone, beside a sandbox of its own"
+            if not self._holders:
+                self._room = self._enter(fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._holders -= 1
+                if not self._holders:
+                    os.close(self._room)
+
+    @staticmethod
+    def _enter(how):
+        """Through a door that is shut while one waits to be alone: else it waits for ever."""
+        folder = pathlib.Path(tempfile.gettempdir())
+        with open(folder / "takeover-test-door", "w") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            room = os.open(folder / "takeover-test-swap", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(room, how)
+        return room
+
+
+TURN = Turn()
+
+
 class Sandbox:
     """A loop disk with an old OS on it, and the namespace it runs in. No wait takes longer than `timeout` seconds, and
-    the namespace does not live longer than three times that."""
+    the namespace does not live longer than three times that. `alone` while it has swap."""
 
-    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m", block=0):
+    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m", block=0, alone=False):
+        self._turn = TURN.taken(alone)
         self.folder = pathlib.Path(folder)
         self.disk = self.folder / "disk.img"
         self.console_path = self.folder / "console"
@@ -213,17 +256,21 @@ class Sandbox:
         self.process.kill()     # --kill-child: the namespace goes with it
 
     def __enter__(self):
+        self._turn.__enter__()
         return self
 
     def __exit__(self, problem, *_):
-        if problem and self.process:
-            print(f"the console said:\n{self.console()}")
-        if self.process:
-            self._timer.cancel()
-            self.process.kill()
-            self.process.wait()
-        if self.loop:
-            self._detach()
+        try:
+            if problem and self.process:
+                print(f"the console said:\n{self.console()}")
+            if self.process:
+                self._timer.cancel()
+                self.process.kill()
+                self.process.wait()
+            if self.loop:
+                self._detach()
+        finally:
+            self._turn.__exit__(None, None, None)
 
     def _detach(self):
         """Gives the loop device back, once the last process of the namespace has let go of it."""

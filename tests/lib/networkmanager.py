@@ -43,22 +43,23 @@ tries=0
 until nmcli -t general status >/dev/null 2>&1; do
     tries=$((tries + 1)); [ $tries -lt 200 ] || exit 2; sleep 0.05
 done
-for path in {CONNECTIONS}/*; do
-    name=${{path##*/}}
-    nmcli connection load "$path" >"/job/out/$name.load" 2>&1
-    echo $? >"/job/out/$name.status"
-done
+# All in one call each: every nmcli reads all connections before it does anything.
+nmcli connection load {CONNECTIONS}/* >/job/load 2>&1
 [ ! -e /job/settle ] || sh /job/settle >/job/settled 2>&1
 nmcli -t -e no -f UUID,TYPE,DBUS-PATH,FILENAME connection show >/job/connections
-while IFS=: read -r uuid _ object path; do
-    name=${{path##*/}}
-    nmcli -t -e no -f all connection show uuid "$uuid" >"/job/out/$name.fields" 2>&1
-    ask "$object" GetSettings >"/job/out/$name.dbus" 2>&1
-    # Not by nmcli -s: on a busy machine it leaves out secrets without a word.
-    for setting in 802-11-wireless-security 802-1x; do
-        ask "$object" GetSecrets "string:$setting" >"/job/out/$name.$setting" 2>&1
-    done
-done </job/connections
+if [ -e /job/values ]; then
+    # No UUID has a blank.
+    nmcli -t -e no -f all connection show $(cut -d: -f1 /job/connections | sed 's/^/uuid /') >/job/fields 2>&1
+    while IFS=: read -r uuid _ object path; do
+        name=${{path##*/}}
+        ask "$object" GetSettings >"/job/out/$name.dbus" 2>&1
+        # Not by nmcli -s: on a busy machine it leaves out secrets without a word.
+        for setting in 802-11-wireless-security 802-1x; do
+            ! grep -q "\"$setting\"" "/job/out/$name.dbus" ||
+                ask "$object" GetSecrets "string:$setting" >"/job/out/$name.$setting" 2>&1
+        done
+    done </job/connections
+fi
 nmcli --version >/job/version
 """
 
@@ -92,10 +93,10 @@ def root():
     return rootfs.cached("networkmanager", key, lambda path: rootfs.run("bash", _BUILD, path))
 
 
-def run(folder, keyfiles, settle="", timeout=60, programs=None):
+def run(folder, keyfiles, settle="", timeout=60, programs=None, values=True):
     """Starts NetworkManager with keyfiles (file name -> bytes), loads each of them by nmcli, too, runs the shell text
-    `settle` in the same namespaces, with `programs` (name -> path) in /job, and tells what has become of each. Ends within `timeout` seconds
-    or fails."""
+    `settle` in the same namespaces, with `programs` (name -> path) in /job, and tells what has become of each: with its
+    settings, unless `values` is false. Ends within `timeout` seconds or fails."""
     job = folder / "job"
     for part in (job / "keyfiles", job / "out", folder / "space"):
         part.mkdir(parents=True)
@@ -104,6 +105,8 @@ def run(folder, keyfiles, settle="", timeout=60, programs=None):
     for name, program in (programs or {}).items():
         shutil.copy(program, job / name)
     (job / "inner.sh").write_text(_INNER)
+    if values:
+        (job / "values").touch()
     if settle:
         (job / "settle").write_text(settle)
     done = private_root.run(root(), folder, timeout)
@@ -117,29 +120,40 @@ def _text(path):
 
 
 def _collect(job, keyfiles, log):
-    types = {}
+    types, fields_of = {}, _fields(_text(job / "fields"))
+    uuids = {}
     for line in _text(job / "connections").splitlines():
-        _, kind, _, path = line.split(":", 3)
+        own, kind, _, path = line.split(":", 3)
         if path.startswith(CONNECTIONS + "/"):
-            types[path.removeprefix(CONNECTIONS + "/")] = kind
+            name = path.removeprefix(CONNECTIONS + "/")
+            types[name], uuids[name] = kind, own
+    said = _text(job / "load")
     accepted, rejected = {}, {}
     for name in keyfiles:
-        said = _text(job / "out" / f"{name}.load").strip()
-        status = _text(job / "out" / f"{name}.status").strip()
-        if name in types and status == "0":
-            lines = _text(job / "out" / f"{name}.fields").split("\n")
-            # A line feed in an SSID is printed as it is.
-            fields = dict(line.split(":", 1) for line in lines if ":" in line)
-            # So nmcli shows secrets, whether there are any or not.
-            fields = {key: "" if value == "<hidden>" else value for key, value in fields.items()}
-            for setting in ("802-11-wireless-security", "802-1x"):
-                secrets = re.findall(r'string "(\S+)"\n\s*variant\s+string "(.*)"\n',
-                                     _text(job / "out" / f"{name}.{setting}"))
-                fields.update({f"{setting}.{key}": value for key, value in secrets})
-            accepted[name] = Connection(types[name], fields, ssid_of(_text(job / "out" / f"{name}.dbus")))
-        else:
-            rejected[name] = f"nmcli: {status}, {said}"
+        if name not in types or f"{CONNECTIONS}/{name}'" in said:
+            lines = [line for line in said.splitlines() if f"/{name}'" in line]
+            rejected[name] = f"nmcli: {lines or 'nothing'}"
+            continue
+        fields = fields_of.get(uuids[name], {})
+        for setting in ("802-11-wireless-security", "802-1x"):
+            secrets = re.findall(r'string "(\S+)"\n\s*variant\s+string "(.*)"\n',
+                                 _text(job / "out" / f"{name}.{setting}"))
+            fields.update({f"{setting}.{key}": value for key, value in secrets})
+        accepted[name] = Connection(types[name], fields, ssid_of(_text(job / "out" / f"{name}.dbus")))
     return Session(accepted, rejected, _text(job / "settled"), log, _text(job / "version").strip())
+
+
+def _fields(text):
+    """What nmcli shows of connections: UUID -> fields."""
+    found = {}
+    for part in re.split("(?m)^(?=connection.id:)", text):
+        # A line feed in an SSID is printed as it is.
+        fields = dict(line.split(":", 1) for line in part.split("\n") if ":" in line)
+        # So nmcli shows secrets, whether there are any or not.
+        fields = {key: "" if value == "<hidden>" else value for key, value in fields.items()}
+        if "connection.uuid" in fields:
+            found[fields["connection.uuid"]] = fields
+    return found
 
 
 def ssid_of(reply):

@@ -4,10 +4,13 @@ A test is a function whose name begins with test_; its docstring is not needed, 
 name says the behaviour. It gets a folder of its own, removed afterwards. The last
 line is `NAME: N passed, N failed`; the exit status is the number of failures.
 What runs that were killed have left is removed first.
+
+Arguments are words of names, or `=NAME`; `2/3` is the second of three parts, for one that runs beside the others.
 """
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -38,8 +41,20 @@ def is_meant(name, words):
     return not words or any(name == word[1:] if word.startswith("=") else word in name for word in words)
 
 
+def part_of(tests, part):
+    """The tests of the part `N/M`: every M-th, since those that take long stand together."""
+    number, parts = map(int, part.split("/"))
+    if not 1 <= number <= parts:
+        sys.exit(f"there is no part {part}")
+    return tests[number - 1::parts]
+
+
 def main(module, arguments):
-    wanted = [test for test in tests_of(module) if is_meant(test[0], arguments)]
+    parts = [word for word in arguments if re.fullmatch(r"\d+/\d+", word)]
+    words = [word for word in arguments if word not in parts]
+    wanted = [test for test in tests_of(module) if is_meant(test[0], words)]
+    for part in parts:
+        wanted = part_of(wanted, part)
     if not wanted:
         sys.exit(f"no test is called like {' or '.join(arguments)}")
     # An exception, so that every test cleans up behind itself.
