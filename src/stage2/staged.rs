@@ -14,11 +14,11 @@ use crate::image::source::Source;
 use crate::plan::Plan;
 use crate::progress::{Rate, Shared};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "core")]
 use {
     crate::error::Doing,
     crate::sys,
+    core::sync::atomic::{AtomicU32, Ordering::Relaxed},
     std::sync::{Mutex, PoisonError},
 };
 
@@ -84,17 +84,16 @@ impl Staged<'_> {
         shared: &Shared,
     ) -> Result<(), Error> {
         let Stream { offset, length, .. } = self.stream;
-        let range = offset..offset + length;
-        let progress = Progress { shared, done: AtomicU32::new(0) };
-        let mut rate = Rate::start("check", length);
-        let shown = &mut || rate.advance(progress.done().min(length));
-        #[cfg(feature = "core")]
-        let crc = match self.source.in_memory() {
-            Some(source) => crc_by_two(source, range, buffers, &progress, shown)?,
-            None => crc_of(self.source, range, buffers.scratch(), &progress, shown)?,
+        let (mut rate, mut done) = (Rate::start("check", length), 0);
+        let mut advance = |count| {
+            done += count;
+            rate.advance(done);
         };
+        let range = offset..offset + length;
+        #[cfg(feature = "core")]
+        let crc = crc(self.source, range, buffers, shared, &mut advance)?;
         #[cfg(not(feature = "core"))]
-        let crc = crc_of(self.source, range, buffers.scratch(), &progress, shown)?;
+        let crc = crc_of(self.source, range, buffers.scratch(), shared, &mut advance)?;
         if crc == packed_crc {
             rate.end("writing it to the disk");
             return Ok(());
@@ -103,30 +102,17 @@ impl Staged<'_> {
     }
 }
 
-/// How far the check is, for all who take part in it.
-struct Progress<'a> {
-    shared: &'a Shared,
-    /// Pieces that were read, the last of a range counted as a whole one.
-    done: AtomicU32,
-}
-
-impl Progress<'_> {
-    fn done(&self) -> u64 {
-        u64::from(self.done.load(Relaxed)) * PIECE as u64
-    }
-}
-
-/// The CRC-32 of a range of the source; `shown` is called after each piece of it.
+/// The CRC-32 of a range of the source; `advance` is told of every piece, how long it is.
 fn crc_of(
     source: &dyn Source,
     range: Range<u64>,
     buffer: &mut [u8],
-    progress: &Progress<'_>,
-    shown: &mut dyn FnMut(),
+    shared: &Shared,
+    advance: &mut (impl FnMut(u64) + ?Sized),
 ) -> Result<u32, Error> {
     let (mut crc, mut at) = (0, range.start);
     while at < range.end {
-        progress.shared.beat();
+        shared.beat();
         let wanted = (range.end - at).min(PIECE as u64) as usize;
         let piece = buffer.get_mut(..wanted).unwrap_or_default();
         let count = source.read_at(at, piece)?;
@@ -135,31 +121,42 @@ fn crc_of(
         }
         crc = crc32::extend(crc, piece);
         at += count as u64;
-        progress.done.fetch_add(1, Relaxed);
-        shown();
+        advance(count as u64);
     }
     Ok(crc)
 }
 
-/// The same by two threads, half of it each: the device is alone already, and nothing else has anything to do. It is
-/// not begun earlier, beside the ending of processes or the unmounting: what the memory holds when the disk is free is
-/// what counts, and those may take minutes.
+/// The same, of what is in memory by two threads, half of it each: the device is alone already, and nothing else has
+/// anything to do. It is not begun earlier, beside the ending of processes or the unmounting: what the memory holds when
+/// the disk is free is what counts, and those may take minutes.
 #[cfg(feature = "core")]
-fn crc_by_two(
-    source: &(dyn Source + Sync),
+fn crc(
+    source: &dyn Source,
     range: Range<u64>,
     buffers: &mut Buffers,
-    progress: &Progress<'_>,
-    shown: &mut dyn FnMut(),
+    shared: &Shared,
+    advance: &mut dyn FnMut(u64),
 ) -> Result<u32, Error> {
+    let Some(source) = source.in_memory() else {
+        return crc_of(source, range, buffers.scratch(), shared, advance);
+    };
     let Buffers { slots: [first, second, _], stack, .. } = buffers;
     let middle = range.start.midpoint(range.end);
+    // How much the other thread has done that was not told of yet; and what it has found.
+    let untold = AtomicU32::new(0);
     let back = Mutex::new((second, Ok(0)));
     let helper = || {
         let (buffer, result) = &mut *lock(&back);
-        *result = crc_of(source, middle..range.end, buffer, progress, &mut || ());
+        let advance: &mut dyn FnMut(u64) = &mut |count| {
+            untold.fetch_add(count as u32, Relaxed);
+        };
+        *result = crc_of(source, middle..range.end, buffer, shared, advance);
     };
-    let work = || crc_of(source, range.start..middle, first, progress, shown);
+    let work = || {
+        let advance: &mut dyn FnMut(u64) =
+            &mut |count| advance(count + u64::from(untold.swap(0, Relaxed)));
+        crc_of(source, range.start..middle, first, shared, advance)
+    };
     let front = sys::thread::alongside(stack, &helper, work)
         .doing("starting", "a thread that checks the image")?;
     let (_, back) = back.into_inner().unwrap_or_else(PoisonError::into_inner);
