@@ -135,7 +135,7 @@ fn peak(status: &str, rollup: &str) -> u64 {
 /// All the memory of this device, in bytes, but for what the kernel has kept for itself: sysinfo(2).
 pub fn of_device() -> u64 {
     let all = rustix::system::sysinfo();
-    (all.totalram as u64).saturating_mul(all.mem_unit.into())
+    (all.totalram as usize as u64).saturating_mul(all.mem_unit.into())
 }
 
 /// The heap's high-water mark of this process, in bytes.

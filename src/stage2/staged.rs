@@ -85,7 +85,7 @@ impl Staged<'_> {
     ) -> Result<(), Error> {
         let Stream { offset, length, .. } = self.stream;
         let (mut rate, mut done) = (Rate::start("check", length), 0);
-        let mut advance = |count| {
+        let mut advance = |count: u64| {
             done += count;
             rate.advance(done);
         };
@@ -169,7 +169,7 @@ fn is_another() -> Error {
         .advice("the memory of this device is bad, or the file was changed")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "core"))]
 mod tests {
     use super::*;
     use crate::files;
