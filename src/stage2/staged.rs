@@ -127,8 +127,8 @@ fn crc_of(
 }
 
 /// The same, of what is in memory by two threads, half of it each: the device is alone already, and nothing else has
-/// anything to do. It is not begun earlier, beside the ending of processes or the unmounting: what the memory holds when
-/// the disk is free is what counts, and those may take minutes.
+/// anything to do. It is not begun earlier, beside the ending of processes or the unmounting: what the memory holds
+/// when the disk is free is what counts, and those may take minutes.
 #[cfg(feature = "core")]
 fn crc(
     source: &dyn Source,
@@ -169,7 +169,8 @@ fn is_another() -> Error {
         .advice("the memory of this device is bad, or the file was changed")
 }
 
-#[cfg(all(test, feature = "core"))]
+#[cfg(test)]
+#[cfg(feature = "core")]
 mod tests {
     use super::*;
     use crate::files;
