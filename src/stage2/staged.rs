@@ -170,8 +170,9 @@ fn is_another() -> Error {
 }
 
 #[cfg(test)]
-#[cfg(feature = "core")]
 mod tests {
+    // Elsewhere there is one thread, and one test of it in mod.rs.
+    #![cfg(feature = "core")]
     use super::*;
     use crate::files;
     use crate::image::decode::BUFFER;
