@@ -71,6 +71,12 @@ pub fn space(path: &str) -> Result<StatVfs, Errno> {
     rustix::fs::statvfs(terminated(path, &mut [0; LONGEST_PATH])?)
 }
 
+/// True for a file system in memory: TMPFS_MAGIC and RAMFS_MAGIC of include/uapi/linux/magic.h.
+#[cfg(feature = "core")]
+pub fn is_in_memory(status: &rustix::fs::StatFs) -> bool {
+    [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32))
+}
+
 /// Makes a directory, mode 0700.
 #[inline(never)]
 pub fn make_directory(path: &str) -> Result<(), Errno> {

@@ -132,6 +132,12 @@ fn peak(status: &str, rollup: &str) -> u64 {
     kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:")).unwrap_or(0)
 }
 
+/// All the memory of this device, in bytes, but for what the kernel has kept for itself: sysinfo(2).
+pub fn of_device() -> u64 {
+    let all = rustix::system::sysinfo();
+    (all.totalram as usize as u64).saturating_mul(all.mem_unit.into())
+}
+
 /// The heap's high-water mark of this process, in bytes.
 pub fn heap_high_water() -> usize {
     HEAP.high_water()

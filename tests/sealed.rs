@@ -45,8 +45,9 @@ const NOT_SUPPORTED: i32 = 95;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 30] = [
+const TESTS: [Test; 33] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
+    ("where_memory_is_short_two_buffers_do", little_memory),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
@@ -56,6 +57,8 @@ const TESTS: [Test; 30] = [
     ("a_discard_that_leaves_what_was_there_is_not_asked_for_again", useless_discards),
     ("a_discard_of_what_was_zeros_before_proves_nothing", discards_of_zeros),
     ("zeros_that_a_discard_made_in_part_are_written", half_discarded),
+    ("a_discard_that_leaves_something_else_later_is_repaired", forgetful_discards),
+    ("zeros_that_the_kernel_did_not_write_are_written", unwritten_zeros),
     ("a_head_that_was_written_or_was_empty_is_no_proof", no_proof),
     ("a_bad_sector_in_the_head_leaves_the_old_os_whole", bad_sector_in_head),
     ("a_sector_of_the_head_that_went_bad_is_the_end_of_the_old_os", lost_sector_in_head),
@@ -100,6 +103,30 @@ fn flash_and_read_back(directory: &Path) {
     let disk = flash(directory, image, &|_| {});
     assert!(disk[..IMAGE] == *image, "the disk differs from the image");
     assert!(disk[IMAGE..].iter().all(|byte| *byte == 0xee), "written behind the image");
+}
+
+/// Two buffers go round instead of three; bad chunks and zeros that are none are repaired with those, too.
+fn little_memory(directory: &Path) {
+    let image = image();
+    let bench = Bench::new(directory, image);
+    let head = sys::map::buffer(BUFFER).unwrap();
+    *bench.buffers.lock().unwrap() = Buffers::map_for(head, (128 << 20) - 1).unwrap();
+    let mut flushes = 0;
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Zero => Answer::Pretends(0),
+        Name::Flush => {
+            flushes += 1;
+            // All but the head is written.
+            if flushes == 2 {
+                [1, 5].into_iter().for_each(|index| bench.spoil(index));
+            }
+            Answer::Real
+        }
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!(bench.shared.repaired.load(SeqCst), 4);
 }
 
 fn stale_backup_gpt(directory: &Path) {
@@ -172,6 +199,11 @@ fn promised_zeros(directory: &Path) {
 /// A disk that punches no holes. What becomes of a range that is discarded `discard` says; gives how many discards
 /// there were, and how often the kernel was asked to write zeros.
 fn without_holes(bench: &Bench, discard: &dyn Fn(u64, u64)) -> (u32, u32) {
+    without_holes_in(image(), bench, discard)
+}
+
+/// The same with another image.
+fn without_holes_in(image: &[u8], bench: &Bench, discard: &dyn Fn(u64, u64)) -> (u32, u32) {
     let (mut discards, mut zeroings) = (0, 0);
     let result = bench.run(&mut |call| match call.name() {
         Name::Zero => Answer::Fails(NOT_SUPPORTED),
@@ -189,7 +221,7 @@ fn without_holes(bench: &Bench, discard: &dyn Fn(u64, u64)) -> (u32, u32) {
         _ => Answer::Real,
     });
     assert!(result.is_ok(), "{result:?}");
-    assert!(bench.contents()[..IMAGE] == *image(), "the disk differs from the image");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
     (discards, zeroings)
 }
 
@@ -231,6 +263,40 @@ fn half_discarded(directory: &Path) {
     assert_eq!(without_holes(&bench, &part), (1, 0));
     assert_eq!(bench.shared.repaired.load(SeqCst), 2);
     assert!(bench.shared.zeroing_lied.load(SeqCst));
+}
+
+fn forgetful_discards(directory: &Path) {
+    let image = image();
+    // A run of two chunks, and one of one.
+    image[5 * CHUNK..6 * CHUNK].fill(0);
+    let bench = Bench::new(directory, image);
+    let bytes = sys::map::buffer(3 * CHUNK).unwrap();
+    let (zeros, garbage) = bytes.split_at_mut(2 * CHUNK);
+    garbage.fill(0x55);
+    let only_once = |offset, length: u64| {
+        let made = if length == CHUNK as u64 { &*garbage } else { &*zeros };
+        bench.disk.write_all_at(made, offset).unwrap();
+    };
+    // It has shown that it makes zeros, so the second one was believed.
+    assert_eq!(without_holes_in(image, &bench, &only_once), (2, 0));
+    assert_eq!(bench.shared.repaired.load(SeqCst), 1);
+    assert!(bench.shared.zeroing_lied.load(SeqCst));
+}
+
+fn unwritten_zeros(directory: &Path) {
+    let (image, mut asked) = (image(), 0);
+    let bench = Bench::new(directory, image);
+    let result = bench.run(&mut |call| match call.name() {
+        Name::Zero | Name::Discard => Answer::Fails(NOT_SUPPORTED),
+        Name::WriteZeros => {
+            asked += 1;
+            Answer::Pretends(0)
+        }
+        _ => Answer::Real,
+    });
+    assert!(result.is_ok(), "{result:?}");
+    assert!(bench.contents()[..IMAGE] == *image, "the disk differs from the image");
+    assert_eq!((asked, bench.shared.repaired.load(SeqCst)), (1, 2));
 }
 
 fn no_proof(directory: &Path) {
@@ -795,7 +861,7 @@ fn panic_without_heap(_: &Path) {
 }
 
 /// Seven chunks: two of zeros, the last one short and no multiple of 4 KiB.
-fn image() -> &'static [u8] {
+fn image() -> &'static mut [u8] {
     let image = sys::map::buffer(IMAGE).unwrap();
     for (position, byte) in image.iter_mut().enumerate() {
         *byte = (position / 7 + position / 4096) as u8;

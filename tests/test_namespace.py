@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import gzip
 import io
@@ -29,7 +30,7 @@ import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
 from guest import compare_disk  # noqa: E402
-from namespace import MIB, ROOT_START, Sandbox, libraries  # noqa: E402
+from namespace import DISCARD, MIB, PUNCH, ROOT_START, ZERO_OUT, Sandbox, libraries, with_calls  # noqa: E402
 from result import check_result_line, check_steps  # noqa: E402
 from servers import unpacked  # noqa: E402
 
@@ -1456,6 +1457,66 @@ def test_flash_goes_on_when_interrupted_and_says_so_and_its_progress_ends_at_100
                 assert re.search(words, whole), (words, said)
             assert ("\r[" in said and "\x1b[K" in said) == on_terminal, said
             assert not compare_disk(box.disk, image), "another image"
+
+
+OLD_BYTES = 32 * MIB
+
+
+def flashed(folder, answers):
+    """Flashes a disk that is full of something else, and answers some calls so: how it ended, what it said, and how many
+    MiB of what was there are holes now. What is on the disk is the image, whatever was answered."""
+    image = make_image(folder)
+    with Sandbox(folder) as box:
+        with open(box.disk, "r+b") as disk:
+            disk.write(b"\xee" * OLD_BYTES)
+            os.fsync(disk.fileno())
+        full = os.stat(box.disk).st_blocks
+        command = [TAKEOVER, "flash", "-i", image, "-f", box.attach(), "--no-ack", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=with_calls(answers))
+        assert done.returncode == 0, done.stderr
+        different = compare_disk(box.disk, image)
+        assert not different, different
+        result = json.loads(done.stdout)
+        # The first chunk is never asked for, but written.
+        assert result["outcome"] == "done" and result["zero_chunks"] > 10, result
+        # A block or two more or less are those of the file system below, for its map.
+        return result, done.stderr, round((full - os.stat(box.disk).st_blocks) * 512 / MIB)
+
+
+def test_zeros_are_made_by_a_hole_else_by_a_discard_and_else_written(folder):
+    unsupported = errno.EOPNOTSUPP
+    for answers, makes_holes in (({}, True), ({PUNCH: unsupported}, True),
+                                 ({PUNCH: unsupported, DISCARD: unsupported}, False),
+                                 ({PUNCH: unsupported, DISCARD: unsupported, ZERO_OUT: unsupported}, False)):
+        result, said, holes = flashed(folder, answers)
+        assert result["repaired_chunks"] == 0 and "read back wrong" not in said, said
+        assert holes == (result["zero_chunks"] if makes_holes else 0), (answers, holes, result)
+
+
+def test_zeros_that_are_not_zeros_are_repaired_by_the_read_back(folder):
+    """A hole that was not punched, and zeros that the kernel did not write."""
+    unsupported = errno.EOPNOTSUPP
+    for answers in {PUNCH: 0}, {PUNCH: unsupported, DISCARD: unsupported, ZERO_OUT: 0}:
+        result, said, holes = flashed(folder, answers)
+        assert result["repaired_chunks"] == result["zero_chunks"] and "read back wrong" in said, said
+        assert holes == 0, holes
+
+
+def test_a_discard_that_leaves_what_was_there_is_noticed_before_the_read_back(folder):
+    result, said, holes = flashed(folder, {PUNCH: errno.EOPNOTSUPP, DISCARD: 0})
+    assert result["repaired_chunks"] == 0 and "read back wrong" not in said, said
+    assert holes == 0, holes
+
+
+def test_a_disk_whose_zeros_are_not_zeros_is_taken_over(folder):
+    """The old OS had something everywhere; whatever makes zeros on a disk says that it did, and does nothing."""
+    image = make_image(folder)
+    filler = random.Random(9).randbytes(OLD_BYTES)
+    with Sandbox(folder, files={**files(pack(image)), "/filler": filler}) as box:
+        box.start(job(), answers=dict.fromkeys((PUNCH, DISCARD, ZERO_OUT), 0))
+        box.wait_exit()
+        result = check_taken_over(box, image)
+        assert result["repaired_chunks"] > 0 and "was read back wrong" in box.console(), box.console()
 
 
 def test_the_log_of_a_failure_is_looked_for_and_not_found(folder):

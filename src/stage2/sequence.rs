@@ -112,7 +112,7 @@ pub fn write(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<End, Error> {
-    staged.prove(plan, buffers.scratch(), shared)?;
+    staged.prove(plan, buffers, shared)?;
     let (target, path) = target::claim_disk(plan, base, shared)?;
     let mut boot_area = boot_blob::claim(base)?;
     if plan.pretend {
@@ -142,7 +142,7 @@ pub fn write_free(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    staged.prove(plan, buffers.scratch(), shared)?;
+    staged.prove(plan, buffers, shared)?;
     let (target, _) = target::claim_disk(plan, "", shared)?;
     write_to(&target, plan, staged, buffers, shared, &mut |_| Ok(()))
 }

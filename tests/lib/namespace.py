@@ -34,7 +34,12 @@ import rootfs
 
 MIB = 1 << 20
 # <linux/prctl.h>, <linux/seccomp.h>
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SECCOMP_RET_ALLOW = 22, 2, 0x7fff0000
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 22, 2, 0x7fff0000, 0x50000
+# <linux/filter.h>: a word of struct seccomp_data is loaded, compared, and the answer given.
+BPF_LOAD, BPF_JUMP_IF_EQUAL, BPF_RETURN = 0x20, 0x15, 0x06
+NUMBER_OF_CALL, SECOND_ARGUMENT = 0, 24
+# x86_64: fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; ioctl(2) with BLKDISCARD, BLKZEROOUT of <linux/fs.h>.
+PUNCH, DISCARD, ZERO_OUT = (285, 1 | 2), (16, 0x1277), (16, 0x127f)
 # <linux/ptrace.h>
 PTRACE_DETACH, PTRACE_SYSCALL, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 24, 0x4206, 0x4207
 PTRACE_O_TRACESYSGOOD = 1
@@ -117,9 +122,20 @@ def make_root(folder, files, init=None):
             target.write_bytes(content)
 
 
-def _die_with_parent_filtered():
-    leftovers.die_with_parent()
-    _allow_everything()
+def with_calls(answers):
+    """For preexec_fn: of these system calls, with their second argument, none is carried out any more. They give the errno
+    that stands beside them: 0 is success, as a disk that lies reports it."""
+    steps = []
+    for (number, argument), errno in answers.items():
+        steps += [(BPF_LOAD, 0, 0, NUMBER_OF_CALL), (BPF_JUMP_IF_EQUAL, 0, 3, number), (BPF_LOAD, 0, 0, SECOND_ARGUMENT),
+                  (BPF_JUMP_IF_EQUAL, 0, 1, argument), (BPF_RETURN, 0, 0, SECCOMP_RET_ERRNO | errno)]
+    # Who has a filter, and be it one that allows everything, cannot be made to execute a program by ptrace.
+    steps.append((BPF_RETURN, 0, 0, SECCOMP_RET_ALLOW))
+
+    def prepare():
+        leftovers.die_with_parent()
+        _filter(steps)
+    return prepare
 
 
 def _trace(request, process, value=0):
@@ -130,13 +146,12 @@ def _trace(request, process, value=0):
         raise ProcessLookupError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
 
 
-def _allow_everything():
-    """A seccomp filter that allows every system call: who has one cannot be made to execute a program by ptrace."""
+def _filter(steps):
+    """Puts this process under a seccomp filter, of struct sock_filter."""
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-    # BPF_RET | BPF_K, struct sock_filter.
-    code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, SECCOMP_RET_ALLOW))
-    program = Program(1, ctypes.addressof(code))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = Program(len(steps), ctypes.addressof(code))
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
         raise OSError(ctypes.get_errno(), "prctl: PR_SET_SECCOMP")
 
@@ -217,8 +232,8 @@ class Sandbox:
         be replaced by ptrace."""
         return self.start("", argument=script, traceable=traceable)
 
-    def start(self, job, argument="", traceable=True):
-        """Boots the old OS with this shell script as its one job."""
+    def start(self, job, argument="", traceable=True, answers=None):
+        """Boots the old OS with this shell script as its one job; for `answers` see `with_calls`."""
         root = self.folder / "root"
         make_root(root, {**self.files, "/job": job.encode()}, self.init)
         length = self.disk.stat().st_size - ROOT_START
@@ -244,7 +259,7 @@ class Sandbox:
              "bash", "-c", ENTER],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=open(self.console_path, "ab"),
-            preexec_fn=leftovers.die_with_parent if traceable else _die_with_parent_filtered)
+            preexec_fn=leftovers.die_with_parent if traceable and not answers else with_calls(answers or {}))
         self._timer = threading.Timer(3 * self.timeout, self._on_timeout)
         self._timer.daemon = True
         self._timer.start()

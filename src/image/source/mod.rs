@@ -21,6 +21,11 @@ pub trait Source {
     fn is_remote(&self) -> bool {
         false
     }
+    /// The same source for several threads, where nothing is lost by reading at two places at once: in memory.
+    #[cfg(feature = "core")]
+    fn in_memory(&self) -> Option<&(dyn Source + Sync)> {
+        None
+    }
     /// How many bytes are still to be fetched to this device, by somebody who says how far that is.
     fn to_come(&self) -> u64 {
         0
@@ -74,6 +79,12 @@ impl Source for FileSource {
 
     fn length(&self) -> u64 {
         self.length
+    }
+
+    #[cfg(feature = "core")]
+    fn in_memory(&self) -> Option<&(dyn Source + Sync)> {
+        let status = rustix::fs::fstatfs(&self.file).ok()?;
+        files::is_in_memory(&status).then_some(self)
     }
 }
 

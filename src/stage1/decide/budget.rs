@@ -134,9 +134,7 @@ impl Budget {
 #[cfg(feature = "http")]
 pub fn in_memory(work_dir: &str, to_be_stored: u64) -> Result<u64, Error> {
     let status = rustix::fs::statfs(work_dir).doing("looking at", work_dir)?;
-    // TMPFS_MAGIC and RAMFS_MAGIC, include/uapi/linux/magic.h.
-    let is_in_memory = [0x0102_1994, 0x8584_58f6_u32].contains(&(status.f_type as u32));
-    Ok(if is_in_memory { to_be_stored } else { 0 })
+    Ok(if files::is_in_memory(&status) { to_be_stored } else { 0 })
 }
 
 #[cfg(test)]
