@@ -213,6 +213,39 @@ def test_a_route_to_who_is_logged_in_counts_and_one_of_a_routing_program_does_no
     is_refused(said["way"], "will not have the route to 192.168.77.0/24 via 10.7.0.3")
 
 
+def test_a_tunnel_that_one_is_logged_in_through_is_warned_of(folder):
+    said = network_programs.run(
+        folder, TAKEOVER, f"{START[IFUPDOWN]}\nuntil_true has eth0 10.7.0.5/24\n{READY[IFUPDOWN]}"
+        "mkdir -p /dev/net\n[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200\nip tuntap add tun7 mode tun\n"
+        "ip addr add 10.240.3.9/24 dev tun7\n"
+        "ip link set tun7 up\nask beside\n"
+        "export SSH_CONNECTION='10.240.3.1 50000 10.240.3.9 22'\nask through\n", {IFUPDOWN: FIXED[IFUPDOWN]})
+    words = "tun7: the way in goes through this tunnel, which the new OS will not have"
+    for name, is_warned in (("beside", False), ("through", True)):
+        assert said[name].code == 0, said[name]
+        assert any(text.startswith(words) for text in said[name].warnings) == is_warned, said[name]
+        # What it goes over is what must stay.
+        assert "eth0: 10.7.0.5/24 via 10.7.0.1, as now (the way in)" in said[name].reach, said[name]
+
+
+def test_of_two_profiles_of_networkmanager_the_higher_priority_is_compared_as_it_is_taken(folder):
+    def profile(name, more, last):
+        return (f"[connection]\nid={name}\ntype=ethernet\n{more}[ipv4]\nmethod=manual\n"
+                f"address1=10.7.0.{last}/24,10.7.0.1\ndns=10.7.0.53;\n[ipv6]\nmethod=disabled\n")
+    connections = pathlib.Path(MANAGER).parent
+    for priority, last in ((0, 5), (2, 6)):
+        (folder / str(priority)).mkdir()
+        said = network_programs.run(
+            folder / str(priority), TAKEOVER, "chmod 600 /etc/NetworkManager/system-connections/*\ndbus\n"
+            "NetworkManager --no-daemon --log-level=INFO >/run/manager.log 2>&1 &\n"
+            "until_true nmcli -t general status\nnmcli device set eth0 managed yes\n"
+            f"until_true has eth0 10.7.0.{last}/24\nuntil_true routed 4\n{READY[MANAGER]}ask taken\n", {
+                str(connections / "any.nmconnection"): profile("any", f"autoconnect-priority={priority}\n", 6),
+                str(connections / "lan.nmconnection"): profile(
+                    "lan", "interface-name=eth0\nautoconnect-priority=1\n", 5)})
+        is_quiet(said["taken"], f"10.7.0.{last}/24 via 10.7.0.1, as now (the way in)")
+
+
 def bridge(folder, start, files, is_leased):
     ready = "until_true has br0 '10.7.0.[56].*/24'\nuntil_true routed 4\nask bridge\n"
     said = network_programs.run(folder, TAKEOVER, ("serve\n" if is_leased else "") + start + "\n" + ready, files)

@@ -89,9 +89,7 @@ pub fn wifi(wifi: &Wifi, id: &str, output: &mut [u8]) -> Option<usize> {
         output.plain("autoconnect", "false");
     }
     if wifi.priority != 0 {
-        // The range that NetworkManager takes (nm-settings-nmcli(5)).
-        let priority: Text<11> = crate::text!("{}", wifi.priority.clamp(-999, 999));
-        output.plain("autoconnect-priority", &priority);
+        priority(&mut output, wifi.priority);
     }
     output.group("wifi");
     // Always: probing for a Wi-Fi by name finds those as well that announce themselves.
@@ -113,6 +111,9 @@ pub fn wired(wired: &Wired, id: &str, output: &mut [u8]) -> Option<usize> {
     if !wired.interface.is_empty() {
         output.value("interface-name", &wired.interface);
     }
+    if wired.priority != 0 {
+        priority(&mut output, wired.priority);
+    }
     output.group("ethernet");
     if !wired.mac.is_empty() {
         output.plain("mac-address", &wired.mac);
@@ -120,6 +121,12 @@ pub fn wired(wired: &Wired, id: &str, output: &mut [u8]) -> Option<usize> {
     mtu(&mut output, wired.addresses.mtu);
     addresses(&mut output, &wired.addresses)?;
     output.length()
+}
+
+/// Which of several is taken: the highest, in the range that NetworkManager takes (nm-settings-nmcli(5)).
+fn priority(output: &mut Output, priority: i32) {
+    let priority: Text<11> = crate::text!("{}", priority.clamp(-999, 999));
+    output.plain("autoconnect-priority", &priority);
 }
 
 /// The largest packet, when it is said.

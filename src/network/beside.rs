@@ -19,6 +19,8 @@ pub enum Form {
     Word,
     /// `KEY VALUE`, a line.
     Directive,
+    /// `KEY: VALUE`, a line of YAML, at any depth.
+    Yaml,
 }
 
 /// Calls `visit` with each value of a key, as far as it is text; an empty one takes back those before it.
@@ -52,18 +54,25 @@ pub fn values<'a>(bytes: &'a [u8], form: Form, key: &str, visit: &mut dyn FnMut(
                     visit(text(quoted.copied().unwrap_or(value)));
                 }
             }
-            Form::Directive => {
+            Form::Directive | Form::Yaml => {
                 let mut words = words(line);
-                if words.next() == Some(key.as_bytes()) {
-                    visit(text(words.next().unwrap_or_default()));
+                let name = words.next().unwrap_or_default();
+                let name = match form {
+                    Form::Yaml => name.strip_suffix(b":"),
+                    _ => Some(name),
+                };
+                if name == Some(key.as_bytes()) {
+                    visit(text(unquoted(words.next().unwrap_or_default())));
                 }
             }
         }
     }
 }
 
-/// The country that a value names: two letters. `00` is the whole world, which needs no word.
+/// The country that a value names: two letters. `00` is the whole world, which needs no word. Or the command that sets
+/// it, as netplan has it in a unit: `/usr/sbin/iw reg set DE`.
 pub fn country(value: &str) -> Option<[u8; 2]> {
+    let value = value.split_once("iw reg set ").map_or(value, |(_, value)| value);
     // A comment may be behind it.
     let word = value.split_ascii_whitespace().next()?;
     let code = word.as_bytes().first_chunk::<2>()?;
@@ -240,11 +249,15 @@ mod tests {
         assert_eq!(all(file, Form::Word, "p"), ["http://a", "b"]);
         let file = "server a iburst\n! server no\n%x\nservers b\n  server\tc\n";
         assert_eq!(all(file, Form::Directive, "server"), ["a", "c"]);
+        let file = "network:\n  wifis:\n    wlan0:\n      #domain: FR\n      domain: \"DE\"\n      domains: x\n";
+        assert_eq!(all(file, Form::Yaml, "domain"), ["DE"]);
     }
 
     #[test]
     fn countries_are_two_letters() {
         assert_eq!(country(" de # Germany"), Some(*b"DE"));
+        assert_eq!(country("/usr/sbin/iw reg set AT"), Some(*b"AT"));
+        assert_eq!(country("/usr/sbin/iw phy0 info"), None);
         for other in ["", "D", "DEU", "00", "D1", "é"] {
             assert_eq!(country(other), None, "{other}");
         }

@@ -380,7 +380,7 @@ impl Draft {
     /// Hands over what has come together.
     pub(super) fn finish(mut self, found: &mut Findings) {
         self.settle();
-        let Wired { interface, mac, addresses } = &self.wired;
+        let Wired { interface, mac, addresses, .. } = &self.wired;
         let has_settings = !addresses.is_plain() || self.lost.is_some();
         // Whatever else is not carried over: without a fixed address, DHCP gives a network.
         let is_needed = self.lost.is_some() || addresses.is_fixed();

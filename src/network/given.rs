@@ -83,14 +83,16 @@ impl Given {
         if is_ipv6 { &self.ipv6 } else { &self.ipv4 }
     }
 
-    /// How well it is for an interface: what names it comes first, then what has the higher priority. Nothing when it
-    /// is for another one. `ssid`: the Wi-Fi that it has joined, as far as it is one and that is known.
-    pub fn rank_for(&self, link: &Link, is_wifi: bool, ssid: Option<&[u8]>) -> Option<(u8, i32)> {
+    /// How well it is for an interface: its priority, and how much of the interface it names. NetworkManager goes by
+    /// the priority, then by when each was used last, which in a new OS is never, and then by the uuid; what a keyfile
+    /// names does not count (nm_settings_connection_cmp_autoconnect_priority in nm-settings-connection.c). Nothing when
+    /// it is for another one. `ssid`: the Wi-Fi that it has joined, as far as it is one and that is known.
+    pub fn rank_for(&self, link: &Link, is_wifi: bool, ssid: Option<&[u8]>) -> Option<(i32, u8)> {
         let Summary { kind, interface_name, mac_address, .. } = &self.summary;
         // The name is that of the modem (cdc-wdm0, ttyUSB2), not of the interface that it makes.
         if *kind == Kind::Gsm {
             return (link.is_modem && self.summary.autoconnect)
-                .then_some((1, self.summary.priority));
+                .then_some((self.summary.priority, 1));
         }
         let is_kind = match kind {
             Kind::Wifi => is_wifi && !self.summary.is_own_network,
@@ -106,7 +108,7 @@ impl Given {
             return None;
         }
         let named = u8::from(!interface_name.is_empty()) + u8::from(!mac_address.is_empty());
-        Some((named, self.summary.priority))
+        Some((self.summary.priority, named))
     }
 }
 
@@ -260,16 +262,16 @@ mod tests {
         let (eth0, bridge) = (link("eth0", false), link("br0", true));
         let rank = |rest: &str, link: &Link| given(rest).rank_for(link, false, None);
         assert_eq!(rank("", &eth0), Some((0, 0)));
-        assert_eq!(rank("autoconnect-priority=7\n", &eth0), Some((0, 7)));
-        assert_eq!(rank("interface-name=eth0\n", &eth0), Some((1, 0)));
+        assert_eq!(rank("autoconnect-priority=7\n", &eth0), Some((7, 0)));
+        assert_eq!(rank("interface-name=eth0\n", &eth0), Some((0, 1)));
         assert_eq!(rank("interface-name=eth1\n", &eth0), None);
-        assert_eq!(rank("[ethernet]\nmac-address=52:54:00:12:34:56\n", &eth0), Some((1, 0)));
+        assert_eq!(rank("[ethernet]\nmac-address=52:54:00:12:34:56\n", &eth0), Some((0, 1)));
         assert_eq!(rank("[ethernet]\nmac-address=52:54:00:12:34:57\n", &eth0), None);
         assert_eq!(rank("autoconnect=false\n", &eth0), None);
         assert_eq!(rank("master=br0\n", &eth0), None);
         assert_eq!(rank("", &bridge), None);
         let keyfile = b"[connection]\ntype=bridge\ninterface-name=br0\n";
-        assert_eq!(Given::read(keyfile).unwrap().rank_for(&bridge, false, None), Some((1, 0)));
+        assert_eq!(Given::read(keyfile).unwrap().rank_for(&bridge, false, None), Some((0, 1)));
         let wifi = Given::read(b"[connection]\ntype=wifi\n[wifi]\nssid=site\n").unwrap();
         let wlan0 = link("wlan0", false);
         assert_eq!(wifi.rank_for(&wlan0, false, None), None);
@@ -277,8 +279,8 @@ mod tests {
         assert_eq!(wifi.rank_for(&wlan0, true, Some(b"site")), Some((0, 0)));
         assert_eq!(wifi.rank_for(&wlan0, true, Some(b"other")), None);
         let modem = Given::read(b"[connection]\ntype=gsm\ninterface-name=cdc-wdm0\n").unwrap();
-        assert_eq!(modem.rank_for(&link("wwan0", false), false, None), Some((1, 0)));
-        assert_eq!(modem.rank_for(&link("ppp0", true), false, None), Some((1, 0)));
+        assert_eq!(modem.rank_for(&link("wwan0", false), false, None), Some((0, 1)));
+        assert_eq!(modem.rank_for(&link("ppp0", true), false, None), Some((0, 1)));
         assert_eq!(modem.rank_for(&eth0, false, None), None);
         assert!(Given::read(b"[connection]\n").is_none());
     }

@@ -39,8 +39,11 @@ impl Lease {
             let Some((network, rest)) = rest.split_at_checked(length) else { return };
             let mut to = [0; 4];
             to.iter_mut().zip(network).for_each(|(to, from)| *to = *from);
+            // A client sets no bit behind the prefix (RFC 3442, "Local Subnet Routes").
+            let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
+            let to = Ipv4Addr::from_bits(u32::from_be_bytes(to) & mask);
             // With more, one of them is missed by whoever compares.
-            let _ = self.routes.push((Ipv4Addr::from(to).into(), *prefix));
+            let _ = self.routes.push((to.into(), *prefix));
             octets = rest.get(4..).unwrap_or_default();
         }
     }
@@ -154,7 +157,7 @@ mod tests {
         let lease = |address: &str, server: &str| {
             format!(
                 "lease {{\n  interface \"eth0\";\n  fixed-address {address};\n  option domain-name-servers {server};\n  \
-                     option rfc3442-classless-static-routes 12,172,16,10,7,0,3,0,10,7,0,1;\n}}\n"
+                     option rfc3442-classless-static-routes 12,172,31,10,7,0,3,0,10,7,0,1;\n}}\n"
             )
         };
         let all = ["10.7.0.50", "10.7.0.51", "10.7.0.50", "10.7.0.52"];

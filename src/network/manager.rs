@@ -31,6 +31,9 @@ pub enum Kind {
     Other,
 }
 
+/// The highest priority that there is (nm-settings-nmcli(5), connection.autoconnect-priority).
+const HIGHEST: i32 = 999;
+
 /// Types as NetworkManager writes them, now and in earlier times (`802-…`).
 const KINDS: [(&str, Kind); 9] = [
     ("wifi", Kind::Wifi),
@@ -156,6 +159,16 @@ impl Summary {
     pub fn is_for_any_cable(&self) -> bool {
         let is_bound = self.mac_pinned || !self.interface_name.is_empty();
         self.kind == Kind::Ethernet && self.autoconnect && !is_bound
+    }
+
+    /// The priority that settings of one interface need, to be taken rather than this one.
+    pub fn priority_before(&self) -> i32 {
+        if self.is_for_any_cable() { self.priority.saturating_add(1).clamp(0, HIGHEST) } else { 0 }
+    }
+
+    /// Whether nothing can be taken rather than it.
+    pub fn is_before_all(&self) -> bool {
+        self.is_for_any_cable() && self.priority >= HIGHEST
     }
 
     /// What it is called in messages.

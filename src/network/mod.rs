@@ -227,6 +227,8 @@ pub struct Wired {
     pub interface: Text<15>,
     /// The hardware address that the setting is for, `aa:bb:cc:dd:ee:ff`; empty for none.
     pub mac: Text<17>,
+    /// Of several for one interface the highest is taken, from -999 to 999; 0 when nothing is said.
+    pub priority: i32,
     /// The addresses on it.
     pub addresses: Addresses,
 }

@@ -16,6 +16,19 @@ pub fn name_may_change(interface: &str) -> bool {
     !matches!(interface, "eth0" | "wlan0")
 }
 
+/// Whether a `.link` file of systemd or a rule of udev gives an interface this name: `Name=eth0` or `NAME="eth0"`. A
+/// rule that looks for the name (`NAME=="eth0"`) does not.
+pub fn gives_name(bytes: &[u8], interface: &str) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| {
+        let line = core::str::from_utf8(line).unwrap_or_default().trim();
+        let is_it = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or_default();
+            matches!(key.trim(), "Name" | "NAME") && value.trim().trim_matches('"') == interface
+        };
+        !line.starts_with(['#', ';']) && line.split(',').any(is_it)
+    })
+}
+
 /// Whether it is a hardware address that a maker has given to one piece of hardware, `aa:bb:cc:dd:ee:ff`: neither all
 /// zeros, nor of a group, nor locally administered (IEEE 802, 8.2.2), as what an old OS has made up.
 pub fn is_makers_mac(mac: &str) -> bool {
@@ -137,6 +150,23 @@ mod tests {
             ["eth1", "wlan1", "wlp2s0", "end0", "enp3s0", "eno1", "enx001122334455", "usb0", ""]
         {
             assert!(name_may_change(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_gives_an_interface_its_name() {
+        for given in ["[Link]\nName=eth0\n", "[Link]\n Name = eth0", "A==\"b\", NAME=\"eth0\"\n"] {
+            assert!(gives_name(given.as_bytes(), "eth0"), "{given}");
+        }
+        for other in [
+            "",
+            "[Link]\nName=eth01\n",
+            "[Link]\n#Name=eth0\n",
+            "[Match]\nOriginalName=eth0\n",
+            "NAME==\"eth0\", RUN=\"x\"\n",
+            "#A==\"b\", NAME=\"eth0\"\n",
+        ] {
+            assert!(!gives_name(other.as_bytes(), "eth0"), "{other}");
         }
     }
 

@@ -147,6 +147,12 @@ impl NewFiles {
         self.files.iter().filter(|file| file.place == Place::Boot)
     }
 
+    /// The bytes of config.json; empty for none.
+    pub fn config(&self) -> &[u8] {
+        let mut files = self.of_boot();
+        files.find(|file| file.to == "config.json").map(File::bytes).unwrap_or_default()
+    }
+
     /// The bytes of each keyfile.
     pub fn connections(&self) -> impl Iterator<Item = &[u8]> {
         self.named_connections().map(|(_, bytes)| bytes)

@@ -72,6 +72,7 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "beside", longest: 4096, check: network::beside },
     Parser { name: "manager-config", longest: 2048, check: network::manager_config },
     Parser { name: "name-servers", longest: 2048, check: network::name_servers },
+    Parser { name: "leases", longest: 1024, check: network::leases },
     Parser { name: "ini", longest: 1024, check: network::ini },
     Parser { name: "netlink", longest: 4096, check: network::netlink },
     Parser { name: "connman", longest: 4096, check: network::connman },

@@ -8,6 +8,7 @@ use takeover::balena::keyfile;
 use takeover::network::beside::{self, Completed, Form};
 use takeover::network::given::{self, Given, How};
 use takeover::network::ini::{self, Line};
+use takeover::network::leases::{self, Lease};
 use takeover::network::live::{Link, Part, State};
 use takeover::network::manager::{self, Kind, Summary};
 use takeover::network::matching::{Machine, Port};
@@ -388,7 +389,7 @@ fn given(bytes: &[u8], summary: &Summary) {
         for (is_wifi, ssid) in [(false, None), (true, None), (true, Some(&b"site"[..]))] {
             let rank = given.rank_for(&link, is_wifi, ssid);
             // One that comes up by itself, for this name and this Wi-Fi.
-            let Some((named, priority)) = rank else { continue };
+            let Some((priority, named)) = rank else { continue };
             assert!(named <= 2 && priority == summary.priority && summary.autoconnect);
             let is_its = *summary.interface_name == *name || summary.interface_name.is_empty();
             assert!(is_its || summary.kind == Kind::Gsm);
@@ -404,7 +405,7 @@ pub fn beside(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let key = std::str::from_utf8(&bytes[..end]).unwrap_or("DNS");
     let mut values = 0;
-    for form in [Form::Entry(""), Form::Entry("Time"), Form::Word, Form::Directive] {
+    for form in [Form::Entry(""), Form::Entry("Time"), Form::Word, Form::Directive, Form::Yaml] {
         beside::values(&bytes[end..], form, key, &mut |value| {
             values += 1;
             // A line that a backslash ends goes on in the next one.
@@ -422,6 +423,42 @@ pub fn beside(bytes: &[u8]) -> bool {
     }
     supplicant::named_files(bytes, &mut |path| assert!(path.is_empty() || path.starts_with('/')));
     values > 0
+}
+
+/// What DHCP clients have written down of a lease, by the reader of each.
+pub fn leases(bytes: &[u8]) -> bool {
+    let wanted = IpAddr::from([10, 7, 0, 51]);
+    let of_dhclient = leases::dhclient(bytes, wanted);
+    assert!(of_dhclient.as_ref().is_none_or(|lease| lease.address == wanted));
+    if of_dhclient.is_some() {
+        // An entry that is not whole yet takes the place of none.
+        let mut longer = bytes.to_vec();
+        longer.extend(b"\nlease {\n  fixed-address 10.7.0.51;\n");
+        assert_eq!(leases::dhclient(&longer, wanted), of_dhclient);
+    }
+    let message = leases::message(bytes);
+    assert_eq!(message.is_some(), bytes.len() >= 20);
+    // One that is cut says the same as far as it goes.
+    if let (Some(cut), Some(whole)) = (leases::message(&bytes[..bytes.len() / 2]), &message) {
+        assert!(whole.servers.starts_with(&cut.servers) && whole.routes.starts_with(&cut.routes));
+    }
+    let texts = [leases::networkd(bytes), leases::manager(bytes)];
+    assert!(texts.iter().flatten().all(|lease| lease.routes.is_empty()));
+    let found = texts.iter().flatten().chain(&of_dhclient);
+    let is_found = found.clone().count() > 0;
+    found.chain(&message).for_each(check_lease);
+    is_found || message.is_some_and(|lease| !lease.servers.is_empty() || !lease.routes.is_empty())
+}
+
+/// Every network is one: no bit is set behind its prefix, as of those that the kernel has.
+fn check_lease(lease: &Lease) {
+    assert!(lease.address.is_ipv4());
+    for (to, prefix) in &lease.routes {
+        let IpAddr::V4(to) = to else { panic!("not IPv4") };
+        assert!(*prefix <= 32);
+        let behind = u32::MAX.checked_shr(u32::from(*prefix)).unwrap_or(0);
+        assert_eq!(to.to_bits() & behind, 0, "{to}/{prefix}");
+    }
 }
 
 /// NetworkManager.conf: true when it leaves an interface alone.

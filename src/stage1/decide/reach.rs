@@ -7,7 +7,7 @@
 use super::page::Page;
 use super::report::Report;
 use crate::address::shown;
-use crate::balena::keyfile;
+use crate::balena::{config, keyfile};
 use crate::cli::{Flag, Options};
 use crate::error::Error;
 use crate::network::given::{Family, Given, How};
@@ -90,8 +90,9 @@ pub fn compare(
     if live.state.is_cut {
         report.warn("this device has more interfaces, addresses or routes than are looked at: not all are compared with what the new OS will have");
     }
+    tell_of_tunnel(live, new_files, report);
     let mut made = 0;
-    let mut servers = Servers::default();
+    let mut servers = Servers::of_config(new_files.config());
     let sharing = live::sharing_program();
     for link in &live.state.links {
         let port = Port::of(live, link, sharing, buffer, report);
@@ -123,6 +124,23 @@ pub fn compare(
         reach.refused = reach.refused.take().or(reach.changed_way.take());
     }
     Ok(reach)
+}
+
+/// Warns of a tunnel that this command is reached through, unless a keyfile makes it in the new OS, too.
+fn tell_of_tunnel(live: &Live, new_files: &NewFiles, report: &mut Report) {
+    let way_in = live.way_in.as_ref();
+    // One that all goes through is an interface like others, and compared as they are.
+    let number = way_in.and_then(|way| way.tunnel.filter(|tunnel| *tunnel != way.link));
+    let Some(tunnel) = number.and_then(|number| live.state.link(number)) else { return };
+    let mut given = new_files.connections().filter_map(Given::read);
+    if given.any(|given| given.rank_for(tunnel, false, None).is_some()) {
+        return;
+    }
+    let words: Words = crate::text!(
+        "{}: the way in goes through this tunnel, which the new OS will not have: see to it that the device is reached without it",
+        tunnel.name
+    );
+    report.warn(&words);
 }
 
 impl Reach {
@@ -623,6 +641,18 @@ fn route_in_words(route: &Route) -> Text<106> {
 }
 
 impl Servers {
+    /// Those that the configuration of the new OS names (dnsServers), which it asks whatever DHCP says.
+    fn of_config(config: &[u8]) -> Self {
+        let mut servers = Self::default();
+        let list = config::text::<512>(config, "dnsServers").unwrap_or_default();
+        for server in list.split([' ', ',']).filter_map(|server| server.parse().ok()) {
+            if servers.known.push(server).is_err() {
+                servers.is_open = [true; 2];
+            }
+        }
+        servers
+    }
+
     /// Adds those that the new OS will ask by an interface. `given`: what its keyfile says.
     fn add(&mut self, port: &Port, given: Option<&Given>) {
         let plain = Family::default();
@@ -711,7 +741,7 @@ mod tests {
             let route = Route { link: 2, to, prefix, via, metric: 0, is_automatic, is_learned };
             state.routes.push(route).unwrap();
         }
-        let way_in = Some(WayIn { link: 2, peer: None });
+        let way_in = Some(WayIn { link: 2, peer: None, tunnel: None });
         Now { live: Live { state, way_in }, leased }
     }
 
@@ -893,5 +923,201 @@ mod tests {
         let wifi = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
         let port = Port { is_wifi: true, ..wifi.port() };
         assert!(matches!(port.verdict(&wifi.live, &keyfile("")), Verdict::Differs(_)));
+    }
+
+    #[test]
+    fn a_tunnel_that_the_way_in_goes_through_is_warned_of() {
+        let mut now = now(&["10.0.0.5/24"], &[ROUTER]);
+        let name = Text::from("wg0");
+        let tunnel =
+            Link { number: 3, name, is_made_by_software: true, is_tunnel: true, ..Link::default() };
+        now.live.state.links.push(tunnel).unwrap();
+        let warned = |now: &Now, files: &NewFiles| {
+            let mut report = Report::quiet();
+            tell_of_tunnel(&now.live, files, &mut report);
+            report.warnings().any(|text| {
+                text.starts_with("wg0: the way in goes through this tunnel, which the new OS")
+            })
+        };
+        let wireguard = |name: &str| {
+            let mut files = NewFiles::new();
+            let text = format!("[connection]\nid=a\ntype=wireguard\ninterface-name={name}\n");
+            files.add("system-connections/a", "", text.as_bytes()).unwrap();
+            files
+        };
+        assert!(!warned(&now, &NewFiles::new()));
+        let way_in = |link| Some(WayIn { link, peer: Some(ip("10.9.0.1")), tunnel: Some(3) });
+        now.live.way_in = way_in(2);
+        assert!(warned(&now, &NewFiles::new()) && warned(&now, &wireguard("wg1")));
+        assert!(!warned(&now, &wireguard("wg0")));
+        // Then it is refused as an interface that is lost.
+        now.live.way_in = way_in(3);
+        assert!(!warned(&now, &NewFiles::new()));
+    }
+
+    /// The warning about name servers: the device asks `now`, and the new OS what its keyfile, a lease and config.json
+    /// say.
+    fn server_warning(
+        now_asks: &[&str],
+        rest: &str,
+        lease: Option<&[&str]>,
+        config: &str,
+    ) -> String {
+        let address = if lease.is_some() { "10.0.0.5/24 dhcp" } else { "10.0.0.5/24" };
+        let now = now(&[address], &[ROUTER]);
+        let lease = lease.map(|servers| Lease {
+            address: ip("10.0.0.5"),
+            servers: servers.iter().map(|server| ip(server)).collect(),
+            routes: heapless::Vec::new(),
+        });
+        let port = Port { lease, ..now.port() };
+        let mut asked = Addresses::default();
+        for server in now_asks {
+            let family = if server.contains(':') { &mut asked.ipv6 } else { &mut asked.ipv4 };
+            family.dns.push(Text::from(*server)).unwrap();
+        }
+        let mut files = keyfile(rest);
+        files.add("config.json", "", config.as_bytes()).unwrap();
+        let mut servers = Servers::of_config(files.config());
+        servers.add(&port, port.best(&files).as_ref());
+        let mut report = Report::quiet();
+        servers.compare(&asked, &mut report);
+        assert!(report.warnings().count() < 2);
+        report.warnings().next().map(str::to_string).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_name_server_that_the_new_os_will_not_ask_is_named() {
+        let fixed = format!("{FIXED}dns=10.0.0.53;\n");
+        let missed = |asked: &[&str], lease, config| {
+            let rest = if lease { "" } else { fixed.as_str() };
+            let leased: &[&str] = &["10.0.0.53"];
+            server_warning(asked, rest, lease.then_some(leased), config)
+        };
+        for lease in [false, true] {
+            assert_eq!(missed(&["10.0.0.53"], lease, "{}"), "");
+            let words = missed(&["10.0.0.53", "10.0.0.54"], lease, "{}");
+            let starts = "10.0.0.54 is asked for names now, the new OS will ask 10.0.0.53:";
+            assert!(words.starts_with(starts), "{words}");
+            // It is in config.json already.
+            let config = "{\"dnsServers\":\"9.9.9.9 10.0.0.54\"}";
+            assert_eq!(missed(&["10.0.0.53", "10.0.0.54"], lease, config), "");
+            let other = "{\"dnsServers\":\"9.9.9.9\"}";
+            assert_ne!(missed(&["10.0.0.54"], lease, other), "");
+            for odd in ["", "{\"dnsServers\":null}", "{\"dnsServers\":\"null\"}"] {
+                assert_ne!(missed(&["10.0.0.54"], lease, odd), "", "{odd}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_server_may_be_named_where_nobody_has_written_down_what_was_said() {
+        // A lease of which no file is known, on a keyfile that asks DHCP: anything may come.
+        let leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+        let of = |rest: &str, asked: &[&str]| {
+            let files = keyfile(rest);
+            let mut servers = Servers::default();
+            servers.add(&leased.port(), leased.port().best(&files).as_ref());
+            let mut known = Addresses::default();
+            for server in asked {
+                known.ipv4.dns.push(Text::from(*server)).unwrap();
+            }
+            let mut report = Report::quiet();
+            servers.compare(&known, &mut report);
+            report.warnings().count()
+        };
+        assert_eq!(of("", &["10.0.0.54"]), 0);
+        assert_eq!(of("[ipv4]\nmethod=auto\nignore-auto-dns=true\n", &["10.0.0.54"]), 1);
+        // None is asked now, so none is missed.
+        assert_eq!(of("[ipv4]\nmethod=auto\nignore-auto-dns=true\n", &[]), 0);
+    }
+
+    /// The routes of a device with this address that are warned of and not refused.
+    fn slight(
+        address: &str,
+        lease: Option<&str>,
+        is_learned: bool,
+        peer: Option<&str>,
+    ) -> Vec<String> {
+        let mut now = now(&[address], &[ROUTER, ("172.16.0.0/12", "10.0.0.9")]);
+        now.live.state.routes[1].is_learned = is_learned;
+        let peer = peer.map(ip);
+        now.live.way_in = Some(WayIn { link: 2, peer, tunnel: None });
+        let lease = lease.map(|route| {
+            let routes = heapless::Vec::from_slice(&[prefixed(route)]).unwrap();
+            Lease { address: ip("10.0.0.5"), servers: heapless::Vec::new(), routes }
+        });
+        let port = Port { lease, ..now.port() };
+        let files = if address.ends_with("dhcp") { NewFiles::new() } else { keyfile(FIXED) };
+        if matches!(port.verdict(&now.live, &files), Verdict::Differs(_)) {
+            return vec!["refused".into()];
+        }
+        let mut report = Report::quiet();
+        port.tell_of_routes(&now.live, port.best(&files).as_ref(), &mut report);
+        report.warnings().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn a_route_that_is_lost_is_refused_or_warned_of_by_who_has_set_it() {
+        let (fixed, leased) = ("10.0.0.5/24", "10.0.0.5/24 dhcp");
+        let starts = "eth0: the route to 172.16.0.0/12 via 10.0.0.9: ";
+        assert_eq!(slight(fixed, None, false, None), ["refused"]);
+        assert_eq!(slight(fixed, None, true, None), [format!("{starts}{LEARNED}")]);
+        // The other end of this command is reached by it: that counts, whoever has set it.
+        assert_eq!(slight(fixed, None, true, Some("172.16.3.4")), ["refused"]);
+        assert_eq!(slight(fixed, None, true, Some("10.9.3.4")), [format!("{starts}{LEARNED}")]);
+        // Beside a lease it may have come by DHCP; its client has written down that it did, or that it did not.
+        assert_eq!(slight(leased, None, false, None), [format!("{starts}{MAYBE_NAMED}")]);
+        assert_eq!(slight(leased, Some("172.16.0.0/12"), false, None), [""; 0]);
+        assert_eq!(slight(leased, Some("172.17.0.0/16"), false, None), ["refused"]);
+    }
+
+    #[test]
+    fn the_addresses_of_a_bridge_go_to_its_only_cable() {
+        let mut bridged = now(&["10.0.0.5/24"], &[ROUTER]);
+        let mac = Text::from("00:1b:21:00:00:0a");
+        let port = |number, name: &str, mac: &Text<17>| Link {
+            number,
+            name: Text::from(name),
+            mac: mac.clone(),
+            master: 2,
+            ..Link::default()
+        };
+        {
+            let bridge = &mut bridged.live.state.links[0];
+            (bridge.name, bridge.is_bridge, bridge.is_made_by_software) =
+                (Text::from("br0"), true, true);
+            bridge.mac = mac.clone();
+        }
+        bridged.live.state.links.push(port(3, "eth0", &mac)).unwrap();
+        let mut files = NewFiles::new();
+        assert_eq!(bridged.verdict(&files), "unexplained");
+        bridged.port().make_keyfile(&bridged.live, &servers(), 1, &mut files).unwrap();
+        let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
+        assert!(text.contains("mac-address=00:1b:21:00:00:0a\n"), "{text}");
+        let words = "10.0.0.5/24 via 10.0.0.1, as now, on its cable eth0: the new OS has no bridge";
+        assert_eq!(bridged.verdict(&files), words);
+        // A lease goes by the hardware address, which a bridge may have of its own.
+        let leased = |mac: &str| {
+            let mut leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+            leased.live.state.links = bridged.live.state.links.clone();
+            leased.live.state.links[0].mac = Text::from(mac);
+            leased.verdict(&NewFiles::new())
+        };
+        assert!(leased("00:1b:21:00:00:0a").ends_with("the new OS has no bridge"));
+        assert!(leased("02:00:00:00:00:01").contains("may get another address"));
+        // With two cables it is not known which one it is.
+        bridged.live.state.links.push(port(4, "eth1", &mac)).unwrap();
+        assert!(bridged.verdict(&NewFiles::new()).starts_with('!'));
+    }
+
+    #[test]
+    fn a_profile_for_any_cable_is_taken_before_one_for_this_one_when_its_priority_is_higher() {
+        let leased = now(&["10.0.0.7/24 dhcp"], &[ROUTER]);
+        let mut files = keyfile(&format!("interface-name=eth0\nautoconnect-priority=1\n{FIXED}"));
+        assert!(leased.verdict(&files).starts_with('!'));
+        let any = "[connection]\nid=any\ntype=ethernet\nautoconnect-priority=2\n";
+        files.add("system-connections/any", "", any.as_bytes()).unwrap();
+        assert!(!leased.verdict(&files).starts_with('!'));
     }
 }

@@ -29,12 +29,15 @@ pub struct Live {
 }
 
 /// How this command is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WayIn {
     /// The number of the interface.
     pub link: u32,
     /// Who is at the other end, when that is known: then the interface is that of his connection, else that of the
     /// default route.
     pub peer: Option<IpAddr>,
+    /// The number of the tunnel that the connection goes through, if it does: it goes over that interface.
+    pub tunnel: Option<u32>,
 }
 
 /// Asks the kernel. `buffer` holds the answers while they are read.
@@ -88,23 +91,35 @@ fn ask(socket: &OwnedFd, state: &mut State, buffer: &mut [u8]) -> Result<bool, r
 
 /// The interface of the connection by which this command is reached, else that of the default route.
 fn way_in(state: &State, buffer: &mut [u8]) -> Option<WayIn> {
-    if let Some((peer, own)) = connection(buffer) {
-        let link = way_of(state, peer, own);
-        if let Some(link) = link.filter(|_| !peer.is_loopback()) {
-            return Some(WayIn { link, peer: Some(peer) });
+    let ends = connection(buffer).filter(|(peer, _)| !peer.is_loopback());
+    let mut tunnel = None;
+    if let Some((peer, own)) = ends {
+        tunnel = tunnel_of(state, peer, own);
+        if let Some(link) = way_of(state, peer, own) {
+            return Some(WayIn { link, peer: Some(peer), tunnel });
         }
     }
     let route = state.default_route(false, None).or_else(|| state.default_route(true, None))?;
-    Some(WayIn { link: route.link, peer: None })
+    Some(WayIn { link: route.link, peer: None, tunnel })
 }
 
 /// The interface of a connection with these ends. A tunnel goes over another interface, that of the default route: it
 /// is what must stay.
 fn way_of(state: &State, peer: IpAddr, own: IpAddr) -> Option<u32> {
     let is_it = |number: &u32| state.link(*number).is_some_and(|link| !link.is_tunnel);
-    let has_it = state.addresses.iter().find(|address| address.address == own);
-    let link = has_it.map(|address| address.link).filter(is_it);
+    let link = link_with(state, own).filter(is_it);
     link.or_else(|| state.way_to(peer).filter(is_it))
+}
+
+/// The tunnel that a connection with these ends goes through.
+fn tunnel_of(state: &State, peer: IpAddr, own: IpAddr) -> Option<u32> {
+    let number = link_with(state, own).or_else(|| state.way_to(peer))?;
+    state.link(number).filter(|link| link.is_tunnel).map(|link| link.number)
+}
+
+/// The interface that has an address.
+fn link_with(state: &State, own: IpAddr) -> Option<u32> {
+    state.addresses.iter().find(|address| address.address == own).map(|address| address.link)
 }
 
 /// Both ends of the connection that sshd has told of, to this process or to one above it: sudo hides it.
@@ -247,10 +262,15 @@ pub fn sharing_program() -> Option<&'static str> {
     files::for_each_process(&mut |id: &str| {
         let mut buffer = [0; 32];
         let comm = files::text_at(crate::format!("/proc/{}/comm", id), &mut buffer);
-        found = comm.and_then(|comm| SHARING.into_iter().find(|name| comm.starts_with(name)));
+        found = comm.and_then(sharing);
         if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     found
+}
+
+/// The one that a process of this name is.
+fn sharing(comm: &str) -> Option<&'static str> {
+    SHARING.into_iter().find(|name| comm.starts_with(name))
 }
 
 /// A DHCP client runs that gives addresses without a lifetime (dhcpcd before its seventh release), and this interface
@@ -422,6 +442,34 @@ mod tests {
         let through = |own: &str| way_of(&state, ip("10.240.0.1"), ip(own));
         assert_eq!(through("10.240.3.9"), Some(2));
         assert_eq!(through("10.7.0.5"), Some(2));
+        let tunnel = |own: &str| tunnel_of(&state, ip("10.240.0.1"), ip(own));
+        assert_eq!(tunnel("10.240.3.9"), Some(3));
+        assert_eq!(tunnel("10.7.0.5"), None);
+        assert_eq!(tunnel_of(&state, ip("10.240.3.1"), ip("203.0.113.1")), Some(3));
+    }
+
+    #[test]
+    fn programs_that_move_an_address_from_device_to_device_are_found_by_their_processes() {
+        for (comm, wanted) in [
+            ("keepalived", Some("keepalived")),
+            ("keepalived_vrrp", Some("keepalived")),
+            // The kernel keeps 15 bytes of a name.
+            ("pacemaker-execd", Some("pacemaker-exec")),
+            ("kube-vip", Some("kube-vip")),
+            ("ucarp", Some("ucarp")),
+            ("vrrpd", Some("vrrpd")),
+            ("my-keepalived", None),
+            ("sshd", None),
+            ("", None),
+        ] {
+            assert_eq!(sharing(comm), wanted, "{comm}");
+        }
+        // This process goes by another name for a moment.
+        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+        std::fs::write("/proc/self/comm", "kube-vip").unwrap();
+        let found = sharing_program();
+        std::fs::write("/proc/self/comm", own.trim_end()).unwrap();
+        assert!(found.is_some());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use std::sync::OnceLock;
 static CHOSEN: OnceLock<(&Parser, oracle::Oracle)> = OnceLock::new();
 
 fn choose() {
+    // The program's heap takes little back while it reads its command line (sys/heap.rs): what the checks here ask for
+    // and give back a million times would stay, up to the fuzzer's limit of memory. Unsealed, it has an arena.
+    takeover::memory::unseal();
     // The hook of std would look for a backtrace, and never come back: that takes more heap than the program's cap.
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");

@@ -16,6 +16,8 @@ use crate::text::{PathText, Text};
 enum What {
     Country,
     TimeServers,
+    /// Time servers that are asked where there are no others.
+    LastTimeServers,
     /// It is told of, as it is not carried over.
     Told(&'static str),
     /// The same where it is `false`.
@@ -25,10 +27,11 @@ enum What {
 /// Files, and what of them is looked for.
 struct Source {
     what: What,
+    /// With `~` in front it is below each of [`SYSTEMD`].
     folder: &'static str,
     /// What the names of its entries begin with, and what they end with. Both the same for one file.
     name: (&'static str, &'static str),
-    /// The file below the entry, when that is a folder.
+    /// The file below the entry, when that is a folder; [`EACH`] for those of its files that end with `.conf`.
     below: &'static str,
     form: Form,
     key: &'static str,
@@ -52,6 +55,17 @@ const CONF: (&str, &str) = ("", ".conf");
 const ANY: Form = Form::Entry("");
 const COUNTRY: What = What::Country;
 const TIME: What = What::TimeServers;
+const LAST_TIME: What = What::LastTimeServers;
+/// Where systemd looks for its files. Which of them hide others is not asked: a server too many does no harm.
+const SYSTEMD: [&str; 4] =
+    ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"];
+/// The files that are added to one of systemd's.
+const EACH: &str = "/*.conf";
+const UNITS: Form = Form::Entry("Service");
+const REGDOM: (&str, &str) = one("netplan-regdom.service");
+const MAIN: (&str, &str) = one("timesyncd.conf");
+const NETWORK: (&str, &str) = ("", ".network");
+const ADDED: (&str, &str) = ("", ".network.d");
 const PROXY: What = What::Told(HAS_PROXY);
 const DNS: What = What::Told(HAS_DNS);
 const GLOBAL_DNS: Form = Form::Entry("global-dns-domain-*");
@@ -60,10 +74,13 @@ const TIMESYNCD: Form = Form::Entry("Time");
 const NETWORKD: Form = Form::Entry("Network");
 
 /// Where it may be said. Of several countries the first one is taken.
-static SOURCES: [Source; 51] = [
+static SOURCES: [Source; 54] = [
     of(COUNTRY, "/etc/wpa_supplicant", ("wpa_supplicant", ".conf"), ANY, "country"),
     of(COUNTRY, "/etc", ("wpa_supplicant", ".conf"), ANY, "country"),
     of(COUNTRY, "/run/netplan", ("wpa-", ".conf"), ANY, "country"),
+    of(COUNTRY, "/run/systemd/system", REGDOM, UNITS, "ExecStart"),
+    of(COUNTRY, "/run/systemd/generator.late", REGDOM, UNITS, "ExecStart"),
+    of(COUNTRY, "/etc/netplan", ("", ".yaml"), Form::Yaml, "regulatory-domain"),
     of(COUNTRY, "/etc/iwd", one("main.conf"), Form::Entry("General"), "Country"),
     of(COUNTRY, "/var/lib/connman", one("settings"), ANY, "Country"),
     of(COUNTRY, "/proc", one("cmdline"), Form::Word, "cfg80211.ieee80211_regdom"),
@@ -73,12 +90,10 @@ static SOURCES: [Source; 51] = [
     of(COUNTRY, "/etc/default", one("crda"), ANY, "REGDOMAIN"),
     of(COUNTRY, "/etc/conf.d", one("wireless-regdom"), ANY, "WIRELESS_REGDOM"),
     of(COUNTRY, "/etc/hostapd", CONF, ANY, "country_code"),
-    of(TIME, "/etc/systemd", one("timesyncd.conf"), TIMESYNCD, "NTP"),
-    of(TIME, "/usr/lib/systemd/timesyncd.conf.d", CONF, TIMESYNCD, "NTP"),
-    of(TIME, "/run/systemd/timesyncd.conf.d", CONF, TIMESYNCD, "NTP"),
-    of(TIME, "/etc/systemd/timesyncd.conf.d", CONF, TIMESYNCD, "NTP"),
-    of(TIME, "/etc/systemd/network", ("", ".network"), NETWORKD, "NTP"),
-    of(TIME, "/run/systemd/network", ("", ".network"), NETWORKD, "NTP"),
+    of(TIME, "~", MAIN, TIMESYNCD, "NTP"),
+    of(TIME, "~/timesyncd.conf.d", CONF, TIMESYNCD, "NTP"),
+    of(TIME, "~/network", NETWORK, NETWORKD, "NTP"),
+    Source { below: EACH, ..of(TIME, "~/network", ADDED, NETWORKD, "NTP") },
     of(TIME, "/etc", one("chrony.conf"), Form::Directive, "server"),
     of(TIME, "/etc", one("chrony.conf"), Form::Directive, "pool"),
     of(TIME, "/etc/chrony", one("chrony.conf"), Form::Directive, "server"),
@@ -96,6 +111,8 @@ static SOURCES: [Source; 51] = [
     of(TIME, "/etc/default", one("ntpdate"), ANY, "NTPSERVERS"),
     of(TIME, "/var/lib/connman", ("", ".config"), ANY, "Timeservers"),
     Source { below: "/settings", ..of(TIME, "/var/lib/connman", ("", ""), ANY, "Timeservers") },
+    of(LAST_TIME, "~", MAIN, TIMESYNCD, "FallbackNTP"),
+    of(LAST_TIME, "~/timesyncd.conf.d", CONF, TIMESYNCD, "FallbackNTP"),
     Source { below: "/settings", ..of(PROXY, "/var/lib/connman", ("", ""), ANY, "Proxy.Method") },
     of(PROXY, "/etc", one("environment"), Form::Word, "http_proxy"),
     of(PROXY, "/etc", one("environment"), Form::Word, "https_proxy"),
@@ -138,7 +155,11 @@ pub fn beside(root: &str, scratch: &mut [u8], report: &mut Report) -> Result<Bes
     const { assert!(SCRATCH > super::MAX_FILE) };
     let (content, _) = scratch.split_at_mut(scratch.len().min(super::MAX_FILE + 1));
     let mut last_told = PathText::new();
+    let mut has_servers = false;
     for source in &SOURCES {
+        if source.what == What::LastTimeServers && has_servers {
+            continue;
+        }
         for_each_file(root, source, &mut |path| {
             // What cannot be read is no reason to refuse here: it is one where the networks are read.
             let bytes = read(path, content).ok().flatten().unwrap_or_default();
@@ -150,7 +171,9 @@ pub fn beside(root: &str, scratch: &mut [u8], report: &mut Report) -> Result<Bes
                     let country = beside::country(value).unwrap_or_default();
                     found.country = Text::from(files::as_text(&country).trim_end_matches('\0'));
                 }
-                What::TimeServers if !add_time_servers(&mut found.ntp_servers, value) => {
+                What::TimeServers | What::LastTimeServers
+                    if !add_time_servers(&mut found.ntp_servers, value) =>
+                {
                     note(MANY_SERVERS);
                 }
                 // connman's word for no proxy.
@@ -163,6 +186,7 @@ pub fn beside(root: &str, scratch: &mut [u8], report: &mut Report) -> Result<Bes
             });
             Ok(())
         })?;
+        has_servers |= source.what == What::TimeServers && !found.ntp_servers.is_empty();
     }
     Ok(found)
 }
@@ -191,13 +215,33 @@ fn for_each_file(
     source: &Source,
     visit: &mut dyn FnMut(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let Source { folder, name: (start, end), below, .. } = source;
-    let folder = crate::path!("{}{}", root, *folder)?;
+    let Some(below) = source.folder.strip_prefix('~') else {
+        return for_each_in(&crate::path!("{}{}", root, source.folder)?, source, visit);
+    };
+    for folder in SYSTEMD {
+        for_each_in(&crate::path!("{}{}{}", root, folder, below)?, source, visit)?;
+    }
+    Ok(())
+}
+
+/// The same in one folder.
+fn for_each_in(
+    folder: &str,
+    source: &Source,
+    visit: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Source { name: (start, end), below, .. } = source;
     if start == end && !start.is_empty() {
         return visit(&crate::path!("{}/{}", folder, *start)?);
     }
-    for_each_name(&folder, start, end, &mut |name| {
-        visit(&crate::path!("{}/{}{}", folder, name, *below)?)
+    for_each_name(folder, start, end, &mut |name| {
+        if *below != EACH {
+            return visit(&crate::path!("{}/{}{}", folder, name, *below)?);
+        }
+        let folder = crate::path!("{}/{}", folder, name)?;
+        for_each_name(&folder, "", ".conf", &mut |name| {
+            visit(&crate::path!("{}/{}", folder, name)?)
+        })
     })
 }
 

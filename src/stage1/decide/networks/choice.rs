@@ -54,6 +54,8 @@ pub struct Candidate {
     pub autoconnect: bool,
     /// Higher is tried first.
     pub priority: i32,
+    /// The priority that the settings of one interface need, to be taken rather than this one.
+    pub priority_before: i32,
     /// It has fixed addresses, as far as its file was read.
     pub is_fixed: bool,
 }
@@ -71,6 +73,7 @@ impl Candidate {
             file_name: Text::new(),
             autoconnect: true,
             priority: 0,
+            priority_before: 0,
             is_fixed: false,
         }
     }

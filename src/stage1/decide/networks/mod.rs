@@ -580,6 +580,9 @@ impl Gathering<'_, '_> {
             let why = "its settings go by a hardware address that the old OS may have made up";
             self.note(Level::Warn, file.path, &shown, why);
         }
+        // Whatever is for any cable would be taken as well as these.
+        let needed = self.candidates.iter().map(|found| found.priority_before);
+        wired.priority = needed.max().unwrap_or(0);
         let name = self.next_other();
         let length = keyfile::wired(&wired, &name, output);
         self.store_written(file, &name, &shown, length, output)
@@ -700,9 +703,8 @@ impl Gathering<'_, '_> {
         if sort == Sort::Wifi && !summary.autoconnect {
             self.tell_of_idle_wifi(file, &summary.name());
         }
-        // NetworkManager takes the one that was used last.
-        let is_for_any = summary.is_for_any_cable() && file.owner != Owner::User;
-        if is_for_any && self.candidates.iter().any(|found| found.sort == Sort::Wired) {
+        let is_first = summary.is_before_all() && file.owner != Owner::User;
+        if is_first && self.candidates.iter().any(|found| found.sort == Sort::Wired) {
             let why = "it is for any cable, and the new OS may prefer it to the settings of one interface that another program has";
             self.note(Level::Warn, file.path, &summary.name(), why);
         }
@@ -783,6 +785,7 @@ impl Gathering<'_, '_> {
             file_name: Text::from(name),
             autoconnect: summary.autoconnect,
             priority: summary.priority,
+            priority_before: summary.priority_before(),
             is_fixed: summary.is_fixed,
             ..Candidate::new(file.owner, sort)
         }

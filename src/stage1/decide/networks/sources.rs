@@ -347,7 +347,7 @@ fn append_added(
 /// names for them: not on PCI, and a Wi-Fi not on USB (systemd.net-naming-scheme(7)). A cable on USB that is `eth0` is
 /// the on-board one of a Raspberry Pi before 4, which balenaOS calls the same.
 pub fn name_may_change(root: &str, interface: &str) -> bool {
-    if names::name_may_change(interface) {
+    if names::name_may_change(interface) || is_given_name(root, interface) {
         return true;
     }
     let mut buffer = [0; 256];
@@ -355,6 +355,32 @@ pub fn name_may_change(root: &str, interface: &str) -> bool {
     let link = crate::path!("{}/sys/class/net/{}/device/subsystem", root, interface);
     let bus = link.and_then(|link| files::read_link(&link, &mut buffer)).unwrap_or_default();
     bus.ends_with("/bus/pci") || interface == "wlan0" && bus.ends_with("/bus/usb")
+}
+
+/// Where an administrator gives interfaces their names: systemd.link(5), and udev(7), whose rules Debian once wrote.
+const NAMING: [(&str, &str); 5] = [
+    ("/etc/systemd/network", ".link"),
+    ("/run/systemd/network", ".link"),
+    ("/usr/local/lib/systemd/network", ".link"),
+    ("/etc/udev/rules.d", ".rules"),
+    ("/run/udev/rules.d", ".rules"),
+];
+
+/// Whether a file of the old OS gives an interface this name: the new one has no such file, and may mean another one.
+fn is_given_name(root: &str, interface: &str) -> bool {
+    let mut is_given = false;
+    for (folder, end) in NAMING {
+        let Ok(folder) = crate::path!("{}{}", root, folder) else { continue };
+        // What cannot be listed gives no name.
+        let _ = for_each_name(&folder, "", end, &mut |name| {
+            let mut buffer = [0; 4096];
+            let path = crate::path!("{}/{}", folder, name)?;
+            let bytes = files::read_start(&path, &mut buffer).unwrap_or_default();
+            is_given |= names::gives_name(bytes, interface);
+            Ok(())
+        });
+    }
+    is_given
 }
 
 /// The interfaces with hardware of their own. None are known without sysfs, and of more than 16 the first.

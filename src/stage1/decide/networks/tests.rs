@@ -1092,3 +1092,87 @@ fn a_port_is_the_same_by_its_name_and_by_its_hardware_address() {
     card(&root, "lan1", "00:1b:21:00:00:0a", "0");
     assert_eq!(root.gather(&Selection::default()).files.len(), 2, "a switch");
 }
+
+#[test]
+fn settings_of_one_interface_are_taken_rather_than_a_profile_for_any_cable() {
+    let any = |more: &str| format!("[connection]\nid=any\ntype=ethernet\n{more}");
+    let priority_of = |more: &str| {
+        let interfaces = "auto eth0\niface eth0 inet static\naddress 10.0.0.2/8\n";
+        let root = Root::new(&[("etc/network/interfaces", interfaces)]);
+        root.add(&format!("{CONNECTIONS}/any"), any(more).as_bytes());
+        let outcome = root.gather(&Selection::default());
+        let made = outcome.files.iter().find(|(_, text)| text.contains("10.0.0.2")).unwrap();
+        let summary = manager::summarise(made.1.as_bytes()).unwrap();
+        (summary.priority, outcome.has_note("Warn", "the new OS may prefer it"))
+    };
+    assert_eq!(priority_of(""), (1, false));
+    assert_eq!(priority_of("autoconnect-priority=41\n"), (42, false));
+    assert_eq!(priority_of("autoconnect-priority=-7\n"), (0, false));
+    // There is none above it.
+    assert_eq!(priority_of("autoconnect-priority=999\n"), (999, true));
+    // These are not for this cable, or not taken at all.
+    for more in ["interface-name=eth1\n", "autoconnect=false\n"] {
+        assert_eq!(priority_of(more), (0, false), "{more}");
+    }
+}
+
+#[test]
+fn the_country_and_the_time_servers_of_netplan_and_systemd_are_found() {
+    let of = |path: &str, content: &str| {
+        let root = Root::new(&[(path, content)]);
+        shown_beside(&root.0)
+    };
+    let unit = "[Unit]\nAfter=network.target\n[Service]\nType=oneshot\nExecStart=/usr/sbin/iw reg set DE\n";
+    let yaml = "network:\n  wifis:\n    wlan0:\n      regulatory-domain: \"DE\"\n";
+    for (path, content) in [
+        ("run/systemd/system/netplan-regdom.service", unit),
+        ("run/systemd/generator.late/netplan-regdom.service", unit),
+        ("etc/netplan/50-cloud-init.yaml", yaml),
+    ] {
+        assert_eq!(of(path, content), "# config.json: country: DE\n", "{path}");
+    }
+    for folder in ["etc/systemd", "run/systemd", "usr/lib/systemd", "usr/local/lib/systemd"] {
+        for (name, content) in [
+            ("timesyncd.conf", "[Time]\nNTP=10.0.0.9\n"),
+            ("timesyncd.conf", "[Time]\nFallbackNTP=10.0.0.9\n"),
+            ("timesyncd.conf.d/site.conf", "[Time]\nNTP=10.0.0.9\n"),
+            ("timesyncd.conf.d/site.conf", "[Time]\nFallbackNTP=10.0.0.9\n"),
+            ("network/10-eth0.network", "[Match]\nName=eth0\n[Network]\nNTP=10.0.0.9\n"),
+            ("network/10-eth0.network.d/site.conf", "[Network]\nNTP=10.0.0.9\n"),
+        ] {
+            let found = of(&format!("{folder}/{name}"), content);
+            assert_eq!(found, "# config.json: ntpServers: 10.0.0.9\n", "{folder}/{name}");
+        }
+    }
+    let root = Root::new(&[
+        ("etc/systemd/timesyncd.conf", "[Time]\nFallbackNTP=10.0.0.8 10.0.0.7\n"),
+        ("usr/lib/systemd/network/10-eth0.network.d/site.conf", "[Network]\nNTP=10.0.0.9\n"),
+    ]);
+    assert_eq!(shown_beside(&root.0), "# config.json: ntpServers: 10.0.0.9\n");
+}
+
+#[test]
+fn a_name_that_an_administrator_gave_an_interface_is_not_relied_upon() {
+    let interfaces = "auto eth0\niface eth0 inet static\naddress 10.0.0.2/8\n";
+    let link = "[Match]\nMACAddress=00:1b:21:00:00:0a\n[Link]\nName=eth0\n";
+    let rule = "SUBSYSTEM==\"net\", ATTR{address}==\"00:1b:21:00:00:0a\", NAME=\"eth0\"\n";
+    for (path, content, is_given) in [
+        ("etc/systemd/network/10-eth0.link", link, true),
+        ("etc/udev/rules.d/70-persistent-net.rules", rule, true),
+        ("etc/systemd/network/10-eth1.link", "[Link]\nName=eth1\n", false),
+        ("etc/systemd/network/10-eth0.txt", link, false),
+    ] {
+        let root = Root::new(&[("etc/network/interfaces", interfaces), (path, content)]);
+        let outcome = root.gather(&Selection::default());
+        let is_said = outcome.has_note(
+            "Warn etc/network/interfaces: eth0",
+            "bound to the interface, which may have another name",
+        );
+        assert_eq!(is_said, is_given, "{path}");
+        // With a maker's address the settings go by that.
+        card(&root, "eth0", "00:1b:21:00:00:0a", "0");
+        let outcome = root.gather(&Selection::default());
+        let is_bound = outcome.files[0].1.contains("mac-address=00:1b:21:00:00:0a\n");
+        assert_eq!(is_bound, is_given, "{path}");
+    }
+}
