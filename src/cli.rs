@@ -34,7 +34,7 @@ WHAT AND WHERE
       --ca-cert FILE     believe these certificate authorities (PEM), too
   -f, --flash-to DEV     the disk to write; default: the disk under /
   -w, --work-dir DIR     where downloads go; default: the current directory
-      --stage ram|disk   where the packed image waits until it is written: in memory, or on the disk that it is on;
+      --stage ram|disk   where the packed image waits, in memory or on disk;
                          default: in memory where there is ample
       --no-efi-setup     leave the boot entries of the firmware as they are
       --no-ack           do not ask before going on

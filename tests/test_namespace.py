@@ -403,8 +403,8 @@ def test_a_config_json_in_the_program_is_enough(folder):
     """In each of its forms; stage 2 executes the same file."""
     image = make_image(folder)
     (folder / "config.json").write_bytes(CONFIG)
-    readme = (TESTS.parent / "README.md").read_text()
-    assert all(line.strip() in readme for line in WITH_LENGTH.splitlines()), "README.md has another command"
+    readme = (TESTS.parent / "src/doc/rescue.md").read_text()
+    assert all(line.strip() in readme for line in WITH_LENGTH.splitlines()), "rescue.md has another command"
     forms = [CONFIG, gzip.compress(CONFIG)]
     for shell in (["busybox", "sh"], ["bash"]):
         form = subprocess.run([*shell, "-c", WITH_LENGTH], cwd=folder, capture_output=True, check=True).stdout

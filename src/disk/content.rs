@@ -28,7 +28,6 @@ pub(super) const OTHERS: [(u64, &[u8], &str); 17] = [
     (0, b"\x1f\x8b", "a gzip file again, packed twice"),
     (0, b"PK\x03\x04", "a zip archive, packed twice"),
     (0, b"\xfd7zXZ", "an xz file, packed twice"),
-    // Last: of a packed one whose length is not known yet, there may be no such place.
     (0x8001, b"CD001", "the image of a CD (ISO 9660)"),
     (0x10040, b"_BHRfS_M", "a file system (btrfs)"),
 ];
@@ -40,7 +39,6 @@ pub(super) const OTHERS: [(u64, &[u8], &str); 8] = [
     (0, b"\x1f\x8b", "a gzip file again, packed twice"),
     (0, b"PK\x03\x04", "a zip archive, packed twice"),
     (0, b"\xfd7zXZ", "an xz file, packed twice"),
-    // Last: of a packed one whose length is not known yet, there may be no such place.
     (0x8001, b"CD001", "the image of a CD (ISO 9660)"),
     (0x10040, b"_BHRfS_M", "a file system (btrfs)"),
 ];

@@ -98,6 +98,12 @@ impl<'a, 's> ImageReader<'a, 's> {
         Ok(count == wanted.len())
     }
 
+    /// How long a packed image is, as far as its first chunk tells: all of a shorter one, else not known (`u64::MAX`).
+    pub fn length_seen(&mut self) -> Result<u64, Error> {
+        self.chunk_at(0)?;
+        Ok(if self.held < CHUNK { self.held as u64 } else { u64::MAX })
+    }
+
     /// Reads up to `wanted.len()` bytes at `offset` of the image; fewer only at its end.
     pub fn read_at(&mut self, offset: u64, wanted: &mut [u8]) -> Result<usize, Error> {
         let mut copied = 0;

@@ -111,7 +111,10 @@ pub fn examine<'a>(
         } else {
             ImageReader::before_scan(&mut decoder, buffer, &map)
         };
-        let length = scan.map_or(u64::MAX, |scan| scan.length);
+        let length = match scan {
+            Some(scan) => scan.length,
+            None => reader.length_seen()?,
+        };
         let looked = look_into(&mut reader, length, is_data_used, at_boot);
         let (table, layout, data) = looked.map_err(about)?;
         let seen = reader.seen();

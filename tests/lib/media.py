@@ -177,7 +177,7 @@ def ours(program, packed, disk):
     """A flash by the program under test: its usage, with the seconds of its phases."""
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
-        process = subprocess.Popen([program, "flash", "-i", packed, "-f", disk.path, "--no-ack"],
+        process = subprocess.Popen([program, "flash", "-i", packed, "-f", disk.path, "--no-ack", "--json"],
                                    stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                                    preexec_fn=leftovers.die_with_parent)
         try:
