@@ -175,7 +175,11 @@ impl Preview<'_> {
         page.bytes("stage_copied", if is_copied { "copied first" } else { "" }, copied);
         page.seconds("seconds_alone", "alone for about", self.seconds_alone);
         let is_read = self.stage_seconds > 0;
-        page.seconds("stage_seconds", if is_read { "of it reading" } else { "" }, self.stage_seconds);
+        page.seconds(
+            "stage_seconds",
+            if is_read { "of it reading" } else { "" },
+            self.stage_seconds,
+        );
         let then = if self.options.has(Flag::Pretend) {
             "restart the old OS: --pretend"
         } else {
