@@ -110,8 +110,8 @@ pub fn lock_as_used() -> Result<(), Errno> {
     lock(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).or_else(|_| lock(MCL_CURRENT | MCL_FUTURE))
 }
 
-/// Nothing limits what is locked, from here on: RLIMIT_MEMLOCK, setrlimit(2). Under a limit that is reached later whoever
-/// has locked all gets no memory any more, and is ended when a stack would grow: acct_stack_growth() in mm/mmap.c.
+/// Nothing limits what is locked, from here on: RLIMIT_MEMLOCK, setrlimit(2). Who has locked all and comes to a limit
+/// later gets no memory any more, and is ended when a stack would grow: acct_stack_growth() in mm/mmap.c.
 fn without_limit() -> Result<(), Errno> {
     // The set rescue is root on its own machine, whom no limit counts for.
     if !crate::IS_WHOLE || getrlimit(Resource::Memlock).current.is_none() {
