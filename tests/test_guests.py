@@ -142,6 +142,9 @@ def test_command_lines_about_a_disk_in_use_say_what_they_should(folder):
         wrong = command_lines.judge(line, int(found[2]), "", found[1]) if found else ["it was not run"]
         failed += [(line.text, wrong, found and found[1])] if wrong else []
     assert not failed, failed
+    # An ordinary device's page fits on a screen.
+    page = re.search(r"^This device\n(?:[^\[\n].*\n)*", text, re.M)[0].splitlines()
+    assert 20 < len(page) <= 40 and max(map(len, page)) <= command_lines.COLUMNS, page
 
 
 def release_is_taken_over(release, folder):
