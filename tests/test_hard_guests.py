@@ -132,7 +132,7 @@ def test_a_crowded_host_is_taken_over(folder):
         guest.wait_for("THE SERVER HANGS", 400)
         guest.wait_for("^2[0-9]{3} MOUNTS", 400)
         # A host of containers has more than anybody reads.
-        guest.wait_for(r"^  - 9\d\d more$", 400)
+        guest.wait_for(r"^ +9\d\d more$", 400)
         guest.wait_for("takeover is PID 1", 400)
         guest.wait_exit(400)
         finish(guest, folder)

@@ -109,7 +109,10 @@ impl Job<'_> {
                 (offset + self.in_blocks(length) as u64) / SECTOR - 1
             );
         }
-        rate.end("the first MiB, by which the disk starts");
+        rate.end(match bad.first() {
+            None => "the first MiB, by which the disk starts",
+            Some(_) => "what was read back wrong is written again",
+        });
         Ok(bad)
     }
 

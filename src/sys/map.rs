@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Maps `length` bytes of zeros, private, page-aligned, faulted in at once (mmap(2), MAP_POPULATE), for ever.
 pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
@@ -88,6 +89,7 @@ pub fn pin(file: impl AsFd, length: usize) -> Result<(), Errno> {
 /// be populated whole.
 pub fn lock_current() -> Result<(), Errno> {
     const MCL_CURRENT: usize = 1;
+    without_limit()?;
     // SAFETY: mlockall takes one integer and changes no memory content.
     let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, MCL_CURRENT) };
     super::checked(result).map(drop)
@@ -99,12 +101,23 @@ pub fn lock_as_used() -> Result<(), Errno> {
     const MCL_CURRENT: usize = 1;
     const MCL_FUTURE: usize = 2;
     const MCL_ONFAULT: usize = 4;
+    without_limit()?;
     let lock = |flags: usize| {
         // SAFETY: mlockall takes one integer and changes no memory content.
         let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, flags) };
         super::checked(result).map(drop)
     };
     lock(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).or_else(|_| lock(MCL_CURRENT | MCL_FUTURE))
+}
+
+/// Nothing limits what is locked, from here on: RLIMIT_MEMLOCK, setrlimit(2). Who has locked all and comes to a limit
+/// later gets no memory any more, and is ended when a stack would grow: acct_stack_growth() in mm/mmap.c.
+fn without_limit() -> Result<(), Errno> {
+    // The set rescue is root on its own machine, whom no limit counts for.
+    if !crate::IS_WHOLE || getrlimit(Resource::Memlock).current.is_none() {
+        return Ok(());
+    }
+    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
 }
 
 /// The size of a page in bytes: 4 KiB mostly, 16 or 64 on some arm64 kernels. getpagesize(2).

@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import select
 import shlex
 import signal
@@ -388,6 +389,8 @@ def _run(line):
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
+        if "locked" in line.marks:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, [int(line.marks["locked"]) << 10] * 2)
         if "full" in line.marks:
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     command = ["/usr/bin/takeover", *line.arguments]

@@ -366,6 +366,8 @@ class Sandbox:
         end = time.monotonic() + self.timeout
         _trace(PTRACE_SEIZE, worker, PTRACE_O_TRACESYSGOOD)
         _trace(PTRACE_INTERRUPT, worker)
+        # Where it was left stopped, its other threads, too, for which this one may wait.
+        os.kill(worker, signal.SIGCONT)
         found = False
         while True:
             _, status = os.waitpid(worker, 0)

@@ -152,8 +152,9 @@ impl Preview<'_> {
         if let Some(blob) = self.boot_blob.filter(|_| !cfg!(target_arch = "arm")) {
             page.text("boot_blob", "boot blob", &boot_blob::shown(blob));
         }
-        let is_set = self.boot_entry.change.is_some();
-        page.text("boot_entry", if is_set { "boot entry" } else { "" }, &self.boot_entry.text);
+        // Without firmware of that kind there is none, as usual.
+        let is_told = self.boot_entry.change.is_some() || self.identity.efi;
+        page.text("boot_entry", if is_told { "boot entry" } else { "" }, &self.boot_entry.text);
         let is_any = !self.boot_entry.gone.is_empty();
         page.list("boot_entries_removed", if is_any { "removed" } else { "" }, "");
         for name in &self.boot_entry.gone {
@@ -169,15 +170,16 @@ impl Preview<'_> {
         page.section("demands", "How it goes");
         page.text("stage", "image waits", self.stage.name());
         page.text("stage_why", "because", &self.stage.why);
-        let is_on_disk = self.stage.name() == "disk";
-        page.bytes(
-            "stage_copied",
-            if is_on_disk { "copied first" } else { "" },
-            self.stage.copied(),
-        );
-        let cost = if is_on_disk { "read there" } else { "" };
-        page.number("stage_seconds", cost, self.stage_seconds, " s more");
+        let copied = self.stage.copied();
+        let is_copied = self.stage.name() == "disk" && copied > 0;
+        page.bytes("stage_copied", if is_copied { "copied first" } else { "" }, copied);
         page.seconds("seconds_alone", "alone for about", self.seconds_alone);
+        let is_read = self.stage_seconds > 0;
+        page.seconds(
+            "stage_seconds",
+            if is_read { "of it reading" } else { "" },
+            self.stage_seconds,
+        );
         let then = if self.options.has(Flag::Pretend) {
             "restart the old OS: --pretend"
         } else {

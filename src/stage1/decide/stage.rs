@@ -112,20 +112,27 @@ fn choose<F: FnOnce() -> Result<Stage, Error>>(
         Some(Staging::Disk) => decided(find().map_err(|error| error.as_refusal())?, "--stage disk"),
         None if fits(available.saturating_sub(AMPLE)) => decided(Stage::Memory, "it fits there"),
         None => match find() {
-            Ok(stage) => {
-                let why: Text<200> = crate::text!(
-                    "{} of memory would be needed for it, and {} are available",
-                    Size(budget.needed()),
-                    Size(available)
-                );
-                Ok(Decided { stage, why })
-            }
+            Ok(stage) => Ok(Decided { stage, why: not_ample(budget, available, cgroup::left()) }),
             // The budget is checked by who asks: there it is refused with its figures.
             Err(error) => {
                 crate::info!("the image cannot wait on the disk: {}", error);
                 decided(Stage::Memory, "it cannot wait on the disk, and just fits")
             }
         },
+    }
+}
+
+/// Why memory is not the place: what the control groups of this process leave it, or what there is at all.
+fn not_ample(budget: &Budget, available: u64, left: Option<u64>) -> Text<200> {
+    match left.filter(|left| budget.ramfs() > *left) {
+        Some(left) => crate::text!(
+            "it would take {} of memory, and the control group leaves {}",
+            Size(budget.ramfs()),
+            Size(left)
+        ),
+        None => {
+            crate::text!("it would take {} of {} of memory", Size(budget.needed()), Size(available))
+        }
     }
 }
 
@@ -300,7 +307,17 @@ mod tests {
         let error = chosen(Some(Staging::Disk), AMPLE, refusal()).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Refused);
         let (_, why) = chosen(None, 0, disk()).unwrap();
-        assert!(why.contains("of memory would be needed"), "{why}");
+        assert!(why.contains("it would take "), "{why}");
+    }
+
+    #[test]
+    fn what_leaves_too_little_memory_is_named() {
+        let budget = Budget { image: 100 << 20, rest: 0, small: 0, swapped: 0 };
+        let why = |left| not_ample(&budget, 110 << 20, left).to_string();
+        assert!(why(None).ends_with(" of 110.0 MiB of memory"), "{}", why(None));
+        assert_eq!(why(Some(budget.ramfs())), why(None));
+        let limited = why(Some(8 << 20));
+        assert!(limited.ends_with("and the control group leaves 8.0 MiB"), "{limited}");
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub fn gather(
     if selection.old == OldOs::Balena {
         gathering.proxies(content)?;
     }
-    if gathering.wifis + gathering.others == 0 {
+    if gathering.wifis + gathering.others == 0 && selection.old != OldOs::None {
         let why = "no network is configured: the new OS uses DHCP on cables";
         gathering.note(Level::Info, "", "", why);
     }

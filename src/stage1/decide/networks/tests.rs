@@ -350,6 +350,9 @@ fn without_an_old_os_only_what_was_given_is_placed() {
     assert_eq!(root.gather(&selection).files.len(), 1);
     root.add("my/own", b"no keyfile");
     assert!(!root.gather(&selection).refusal.is_empty());
+    // Nor is anything said of DHCP: the image is what it is.
+    let nothing = Selection { old: OldOs::None, ..Selection::default() };
+    assert!(!root.gather(&nothing).has_note("Info", "DHCP"));
 }
 
 #[test]
