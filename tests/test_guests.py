@@ -583,7 +583,7 @@ def refusals():
         ("not there", "takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json --no-ack -f /dev/sdz", 3,
          "/dev/sdz: no such file"),
         ("memory limit", "systemd-run -q --pipe --wait -p MemoryMax=8M takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json "
-                         "--dry-run", 3, "are needed in memory, and its control group leaves it"),
+                         "--stage ram --dry-run", 3, "are needed in memory, and its control group leaves it"),
         ("usage", "takeover --nonsense", 2, "there is no option --nonsense"),
         ("no", "echo no | takeover --no-api-check --no-vpn-check -i /job/image -c /job/config.json", 3, "the answer was not"),
     ]
