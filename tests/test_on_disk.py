@@ -97,7 +97,7 @@ def takes_over_in_a_thousand_pieces(folder, block):
         found = re.search(r"the image stays on /dev/loop\d+, in (\d+) pieces", box.console())
         assert found and int(found[1]) > 500, box.console()
         assert re.search(r"[KM]iB of the image are copied behind the new OS: /.takeover-copies", box.console()), box.console()
-        assert re.search(r"the image waits +disk\n +because +--stage disk\n", box.console()), box.console()
+        assert re.search(r"image waits +disk\n +because +--stage disk\n", box.console()), box.console()
         whole.check_taken_over(box, image)
 
 
