@@ -71,10 +71,10 @@ def check_secrets(text):
     assert not found, f"there are secrets in what anybody may read: {found}"
 
 
-def check_disk(folder, name="small", config=None, more=None, but=()):
-    """The disk is the image but for config.json, more (files of the boot partition) and the partitions in but: to the
-    sector, and to those who read the files."""
-    disk, image = folder / "disk.img", balena_image.image(name)
+def check_disk(folder, name="small", config=None, more=None, but=(), image=None):
+    """The disk is the image (or the one made of it, by its path) but for config.json, more (files of the boot partition)
+    and the partitions in but: to the sector, and to those who read the files."""
+    disk, image = folder / "disk.img", image or balena_image.image(name)
     boot = balena_image.partition(name, "resin-boot")
     ours = {"config.json": config or config_for(name)} | (more or {})
     places = [balena_image.partition(name, label) for label in but]
@@ -537,7 +537,8 @@ def test_a_hostile_system_is_taken_over(folder):
 
 
 def test_128_mb_fitting_and_not_fitting(folder):
-    """In one run: an image that does not fit is refused with figures, then one that does is taken."""
+    """In one run: an image that is to wait in memory and does not fit is refused with figures, then one that does is
+    taken."""
     script = f"""
     {SEE} > /tmp/before
     takeover() {{ /usr/local/bin/takeover "$@"; }}
@@ -788,7 +789,7 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
         guest.resume()
         guest.sysrq("i")
         guest.wait_for("killed by signal 9 in phase flash", 30)
-        guest.wait_for("flashed again from memory", 30)
+        guest.wait_for("it is flashed again", 30)
         check_boot(guest, config_for("demo"))
         # The address that the job has set is in force, so its keyfile comes along.
         keyfiles = {name: content for name, content in boot_files(

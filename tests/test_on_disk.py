@@ -64,9 +64,9 @@ def scatter(root, data, start, end, piece=4096):
     return len(found), inside
 
 
-def begin(box, packed, options):
-    """Boots, scatters the image, and lets the takeover begin."""
-    box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{COMMAND} {options}\necho EXIT $?\nsleep 60\n")
+def begin(box, packed, options, first=""):
+    """Boots, scatters the image, and lets the takeover begin; `first` comes before it."""
+    box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{first}{COMMAND} {options}\necho EXIT $?\nsleep 60\n")
     box.wait_for("UP")
     root = pathlib.Path(f"/proc/{box._own(box.pid1())}/root")
     count, inside = scatter(root, packed, whole.ROOT_START, IMAGE_MIB * MIB)
@@ -212,6 +212,19 @@ def test_pretending_copies_nothing_and_reads_the_image_where_it_is(folder):
         text = box.console()
         assert "nothing was written" in text and "are copied behind" not in text, text
         assert box.disk_bytes(0, MIB) == box.before
+
+
+def test_copies_that_a_takeover_before_has_left_are_removed_and_another_file_of_that_name_is_not(folder):
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    first = f"umask 022; echo mine >/.takeover-copies\n{COMMAND} --stage disk\necho EXIT $?\n" \
+            "echo KEPT $(cat /.takeover-copies)\nchmod 600 /.takeover-copies\n"
+    with Sandbox(folder, files=files()) as box:
+        begin(box, whole.pack(image), "--stage disk", first)
+        box.wait_exit()
+        text = box.console()
+        assert re.search(r"/.takeover-copies: no takeover has made it; move it away[\s\S]*\nEXIT 3\nKEPT mine\n", text), text
+        assert "removed what an earlier takeover has left: /.takeover-copies" in text, text
+        whole.check_taken_over(box, image)
 
 
 if __name__ == "__main__":

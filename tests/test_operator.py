@@ -225,7 +225,7 @@ def fails_for_good(folder, way):
             flip_staged_byte(box)
             os.kill(box.worker(), signal.SIGCONT)
             # The first run finds that it is wrong, the second that it stays wrong.
-            box.wait_for("the disk is incomplete: it is flashed again from memory")
+            box.wait_for("the disk is incomplete: it is flashed again")
             box.wait_for("checking the image: it is not what was scanned; the memory")
             box.wait_for("it would fail again in the same way: no retry at once")
             yield box, api, image, config

@@ -339,7 +339,7 @@ impl Supervisor<'_> {
         let attempts = self.shared.attempts.load(SeqCst);
         let may_pass = end != Some(End::Lasting);
         if !self.has_given_up.get() && may_pass && attempts <= RETRIES {
-            crate::warn!("{}: it is flashed again from memory", INCOMPLETE);
+            crate::warn!("{}: it is flashed again", INCOMPLETE);
             self.show("again", Colour::Red, led::BEATS);
             self.pause(pause_before_retry(attempts, end.is_none()));
             return;

@@ -1,8 +1,9 @@
 //! The disk that is written: opened only when it is free and the one that was checked, past the cache, with errors
 //! named by sector.
 //!
-//! A disk that went away after the first write is looked for by what it says of itself, and gets its node anew: its
-//! image is in memory alone. Before the first write a disk that is not where it was is a failure.
+//! A disk that went away after the first write is looked for by what it says of itself, and gets its node anew: its old
+//! OS is gone, and what is to replace it waits in memory or on that disk. Before the first write a disk that is not where
+//! it was is a failure.
 
 use crate::disk::device::{self, Number};
 use crate::disk::table::SECTOR;

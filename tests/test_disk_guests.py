@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Whole takeovers of devices whose memory is smaller than the packed image: it waits on the disk that is written.
+
+The ARM programs are those of the audited build. $TAKEOVER_AARCH64 and $TAKEOVER_ARMV7 name others.
+"""
+
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "lib")]
+import balena_image  # noqa: E402
+import guest as guests  # noqa: E402
+import runner  # noqa: E402
+import test_arm_guests  # noqa: E402
+import test_guests  # noqa: E402
+from guest import Guest, new_disk  # noqa: E402
+from rootfs import MIB, ROOT_START, cached, key_of, run  # noqa: E402
+
+COMMAND = test_guests.COMMAND.replace("/job/image", "/image")
+REFUSED = f"{test_guests.REFUSED}|EXIT [1-9]|Out of memory"
+
+
+def image(base, size_mib, noise_mib):
+    """The raw image and its gzip, from the cache: a small one, behind its partitions noise, which nothing packs, and
+    zeros up to its size."""
+    small = balena_image.image(base)
+    key = key_of(small.name, size_mib, noise_mib)
+
+    def build(path):
+        run("cp", "--sparse=always", small, path)
+        noise = random.Random(1)
+        with open(path, "r+b") as file:
+            file.seek(0, os.SEEK_END)
+            for _ in range(noise_mib):
+                file.write(noise.randbytes(MIB))
+            assert file.tell() <= size_mib * MIB, file.tell()
+            file.truncate(size_mib * MIB)
+
+    raw = cached(f"stays-{base}-{size_mib}", key, build, ".img")
+
+    def pack(path):
+        with open(path, "wb") as out:
+            subprocess.run(["pigz", "-6", "-n", "-c", raw], stdout=out, check=True)
+
+    packed = cached(f"stays-{base}-{size_mib}", key, pack, ".img.gz")
+    assert packed.stat().st_size > noise_mib * MIB
+    return raw, packed
+
+
+def disk_with(kind, folder, packed):
+    """The disk of the old OS, with the packed image as /image of its root."""
+    disk = new_disk(kind, folder)
+    # It says what failed, and ends with 0 all the same.
+    said = run("debugfs", "-w", "-R", f"write {packed} image", f"{disk}?offset={ROOT_START}").decode()
+    assert "Allocated inode" in said, said
+    return disk
+
+
+def job(base, script, program=None):
+    """The files of a job disk, without an image."""
+    files = test_guests.job("/nowhere", script, base)
+    del files["image"]
+    return files | ({"takeover": test_arm_guests.program(program)} if program else {})
+
+
+def check_waits(guest, timeout):
+    """The image waits on the disk, and what the new OS will overwrite of it is copied; gives how many MiB."""
+    guest.wait_for(r"the image waits: disk \(", timeout)
+    return float(guest.wait_for(r"([\d.]+) MiB of the image are copied behind the new OS: /.takeover-copies", timeout)[1])
+
+
+def check_new_os(guest, folder, base, raw, wait=300):
+    test_guests.check_boot(guest, test_guests.config_for(base), wait)
+    test_guests.check_disk(folder, base, image=raw)
+    return test_guests.check_result(guest, "done")
+
+
+def test_128_mb_take_an_image_of_1_gib_from_their_own_disk(folder):
+    """Of 430 MiB packed, which is more than three times the memory."""
+    raw, packed = image("small", 1024, 430)
+    with Guest("systemd", [disk_with("systemd", folder, packed)], memory=128, timeout=900,
+               files=job("small", f"free -m\n{COMMAND}; echo EXIT $?\n"), fail_on=REFUSED) as guest:
+        assert check_waits(guest, 300) > 400, guest.tail()
+        result = check_new_os(guest, folder, "small", raw)
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+        # Of the memory, which is free of the old OS by then, it takes a small part.
+        assert result["peak_kib"]["total"] < 16 * 1024, result
+
+
+def test_a_worker_killed_in_the_middle_of_the_flash_reads_the_disk_again(folder):
+    raw, packed = image("small", 448, 64)
+    # Slow enough to be hit in the middle.
+    with Guest("systemd", [disk_with("systemd", folder, packed)], memory=256, timeout=600, fail_on=REFUSED,
+               drive_options="discard=unmap,throttling.bps-write=20000000",
+               files=job("small", f"{COMMAND} --stage disk; echo EXIT $?\n")) as guest:
+        assert check_waits(guest, 200) > 60, guest.tail()
+        guest.wait_for("takeover is PID 1", 100)
+        guest.wait_for(r"flash: [1-9]\d? % of", 100)
+        guest.sysrq("i")     # SIGKILL to every process but PID 1
+        guest.wait_for("killed by signal 9 in phase flash", 30)
+        guest.wait_for("it is flashed again", 30)
+        result = check_new_os(guest, folder, "small", raw)
+        assert result["attempts"] == 2, result
+
+
+# Boots, says whether the copies of a takeover before are there, and takes over as far as it gets.
+UNTIL_IT_IS_CUT = f"""
+echo OLD OS IS UP
+[ -e /.takeover-copies ] && echo COPIES ARE LEFT
+sha256sum /job/config.json
+{COMMAND} --stage disk; echo EXIT $?
+"""
+CUTS = 10
+
+
+def written(guest):
+    """How many bytes the guest has written to the disk under test."""
+    return guest.qmp("query-blockstats")[0]["stats"]["wr_bytes"]
+
+
+def cut_while_copying(guest, share, size):
+    """Kills QEMU once so large a share of the copies is on the disk; with 1 once the copies are proven there."""
+    guest.wait_for("OLD OS IS UP", 200)
+    guest.wait_for(r"the image waits: disk \(", 200)
+    if share == 1:
+        guest.wait_for("of the image are copied behind the new OS", 100)
+    else:
+        before, deadline = written(guest), time.monotonic() + 100
+        while written(guest) - before < share * size:
+            assert time.monotonic() < deadline and not guest.find("PID 1 is handed over"), guest.tail()
+            time.sleep(0.01)
+        assert not guest.find("of the image are copied behind the new OS"), guest.tail()
+    guest.kill()
+    return bool(guest.find("COPIES ARE LEFT")), bool(guest.find("removed what an earlier takeover has left"))
+
+
+def test_a_power_cut_at_any_moment_of_the_copying_leaves_the_old_os(folder):
+    """Each boot of the same disk shows that the old OS has outlived the cut before; and that the image has, which the
+    takeover checks before it copies anything."""
+    _, packed = image("small", 448, 64)
+    disk = disk_with("systemd", folder, packed)
+    options = dict(memory=256, timeout=300, fail_on=REFUSED, cache="none",
+                   drive_options="discard=unmap,throttling.bps-write=25000000")
+    left = []
+    for number in range(CUTS):
+        with Guest("systemd", [disk], files=job("small", UNTIL_IT_IS_CUT), **options) as guest:
+            left.append(cut_while_copying(guest, 1 - number / (CUTS - 1), packed.stat().st_size))
+    script = "echo OLD OS IS UP\nsha256sum /image\npoweroff -f\n"
+    with Guest("systemd", [disk], files=job("small", script), **options) as guest:
+        guest.wait_for("OLD OS IS UP", 200)
+        found = guest.wait_for(r"([0-9a-f]{64})  /image", 60)[1]
+        guest.wait_exit(60)
+    assert found == run("sha256sum", packed).decode().split()[0]
+    # Those of the first cut, which were on the disk, were there and removed; the others had hardly a name there yet.
+    assert left[1] == (True, True) and all(there == removed for there, removed in left), left
+    checked = subprocess.run(["e2fsck", "-fy", f"{disk}?offset={ROOT_START}"], capture_output=True, text=True)
+    assert checked.returncode in (0, 1) and "UNEXPECTED" not in checked.stdout, checked.stdout
+
+
+def take_over_arm(folder, kind, name, base, memory, size_mib, noise_mib):
+    raw, packed = image(base, size_mib, noise_mib)
+    assert packed.stat().st_size > memory * MIB
+    before = test_arm_guests.WITHOUT_WATCHDOG if kind == "raspi3" else ""
+    option = " --no-dt-check" if kind in test_arm_guests.NO_BOARD else ""
+    files = job(base, f"{before}free -m\n{COMMAND}{option}; echo EXIT $?\n", name)
+    with Guest(kind, [disk_with(kind, folder, packed)], files=files, memory=memory, timeout=900,
+               fail_on=REFUSED) as guest:
+        assert check_waits(guest, 500) > noise_mib // 2, guest.tail()
+        result = check_new_os(guest, folder, base, raw, wait=500)
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+        assert result["peak_kib"]["total"] < 12 * 1024, result
+
+
+def test_armhf_with_64_mb_takes_an_image_larger_than_that(folder):
+    take_over_arm(folder, "armhf", "ARMV7", "raspberrypi3", 64, 384, 72)
+
+
+def test_a_raspberry_pi_3_with_128_mb_takes_an_image_larger_than_that(folder):
+    take_over_arm(folder, "raspi3", "AARCH64", "raspberrypi3-64", 128, 480, 132)
+
+
+if __name__ == "__main__":
+    subprocess.run([HERE / "setup", "arm"], check=True)
+    runner.main(sys.modules[__name__], sys.argv[1:])
