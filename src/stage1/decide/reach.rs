@@ -186,7 +186,7 @@ impl Reach {
             }
         };
         let way_in: Text<80> = match &live.way_in {
-            Some(WayIn { peer: Some(peer), link }) if *link == port.link.number => {
+            Some(WayIn { peer: Some(peer), link, .. }) if *link == port.link.number => {
                 crate::text!(" (the way in, from {})", shown(*peer))
             }
             _ if port.is_way_in => Text::from(" (the way in)"),
