@@ -137,6 +137,7 @@ def cut_while_copying(guest, share, size):
             time.sleep(0.01)
         assert not guest.find("of the image are copied behind the new OS"), guest.tail()
     guest.kill()
+    assert not guest.find("EXT4-fs error"), guest.tail()
     return bool(guest.find("COPIES ARE LEFT")), bool(guest.find("removed what an earlier takeover has left"))
 
 
@@ -156,11 +157,10 @@ def test_a_power_cut_at_any_moment_of_the_copying_leaves_the_old_os(folder):
         guest.wait_for("OLD OS IS UP", 200)
         found = guest.wait_for(r"([0-9a-f]{64})  /image", 60)[1]
         guest.wait_exit(60)
+        assert not guest.find("EXT4-fs error"), guest.tail()
     assert found == run("sha256sum", packed).decode().split()[0]
     # Those of the first cut, which were on the disk, were there and removed; the others had hardly a name there yet.
     assert left[1] == (True, True) and all(there == removed for there, removed in left), left
-    checked = subprocess.run(["e2fsck", "-fy", f"{disk}?offset={ROOT_START}"], capture_output=True, text=True)
-    assert checked.returncode in (0, 1) and "UNEXPECTED" not in checked.stdout, checked.stdout
 
 
 def take_over_arm(folder, kind, name, base, memory, size_mib, noise_mib):
