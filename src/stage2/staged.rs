@@ -171,85 +171,89 @@ fn is_another() -> Error {
 
 #[cfg(test)]
 mod tests {
-    // Elsewhere there is one thread, and one test of it in mod.rs.
-    #![cfg(feature = "core")]
-    use super::*;
-    use crate::files;
-    use crate::image::decode::BUFFER;
-    use crate::image::source::FileSource;
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::FileExt;
-    use std::time::{Duration, Instant};
+    /// Elsewhere there is one thread, and the test of it is in mod.rs.
+    #[cfg(feature = "core")]
+    mod by_two_threads {
+        use super::super::*;
+        use crate::files;
+        use crate::image::decode::BUFFER;
+        use crate::image::source::FileSource;
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::FileExt;
+        use std::time::{Duration, Instant};
 
-    const OFFSET: u64 = 100;
+        const OFFSET: u64 = 100;
 
-    fn buffers() -> Buffers {
-        Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap()
-    }
-
-    fn proved(source: &dyn Source, length: u64, packed_crc: u32) -> Result<(), Error> {
-        let stream = Stream { offset: OFFSET, length, ..crate::plan::tests::sample().image.stream };
-        let map = ChunkMap::create().unwrap();
-        let staged = Staged { source, stream, patches: Patches::none(), map: &map };
-        staged.prove_packed(packed_crc, &mut buffers(), &Shared::default())
-    }
-
-    #[test]
-    fn a_bit_that_flipped_anywhere_in_memory_is_found_and_none_elsewhere_counts() {
-        let file = std::fs::File::from(files::unnamed("/dev/shm").unwrap());
-        for length in [1, 2, CHUNK, 2 * CHUNK + 1, 5 * CHUNK + 777] {
-            let bytes: Vec<u8> =
-                (0..length + 200).map(|at| (at * 7 + at / 251 + at / CHUNK) as u8).collect();
-            file.set_len(0).unwrap();
-            file.write_all_at(&bytes, 0).unwrap();
-            let source = FileSource::open(&format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
-            assert!(source.in_memory().is_some());
-            let (start, end) = (OFFSET as usize, OFFSET as usize + length);
-            let crc = crc32::crc32(&bytes[start..end]);
-            let proved = || proved(&source, length as u64, crc);
-            let flipped = |place: usize| {
-                file.write_all_at(&[bytes[place] ^ 16], place as u64).unwrap();
-                let is_found = proved().is_err_and(|error| error.lasts());
-                file.write_all_at(&bytes[place..=place], place as u64).unwrap();
-                is_found
-            };
-            for place in [start, start + length / 2, end - 1, start + length / 3] {
-                assert!(flipped(place), "{place} of {length}");
-            }
-            assert!(!flipped(start - 1) && !flipped(end));
-            file.set_len(end as u64 - 1).unwrap();
-            assert!(proved().is_err());
+        fn buffers() -> Buffers {
+            Buffers::map(sys::map::buffer(BUFFER).unwrap()).unwrap()
         }
-    }
 
-    /// Memory that says when it is read at two places at once.
-    struct Twice(AtomicU32);
+        fn proved(source: &dyn Source, length: u64, packed_crc: u32) -> Result<(), Error> {
+            let stream =
+                Stream { offset: OFFSET, length, ..crate::plan::tests::sample().image.stream };
+            let map = ChunkMap::create().unwrap();
+            let staged = Staged { source, stream, patches: Patches::none(), map: &map };
+            staged.prove_packed(packed_crc, &mut buffers(), &Shared::default())
+        }
 
-    impl Source for Twice {
-        fn read_at(&self, _: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-            self.0.fetch_add(1, Relaxed);
-            let begun = Instant::now();
-            while self.0.load(Relaxed) < 2 {
-                if begun.elapsed() > Duration::from_secs(10) {
-                    return Err(Error::failed("reading", "it", "nobody else does"));
+        #[test]
+        fn a_bit_that_flipped_anywhere_in_memory_is_found_and_none_elsewhere_counts() {
+            let file = std::fs::File::from(files::unnamed("/dev/shm").unwrap());
+            for length in [1, 2, CHUNK, 2 * CHUNK + 1, 5 * CHUNK + 777] {
+                let bytes: Vec<u8> =
+                    (0..length + 200).map(|at| (at * 7 + at / 251 + at / CHUNK) as u8).collect();
+                file.set_len(0).unwrap();
+                file.write_all_at(&bytes, 0).unwrap();
+                let source =
+                    FileSource::open(&format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+                assert!(source.in_memory().is_some());
+                let (start, end) = (OFFSET as usize, OFFSET as usize + length);
+                let crc = crc32::crc32(&bytes[start..end]);
+                let proved = || proved(&source, length as u64, crc);
+                let flipped = |place: usize| {
+                    file.write_all_at(&[bytes[place] ^ 16], place as u64).unwrap();
+                    let is_found = proved().is_err_and(|error| error.lasts());
+                    file.write_all_at(&bytes[place..=place], place as u64).unwrap();
+                    is_found
+                };
+                for place in [start, start + length / 2, end - 1, start + length / 3] {
+                    assert!(flipped(place), "{place} of {length}");
                 }
-                std::hint::spin_loop();
+                assert!(!flipped(start - 1) && !flipped(end));
+                file.set_len(end as u64 - 1).unwrap();
+                assert!(proved().is_err());
             }
-            buffer.fill(0);
-            Ok(buffer.len())
         }
-        fn length(&self) -> u64 {
-            u64::MAX
-        }
-        fn in_memory(&self) -> Option<&(dyn Source + Sync)> {
-            Some(self)
-        }
-    }
 
-    #[test]
-    fn two_threads_check_what_is_in_memory_and_one_what_is_on_a_disk() {
-        let length = 2 * CHUNK as u64;
-        proved(&Twice(AtomicU32::new(0)), length, crc32::of_zeros(length)).unwrap();
-        assert!(FileSource::open("/proc/version").unwrap().in_memory().is_none());
+        /// Memory that says when it is read at two places at once.
+        struct Twice(AtomicU32);
+
+        impl Source for Twice {
+            fn read_at(&self, _: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+                self.0.fetch_add(1, Relaxed);
+                let begun = Instant::now();
+                while self.0.load(Relaxed) < 2 {
+                    if begun.elapsed() > Duration::from_secs(10) {
+                        return Err(Error::failed("reading", "it", "nobody else does"));
+                    }
+                    std::hint::spin_loop();
+                }
+                buffer.fill(0);
+                Ok(buffer.len())
+            }
+            fn length(&self) -> u64 {
+                u64::MAX
+            }
+            fn in_memory(&self) -> Option<&(dyn Source + Sync)> {
+                Some(self)
+            }
+        }
+
+        #[test]
+        fn two_threads_check_what_is_in_memory_and_one_what_is_on_a_disk() {
+            let length = 2 * CHUNK as u64;
+            proved(&Twice(AtomicU32::new(0)), length, crc32::of_zeros(length)).unwrap();
+            assert!(FileSource::open("/proc/version").unwrap().in_memory().is_none());
+        }
     }
 }
