@@ -2,8 +2,8 @@
 //! named by sector.
 //!
 //! A disk that went away after the first write is looked for by what it says of itself, and gets its node anew: its old
-//! OS is gone, and what is to replace it waits in memory or on that disk. Before the first write a disk that is not where
-//! it was is a failure.
+//! OS is gone, and what is to replace it waits in memory or on that disk. Before the first write a disk that is not
+//! where it was is a failure.
 
 use crate::disk::device::{self, Number};
 use crate::disk::table::SECTOR;
