@@ -173,8 +173,8 @@ impl Target {
         self.write_zeros(offset, length, zeros, shared)
     }
 
-    /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that was just made
-    /// something else must have become so: one that was zeros before proves nothing.
+    /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that was just
+    /// made something else must have become so: one that was zeros before proves nothing.
     fn discard(&self, offset: u64, length: u64, shared: &Shared) -> bool {
         let known = self.discards.load(SeqCst);
         if known == USELESS || length < LEAST_DISCARD {

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// Maps `length` bytes of zeros, private, page-aligned, faulted in at once (mmap(2), MAP_POPULATE), for ever.
 pub fn buffer(length: usize) -> Result<&'static mut [u8], Errno> {
@@ -89,7 +89,6 @@ pub fn pin(file: impl AsFd, length: usize) -> Result<(), Errno> {
 /// be populated whole.
 pub fn lock_current() -> Result<(), Errno> {
     const MCL_CURRENT: usize = 1;
-    without_limit()?;
     // SAFETY: mlockall takes one integer and changes no memory content.
     let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, MCL_CURRENT) };
     super::checked(result).map(drop)
@@ -101,23 +100,37 @@ pub fn lock_as_used() -> Result<(), Errno> {
     const MCL_CURRENT: usize = 1;
     const MCL_FUTURE: usize = 2;
     const MCL_ONFAULT: usize = 4;
-    without_limit()?;
     let lock = |flags: usize| {
         // SAFETY: mlockall takes one integer and changes no memory content.
         let result = unsafe { super::syscall(linux_raw_sys::general::__NR_mlockall as _, flags) };
         super::checked(result).map(drop)
     };
-    lock(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).or_else(|_| lock(MCL_CURRENT | MCL_FUTURE))
+    lock(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT).or_else(|_| lock(MCL_CURRENT | MCL_FUTURE))?;
+    // The set rescue is root on its own machine, whom no limit counts for.
+    if crate::IS_WHOLE && is_limited() {
+        // SAFETY: munlockall takes nothing and changes no memory content.
+        unsafe { super::syscall(linux_raw_sys::general::__NR_munlockall as _) };
+        return Err(Errno::PERM);
+    }
+    Ok(())
 }
 
-/// Nothing limits what is locked, from here on: RLIMIT_MEMLOCK, setrlimit(2). Who has locked all and comes to a limit
-/// later gets no memory any more, and is ended when a stack would grow: acct_stack_growth() in mm/mmap.c.
-fn without_limit() -> Result<(), Errno> {
-    // The set rescue is root on its own machine, whom no limit counts for.
-    if !crate::IS_WHOLE || getrlimit(Resource::Memlock).current.is_none() {
-        return Ok(());
+/// True when RLIMIT_MEMLOCK counts for this process, in which all is locked: it counts for who has no CAP_IPC_LOCK on
+/// the machine (mlock(2)). Once that is reached there is no more memory, and who needs more of its stack is ended:
+/// mlock_future_ok() and acct_stack_growth() in mm/mmap.c. Asked by a mapping that is longer, and never touched.
+fn is_limited() -> bool {
+    let Some(limit) = getrlimit(Resource::Memlock).current else {
+        return false;
+    };
+    let length = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a mapping at an address of the kernel's choice, which nobody uses and nobody knows: it is gone again.
+    unsafe {
+        match mmap_anonymous(core::ptr::null_mut(), length, ProtFlags::empty(), flags) {
+            Ok(address) => rustix::mm::munmap(address, length).is_err(),
+            Err(errno) => errno == Errno::AGAIN,
+        }
     }
-    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None })
 }
 
 /// The size of a page in bytes: 4 KiB mostly, 16 or 64 on some arm64 kernels. getpagesize(2).

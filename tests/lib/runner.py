@@ -57,6 +57,10 @@ def main(module, arguments):
         wanted = part_of(wanted, part)
     if not wanted:
         sys.exit(f"no test is called like {' or '.join(arguments)}")
+    # As in a shell of its own: what was started by nohup(1) or in the background ignores some, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     # An exception, so that every test cleans up behind itself.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     leftovers.remove()
