@@ -598,6 +598,9 @@ pub fn reset_later() {
     let _ = process::spawn(|| {
         crate::sys::clock::sleep(REBOOT_PATIENCE);
         crate::error!("a driver holds up the restart: the machine is reset");
+        // A serial console sends by interrupts what was said, and a reset drops the rest. Not log::drain(), which a
+        // stopped one would hold up.
+        crate::sys::clock::sleep(Duration::from_secs(1));
         tell_kernel("/proc/sysrq-trigger", b"b");
         0
     });
