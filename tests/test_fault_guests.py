@@ -407,7 +407,7 @@ def test_no_key_is_left_in_the_swap_of_another_disk(folder):
     files = job(balena_image.gz("small"), f"{SWAP}{COMMAND}\n")
     files["wpa_supplicant.conf"] = FIXTURES / "wpa_supplicant.conf"
     other = second_disk(folder)
-    with Guest("systemd", [new_disk("systemd", folder), other], files=files, fail_on=REFUSED) as guest:
+    with Guest("systemd", [new_disk("systemd", folder), other], files=files, fail_on=REFUSED, timeout=600) as guest:
         guest.wait_for("PID 1 is handed over", 180)
         check_boot(guest, with_country(config_for("small")))
         check_result(guest, "done")
