@@ -8,7 +8,7 @@
 //! could fail: one would abort the process, and tests would see it. Whatever is large is mapped before it is needed,
 //! faulted in and locked, or an error.
 
-use crate::text::kib_in;
+use crate::text::{Text, kib_in};
 use crate::{files, sys};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rustix::fs::OFlags;
@@ -98,17 +98,41 @@ pub fn is_sealed() -> bool {
     HEAP.is_sealed()
 }
 
-/// The most memory this process ever had resident, in KiB: VmHWM in /proc/self/status, or what its page tables hold
-/// now, /proc/self/smaps_rollup, if that is more (proc(5)).
-///
-/// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm
-/// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old init's.
-pub fn peak_resident_kib() -> u64 {
-    let (mut status, mut rollup) = ([0; 4096], [0; 4096]);
+/// What a process has resident, in KiB.
+#[derive(Clone, Copy, Default)]
+pub struct Resident {
+    /// The most it ever had: VmHWM in /proc/PID/status, or what its page tables hold now, /proc/PID/smaps_rollup, if that
+    /// is more (proc(5)).
+    ///
+    /// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm
+    /// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old
+    /// init's.
+    pub peak: u64,
+    /// What counts with the others that have it, too: the difference of Rss and Pss. None before Linux 4.14.
+    pub with_others: u64,
+    /// Its part of files in memory and of what processes share: Pss_Shmem, of Linux 5.4 and later.
+    pub of_memory_files: u64,
+}
+
+/// What this process has resident.
+pub fn resident() -> Resident {
+    resident_of("/proc/self/status", "/proc/self/smaps_rollup")
+}
+
+/// What the process has that started this one.
+pub fn resident_of_parent() -> Resident {
+    let parent = rustix::process::getppid().map_or(0, |parent| parent.as_raw_nonzero().get());
+    let [status, rollup] = ["status", "smaps_rollup"]
+        .map(|name| crate::text!("/proc/{}/{}", parent, name) as Text<40>);
+    resident_of(&status, &rollup)
+}
+
+fn resident_of(status: &str, rollup: &str) -> Resident {
+    let mut buffers = ([0; 4096], [0; 4096]);
     // The figures stand in front of the lists of CPUs, which may be long.
-    let status = files::read_start("/proc/self/status", &mut status).unwrap_or_default();
-    let rollup = files::read_start("/proc/self/smaps_rollup", &mut rollup).unwrap_or_default();
-    peak(files::as_text(status), files::as_text(rollup))
+    let status = files::read_start(status, &mut buffers.0).unwrap_or_default();
+    let rollup = files::read_start(rollup, &mut buffers.1).unwrap_or_default();
+    counted(files::as_text(status), files::as_text(rollup))
 }
 
 /// Makes the kernel look elsewhere when it ends a process for its memory (proc(5), oom_score_adj), and likewise those
@@ -128,14 +152,14 @@ fn unwritten(meminfo: &str) -> u64 {
     kib("Dirty:").saturating_add(kib("Writeback:"))
 }
 
-fn peak(status: &str, rollup: &str) -> u64 {
-    kib_in(status, "VmHWM:").max(kib_in(rollup, "Rss:")).unwrap_or(0)
-}
-
-/// All the memory of this device, in bytes, but for what the kernel has kept for itself: sysinfo(2).
-pub fn of_device() -> u64 {
-    let all = rustix::system::sysinfo();
-    (all.totalram as usize as u64).saturating_mul(all.mem_unit.into())
+fn counted(status: &str, rollup: &str) -> Resident {
+    let rss = kib_in(rollup, "Rss:");
+    let alone = kib_in(rollup, "Pss:").or(rss);
+    Resident {
+        peak: kib_in(status, "VmHWM:").max(rss).unwrap_or(0),
+        with_others: rss.unwrap_or(0).saturating_sub(alone.unwrap_or(0)),
+        of_memory_files: kib_in(rollup, "Pss_Shmem:").unwrap_or(0),
+    }
 }
 
 /// The heap's high-water mark of this process, in bytes.
@@ -154,6 +178,7 @@ mod tests {
 
     #[test]
     fn the_peak_is_what_the_page_tables_hold_at_least() {
+        let peak = |status: &str, rollup: &str| counted(status, rollup).peak;
         let status = "Name:\ttakeover\nVmHWM:\t       4 kB\nVmRSS:\t       4 kB\n";
         let rollup = "00010000-bee00000 ---p 00000000 00:00 0 [rollup]\nRss:                 640 kB\nPss: 1 kB\n";
         assert_eq!(peak(status, rollup), 640);
@@ -161,7 +186,17 @@ mod tests {
         assert_eq!(peak("", rollup), 640);
         assert_eq!(peak(status, ""), 4);
         assert_eq!(peak("VmHWM:\tmany\n", ""), 0);
-        assert!(peak_resident_kib() > 100);
+        assert!(resident().peak > 100 && resident_of_parent().peak > 100);
+    }
+
+    #[test]
+    fn what_several_processes_have_is_known() {
+        let others = |rollup: &str| counted("", rollup).with_others;
+        let rollup = "Rss:  640 kB\nPss:  400 kB\nPss_Anon: 100 kB\nPss_Shmem:  290 kB\n";
+        assert_eq!((others(rollup), counted("", rollup).of_memory_files), (240, 290));
+        // Before Linux 5.4, and before 4.14.
+        assert_eq!(counted("", "Rss:  640 kB\nPss:  400 kB\n").of_memory_files, 0);
+        assert_eq!((others("Rss:  640 kB\n"), others("")), (0, 0));
     }
 
     #[test]

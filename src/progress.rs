@@ -93,8 +93,12 @@ pub struct Shared {
     pub attempts: AtomicU32,
     /// What a rescue system has begun to write: see [`crate::disk::device::sequence`]. 0 for none.
     pub disk_sequence: AtomicU32,
-    /// The most memory a worker had resident, in KiB.
+    /// The most memory a worker had resident, in KiB, but for PID 1's part of what both have.
     pub worker_peak: AtomicU32,
+    /// How much of PID 1's memory counts with the worker, in KiB.
+    pub of_both: AtomicU32,
+    /// How much of the RAMFS counts with them, since it is mapped: the program.
+    pub mapped: AtomicU32,
     /// The most heap a worker had in use, in bytes.
     pub worker_heap: AtomicU32,
 }
@@ -208,7 +212,9 @@ pub struct Flashed {
 pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<600> {
     let load = |counter: &AtomicU32| counter.load(SeqCst);
     let worker = u64::from(shared.worker_peak.load(SeqCst));
-    let ramfs = totals.ramfs.div_ceil(1024);
+    // What is in two places of these is counted in one.
+    let ramfs = totals.ramfs.div_ceil(1024).saturating_sub(load(&shared.mapped).into());
+    let own = totals.own_peak.saturating_sub(load(&shared.of_both).into());
     let (bytes, chunks, zero_chunks) = match outcome {
         Outcome::Done | Outcome::Failed => (totals.bytes, totals.chunks, totals.zero_chunks),
         Outcome::Pretended | Outcome::Untouched => (0, 0, 0),
@@ -231,8 +237,8 @@ pub fn result_line(outcome: Outcome, shared: &Shared, totals: &Totals) -> Text<6
         if !crate::IS_WHOLE {
             return line.write_str("}}");
         }
-        uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", totals.own_peak + worker + ramfs)?;
-        uwrite!(line, ",\"pid1\":{},\"worker\":{}", totals.own_peak, worker)?;
+        uwrite!(line, "}},\"peak_kib\":{{\"total\":{}", own + worker + ramfs)?;
+        uwrite!(line, ",\"pid1\":{},\"worker\":{}", own, worker)?;
         uwrite!(line, ",\"ramfs\":{}}}", ramfs)?;
         uwrite!(line, ",\"heap_bytes\":{}", shared.worker_heap.load(SeqCst))?;
         uwrite!(line, ",\"heap_sealed\":{}}}", memory::is_sealed())
@@ -431,6 +437,8 @@ mod tests {
         shared.repaired.store(2, SeqCst);
         shared.phase_time[Phase::Flash as usize].store(61_250, SeqCst);
         shared.worker_peak.store(6000, SeqCst);
+        shared.of_both.store(100, SeqCst);
+        shared.mapped.store(1, SeqCst);
         shared.backup.store(Kept::Failed as u32, SeqCst);
         shared.log.store(Kept::Yes as u32, SeqCst);
         shared.report.store(Kept::Yes as u32, SeqCst);
@@ -442,7 +450,7 @@ mod tests {
             "{\"outcome\":\"done\",\"bytes\":10,\"chunks\":3,\"zero_chunks\":1,\"repaired_chunks\":2,\
              \"backup\":\"failed\",\"log\":\"placed\",\"report\":\"sent\",\"efi\":\"set\",\"attempts\":0,\
              \"seconds\":{\"kill\":0.000,\"unmount\":0.000,\"flash\":61.250,\"verify\":0.000,\"data\":0.000,\"head\":0.000,\"efi\":0.000},\
-             \"peak_kib\":{\"total\":6702,\"pid1\":700,\"worker\":6000,\"ramfs\":2},\"heap_bytes\":0,\"heap_sealed\":false}"
+             \"peak_kib\":{\"total\":6601,\"pid1\":600,\"worker\":6000,\"ramfs\":1},\"heap_bytes\":0,\"heap_sealed\":false}"
         );
     }
 

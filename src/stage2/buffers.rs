@@ -2,17 +2,14 @@
 
 use crate::error::{Doing, Error};
 use crate::image::decode::BUFFER;
-use crate::{memory, sys};
+use crate::sys;
 
-/// Buffers in the ring of the two threads: one is decoded into, one is written, one waits.
-pub const SLOTS: usize = 3;
-/// The memory of a device, in bytes, below which none waits: 1 MiB more is left for the image. One that is sold with
-/// 128 MB has less than these.
-const SHORT: u64 = 128 << 20;
+/// Buffers in the ring of the two threads: one is decoded into, or checked, while the other is on its way to the disk or
+/// from it. A third would wait: the disk is what takes the time, and with two it never does.
+pub const SLOTS: usize = 2;
 
 /// All the memory that flashing needs: mapped once, faulted in.
 pub struct Buffers {
-    /// The last one is empty where memory is short.
     pub(super) slots: [&'static mut [u8]; SLOTS],
     /// The old head of the disk until that is cleared, the new one from then on.
     pub(super) head: &'static mut [u8],
@@ -28,20 +25,12 @@ const STACK: usize = 64 * 1024;
 const ZEROS: usize = 64 * 1024;
 
 impl Buffers {
-    /// Maps the buffers: 3 times 1 MiB and 32 KiB, or twice where memory is short; `head` is another one, which the
-    /// workers share.
+    /// Maps the buffers: twice 1 MiB and 32 KiB; `head` is another one, which the workers share.
     pub fn map(head: &'static mut [u8]) -> Result<Self, Error> {
-        // A rescue system has nothing else in its memory, and no bytes for this.
-        Self::map_for(head, if crate::IS_WHOLE { memory::of_device() } else { SHORT })
-    }
-
-    /// The same for a device with so many bytes of memory.
-    pub fn map_for(head: &'static mut [u8], memory: u64) -> Result<Self, Error> {
         let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
-        let last = if memory < SHORT { <&mut [u8]>::default() } else { map()? };
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
         let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
-        Ok(Self { slots: [map()?, map()?, last], head, zeros, stack })
+        Ok(Self { slots: [map()?, map()?], head, zeros, stack })
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.
@@ -52,31 +41,12 @@ impl Buffers {
 
     /// Two such buffers, and the zeros.
     pub fn scratches(&mut self) -> ([&mut [u8]; 2], &'static [u8]) {
-        let [first, second, _] = &mut self.slots;
+        let [first, second] = &mut self.slots;
         ([first, second], self.zeros)
     }
 
     /// Zeros, as many as are written at once. Never written to.
     pub fn zeros(&self) -> &'static [u8] {
         self.zeros
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_memory_is_short_there_is_one_buffer_less() {
-        let sizes = |memory| {
-            let head = sys::map::buffer(BUFFER).unwrap();
-            Buffers::map_for(head, memory).unwrap().slots.map(|slot| slot.len())
-        };
-        assert_eq!(sizes(SHORT - 1), [BUFFER, BUFFER, 0]);
-        assert_eq!(sizes(SHORT), [BUFFER; SLOTS]);
-        // Of the whole device, as /proc/meminfo has it.
-        let told = std::fs::read_to_string("/proc/meminfo").unwrap();
-        let kib = crate::text::kib_in(&told, "MemTotal:").unwrap();
-        assert_eq!(memory::of_device() / 1024, kib);
     }
 }

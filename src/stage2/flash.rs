@@ -41,8 +41,8 @@ impl From<Error> for Ended {
 impl Job<'_> {
     /// Writes the image to the target, all but its first chunk.
     pub fn flash(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
-        let Buffers { slots: [a, b, c], head, zeros, stack } = buffers;
-        let ring = Ring::new([a, b, c]);
+        let Buffers { slots: [a, b], head, zeros, stack } = buffers;
+        let ring = Ring::new([a, b]);
         decoder.restart();
         let helper = || self.write(&ring, zeros);
         let work = || {

@@ -12,7 +12,7 @@ impl Job<'_> {
     /// Writes the first chunk, which is in `buffers`, and reads it back: from here on the disk boots. After an error it
     /// has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
     pub fn write_head(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
-        let Buffers { slots: [_, now, _], head, zeros, .. } = buffers;
+        let Buffers { slots: [_, now], head, zeros, .. } = buffers;
         let (head, zeros) = (self.padded(head, self.chunk_length(0)), *zeros);
         let written = self.write_first_chunk(head, now, zeros);
         written.and_then(|()| self.verify(decoder, 0..1, buffers)).inspect_err(|_| {

@@ -127,7 +127,7 @@ fn totals(plan: &Plan, base: &str) -> Totals {
     let used = files::space(root).map_or(0, |space| {
         space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize)
     });
-    Totals { bytes, chunks, zero_chunks, ramfs: used, own_peak: memory::peak_resident_kib() }
+    Totals { bytes, chunks, zero_chunks, ramfs: used, own_peak: memory::resident().peak }
 }
 
 #[cfg(test)]

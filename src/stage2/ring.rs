@@ -45,13 +45,9 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Ring<'a> {
-    /// A ring with these slots, all free; an empty one at the end is none.
+    /// A ring with these slots, all free.
     pub fn new(slots: [&'a mut [u8]; SLOTS]) -> Self {
-        let mut state = State { free: (0..SLOTS).collect(), ..State::default() };
-        let [.., last] = &slots;
-        if crate::IS_WHOLE && last.is_empty() {
-            state.free.pop();
-        }
+        let state = State { free: (0..SLOTS).collect(), ..State::default() };
         Self { slots: slots.map(Mutex::new), state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -135,20 +131,5 @@ impl<'a> Ring<'a> {
     /// Waits until it does.
     pub fn wait_for_start(&self) -> Result<(), Stopped> {
         self.wait_for(|state| state.started.then_some(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_slot_does_not_go_round() {
-        for (length, wanted) in [(0, vec![1, 0]), (1, vec![2, 1, 0])] {
-            let (mut a, mut b, mut c) = ([0; 1], [0; 1], vec![0; length]);
-            let ring = Ring::new([&mut a, &mut b, &mut c]);
-            assert_eq!(lock(&ring.state).free.len(), wanted.len());
-            assert!(wanted.iter().all(|slot| ring.take_free().is_ok_and(|free| free == *slot)));
-        }
     }
 }

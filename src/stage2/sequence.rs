@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{boot_blob, boot_entry, exports, faults, kill, packed, record, target, unmount};
 use crate::error::Error;
 use crate::files;
-use crate::image::decode::Decoder;
+use crate::image::decode::{BUFFER, Decoder};
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
 use crate::image::source::{FileSource, Source};
@@ -50,9 +50,22 @@ pub fn work(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> i32 {
         crate::error!("{}", error);
         if error.lasts() { End::Lasting } else { End::Failed }
     });
-    shared.worker_peak.fetch_max(saturated(memory::peak_resident_kib()), SeqCst);
+    if crate::IS_WHOLE {
+        count_memory(shared);
+    }
     shared.worker_heap.fetch_max(saturated(memory::heap_high_water() as u64), SeqCst);
     end as i32
+}
+
+/// Counts what this process and PID 1 have, each page once; PID 1 can no more once this one has ended.
+fn count_memory(shared: &Shared) {
+    let (own, parent) = (memory::resident(), memory::resident_of_parent());
+    // Of what is shared, all but the program is no file of the RAMFS.
+    let no_file = (BUFFER + size_of::<Shared>().next_multiple_of(4096)) as u64 / 1024;
+    let mapped = (own.of_memory_files + parent.of_memory_files).saturating_sub(no_file);
+    shared.worker_peak.fetch_max(saturated(own.peak.saturating_sub(own.with_others)), SeqCst);
+    shared.of_both.store(saturated(parent.with_others), SeqCst);
+    shared.mapped.store(saturated(mapped), SeqCst);
 }
 
 /// From the hand-over to the new OS.

@@ -140,7 +140,7 @@ fn crc(
     let Some(source) = source.in_memory() else {
         return crc_of(source, range, buffers.scratch(), shared, advance);
     };
-    let Buffers { slots: [first, second, _], stack, .. } = buffers;
+    let Buffers { slots: [first, second], stack, .. } = buffers;
     let middle = range.start.midpoint(range.end);
     // How much the other thread has done that was not told of yet; and what it has found.
     let untold = AtomicU32::new(0);

@@ -52,8 +52,8 @@ impl Job<'_> {
     /// The chunks that are not as they were scanned, the first [`MAX_BAD`] of them. One thread reads, this one
     /// computes.
     fn read_back(&self, chunks: Range<u32>, buffers: &mut Buffers) -> Result<Bad, Error> {
-        let Buffers { slots: [a, b, c], stack, .. } = buffers;
-        let ring = Ring::new([a, b, c]);
+        let Buffers { slots: [a, b], stack, .. } = buffers;
+        let ring = Ring::new([a, b]);
         let reader = || self.read_ahead(&ring, chunks.clone());
         let work = || {
             let bad = self.check(&ring);
