@@ -212,6 +212,7 @@ class Sandbox:
         self.loop = None
         self.process = None
         self.timed_out = False
+        self._is_told = False
         self._make_disk(size_mib)
 
     def _make_disk(self, size_mib):
@@ -276,7 +277,7 @@ class Sandbox:
 
     def __exit__(self, problem, *_):
         try:
-            if problem and self.process:
+            if problem and self.process and not self._is_told:
                 print(f"the console said:\n{self.console()}")
             if self.process:
                 self._timer.cancel()
@@ -298,6 +299,27 @@ class Sandbox:
     def console(self):
         return self.console_path.read_text(errors="replace")
 
+    def state(self):
+        """What the console says, and where each thread of the namespace is."""
+        self._is_told = True
+
+        def text(path, read=pathlib.Path.read_text):
+            # Gone meanwhile; or, of a stack, that this kernel shows none.
+            with contextlib.suppress(OSError):
+                return str(read(path)).replace("\0", " ").strip()
+            return "?"
+
+        own = text(pathlib.Path(f"/proc/{self.process.pid}/ns/pid_for_children"), os.readlink)
+        lines = ["the console said:", self.console(), "and there are:"]
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            if own == "?" or text(process / "ns/pid", os.readlink) != own:
+                continue
+            for thread in sorted(process.glob("task/*")):
+                status = dict(re.findall(r"^(State|PPid|NSpid|SigPnd|ShdPnd):\t(.*)$", text(thread / "status"), re.M))
+                lines += [f"{thread.name} ({text(thread / 'comm')}: {text(process / 'cmdline')}) {status} wchan "
+                          f"{text(thread / 'wchan')} syscall {text(thread / 'syscall')}", text(thread / "stack")]
+        return "\n".join(lines)
+
     def wait_for(self, pattern, timeout=None, interval=0.01):
         """Waits until the console shows a pattern; the match."""
         end = time.monotonic() + (timeout or self.timeout)
@@ -311,14 +333,14 @@ class Sandbox:
                     return found
                 break
             time.sleep(interval)
-        raise AssertionError(f"{pattern!r} did not come")
+        raise AssertionError(f"{pattern!r} did not come; {self.state() if self.running() else 'it has ended'}")
 
     def wait_exit(self):
         """Waits until the namespace has ended, as it does on reboot."""
         try:
             self.process.wait(self.timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError("the namespace did not end") from None
+            raise AssertionError(f"the namespace did not end in {self.timeout} s; {self.state()}") from None
         if self.timed_out:
             raise AssertionError(f"the namespace was killed after {3 * self.timeout} s")
         return time.monotonic() - self.began
