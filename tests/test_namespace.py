@@ -1638,17 +1638,24 @@ def test_where_the_ramfs_could_be_swapped_out_all_swap_is_off_meanwhile(folder):
 
 
 def ramfs_of(process):
-    """Where the process has its RAMFS mounted, once it has; None while it has none."""
+    """Where the process has its RAMFS mounted, whose lock it holds; none while it has none. A mount namespace begins as a
+    copy of this one, with whatever others have mounted at that moment."""
     table = pathlib.Path(f"/proc/{process}/mountinfo").read_text()
-    return re.findall(r"^\S+ \S+ \S+ / (\S+) .* - tmpfs takeover ", table, re.M)
+    locked = set()
+    for link in pathlib.Path(f"/proc/{process}/fd").iterdir():
+        # Closed meanwhile.
+        with contextlib.suppress(OSError):
+            if "FLOCK" in pathlib.Path(f"/proc/{process}/fdinfo/{link.name}").read_text():
+                locked.add(os.readlink(link))
+    return [point for point in re.findall(r"^\S+ \S+ \S+ / (\S+) .* - tmpfs takeover ", table, re.M) if point in locked]
 
 
-def stop_with_ramfs(process, known=()):
+def stop_with_ramfs(process):
     """Stops a flash when it has a RAMFS with all that belongs there; where that is."""
     end = time.monotonic() + 30
     while time.monotonic() < end and process.poll() is None:
         os.kill(process.pid, signal.SIGSTOP)
-        found = [point for point in ramfs_of(process.pid) if point not in known]
+        found = ramfs_of(process.pid)
         table = pathlib.Path(f"/proc/{process.pid}/mountinfo").read_text()
         if found and f" {found[0]}/sys " in table:
             return found[0]
@@ -1695,7 +1702,7 @@ def test_what_a_killed_flash_left_is_removed_by_the_next_one_and_what_a_living_o
             point = stop_with_ramfs(living)
             enter = ["nsenter", f"--mount=/proc/{living.pid}/ns/mnt"]
             killed = start_flash(image, loops[1], "--no-ack", "--pretend", before=[*enter, *SLOW_MOUNTS])
-            left = stop_with_ramfs(killed, known=[point])
+            left = stop_with_ramfs(killed)
             killed.kill()
             killed.communicate()
             third = start_flash(image, loops[1], "--no-ack", "--pretend", before=enter)
