@@ -18,6 +18,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "lib")]
+import leftovers  # noqa: E402
 import runner  # noqa: E402
 from namespace import MIB, ROOT_START, Sandbox  # noqa: E402
 from result import check_result_line  # noqa: E402
@@ -51,6 +52,27 @@ def test_a_mount_whose_server_does_not_answer_does_not_stop_it(folder):
         assert re.search(r"cat \(\d+\) cannot be killed", box.console()), box.console()
         assert "some processes do not end: going on (" in box.console()
         assert "every process has ended" not in box.console()
+
+
+def test_the_file_systems_of_the_machine_around_it_are_not_written_back_at_the_end(folder):
+    """sync(2) waits for every one of them, whosever it is: for one that hangs, or that others fill, the namespace would
+    wait with the process that asks for it."""
+    image, trace = make_image(folder), folder / "trace"
+    with Sandbox(folder, files=files(pack(image))) as box:
+        box.start(job(before=STUBBORN))
+        # The stubborn one leaves ten seconds for this.
+        box.wait_for("takeover is PID 1")
+        pid1 = box.pid1()
+        tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, "-e", "trace=sync,syncfs,fsync,reboot", "-p", str(pid1)],
+                                  preexec_fn=leftovers.die_with_parent)
+        while f"TracerPid:\t{tracer.pid}\n" not in pathlib.Path(f"/proc/{pid1}/status").read_text():
+            assert box.running(), box.console()
+            time.sleep(0.01)
+        box.wait_exit()
+        tracer.wait(60)
+        check_taken_over(box, image)
+    calls = trace.read_text()
+    assert "reboot(" in calls and not re.search(r" sync\(", calls), calls
 
 
 def stage2_lines(text):

@@ -571,7 +571,11 @@ pub fn restart(error: Option<Error>, feeder: Option<&Feeder>) -> ! {
 /// system and cannot be interrupted, and somebody may have stopped the console.
 fn write_back(feeder: Option<&Feeder>) {
     let child = process::spawn(|| {
-        rustix::fs::sync();
+        // In a PID namespace they are another machine's, which goes on and writes them back; and the namespace would
+        // not end while this child waits for one that hangs.
+        if process::in_first_pid_namespace() {
+            rustix::fs::sync();
+        }
         log::drain();
         0
     });
