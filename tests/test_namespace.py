@@ -1258,6 +1258,17 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
         assert "undone" not in done.stderr, done.stderr
 
 
+def test_flash_undoes_everything_where_the_console_is_mounted(folder):
+    """As in a container, whose console is a pseudo terminal: it is mounted into the RAMFS, and unmounted by its path."""
+    image, console = make_image(folder), folder / "console"
+    console.touch()
+    mounted = [*OWN_MOUNTS, "sh", "-c", 'mount --bind "$0" /dev/console && exec "$@"', console]
+    with Sandbox(folder) as box:
+        process = start_flash(image, box.attach(), "--no-ack", before=mounted)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0 and "undoing" not in errors, errors
+
+
 def test_flash_refuses_a_disk_that_is_in_use(folder):
     image = folder / "image.gz"
     image.write_bytes(pack(make_image(folder)))
