@@ -190,11 +190,12 @@ impl Target {
         }
         let is_done = block::discard(&self.disk, offset, length).is_ok();
         let makes_zeros = is_done && (known == ZEROS || self.is_zero_at(sample));
-        if makes_zeros || !is_done || length >= LONG_DISCARD {
+        if !crate::IS_WHOLE || makes_zeros || !is_done || length >= LONG_DISCARD {
             self.discards.store(if makes_zeros { ZEROS } else { USELESS }, SeqCst);
         }
+        // The set rescue has no bytes for it: what is left is repaired by the read-back.
         let (mut at, end) = (offset, offset + length);
-        while makes_zeros && at < end {
+        while crate::IS_WHOLE && makes_zeros && at < end {
             let piece = LEAST_DISCARD.min(end - at);
             if !self.is_zero_at(at) && block::zero_out(&self.disk, at, piece).is_err() {
                 return false;
