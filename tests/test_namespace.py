@@ -29,6 +29,7 @@ import balena_image  # noqa: E402
 import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
+from discards import WholeUnits  # noqa: E402
 from guest import compare_disk  # noqa: E402
 from namespace import DISCARD, MIB, PUNCH, ROOT_START, ZERO_OUT, Sandbox, libraries, with_calls  # noqa: E402
 from result import check_result_line, check_steps  # noqa: E402
@@ -1258,6 +1259,17 @@ def test_flash_writes_a_disk_that_is_not_in_use(folder):
         assert "undone" not in done.stderr, done.stderr
 
 
+def test_flash_undoes_everything_where_the_console_is_mounted(folder):
+    """As in a container, whose console is a pseudo terminal: it is mounted into the RAMFS, and unmounted by its path."""
+    image, console = make_image(folder), folder / "console"
+    console.touch()
+    mounted = [*OWN_MOUNTS, "sh", "-c", 'mount --bind "$0" /dev/console && exec "$@"', console]
+    with Sandbox(folder) as box:
+        process = start_flash(image, box.attach(), "--no-ack", before=mounted)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0 and "undoing" not in errors, errors
+
+
 def test_flash_refuses_a_disk_that_is_in_use(folder):
     image = folder / "image.gz"
     image.write_bytes(pack(make_image(folder)))
@@ -1462,17 +1474,21 @@ def test_flash_goes_on_when_interrupted_and_says_so_and_its_progress_ends_at_100
 OLD_BYTES = 32 * MIB
 
 
-def flashed(folder, answers):
-    """Flashes a disk that is full of something else, and answers some calls so: how it ended, what it said, and how many
-    MiB of what was there are holes now. What is on the disk is the image, whatever was answered."""
-    image = make_image(folder)
+def flashed(folder, answers=None, unit=0, image=None):
+    """Flashes a disk that is full of something else, and answers some calls so, or discards whole units of so many bytes
+    alone: how it ended, what it said, and how many MiB of what was there are holes now. What is on the disk is the image,
+    whatever was answered."""
+    image = image or make_image(folder)
     with Sandbox(folder) as box:
         with open(box.disk, "r+b") as disk:
-            disk.write(b"\xee" * OLD_BYTES)
+            disk.write(b"\xee" * max(OLD_BYTES, image.stat().st_size))
             os.fsync(disk.fileno())
         full = os.stat(box.disk).st_blocks
-        command = [TAKEOVER, "flash", "-i", image, "-f", box.attach(), "--no-ack", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=with_calls(answers))
+        loop = box.attach()
+        command = [TAKEOVER, "flash", "-i", image, "-f", loop, "--no-ack", "--json"]
+        with WholeUnits(loop, unit) if unit else contextlib.nullcontext() as units:
+            prepare = units.prepare if unit else with_calls(answers)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=prepare)
         assert done.returncode == 0, done.stderr
         different = compare_disk(box.disk, image)
         assert not different, different
@@ -1506,6 +1522,18 @@ def test_a_discard_that_leaves_what_was_there_is_noticed_before_the_read_back(fo
     result, said, holes = flashed(folder, {PUNCH: errno.EOPNOTSUPP, DISCARD: 0})
     assert result["repaired_chunks"] == 0 and "read back wrong" not in said, said
     assert holes == 0, holes
+
+
+def test_what_a_discard_leaves_of_its_first_and_last_unit_is_made_zeros_before_the_read_back(folder):
+    """The first run of zeros has no whole unit: that says nothing of the longer ones. The last one comes in two pieces."""
+    image = make_image(folder, size_mib=64)
+    with open(image, "r+b") as file:
+        file.seek(31 * MIB)
+        file.write(random.Random(1).randbytes(2 * MIB))
+    result, said, holes = flashed(folder, unit=4 * MIB, image=image)
+    assert result["repaired_chunks"] == 0 and "read back wrong" not in said, said
+    # Of 5 to 12, 18 to 31, 33 to 49 and 49 to 64, in MiB.
+    assert holes == 4 + 8 + 12 + 12, (holes, result)
 
 
 def test_a_disk_whose_zeros_are_not_zeros_is_taken_over(folder):

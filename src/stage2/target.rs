@@ -38,6 +38,9 @@ const MAX_UNREAD: usize = 64;
 
 /// What is not worth a discard, in bytes: the smallest erase units of cards are longer.
 const LEAST_DISCARD: u64 = 1 << 20;
+/// A range that is longer than this, in bytes, has a whole unit of the device's discards around its middle: what is not
+/// zeros there is not made zeros. The units of cards are 4 MiB at most.
+const LONG_DISCARD: u64 = 8 << 20;
 /// What a target knows of the discards of its device: nothing yet; that zeros are read where they were; that they are
 /// not.
 const UNKNOWN: u8 = 0;
@@ -174,7 +177,8 @@ impl Target {
     }
 
     /// Discards a range, where that makes zeros. Of a device whose discards are not known yet a block that was just
-    /// made something else must have become so: one that was zeros before proves nothing.
+    /// made something else must have become so: one that was zeros before proves nothing. What of the range is no whole
+    /// unit of the device may stay as it was: that is made zeros otherwise.
     fn discard(&self, offset: u64, length: u64, shared: &Shared) -> bool {
         let known = self.discards.load(SeqCst);
         if known == USELESS || length < LEAST_DISCARD {
@@ -184,9 +188,20 @@ impl Target {
         if known == UNKNOWN && self.write(sample, &Block([0x55; PIECE]).0, shared).is_err() {
             return false;
         }
-        let makes_zeros = block::discard(&self.disk, offset, length).is_ok()
-            && (known == ZEROS || self.is_zero_at(sample));
-        self.discards.store(if makes_zeros { ZEROS } else { USELESS }, SeqCst);
+        let is_done = block::discard(&self.disk, offset, length).is_ok();
+        let makes_zeros = is_done && (known == ZEROS || self.is_zero_at(sample));
+        if !crate::IS_WHOLE || makes_zeros || !is_done || length >= LONG_DISCARD {
+            self.discards.store(if makes_zeros { ZEROS } else { USELESS }, SeqCst);
+        }
+        // The set rescue has no bytes for it: what is left is repaired by the read-back.
+        let (mut at, end) = (offset, offset + length);
+        while crate::IS_WHOLE && makes_zeros && at < end {
+            let piece = LEAST_DISCARD.min(end - at);
+            if !self.is_zero_at(at) && block::zero_out(&self.disk, at, piece).is_err() {
+                return false;
+            }
+            at += piece;
+        }
         makes_zeros
     }
 

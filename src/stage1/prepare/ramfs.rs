@@ -74,9 +74,10 @@ impl Ramfs {
     /// Gives up its lock, for all to be undone now by who made it: another flash that begins meanwhile must not take it
     /// for abandoned, and undo the same.
     pub fn leave(self) {
-        if let (Ok(nodes), Ok(other)) = (self.inside(names::DEV), self.inside("ended")) {
+        // Not the one of the nodes: consoles are mounted in it, and are unmounted by their paths.
+        if let (Ok(last), Ok(other)) = (self.inside(names::FILES), self.inside("ended")) {
             // Without it, both may find that a mount has gone already.
-            let _ = files::rename(&nodes, &other);
+            let _ = files::rename(&last, &other);
         }
     }
 
@@ -195,7 +196,7 @@ pub fn is_abandoned(path: &str) -> bool {
         return false;
     };
     let is_free = rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
-    let is_made = crate::path!("{}/{}", path, names::DEV).is_ok_and(|dev| files::exists(&dev));
+    let is_made = crate::path!("{}/{}", path, names::FILES).is_ok_and(|last| files::exists(&last));
     is_free && is_made
 }
 
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn who_undoes_it_needs_no_help_of_one_that_begins() {
         let path = std::env::temp_dir().join(format!("takeover-ramfs-{}", std::process::id()));
-        std::fs::create_dir_all(path.join(names::DEV)).unwrap();
+        std::fs::create_dir_all(path.join(names::FILES)).unwrap();
         let text = path.to_str().unwrap();
         assert!(is_abandoned(text), "nobody has its lock");
         Ramfs::at(text).leave();
