@@ -4,8 +4,8 @@ use crate::error::{Doing, Error};
 use crate::image::decode::BUFFER;
 use crate::sys;
 
-/// Buffers in the ring of the two threads: one is decoded into, or checked, while the other is on its way to the disk or
-/// from it. A third would wait: the disk is what takes the time, and with two it never does.
+/// Buffers in the ring of the two threads: one is decoded into, or checked, while the other is on its way to the disk
+/// or from it. A third would wait: the disk is what takes the time, and with two it never does.
 pub const SLOTS: usize = 2;
 
 /// All the memory that flashing needs: mapped once, faulted in.
