@@ -100,19 +100,19 @@ pub struct ImagePlan {
 /// Where the packed image waits, when that is on a disk and not in memory.
 #[derive(Clone, Debug)]
 pub struct PackedPlan {
-    /// The kernel's name of the disk: the target, or another one.
-    pub name: heapless::String<32>,
-    /// Its logical block in bytes.
-    pub logical_block: u32,
+    /// The disk: the target, or another one.
+    pub disk: DiskPlan,
     /// How many pieces the image waits in.
     pub pieces: u32,
     /// The CRC-32 of the list of pieces, which has the CRC-32 of each.
     pub list_crc: u32,
+    /// The file of the old OS with what was copied of it, if one can be removed there: when the old OS lives on.
+    pub copies: Option<FilePlan>,
 }
 
-/// The disk that is written.
+/// A disk: the one that is written, and the one that the packed image waits on.
 #[derive(Clone, Debug)]
-pub struct TargetPlan {
+pub struct DiskPlan {
     /// The kernel's name of it.
     pub name: heapless::String<32>,
     /// Its device number.
@@ -155,15 +155,15 @@ pub struct NewFile {
     pub place: Place,
 }
 
-/// A partition that stage 2 may write a log to.
+/// A file on a partition, which is mounted for that: a log that stage 2 may write, or what stage 1 has left.
 #[derive(Clone, Debug)]
-pub struct LogPlan {
-    /// Its device number.
+pub struct FilePlan {
+    /// The partition's device number.
     pub number: Number,
     /// The type of its file system, as mount(2) takes it.
     pub file_system: heapless::String<16>,
-    /// The log's path on it.
-    pub path: heapless::String<64>,
+    /// The file's path on it.
+    pub path: heapless::String<128>,
 }
 
 /// All that stage 2 needs to know.
@@ -184,7 +184,7 @@ pub struct Plan {
     /// Where it waits on a disk, if it does.
     pub packed: Option<PackedPlan>,
     /// The disk.
-    pub target: TargetPlan,
+    pub target: DiskPlan,
     /// The boot partition, when it is ext4 and files are placed on it.
     pub boot: Option<PartitionPlan>,
     /// The data partition, when files are placed on it.
@@ -194,17 +194,22 @@ pub struct Plan {
     /// Where the log goes on the data partition when all is done (`--fallback-log`).
     pub fallback_log: Option<heapless::String<96>>,
     /// Where the log goes when stage 2 gives up before the first write: the old root.
-    pub old_log: Option<LogPlan>,
+    pub old_log: Option<FilePlan>,
     /// Where the log goes in any case (`--log-to`).
-    pub log_device: Option<LogPlan>,
+    pub log_device: Option<FilePlan>,
     /// The address and port to which the log of stage 2 is sent (`--log-udp`), if it is.
     pub log_receiver: heapless::String<64>,
 }
 
 /// How many numbers a plan has.
-const NUMBERS: usize = 40;
+const NUMBERS: usize = 46;
 
-impl TargetPlan {
+impl DiskPlan {
+    fn numbers(&self) -> [u64; 4] {
+        let Number { major, minor } = self.number;
+        [major.into(), minor.into(), self.size, self.logical_block.into()]
+    }
+
     /// A disk that is not looked for when it goes away.
     #[inline(always)]
     pub fn of(disk: &Disk) -> Result<Self, Error> {
@@ -222,7 +227,7 @@ impl Plan {
     /// An image for a disk, and nothing that was asked for beside.
     // A plan is large, and copied when it is handed over.
     #[inline(always)]
-    pub fn of(image: ImagePlan, target: TargetPlan) -> Self {
+    pub fn of(image: ImagePlan, target: DiskPlan) -> Self {
         Self {
             image,
             packed: None,
@@ -248,11 +253,17 @@ impl Plan {
         let stream = &self.image.stream;
         let [boot, boot_start, boot_length] = partition_numbers(&self.boot);
         let [data, data_start, data_length] = partition_numbers(&self.data);
-        let log_number = |log: &Option<LogPlan>| log.as_ref().map_or(NOWHERE, |log| log.number);
-        let (old_log, log_device) = (log_number(&self.old_log), log_number(&self.log_device));
-        let [packed, block, pieces, list_crc] = self.packed.as_ref().map_or([0; 4], |packed| {
-            [1, packed.logical_block.into(), packed.pieces.into(), packed.list_crc.into()]
-        });
+        let number = |file: Option<&FilePlan>| file.map_or(NOWHERE, |file| file.number);
+        let (old_log, log_device) =
+            (number(self.old_log.as_ref()), number(self.log_device.as_ref()));
+        let [major, minor, size, block] = self.target.numbers();
+        let packed = self.packed.as_ref();
+        let copies = packed.and_then(|packed| packed.copies.as_ref());
+        let copies_number = number(copies);
+        let [packed_major, packed_minor, packed_size, packed_block] =
+            packed.map_or([0; 4], |packed| packed.disk.numbers());
+        let [pieces, list_crc] =
+            packed.map_or([0; 2], |packed| [packed.pieces.into(), packed.list_crc.into()]);
         [
             self.pretend.into(),
             self.on_failure as u64,
@@ -269,10 +280,10 @@ impl Plan {
             self.image.packed_crc.into(),
             self.image.patches.into(),
             self.image.patches_crc.into(),
-            self.target.number.major.into(),
-            self.target.number.minor.into(),
-            self.target.size,
-            self.target.logical_block.into(),
+            major,
+            minor,
+            size,
+            block,
             boot,
             boot_start,
             boot_length,
@@ -290,10 +301,16 @@ impl Plan {
             self.places(),
             self.watchdog.into(),
             self.stall.into(),
-            packed,
-            block,
+            packed.is_some().into(),
+            packed_major,
+            packed_minor,
+            packed_size,
+            packed_block,
             pieces,
             list_crc,
+            copies.is_some().into(),
+            copies_number.major.into(),
+            copies_number.minor.into(),
         ]
     }
 
@@ -320,17 +337,11 @@ impl Plan {
                 patches: next.short()?,
                 patches_crc: next.short()?,
             },
-            target: TargetPlan {
-                name: heapless::String::new(),
-                number: next.device()?,
-                size: next.long()?,
-                logical_block: next.short()?,
-                identity: heapless::String::new(),
-            },
+            target: next.disk()?,
             boot: next.partition()?,
             data: next.partition()?,
-            old_log: next.log()?,
-            log_device: next.log()?,
+            old_log: next.file()?,
+            log_device: next.file()?,
             fallback_log: next.is_set()?.then(heapless::String::new),
             new_files: next.new_files()?,
             watchdog: next.short()?,
@@ -357,15 +368,18 @@ impl Plan {
         visit(&self.target.name)?;
         visit(&self.target.identity)?;
         visit(&self.log_receiver)?;
-        for log in [&self.old_log, &self.log_device].into_iter().flatten() {
-            visit(&log.file_system)?;
-            visit(&log.path)?;
+        let copies = self.packed.as_ref().and_then(|packed| packed.copies.as_ref());
+        for file in [self.old_log.as_ref(), self.log_device.as_ref(), copies].into_iter().flatten()
+        {
+            visit(&file.file_system)?;
+            visit(&file.path)?;
         }
         if let Some(path) = &self.fallback_log {
             visit(path)?;
         }
         if let Some(packed) = &self.packed {
-            visit(&packed.name)?;
+            visit(&packed.disk.name)?;
+            visit(&packed.disk.identity)?;
         }
         for file in &self.new_files {
             visit(&file.from)?;
@@ -382,15 +396,18 @@ impl Plan {
         visit(&mut self.target.name)?;
         visit(&mut self.target.identity)?;
         visit(&mut self.log_receiver)?;
-        for log in [&mut self.old_log, &mut self.log_device].into_iter().flatten() {
-            visit(&mut log.file_system)?;
-            visit(&mut log.path)?;
+        let copies = self.packed.as_mut().and_then(|packed| packed.copies.as_mut());
+        for file in [self.old_log.as_mut(), self.log_device.as_mut(), copies].into_iter().flatten()
+        {
+            visit(&mut file.file_system)?;
+            visit(&mut file.path)?;
         }
         if let Some(path) = &mut self.fallback_log {
             visit(path)?;
         }
         if let Some(packed) = &mut self.packed {
-            visit(&mut packed.name)?;
+            visit(&mut packed.disk.name)?;
+            visit(&mut packed.disk.identity)?;
         }
         for file in &mut self.new_files {
             visit(&mut file.from)?;
@@ -438,7 +455,7 @@ const ON_FAILURE: [OnFailure; 3] = [OnFailure::Retry, OnFailure::Halt, OnFailure
 const LEVELS: [Level; 5] = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
 const FORMATS: [Format; 3] = [Format::Raw, Format::Gzip, Format::Zip];
 
-/// Stands for the device number of a log that is not there.
+/// Stands for the device number of a file that is not there.
 const NOWHERE: Number = Number { major: 0, minor: 0 };
 
 fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 3] {
@@ -472,24 +489,31 @@ impl Numbers<'_> {
         Some(Number { major: self.short()?, minor: self.short()? })
     }
 
+    fn disk(&mut self) -> Option<DiskPlan> {
+        let (number, size, logical_block) = (self.device()?, self.long()?, self.short()?);
+        let (name, identity) = (heapless::String::new(), heapless::String::new());
+        Some(DiskPlan { name, number, size, logical_block, identity })
+    }
+
     fn partition(&mut self) -> Option<Option<PartitionPlan>> {
         let is_there = self.is_set()?;
         let (start, length) = (self.long()?, self.long()?);
         Some(is_there.then_some(PartitionPlan { start, length }))
     }
 
-    fn log(&mut self) -> Option<Option<LogPlan>> {
+    fn file(&mut self) -> Option<Option<FilePlan>> {
         let is_there = self.is_set()?;
         let number = self.device()?;
         let (file_system, path) = (heapless::String::new(), heapless::String::new());
-        Some(is_there.then_some(LogPlan { number, file_system, path }))
+        Some(is_there.then_some(FilePlan { number, file_system, path }))
     }
 
     fn packed(&mut self) -> Option<Option<PackedPlan>> {
         let is_there = self.is_set()?;
-        let name = heapless::String::new();
-        let (logical_block, pieces, list_crc) = (self.short()?, self.short()?, self.short()?);
-        Some(is_there.then_some(PackedPlan { name, logical_block, pieces, list_crc }))
+        let disk = self.disk()?;
+        let (pieces, list_crc) = (self.short()?, self.short()?);
+        let copies = self.file()?;
+        Some(is_there.then_some(PackedPlan { disk, pieces, list_crc, copies }))
     }
 
     fn new_files(&mut self) -> Option<heapless::Vec<NewFile, MAX_NEW_FILES>> {
@@ -587,7 +611,7 @@ pub(crate) mod tests {
 
     /// A plan with every optional part.
     pub fn sample() -> Plan {
-        let log = LogPlan {
+        let log = FilePlan {
             number: Number { major: 8, minor: 1 },
             file_system: heapless::String::try_from("vfat").unwrap(),
             path: heapless::String::try_from("var/log/x").unwrap(),
@@ -624,12 +648,18 @@ pub(crate) mod tests {
                 patches_crc: 9,
             },
             packed: Some(PackedPlan {
-                name: heapless::String::try_from("sda").unwrap(),
-                logical_block: 4096,
+                disk: DiskPlan {
+                    name: heapless::String::try_from("sda").unwrap(),
+                    number: Number { major: 8, minor: 0 },
+                    size: 1 << 42,
+                    logical_block: 4096,
+                    identity: heapless::String::try_from("usb=DD56419 unit=0").unwrap(),
+                },
                 pieces: 1 << 20,
                 list_crc: u32::MAX,
+                copies: Some(log.clone()),
             }),
-            target: TargetPlan {
+            target: DiskPlan {
                 name: heapless::String::try_from("mmcblk0").unwrap(),
                 number: Number { major: 179, minor: 0 },
                 size: 1 << 41,
@@ -719,7 +749,7 @@ pub(crate) mod tests {
             std::fs::write(path, format!("[{}{texts}]", numbers.join(","))).unwrap();
             Plan::read(path)
         };
-        let texts = ",\"x\"".repeat(9 + 2 * MAX_NEW_FILES);
+        let texts = ",\"x\"".repeat(12 + 2 * MAX_NEW_FILES);
         assert!(written(&numbers, &texts).is_ok());
         assert!(written(&numbers, &texts[4..]).is_err(), "a text is missing");
         assert!(written(&numbers[1..], &texts).is_err(), "a number is missing");
@@ -735,7 +765,7 @@ pub(crate) mod tests {
             (13, 1 << 32),
             (32, 65),
             (34, 1 << 32),
-            (38, 1 << 32),
+            (42, 1 << 32),
         ] {
             let mut numbers = numbers;
             numbers[place] = value;

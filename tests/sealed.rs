@@ -24,7 +24,7 @@ use takeover::image::map::ChunkMap;
 use takeover::image::patches::Patches;
 use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
-use takeover::plan::{ImagePlan, OnFailure, Plan, TargetPlan};
+use takeover::plan::{DiskPlan, ImagePlan, OnFailure, Plan};
 use takeover::progress::Shared;
 use takeover::stage2::{Buffers, Staged, Target, write_to};
 use takeover::text::Text;
@@ -1176,7 +1176,7 @@ fn plan(stream: format::Stream, found: &scan::Scan) -> Plan {
         patches: 0,
         patches_crc: 0,
     };
-    let target = TargetPlan {
+    let target = DiskPlan {
         name: heapless::String::new(),
         number: Number { major: 0, minor: 0 },
         size: DISK as u64,

@@ -109,6 +109,39 @@ def test_a_worker_killed_in_the_middle_of_the_flash_reads_the_disk_again(folder)
         assert result["attempts"] == 2, result
 
 
+# The empty disk beside, by its size: where namespaces of NVMe are counted from differs.
+TO_THE_OTHER = f"""
+for disk in /sys/block/nvme*; do [ "$(cat $disk/size)" = 1048576 ] && other=/dev/${{disk##*/}}; done
+{COMMAND} --stage disk -f $other; echo EXIT $?
+"""
+
+
+def test_the_image_is_read_on_from_a_usb_disk_that_comes_back_under_another_name(folder):
+    """The stick with the old OS and the image goes in the middle of the flash of another disk. Another of the same make
+    and size gets its name, and then it comes back under the next one."""
+    raw, packed = image("small", 448, 64)
+    old, stranger, disk = new_disk("usb", folder, name="old.img"), folder / "stranger.img", folder / "disk.img"
+    said = run("debugfs", "-w", "-R", f"write {packed} image", f"{old}?offset={ROOT_START}").decode()
+    assert "Allocated inode" in said, said
+    guests.rootfs.make_file(stranger, old.stat().st_size)
+    guests.rootfs.make_file(disk, 512 * MIB)
+    with Guest("usb", [old, disk], files=job("small", TO_THE_OTHER), fail_on=REFUSED, reboot=False, options="loglevel=6",
+               timeout=900, drive_options="discard=unmap,throttling.bps-write=10000000") as guest:
+        guest.wait_for(r"the image stays on /dev/sda", 400)
+        guest.wait_for(r"flash: [1-9]\d? % of", 300)
+        guest.unplug()
+        assert not guest.find(r"flashed \("), guest.tail()
+        guest.plug(stranger)
+        guest.wait_for(r"\[sd[a-z]\] Attached SCSI disk", 60)
+        guest.plug()
+        guest.wait_for(r"the disk sda came back as 8:[1-9]", 240)
+        guest.wait_exit(400)
+        test_guests.check_result(guest, "done")
+    with Guest("image", [disk]) as guest:
+        test_guests.check_boot(guest, test_guests.config_for("small"))
+    test_guests.check_disk(folder, "small", image=raw)
+
+
 # Boots, says whether the copies of a takeover before are there, and takes over as far as it gets.
 UNTIL_IT_IS_CUT = f"""
 echo OLD OS IS UP

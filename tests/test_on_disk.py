@@ -2,6 +2,7 @@
 """The packed image waits on the disk that is written (--stage disk), in a PID and mount namespace on a loop disk."""
 
 import ctypes
+import json
 import os
 import pathlib
 import re
@@ -16,6 +17,8 @@ import test_namespace as whole  # noqa: E402
 from namespace import MIB, Sandbox  # noqa: E402
 
 IMAGE_MIB = 96
+# Which of the plan's numbers say where the image waits: Plan::numbers in src/plan.rs.
+PLAN_PACKED = 36
 # <linux/falloc.h>: FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE.
 PUNCH = 3
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -82,6 +85,11 @@ def files():
 def check_untouched(box):
     assert box.disk_bytes(0, MIB) == box.before
     assert "restarting into the old OS" in box.console(), box.console()
+    # The old OS has its room back.
+    assert "removed what was copied of the image: /.takeover-copies" in box.console(), box.console()
+    listed = subprocess.run(["debugfs", "-R", "ls -p /", f"{box.disk}?offset={whole.ROOT_START}"],
+                            check=True, capture_output=True, text=True).stdout
+    assert "/img/" in listed and ".takeover-copies" not in listed, listed
     checked = subprocess.run(["e2fsck", "-fn", f"{box.disk}?offset={whole.ROOT_START}"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
     config = subprocess.run(["debugfs", "-R", "cat /tk/config.json", f"{box.disk}?offset={whole.ROOT_START}"],
@@ -109,23 +117,32 @@ def test_an_image_in_a_thousand_pieces_stays_on_the_disk_with_blocks_of_1_kib(fo
     takes_over_in_a_thousand_pieces(folder, 1024)
 
 
-def stopped_before_the_check(folder, act):
-    """Lets `act` change something of the old OS when all is prepared, and gives what the console says. PID 1 is held
-    until then."""
+def prepared(box, packed, act):
+    """Lets `act` change something of the old OS when all is prepared, and PID 1 is held; and then lets that go on."""
+    box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{COMMAND} --stage disk\necho EXIT $?\nsleep 60\n")
+    box.wait_for("UP")
+    pid1 = box._own(box.pid1())
+    root = pathlib.Path(f"/proc/{pid1}/root")
+    scatter(root, packed, whole.ROOT_START, IMAGE_MIB * MIB)
+    box._wait_until(lambda: any(os.readlink(path).endswith("initctl")
+                                for path in pathlib.Path(f"/proc/{pid1}/fd").iterdir()))
+    os.kill(pid1, signal.SIGSTOP)
+    (root / "go").touch()
+    box.wait_for("put into the image: /config.json")
+    # The plan is the last.
+    box._wait_until(lambda: "/sbin/init" in [line.split()[4] for line in open(f"/proc/{pid1}/mountinfo")])
+    act(box, root)
+    os.kill(pid1, signal.SIGCONT)
+
+
+def stopped_before_the_check(folder, act, afterwards=None):
+    """Takes over as far as the check, of something that `act` has changed when all was prepared, and gives what the console
+    says. `afterwards` is done when it goes on."""
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
     with Sandbox(folder, files=files()) as box:
-        box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{COMMAND} --stage disk\necho EXIT $?\nsleep 60\n")
-        box.wait_for("UP")
-        pid1 = box._own(box.pid1())
-        root = pathlib.Path(f"/proc/{pid1}/root")
-        scatter(root, whole.pack(image), whole.ROOT_START, IMAGE_MIB * MIB)
-        box._wait_until(lambda: any(os.readlink(path).endswith("initctl")
-                                    for path in pathlib.Path(f"/proc/{pid1}/fd").iterdir()))
-        os.kill(pid1, signal.SIGSTOP)
-        (root / "go").touch()
-        box.wait_for("put into the image: /config.json")
-        act(box, root)
-        os.kill(pid1, signal.SIGCONT)
+        prepared(box, whole.pack(image), act)
+        if afterwards:
+            afterwards(box)
         box.wait_exit()
         check_untouched(box)
         return box.console()
@@ -134,17 +151,25 @@ def stopped_before_the_check(folder, act):
 NOTICED = r"piece \d+ \(sectors \d+ to \d+\) is not what was left there"
 
 
+def first_copy(root):
+    """Where on the disk the first byte is that was copied: behind the end, and the first that was used."""
+    behind = IMAGE_MIB * MIB - whole.ROOT_START
+    return whole.ROOT_START + min((at, place) for at, place, _ in extents(root / ".takeover-copies") if place >= behind)[1]
+
+
+def spoil(box, place):
+    """Changes what is at a place of the disk; the same once more brings it back."""
+    with open(box.loop, "r+b", buffering=0) as disk:
+        disk.seek(place)
+        old = disk.read(1024)
+        disk.seek(place)
+        disk.write(bytes(byte ^ 0x55 for byte in old))
+        os.fsync(disk.fileno())
+
+
 def test_a_copy_that_was_damaged_is_noticed_before_the_first_write(folder):
     def damage(box, root):
-        # Behind the end, and the first that was used.
-        behind = IMAGE_MIB * MIB - whole.ROOT_START
-        place = min((at, place) for at, place, _ in extents(root / ".takeover-copies") if place >= behind)[1]
-        with open(box.loop, "r+b", buffering=0) as disk:
-            disk.seek(whole.ROOT_START + place)
-            old = disk.read(1024)
-            disk.seek(whole.ROOT_START + place)
-            disk.write(bytes(byte ^ 0x55 for byte in old))
-            os.fsync(disk.fileno())
+        spoil(box, first_copy(root))
     text = stopped_before_the_check(folder, damage)
     assert re.search(NOTICED, text), text
 
@@ -185,6 +210,58 @@ def test_a_worker_that_is_killed_in_the_middle_flashes_again(folder):
         box.wait_exit()
         whole.check_new_os(box.disk, image)
         assert '"attempts":2' in box.console().replace(" ", ""), box.console()
+
+
+def test_a_piece_that_reads_wrong_for_a_moment_is_read_again(folder):
+    place = []
+
+    def damage(box, root):
+        place.append(first_copy(root))
+        spoil(box, place[0])
+
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    with Sandbox(folder, files=files()) as box:
+        prepared(box, whole.pack(image), damage)
+        box.wait_for(NOTICED + r".*\(try 1 of 3\)")
+        spoil(box, place[0])
+        box.wait_exit()
+        whole.check_new_os(box.disk, image)
+        assert '"attempts":1' in box.console().replace(" ", ""), box.console()
+
+
+def test_the_head_is_put_back_whatever_has_become_of_the_image(folder):
+    """A worker is killed when it has cleared a part of the head, and then the image is bad."""
+    place = []
+
+    def cleared(box):
+        box.wait_for("takeover is PID 1")
+        box.stop_worker_at(lambda: box.disk_bytes(0, 4096) != box.before[:4096])
+        spoil(box, place[0])
+        box.kill_worker()
+    text = stopped_before_the_check(folder, lambda _, root: place.append(first_copy(root)), cleared)
+    assert "putting back the first MiB of the disk" in text and "the try before this one did not come to its end" in text, text
+
+
+def test_the_plan_says_what_disk_the_image_is_on(folder):
+    """By what it is, since its name and number are others when it comes back."""
+    def read(box, root):
+        points = [line.split()[4] for line in open(f"/proc/{box._own(box.pid1())}/mountinfo")]
+        ramfs = next(point for point in points if re.fullmatch(r"/\S*takeover-[0-9a-f]{16}", point))
+        plan = json.loads((root / ramfs.lstrip("/") / "plan.json").read_text())
+        number = os.stat(box.loop).st_rdev
+        found = plan[PLAN_PACKED:PLAN_PACKED + 4]
+        assert found == [1, os.major(number), os.minor(number), box.disk.stat().st_size], plan
+        texts = [text for text in plan if isinstance(text, str)]
+        assert texts[:2] == [os.path.basename(box.loop), f"diskseq={sequence(box)}"], texts
+        at = texts.index(texts[0], 1)
+        assert texts[at + 1] == texts[1], texts
+        # So that it comes to an end.
+        spoil(box, first_copy(root))
+    stopped_before_the_check(folder, read)
+
+
+def sequence(box):
+    return pathlib.Path(f"/sys/block/{os.path.basename(box.loop)}/diskseq").read_text().strip()
 
 
 def test_what_has_no_room_is_refused_by_a_dry_run_and_changes_nothing(folder):

@@ -69,6 +69,25 @@ impl FileOnDisk {
         Ok(Self { file, path, file_system, disk, segments, device })
     }
 
+    /// Where `path`, which is beside it, is once the old root is gone: the partition that its file system is on, and the
+    /// path there. Nothing of what is in LVM or dm-crypt, which are taken down with the old OS.
+    pub fn on_partition(&self, path: &str) -> Result<Option<(Number, PathText)>, Error> {
+        let (mut below, mut longest) = (None, 0);
+        mounts::find(mounts::OWN, &mut |mount| {
+            let point = mount.point().unwrap_or_default();
+            let rest = path.strip_prefix(point.strip_suffix('/').unwrap_or(&point));
+            let is_it = mount.device == self.device && point.len() >= longest;
+            if let Some(rest) = rest.filter(|rest| is_it && rest.starts_with('/')) {
+                longest = point.len();
+                let root = mounts::unescape(mount.root).unwrap_or_default();
+                below = crate::path!("{}{}", root.strip_suffix('/').unwrap_or(&root), rest).ok();
+            }
+            false
+        })?;
+        let is_partition = device::is_partition(self.device)?;
+        Ok(below.filter(|_| is_partition).map(|path| (self.device, path)))
+    }
+
     /// Its pieces from `start` to `end`, in bytes.
     pub fn pieces(&self, start: u64, end: u64) -> Pieces<'_> {
         Pieces::new(&self.file, &self.segments, start, end)

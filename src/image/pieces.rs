@@ -12,6 +12,12 @@ use rustix::fs::OFlags;
 /// Bytes per piece in the file.
 pub const RECORD: u64 = 24;
 
+/// The longest piece that lies on a disk, in bytes: it is read whole, so that its CRC is known before it is used.
+pub const LONGEST: u64 = 248 * 1024;
+
+/// What a piece that is divided is divided at, in bytes: the longest logical block of a disk.
+pub const ALIGNED: u64 = 4096;
+
 /// Stands for the place of zeros.
 const ZEROS: u64 = u64::MAX;
 
@@ -75,6 +81,20 @@ impl PieceList {
         Ok(())
     }
 
+    /// Adds a piece at the end, without its CRC; in parts, when it lies on a disk and is too long.
+    pub fn add(&mut self, place: Option<u64>, length: u64) -> Result<(), Error> {
+        let Some(start) = place else {
+            return self.push(Piece { place, length, crc: 0 });
+        };
+        let (mut at, end) = (start, start + length);
+        while at < end {
+            let length = (end - at).min(LONGEST - at % ALIGNED);
+            self.push(Piece { place: Some(at), length, crc: 0 })?;
+            at += length;
+        }
+        Ok(())
+    }
+
     /// Writes piece `index`.
     pub fn set(&self, index: u32, piece: Piece) -> Result<(), Error> {
         let count = rustix::io::pwrite(&self.file, &piece.to_bytes(), u64::from(index) * RECORD)
@@ -125,6 +145,25 @@ pub(crate) mod tests {
             list.push(*piece).unwrap();
         }
         list
+    }
+
+    #[test]
+    fn a_long_piece_is_added_in_parts_that_begin_with_blocks() {
+        let mut list = list("parts", &[]);
+        let (start, length) = (4096 * 5 + 37, 10_000_000);
+        list.add(Some(start), length).unwrap();
+        let (mut at, mut index) = (start, 0);
+        while let Some(piece) = list.get(index).unwrap() {
+            assert_eq!(piece.place, Some(at));
+            assert!(piece.length <= LONGEST && (index == 0 || at % ALIGNED == 0), "{piece:?}");
+            at += piece.length;
+            index += 1;
+        }
+        assert_eq!((at, list.count()), (start + length, index));
+        assert!(u64::from(index) <= length / (LONGEST - ALIGNED) + 1, "{index}");
+        // Zeros are read from nowhere.
+        list.add(None, length).unwrap();
+        assert_eq!(list.count(), index + 1);
     }
 
     #[test]

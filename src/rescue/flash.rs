@@ -17,7 +17,7 @@ use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
 use crate::new_os::{configuration, consent, fits, kind};
-use crate::plan::{Plan, TargetPlan};
+use crate::plan::{DiskPlan, Plan};
 use crate::progress::{Flashed, Shared};
 use crate::stage2::{self, Staged};
 use crate::sys::{map, process};
@@ -57,7 +57,7 @@ pub fn flash(
     let (image, patches) = look(wishes, file, config, buffer)?;
     fits::check(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
-    let plan = Plan::of(one.planned(&image)?, TargetPlan::of(&target)?);
+    let plan = Plan::of(one.planned(&image)?, DiskPlan::of(&target)?);
     if wishes.dry_run {
         crate::info!("dry run: every check passed, nothing was changed");
         return Ok(None);

@@ -44,7 +44,7 @@ use crate::new_os::examination::{Examined, ImageFile, examine};
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::{self, OneImage};
 use crate::new_os::{consent, fits};
-use crate::plan::{LogPlan, PackedPlan, Plan, names};
+use crate::plan::{FilePlan, PackedPlan, Plan, names};
 use crate::progress::{self, Flashed};
 use crate::sys::{map, process};
 use crate::text::{Size, Text};
@@ -190,8 +190,8 @@ struct Looked<'b> {
     facts: Facts,
     /// What a boot blob goes to.
     area: Option<Area>,
-    old_log: Option<LogPlan>,
-    log_device: Option<LogPlan>,
+    old_log: Option<FilePlan>,
+    log_device: Option<FilePlan>,
     new_files: NewFiles,
     reach: Reach,
     offer: Offer,
@@ -432,7 +432,7 @@ fn places_for_log(
     options: &Options,
     facts: &Facts,
     report: &mut Report,
-) -> Result<(Option<LogPlan>, Option<LogPlan>), Error> {
+) -> Result<(Option<FilePlan>, Option<FilePlan>), Error> {
     let log_device = logs::device(options, facts.target.number)?;
     let old_log = logs::of_old_os(&facts.root)?;
     if old_log.is_none() && log_device.is_none() {
@@ -625,7 +625,7 @@ impl Decision<'_> {
         let packed = packed.stage(ramfs, buffer, undo)?;
         crate::info!(
             "the image stays on /dev/{}, in {} pieces ({} s)",
-            packed.name.as_str(),
+            packed.disk.name.as_str(),
             packed.pieces,
             watch.shown()
         );

@@ -4,13 +4,22 @@
 //! Only once everything is unmounted: until then whoever has the file may change it. What is not as it was left is
 //! found when all of it is read, before the first write.
 
+use super::target;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::pieces::PieceList;
-use crate::image::source::raw::{BUFFER, RawSource};
-use crate::plan::{PackedPlan, names};
+use crate::image::source::raw::{BUFFER, Open, RawSource};
+use crate::plan::{PackedPlan, Plan, names};
+use crate::progress::Shared;
 use crate::sys;
+use core::time::Duration;
+use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// How often another disk is claimed, and the pause between: a file system that is going away needs a moment.
+const CLAIMS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The list of its pieces, as stage 1 has left it.
 pub fn list(packed: &PackedPlan) -> Result<PieceList, Error> {
@@ -23,10 +32,31 @@ pub fn list(packed: &PackedPlan) -> Result<PieceList, Error> {
         .advice("the memory of this device is bad"))
 }
 
-/// Its bytes. A disk that was away has its node anew by now: what proves that it is free makes that.
-pub fn source<'a>(packed: &PackedPlan, list: &'a PieceList) -> Result<RawSource<'a>, Error> {
-    let path = crate::path!("/{}/{}", names::DEV, packed.name.as_str())?;
-    let disk = files::opened(&path, OFlags::RDONLY | OFlags::DIRECT)?;
+/// Its bytes; for `open` see [`open`].
+pub fn source<'a>(
+    packed: &PackedPlan,
+    list: &'a PieceList,
+    open: Open<'a>,
+) -> Result<RawSource<'a>, Error> {
     let buffer = sys::map::buffer(BUFFER).doing("reserving", "a buffer for what is read")?;
-    RawSource::new(disk, list, packed.logical_block, buffer)
+    RawSource::new(open, list, packed.disk.logical_block, buffer)
+}
+
+/// Opens its disk, wherever that is now. One that is not the target is ours alone, so that nothing else comes by it;
+/// where swap or a stack of devices that stage 2 leaves alone is on it, too, the CRCs have to do.
+pub fn open(plan: &Plan, packed: &PackedPlan, shared: &Shared) -> Result<OwnedFd, Error> {
+    let path = crate::path!("/{}/{}", names::DEV, packed.disk.name.as_str())?;
+    target::put_in_place(&path, &packed.disk, shared)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECT;
+    if packed.disk.name != plan.target.name {
+        for _ in 0..CLAIMS {
+            shared.beat();
+            match files::open(&path, flags | OFlags::EXCL) {
+                Err(Errno::BUSY) => sys::clock::sleep(PAUSE),
+                result => return result.doing("claiming the disk of the image,", &path),
+            }
+        }
+        crate::warn!("{}, on which the image waits, is in use: it is read all the same", path);
+    }
+    files::opened(&path, flags)
 }

@@ -13,7 +13,7 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::image::decode::BUFFER;
 use crate::log::{Line, Stopwatch};
-use crate::plan::{LogPlan, OnFailure, Plan, names};
+use crate::plan::{FilePlan, OnFailure, Plan, names};
 use crate::progress::{Outcome, Shared, Totals, Writeback, result_line};
 use crate::sys::{map, process, thread};
 use crate::text::PathText;
@@ -36,6 +36,8 @@ pub const RETRIES: u32 = 3;
 pub const PAUSE: u64 = 30;
 /// What the disk is like when flashing has failed.
 const INCOMPLETE: &str = "the disk is incomplete";
+/// What is so when keeping the log has failed.
+const NOT_KEPT: &str = "the log is not kept";
 /// How long a killed worker may take to end, in milliseconds.
 const DEATH: u64 = 30_000;
 
@@ -428,6 +430,10 @@ impl Supervisor<'_> {
             self.keep_log(log, &line);
         }
         let lives_on = matches!(outcome, Outcome::Untouched | Outcome::Pretended);
+        let packed = self.plan.packed.as_ref().filter(|_| lives_on);
+        if let Some(copies) = packed.and_then(|packed| packed.copies.as_ref()) {
+            self.in_child("what was copied of the image stays", &|| keep_log::remove(copies));
+        }
         if let (true, Some(log)) = (lives_on, &self.plan.old_log) {
             self.keep_log(log, &line);
         }
@@ -439,21 +445,21 @@ impl Supervisor<'_> {
     fn keep_record(&self) {
         let line = result_line(Outcome::Failed, self.shared, &totals(self.plan, ""));
         let result: Line = crate::text!("{}\n", line);
-        self.in_child(&|| record::keep(self.plan, "", &result, self.shared));
+        self.in_child(NOT_KEPT, &|| record::keep(self.plan, "", &result, self.shared));
     }
 
     /// In a child, since mounting a file system may hang.
-    fn keep_log(&self, log: &LogPlan, result: &str) {
+    fn keep_log(&self, log: &FilePlan, result: &str) {
         let result: Line = crate::text!("{}\n", result);
-        self.in_child(&|| keep_log::keep(log, &result));
+        self.in_child(NOT_KEPT, &|| keep_log::keep(log, &result));
     }
 
-    /// Does what keeps the log, in a child.
-    fn in_child(&self, keep: &dyn Fn() -> Result<(), Error>) {
-        let child = || match keep() {
+    /// Does something in a child, since a disk may hang; `failed` is what is so when it fails.
+    fn in_child(&self, failed: &str, work: &dyn Fn() -> Result<(), Error>) {
+        let child = || match work() {
             Ok(()) => 0,
             Err(error) => {
-                crate::warn!("the log is not kept: {}", error);
+                crate::warn!("{}: {}", failed, error);
                 1
             }
         };

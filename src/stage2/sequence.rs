@@ -11,6 +11,7 @@ use super::target::Target;
 use super::{boot_blob, boot_entry, exports, faults, kill, packed, record, target, unmount};
 use crate::error::Error;
 use crate::files;
+use crate::image::chunk_length;
 use crate::image::decode::{BUFFER, Decoder};
 use crate::image::map::ChunkMap;
 use crate::image::patches::Patches;
@@ -93,8 +94,9 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     unmount::prove_free(plan, number, shared)?;
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
+    restore_head(plan, &mut buffers, shared)?;
 
-    let (file, raw, list);
+    let (file, raw, list, open);
     let source: &dyn Source = match &plan.packed {
         None => {
             file = FileSource::open(&files::below("", names::IMAGE)?)?;
@@ -102,7 +104,8 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
         }
         Some(packed) => {
             list = packed::list(packed)?;
-            raw = packed::source(packed, &list)?;
+            open = || packed::open(plan, packed, shared);
+            raw = packed::source(packed, &list, &open)?;
             &raw
         }
     };
@@ -125,9 +128,10 @@ pub fn write(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<End, Error> {
-    staged.prove(plan, buffers, shared)?;
+    // First ours alone: nothing comes by what is proven afterwards.
     let (target, path) = target::claim_disk(plan, base, shared)?;
     let mut boot_area = boot_blob::claim(base)?;
+    staged.prove(plan, buffers, shared)?;
     if plan.pretend {
         crate::info!("pretended: {} is free, and nothing was written", path.as_str());
         return Ok(End::Pretended);
@@ -155,9 +159,23 @@ pub fn write_free(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    staged.prove(plan, buffers, shared)?;
+    restore_head(plan, buffers, shared)?;
     let (target, _) = target::claim_disk(plan, "", shared)?;
+    staged.prove(plan, buffers, shared)?;
     write_to(&target, plan, staged, buffers, shared, &mut |_| Ok(()))
+}
+
+/// Puts back the head of the old OS, if a worker before this one has cleared that and written nothing else: before
+/// anything of the image can be found bad, or not there.
+fn restore_head(plan: &Plan, buffers: &mut Buffers, shared: &Shared) -> Result<(), Error> {
+    if !(shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst)) {
+        return Ok(());
+    }
+    let (target, _) = target::claim_disk(plan, "", shared)?;
+    let Buffers { slots: [now, ..], head, .. } = buffers;
+    let length = chunk_length(0, plan.image.length).next_multiple_of(target.block);
+    let [old, now] = [head, now].map(|buffer| buffer.get_mut(..length).unwrap_or_default());
+    target.restore_head(old, now, shared)
 }
 
 /// Writes the image to an open target and reads it back. The first chunk, without which the disk does not boot, is

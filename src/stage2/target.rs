@@ -11,7 +11,7 @@ use crate::disk::{gpt, holders, identity, loops};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::image::is_zero;
-use crate::plan::{Plan, TargetPlan, names};
+use crate::plan::{DiskPlan, Plan, names};
 use crate::progress::Shared;
 use crate::sys::{block, process};
 use crate::text::{PathText, Text};
@@ -80,12 +80,7 @@ impl Target {
     /// question (bd_prepare_to_claim in block/bdev.c); the mount table is not.
     pub fn open(path: &str, plan: &Plan, shared: &Shared) -> Result<Self, Error> {
         let number = if crate::IS_WHOLE {
-            let (node, number) = find(path, plan, shared)?;
-            if node != Some(number) {
-                put_node(path, number)?;
-                crate::info!("the disk came back as {}:{}", number.major, number.minor);
-            }
-            number
+            put_in_place(path, &plan.target, shared)?
         } else {
             // A rescue system has asked for the disk anew before every try, and whether it is the same.
             device::number_of(path)?
@@ -242,9 +237,6 @@ impl Target {
         zeros: &[u8],
         shared: &Shared,
     ) -> Result<(), Error> {
-        if shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst) {
-            self.restore_head(old, now, shared)?;
-        }
         let was_destroyed = shared.destroyed.load(SeqCst);
         let known = self.read_blocks(old, shared);
         if known.is_none() && !was_destroyed {
@@ -294,7 +286,7 @@ impl Target {
 
     /// Puts back the head that a worker before this one has left in `old`, and then fails: the old OS is whole. Where
     /// that does not work the new one is all that is left.
-    fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
+    pub fn restore_head(&self, old: &[u8], now: &mut [u8], shared: &Shared) -> Result<(), Error> {
         crate::info!("putting back the first MiB of the disk");
         self.put_back(old, &[], shared);
         if !self.reads_as(old, now, &Unread::new(), shared) {
@@ -477,20 +469,30 @@ pub fn name_holders(error: Error, path: &str, plan: &Plan) -> Error {
 
 /// The number that the disk of the plan has now, whose node is at `path`; the one that it had when it is not there.
 pub fn number_now(path: &str, plan: &Plan, shared: &Shared) -> Number {
-    find(path, plan, shared).map_or(plan.target.number, |(_, number)| number)
+    find(path, &plan.target, shared).map_or(plan.target.number, |(_, number)| number)
 }
 
-/// The number that its node has, and the number that the disk of the plan has. Once it is written it can do without a
-/// node.
-fn find(path: &str, plan: &Plan, shared: &Shared) -> Result<(Option<Number>, Number), Error> {
+/// Sees to it that the node of a disk is that of the number that the disk has now, and gives that.
+pub fn put_in_place(path: &str, disk: &DiskPlan, shared: &Shared) -> Result<Number, Error> {
+    let (node, number) = find(path, disk, shared)?;
+    if node != Some(number) {
+        put_node(path, number)?;
+        let name = disk.name.as_str();
+        crate::info!("the disk {} came back as {}:{}", name, number.major, number.minor);
+    }
+    Ok(number)
+}
+
+/// The number that its node has, and the number that a disk has. Once the target is written each can do without a node.
+fn find(path: &str, disk: &DiskPlan, shared: &Shared) -> Result<(Option<Number>, Number), Error> {
     let is_written = shared.destroyed.load(SeqCst);
     let node = match files::status(path) {
         Ok(status) => Some(Number::from_stat(status.st_rdev)),
         Err(Errno::NOENT) if is_written => None,
-        Err(errno) => return Err(Error::os("claiming the disk", path, errno)),
+        Err(errno) => return Err(Error::os("looking for the disk", path, errno)),
     };
-    let known = node.unwrap_or(plan.target.number);
-    Ok((node, locate(identity::SYSFS, &plan.target, known, is_written)?))
+    let known = node.unwrap_or(disk.number);
+    Ok((node, locate(identity::SYSFS, disk, known, is_written)?))
 }
 
 /// Makes the node anew: under another name first, so that there is one at any moment.
@@ -502,26 +504,21 @@ fn put_node(path: &str, number: Number) -> Result<(), Error> {
     files::rename(&new, path).doing("renaming", &new)
 }
 
-/// The number of the disk of the plan, which was `known` by another one. After the first write it may have a new one.
-fn locate(
-    sysfs: &str,
-    target: &TargetPlan,
-    known: Number,
-    is_written: bool,
-) -> Result<Number, Error> {
+/// The number of a disk, which was `known` by another one. After the first write it may have a new one.
+fn locate(sysfs: &str, disk: &DiskPlan, known: Number, is_written: bool) -> Result<Number, Error> {
     let told = identity::of_number(sysfs, known);
-    let is_same = identity::is_same(&target.identity, &told, is_written);
+    let is_same = identity::is_same(&disk.identity, &told, is_written);
     if is_same && !(is_written && is_offline(sysfs, known)) {
         return Ok(known);
     }
     if !is_written {
         let why = "its number belongs to no disk any more, or to another one";
-        return Err(Error::failed("looking at the disk", &target.name, why)
+        return Err(Error::failed("looking at the disk", &disk.name, why)
             .advice("it is not the disk that was checked"));
     }
-    let found = identity::find(sysfs, &target.identity, target.size);
+    let found = identity::find(sysfs, &disk.identity, disk.size);
     found.or(is_same.then_some(known)).ok_or_else(|| {
-        Error::failed("looking for the disk", &target.identity, "it is not there")
+        Error::failed("looking for the disk", &disk.identity, "it is not there")
             .advice("connect it again: it is looked for before every try")
     })
 }
@@ -585,7 +582,7 @@ mod tests {
         let mut target = crate::plan::tests::sample().target;
         target.size = 64 << 20;
         target.identity = heapless::String::try_from("usb=DD56419 unit=0").unwrap();
-        let at = |target: &TargetPlan, is_written| {
+        let at = |target: &DiskPlan, is_written| {
             let found = locate(sysfs.path(), target, number(0), is_written);
             found.map_err(|error| (crate::text!("{}", error) as Text<300>).to_string())
         };
@@ -640,9 +637,12 @@ mod tests {
         plan.target.identity.clear();
         plan.target.number = Number { major: 1, minor: 250 };
         let shared: &Shared = crate::sys::map::shared().unwrap();
-        assert!(find(&path, &plan, shared).is_err(), "before the first write it is a failure");
+        assert!(
+            find(&path, &plan.target, shared).is_err(),
+            "before the first write it is a failure"
+        );
         shared.destroyed.store(true, SeqCst);
-        assert!(find(&path, &plan, shared).unwrap() == (None, plan.target.number));
+        assert!(find(&path, &plan.target, shared).unwrap() == (None, plan.target.number));
         assert!(number_now(&path, &plan, shared) == plan.target.number);
         // With what a worker left that died; and in place of another node.
         std::fs::write(folder.join("sda.new"), "").unwrap();

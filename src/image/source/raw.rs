@@ -1,24 +1,35 @@
 //! The packed image as it waits on a raw disk, in the pieces of a list: read past the cache, from whatever file system
 //! it was in.
 //!
-//! Every piece that is read from its beginning to its end is compared with its CRC, each time.
+//! A piece is read whole and compared with its CRC before any of it is given out. One that cannot be read, or reads
+//! otherwise, is read again from the disk opened anew: connections fail for a moment, and a stick that resets itself
+//! comes back under another number.
 
 use super::Source;
 use crate::crc32;
 use crate::error::Error;
-use crate::image::pieces::{Piece, PieceList};
+use crate::image::pieces::{ALIGNED, LONGEST, Piece, PieceList};
 use crate::text::Text;
 use core::cell::RefCell;
-use core::ops::Range;
+use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-/// How much is read of the disk at once, in bytes: how long the buffer is that the source is given.
-pub const BUFFER: usize = 256 * 1024;
+/// How long the buffer is that the source is given, in bytes: for the longest piece, and the rest of a block at either
+/// end.
+pub const BUFFER: usize = (LONGEST + 2 * ALIGNED) as usize;
+
+/// How often a piece is tried.
+const TRIES: u32 = 3;
+/// The pause before it is tried again: a USB disk that resets itself is away for so long.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 2000 });
+
+/// Opens the disk (O_DIRECT), wherever it is now.
+pub type Open<'a> = &'a dyn Fn() -> Result<OwnedFd, Error>;
 
 /// Bytes of a disk that are an image file together.
 pub struct RawSource<'a> {
-    disk: OwnedFd,
+    open: Open<'a>,
     list: &'a PieceList,
     length: u64,
     /// What the disk reads in, in bytes.
@@ -28,23 +39,22 @@ pub struct RawSource<'a> {
 
 /// Where it stands.
 struct Inner<'a> {
+    disk: Option<OwnedFd>,
     /// Page-aligned, for O_DIRECT.
     buffer: &'a mut [u8],
-    /// What of the disk is in the buffer.
-    held: Range<u64>,
-    /// The number of the piece that is read, and where it begins in the file.
+    /// The number of the piece that is in the buffer, as it must be, and where in the buffer it begins.
+    held: Option<u32>,
+    skip: usize,
+    /// The number of the piece that is looked at, and where it begins in the file.
     index: u32,
     start: u64,
-    /// How much of it was read from its beginning on, and the CRC-32 of that.
-    seen: u64,
-    crc: u32,
 }
 
 impl<'a> RawSource<'a> {
-    /// The pieces of `list` on an open disk (O_DIRECT), which reads in blocks of `block` bytes. `buffer` has [`BUFFER`]
-    /// bytes and is page-aligned.
+    /// The pieces of `list` on a disk that reads in blocks of `block` bytes. `buffer` has [`BUFFER`] bytes and is
+    /// page-aligned.
     pub fn new(
-        disk: OwnedFd,
+        open: Open<'a>,
         list: &'a PieceList,
         block: u32,
         buffer: &'a mut [u8],
@@ -53,9 +63,8 @@ impl<'a> RawSource<'a> {
         for index in 0..list.count() {
             length += list.get(index)?.map_or(0, |piece| piece.length);
         }
-        let held = 0..0;
-        let inner = RefCell::new(Inner { buffer, held, index: 0, start: 0, seen: 0, crc: 0 });
-        Ok(Self { disk, list, length, block: block.into(), inner })
+        let inner = Inner { disk: None, buffer, held: None, skip: 0, index: 0, start: 0 };
+        Ok(Self { open, list, length, block: block.into(), inner: RefCell::new(inner) })
     }
 
     /// Reads into `to` what of the piece that the byte at `offset` is in follows there; gives how much that is.
@@ -67,17 +76,19 @@ impl<'a> RawSource<'a> {
         let inside = offset - inner.start;
         let wanted = (piece.length - inside).min(to.len() as u64) as usize;
         let to = to.get_mut(..wanted).unwrap_or_default();
-        let count = match piece.place {
-            None => {
-                to.fill(0);
-                to.len()
-            }
-            Some(place) => {
-                inner.copy(&self.disk, self.block, place + inside..place + piece.length, to)?
-            }
+        let Some(place) = piece.place else {
+            to.fill(0);
+            return Ok(wanted);
         };
-        inner.compare(&piece, inside, to.get(..count).unwrap_or_default())?;
-        Ok(count)
+        if inner.held != Some(inner.index) {
+            self.load(inner, place, piece, Some(piece.crc))?;
+            inner.held = Some(inner.index);
+        }
+        let start = inner.skip + inside as usize;
+        if let Some(from) = inner.buffer.get(start..start + wanted) {
+            to.copy_from_slice(from);
+        }
+        Ok(wanted)
     }
 
     /// Reads the whole file once and gives the CRC-32 of each piece to `tell`, whatever the list says of it.
@@ -89,24 +100,55 @@ impl<'a> RawSource<'a> {
             let Some(piece) = self.list.get(index)? else {
                 break;
             };
-            tell(index, Piece { crc: self.crc_of(&piece)?, ..piece })?;
+            let inner = &mut *self.inner.borrow_mut();
+            let crc = match piece.place {
+                None => crc32::of_zeros(piece.length),
+                Some(place) => self.load(inner, place, piece, None)?,
+            };
+            tell(index, Piece { crc, ..piece })?;
         }
         Ok(())
     }
 
-    /// The CRC-32 of a piece as it is read now.
-    fn crc_of(&self, piece: &Piece) -> Result<u32, Error> {
-        let Some(place) = piece.place else {
-            return Ok(crc32::of_zeros(piece.length));
-        };
-        let inner = &mut *self.inner.borrow_mut();
-        let (mut crc, mut at) = (0, place);
-        while at < place + piece.length {
-            let held = inner.hold(&self.disk, self.block, at..place + piece.length)?;
-            crc = crc32::extend(crc, held);
-            at += held.len() as u64;
+    /// Reads a piece, which begins at `place` of the disk, into the buffer; gives its CRC-32, which must be `wanted`.
+    fn load(
+        &self,
+        inner: &mut Inner,
+        place: u64,
+        piece: Piece,
+        wanted: Option<u32>,
+    ) -> Result<u32, Error> {
+        inner.held = None;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.try_load(inner, place, piece.length) {
+                Ok(crc) if wanted.is_none_or(|wanted| wanted == crc) => return Ok(crc),
+                Ok(_) => changed(inner.index, place, piece.length),
+                Err(error) => error,
+            };
+            if tries == TRIES {
+                return Err(error);
+            }
+            crate::warn!("{} (try {} of {})", error, tries, TRIES);
+            // Before it is opened anew: it may be ours alone.
+            inner.disk = None;
+            crate::sys::clock::sleep(PAUSE);
         }
-        Ok(crc)
+    }
+
+    fn try_load(&self, inner: &mut Inner, place: u64, length: u64) -> Result<u32, Error> {
+        let disk = match &mut inner.disk {
+            Some(disk) => disk,
+            none => none.insert((self.open)()?),
+        };
+        inner.skip = (place % self.block) as usize;
+        let end = inner.skip + length as usize;
+        let whole = end.next_multiple_of(self.block as usize);
+        let buffer = inner.buffer.get_mut(..whole).unwrap_or_default();
+        let count = read_at(disk, place - inner.skip as u64, buffer)?;
+        let piece = buffer.get(inner.skip..end).filter(|_| count >= end);
+        piece.map(crc32::crc32).ok_or_else(|| Error::failed("reading", PACKED, SHORT))
     }
 }
 
@@ -114,7 +156,7 @@ impl Inner<'_> {
     /// The piece that the byte at `offset` of the file is in.
     fn find(&mut self, offset: u64, list: &PieceList) -> Result<Option<Piece>, Error> {
         if offset < self.start {
-            (self.index, self.start, self.seen) = (0, 0, 0);
+            (self.index, self.start) = (0, 0);
         }
         while let Some(piece) = list.get(self.index)? {
             if offset - self.start < piece.length {
@@ -122,67 +164,17 @@ impl Inner<'_> {
             }
             self.start += piece.length;
             self.index += 1;
-            self.seen = 0;
         }
         Ok(None)
-    }
-
-    /// Bytes of the disk from the beginning of `range` on, one at least.
-    fn hold(&mut self, disk: &OwnedFd, block: u64, range: Range<u64>) -> Result<&[u8], Error> {
-        if !self.held.contains(&range.start) {
-            let start = range.start - range.start % block;
-            let wanted = (range.end.next_multiple_of(block) - start).min(self.buffer.len() as u64);
-            self.held = 0..0;
-            let buffer = self.buffer.get_mut(..wanted as usize).unwrap_or_default();
-            let count = read_at(disk, start, buffer)?;
-            self.held = start..start + count as u64;
-            if !self.held.contains(&range.start) {
-                return Err(Error::failed("reading", PACKED, "the disk ends too early"));
-            }
-        }
-        let end = self.held.end.min(range.end);
-        let [from, to] = [range.start, end].map(|at| (at - self.held.start) as usize);
-        Ok(self.buffer.get(from..to).unwrap_or_default())
-    }
-
-    fn copy(
-        &mut self,
-        disk: &OwnedFd,
-        block: u64,
-        range: Range<u64>,
-        to: &mut [u8],
-    ) -> Result<usize, Error> {
-        let held = self.hold(disk, block, range)?;
-        let count = held.len().min(to.len());
-        let from = held.get(..count).unwrap_or_default();
-        to.get_mut(..count).unwrap_or_default().copy_from_slice(from);
-        Ok(count)
-    }
-
-    /// Takes in bytes of a piece; those that end it must give its CRC.
-    fn compare(&mut self, piece: &Piece, inside: u64, bytes: &[u8]) -> Result<(), Error> {
-        if inside == 0 {
-            (self.seen, self.crc) = (0, 0);
-        }
-        if self.seen == inside {
-            self.crc = crc32::extend(self.crc, bytes);
-            self.seen += bytes.len() as u64;
-            if self.seen == piece.length && self.crc != piece.crc {
-                // What is held may be wrong: the next one reads it anew.
-                self.held = 0..0;
-                return Err(changed(self.index, piece));
-            }
-        }
-        Ok(())
     }
 }
 
 const PACKED: &str = "the image on its disk";
+const SHORT: &str = "the disk ends too early";
 
 #[cold]
-fn changed(index: u32, piece: &Piece) -> Error {
-    let sector = piece.place.unwrap_or(0) / 512;
-    let last = (piece.place.unwrap_or(0) + piece.length - 1) / 512;
+fn changed(index: u32, place: u64, length: u64) -> Error {
+    let (sector, last) = (place / 512, (place + length - 1) / 512);
     let why: Text<160> =
         crate::text!("piece {} (sectors {} to {}) is not what was left there", index, sector, last);
     Error::failed("reading", PACKED, &why)
@@ -245,7 +237,7 @@ mod tests {
     }
 
     const PIECES: [(Option<u64>, u64); 6] = [
-        (Some(1_000_037), 700_000),
+        (Some(1_000_037), LONGEST),
         (Some(512), 1),
         (None, 5000),
         (Some(4095), 8193),
@@ -258,9 +250,8 @@ mod tests {
         let (disk, file, list) = case("read", &PIECES);
         for block in [512, 4096] {
             let mut buffer = vec![0; BUFFER];
-            let source =
-                RawSource::new(disk.try_clone().unwrap().into(), &list, block, &mut buffer)
-                    .unwrap();
+            let open = || Ok(disk.try_clone().unwrap().into());
+            let source = RawSource::new(&open, &list, block, &mut buffer).unwrap();
             assert_eq!(source.length(), file.len() as u64);
             for step in [1000, 32 * 1024, 1 << 20] {
                 let mut read: Vec<u8> = Vec::new();
@@ -275,7 +266,7 @@ mod tests {
                 assert!(read == file, "{block} {step}");
             }
             // Anywhere, and back.
-            for at in [710_000, 3, 699_999, 0, file.len() - 1, file.len(), 1 << 40] {
+            for at in [260_000, 3, LONGEST as usize - 1, 0, file.len() - 1, file.len(), 1 << 40] {
                 let mut bytes = [0; 3000];
                 let count = source.read_at(at as u64, &mut bytes).unwrap();
                 let start = at.min(file.len());
@@ -288,17 +279,18 @@ mod tests {
     fn a_piece_that_has_changed_is_told_by_its_place_each_time_until_it_is_good_again() {
         let (disk, file, list) = case("changed", &PIECES);
         let mut buffer = vec![0; BUFFER];
-        let source =
-            RawSource::new(disk.try_clone().unwrap().into(), &list, 512, &mut buffer).unwrap();
+        let open = || Ok(disk.try_clone().unwrap().into());
+        let source = RawSource::new(&open, &list, 512, &mut buffer).unwrap();
         let read = || source.read_at(0, &mut vec![0; file.len()]);
         assert_eq!(read().unwrap(), file.len());
-        for (at, number) in [(1_000_037, 0), (1_700_036, 0), (512, 1), (12_287, 3), (1_999_999, 4)]
+        for (at, number) in
+            [(1_000_037, 0), (1_000_037 + LONGEST - 1, 0), (512, 1), (12_287, 3), (1_999_999, 4)]
         {
             let mut old = [0];
             disk.read_exact_at(&mut old, at).unwrap();
             disk.write_all_at(&[old[0] ^ 1], at).unwrap();
             // What the buffer holds from before is older than that.
-            source.inner.borrow_mut().held = 0..0;
+            source.inner.borrow_mut().held = None;
             for _ in 0..2 {
                 let text: Text<400> = crate::text!("{}", read().unwrap_err());
                 let wanted: Text<40> = crate::text!("piece {} (sectors ", number);
@@ -316,8 +308,41 @@ mod tests {
             .unwrap();
         assert_eq!(crcs, [true; 6]);
         disk.set_len(1_999_999).unwrap();
-        source.inner.borrow_mut().held = 0..0;
+        source.inner.borrow_mut().held = None;
         assert!(read().is_err(), "the disk has become shorter");
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_reads_otherwise_is_read_again_from_the_disk_opened_anew() {
+        let (disk, file, list) = case("again", &PIECES);
+        let (other, ..) = case("other", &PIECES);
+        other.write_all_at(b"otherwise", 1_100_000).unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&disk));
+        let good = || Ok(OwnedFd::from(disk.try_clone().unwrap()));
+        let unreadable = || Ok(crate::files::open(&path, rustix::fs::OFlags::WRONLY).unwrap());
+        let lying = || Ok(OwnedFd::from(other.try_clone().unwrap()));
+        let away = || Err(Error::failed("looking for the disk", "", "it is not there"));
+        for (disks, is_read) in [
+            ([&lying as Open, &good, &away], true),
+            ([&unreadable, &lying, &good], true),
+            ([&away, &unreadable, &good], true),
+            ([&lying, &away, &lying], false),
+        ] {
+            let opened = core::cell::Cell::new(0);
+            let open = || disks[opened.replace(opened.get() + 1)]();
+            let mut buffer = vec![0; BUFFER];
+            let source = RawSource::new(&open, &list, 512, &mut buffer).unwrap();
+            let mut read = vec![0; file.len()];
+            // By little: nothing of a piece is given out before it is known to be good.
+            let first = source.read_at(0, &mut read[..100]);
+            assert_eq!(first.is_ok(), is_read);
+            if is_read {
+                assert_eq!(source.read_at(0, &mut read).unwrap(), file.len());
+                assert!(read == file);
+            } else {
+                assert_eq!((opened.get(), &read[..100]), (3, &[0; 100][..]));
+            }
+        }
     }
 
     #[cfg(feature = "core")]
@@ -342,7 +367,7 @@ mod tests {
                     Place::Zeros => file.resize(file.len() + piece.length as usize, 0),
                 }
             }
-            let mut records = Vec::new();
+            let mut list = list("layout", &[]);
             let arranged =
                 arrange(&mut Given::of(&pieces), &mut Given::of(&spaces), over, &mut |step| {
                     let (from, length, place) = match step {
@@ -352,11 +377,18 @@ mod tests {
                         },
                         Step::Copied { from, length, place, .. } => (from, length, Some(place)),
                     };
-                    let bytes = &file[from as usize..(from + length) as usize];
+                    let mut bytes = &file[from as usize..(from + length) as usize];
                     if let (Step::Copied { .. }, Some(at)) = (step, place) {
                         disk[at as usize..(at + length) as usize].copy_from_slice(bytes);
                     }
-                    records.push(Piece { place, length, crc: crc32::crc32(bytes) });
+                    let first = list.count();
+                    list.add(place, length)?;
+                    for index in first..list.count() {
+                        let piece = list.get(index)?.unwrap();
+                        let (part, rest) = bytes.split_at(piece.length as usize);
+                        list.set(index, Piece { crc: crc32::crc32(part), ..piece })?;
+                        bytes = rest;
+                    }
                     Ok(())
                 });
             if arranged.is_err() {
@@ -369,9 +401,9 @@ mod tests {
             }
             let medium = crate::files::unnamed(std::env::temp_dir().to_str().unwrap()).unwrap();
             std::fs::File::from(medium.try_clone().unwrap()).write_all_at(&disk, 0).unwrap();
-            let list = list("layout", &records);
+            let open = || Ok(medium.try_clone().unwrap());
             let mut buffer = vec![0; BUFFER];
-            let source = RawSource::new(medium, &list, 512, &mut buffer).unwrap();
+            let source = RawSource::new(&open, &list, 512, &mut buffer).unwrap();
             let mut read = vec![0; file.len()];
             assert_eq!(source.read_at(0, &mut read).unwrap(), file.len());
             assert!(read == file, "seed {seed}");

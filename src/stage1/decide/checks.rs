@@ -6,7 +6,7 @@ use crate::disk::mounts::{self, Found};
 use crate::disk::stack;
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::plan::LogPlan;
+use crate::plan::FilePlan;
 use crate::stage1::look::facts::Init;
 use crate::stage1::look::modules;
 use crate::stage1::look::watchdogs::Watchdog;
@@ -257,7 +257,7 @@ pub fn no_selinux() -> Result<(), Error> {
 }
 
 /// What stage 2 will mount: ext4 through a loop device for the files of the new OS, and the log device.
-pub fn mountable(needs_ext4: bool, log_device: Option<&LogPlan>) -> Result<(), Error> {
+pub fn mountable(needs_ext4: bool, log_device: Option<&FilePlan>) -> Result<(), Error> {
     let cannot = |what: &str, advice| {
         Error::refused("looking for the module of the kernel for", what, "there is none")
             .advice(advice)

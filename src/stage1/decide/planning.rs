@@ -10,7 +10,7 @@ use crate::image::format::Stream;
 use crate::new_os::examination::Examined;
 use crate::new_os::new_files::NewFiles;
 use crate::new_os::one_image::OneImage;
-use crate::plan::{self, ImagePlan, PartitionPlan, Place, Plan, TargetPlan};
+use crate::plan::{self, DiskPlan, ImagePlan, PartitionPlan, Place, Plan};
 use crate::text::{Size, Text};
 
 /// What a small file or a directory may take of an ext4 file system, in bytes: a block, and its share of the books.
@@ -36,7 +36,7 @@ pub fn plan(
     // Only the packed image itself is staged, so in the copy it begins at 0.
     let stream = Stream { offset: 0, ..image.stream };
     let image = ImagePlan { stream, ..one.planned(image)? };
-    let target = TargetPlan { identity: identity_of(target)?, ..TargetPlan::of(target)? };
+    let target = disk(target)?;
     Ok(Plan {
         pretend: options.has(Flag::Pretend),
         on_failure: options.on_failure,
@@ -51,11 +51,12 @@ pub fn plan(
     })
 }
 
-/// By what stage 2 knows the disk again; not once it was plugged in again, when another disk says the same.
-fn identity_of(target: &Disk) -> Result<heapless::String<{ identity::LONGEST }>, Error> {
-    let told = identity::of_number(identity::SYSFS, target.number);
-    let is_alone = identity::find(identity::SYSFS, &told, target.size) == Some(target.number);
-    plan::bounded("use another disk", if is_alone { &told } else { identity::sequence_of(&told) })
+/// A disk, with what stage 2 knows it again by; not once it was plugged in again, when another disk says the same.
+pub fn disk(disk: &Disk) -> Result<DiskPlan, Error> {
+    let told = identity::of_number(identity::SYSFS, disk.number);
+    let is_alone = identity::find(identity::SYSFS, &told, disk.size) == Some(disk.number);
+    let told = if is_alone { &told } else { identity::sequence_of(&told) };
+    Ok(DiskPlan { identity: plan::bounded("use another disk", told)?, ..DiskPlan::of(disk)? })
 }
 
 /// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those

@@ -235,11 +235,16 @@ pub fn copies_beside(image: &str) -> Result<PathText, Error> {
     crate::path!("{}/{}", folder, COPIES)
 }
 
+/// How many pieces more so many bytes may be in, since none is longer than the longest: each is divided at blocks.
+fn parts(bytes: u64) -> u64 {
+    bytes / (pieces::LONGEST - pieces::ALIGNED)
+}
+
 impl OnDisk {
     /// How many bytes the list of its pieces takes at most.
     pub fn list_length(&self) -> u64 {
         let copied = if self.sums.overwritten > 0 { MORE_PIECES } else { 0 };
-        (self.sums.pieces * 2 + copied) * pieces::RECORD
+        (self.sums.pieces * 2 + copied + parts(self.sums.on_disk)) * pieces::RECORD
     }
 }
 
@@ -250,7 +255,7 @@ impl Decided {
         match &self.stage {
             Stage::Memory => (staged, 0),
             Stage::Disk(place) => (0, place.list_length()),
-            Stage::WorkDirectory => (0, MORE_PIECES * pieces::RECORD),
+            Stage::WorkDirectory => (0, (MORE_PIECES + parts(staged)) * pieces::RECORD),
         }
     }
 

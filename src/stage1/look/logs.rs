@@ -10,7 +10,7 @@ use crate::disk::device::{self, Number};
 use crate::disk::mounts;
 use crate::disk::{ext4, fat, stack};
 use crate::error::Error;
-use crate::plan::{self, LogPlan};
+use crate::plan::{self, FilePlan};
 use crate::text::{PathText, Text};
 
 /// The log that stage 2 leaves on the old root when it gives up before the first write.
@@ -21,7 +21,7 @@ const ELSEWHERE: &str = "takeover.log";
 /// Where stage 2 is to keep its log (`--log-to`): a file system that can be mounted, on another disk.
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
-pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Error> {
+pub fn device(options: &Options, target: Number) -> Result<Option<FilePlan>, Error> {
     let Some(path) = options.log_to.as_deref() else {
         return Ok(None);
     };
@@ -44,7 +44,7 @@ pub fn device(options: &Options, target: Number) -> Result<Option<LogPlan>, Erro
 /// down before that can be known, so then another plain partition that is mounted: /boot, as a rule.
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
-pub fn of_old_os(root: &Root) -> Result<Option<LogPlan>, Error> {
+pub fn of_old_os(root: &Root) -> Result<Option<FilePlan>, Error> {
     if root.number.major != 0 && device::is_partition(root.number)? {
         return plan_for(root.number, &root.file_system, ON_OLD_ROOT).map(Some);
     }
@@ -68,8 +68,8 @@ pub fn of_old_os(root: &Root) -> Result<Option<LogPlan>, Error> {
     plan_for(number, &file_system, ELSEWHERE).map(Some)
 }
 
-fn plan_for(number: Number, file_system: &str, path: &str) -> Result<LogPlan, Error> {
-    Ok(LogPlan {
+fn plan_for(number: Number, file_system: &str, path: &str) -> Result<FilePlan, Error> {
+    Ok(FilePlan {
         number,
         file_system: plan::bounded("", file_system)?,
         path: plan::bounded("", path)?,

@@ -14,13 +14,14 @@ use crate::disk::file::FileOnDisk;
 use crate::disk::room::{self, Step};
 use crate::error::{Doing, Error};
 use crate::files;
-use crate::image::pieces::{Piece, PieceList};
+use crate::image::pieces::PieceList;
 use crate::image::scan::Scan;
 use crate::image::source::Source;
 use crate::image::source::raw::{self, RawSource};
 use crate::image::stream::Stream;
-use crate::plan::{self, PackedPlan, names};
+use crate::plan::{self, FilePlan, PackedPlan, names};
 use crate::progress::Rate;
+use crate::stage1::decide::planning;
 use crate::stage1::decide::stage::{self, OnDisk};
 use crate::text::{PathText, Size};
 use rustix::fd::OwnedFd;
@@ -63,21 +64,27 @@ impl Packed<'_> {
         let end = self.stream.offset + self.stream.length;
         let mut pieces = self.place.file.pieces(self.stream.offset, end);
         let needed = room::count(&mut pieces, self.place.over)?.overwritten;
+        let mut copies = None;
         if needed == 0 || self.is_pretended {
             let mut pieces = self.place.file.pieces(self.stream.offset, end);
             while let Some(piece) = pieces.next()? {
-                push(&mut list, piece.place, piece.length)?;
+                add(&mut list, piece.place, piece.length)?;
             }
         } else {
-            let copies = Copies::make(self.place, needed, undo)?;
-            self.copy(&copies, needed, &mut list, buffer)?;
+            let file = Copies::make(self.place, needed, undo)?;
+            self.copy(&file, needed, &mut list, buffer)?;
+            copies = self.place.file.on_partition(&file.path)?.and_then(|(number, path)| {
+                let file_system = plan::bounded("", &self.place.file.file_system).ok()?;
+                // One that is too long for the plan is removed by the next takeover.
+                Some(FilePlan { number, file_system, path: plan::bounded("", &path).ok()? })
+            });
         }
         self.prove(&node, &mut list, buffer)?;
         Ok(PackedPlan {
-            name: plan::bounded("use a disk with a shorter name", &disk.name)?,
-            logical_block: disk.logical_block,
+            disk: planning::disk(disk)?,
             pieces: list.count(),
             list_crc: list.crc()?,
+            copies,
         })
     }
 
@@ -95,7 +102,7 @@ impl Packed<'_> {
         let mut rate = Rate::start("copy on the disk", needed);
         let mut done = 0;
         room::arrange(&mut pieces, &mut spaces, self.place.over, &mut |step| match step {
-            Step::Stays(piece) => push(list, piece.place, piece.length),
+            Step::Stays(piece) => add(list, piece.place, piece.length),
             Step::Copied { from, length, to, place } => {
                 let mut copied = 0;
                 while copied < length {
@@ -110,7 +117,7 @@ impl Packed<'_> {
                     rate.advance(done + copied);
                 }
                 done += length;
-                push(list, Place::Disk(place), length)
+                add(list, Place::Disk(place), length)
             }
         })?;
         rustix::fs::fsync(&copies.file).doing("writing to the disk", &copies.path)?;
@@ -120,11 +127,11 @@ impl Packed<'_> {
 
     /// Reads every piece from the disk itself, notes its CRC, and proves that all together are the image.
     fn prove(&self, node: &str, list: &mut PieceList, buffer: &mut [u8]) -> Result<(), Error> {
-        let disk = files::opened(node, OFlags::RDONLY | OFlags::DIRECT)?;
+        let open = || files::opened(node, OFlags::RDONLY | OFlags::DIRECT);
         let buffer = buffer.get_mut(..raw::BUFFER).unwrap_or_default();
         let mut rate = Rate::start("check on the disk", self.stream.length);
         let (mut crc, mut done) = (0, 0);
-        let source = RawSource::new(disk, list, self.place.file.disk.logical_block, buffer)?;
+        let source = RawSource::new(&open, list, self.place.file.disk.logical_block, buffer)?;
         source.for_each_crc(&mut |index, piece| {
             interrupted()?;
             crc = crc32::combine(crc, piece.crc, piece.length);
@@ -141,12 +148,12 @@ impl Packed<'_> {
     }
 }
 
-fn push(list: &mut PieceList, place: Place, length: u64) -> Result<(), Error> {
+fn add(list: &mut PieceList, place: Place, length: u64) -> Result<(), Error> {
     let place = match place {
         Place::Disk(at) => Some(at),
         Place::Zeros => None,
     };
-    list.push(Piece { place, length, crc: 0 })
+    list.add(place, length)
 }
 
 fn changed() -> Error {
