@@ -139,7 +139,7 @@ def stopped_before_the_check(folder, act, afterwards=None):
     """Takes over as far as the check, of something that `act` has changed when all was prepared, and gives what the console
     says. `afterwards` is done when it goes on."""
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
-    with Sandbox(folder, files=files()) as box:
+    with Sandbox(folder, files=files(), timeout=180) as box:
         prepared(box, whole.pack(image), act)
         if afterwards:
             afterwards(box)
@@ -201,11 +201,12 @@ def test_a_file_that_was_cut_and_whose_blocks_others_have_is_noticed_before_the_
 
 def test_a_worker_that_is_killed_in_the_middle_flashes_again(folder):
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
-    with Sandbox(folder, files=files()) as box:
+    with Sandbox(folder, files=files(), timeout=180) as box:
         begin(box, whole.pack(image), "--stage disk")
-        wanted = image.read_bytes()[15 * MIB:16 * MIB]
-        box.wait_for("takeover is PID 1")
-        box.stop_worker_at(lambda: box.disk_bytes(15 * MIB, MIB) == wanted)
+        wanted = image.read_bytes()[15 * MIB:15 * MIB + 4096]
+        # Only now: from one system call to the next the check takes long.
+        box.wait_for("is free")
+        box.stop_worker_at(lambda: box.disk_bytes(15 * MIB, len(wanted)) == wanted)
         box.kill_worker()
         box.wait_exit()
         whole.check_new_os(box.disk, image)
@@ -234,7 +235,7 @@ def test_the_head_is_put_back_whatever_has_become_of_the_image(folder):
     place = []
 
     def cleared(box):
-        box.wait_for("takeover is PID 1")
+        box.wait_for("is free")
         box.stop_worker_at(lambda: box.disk_bytes(0, 4096) != box.before[:4096])
         spoil(box, place[0])
         box.kill_worker()
