@@ -5,6 +5,7 @@
 //! is lost by that: there must be room.
 
 use super::budget::Budget;
+use super::planning;
 use crate::cli::{Flag, Options, Staging};
 use crate::disk::device::Disk;
 use crate::disk::file::FileOnDisk;
@@ -15,6 +16,7 @@ use crate::files;
 use crate::image::pieces;
 use crate::image::stream::Stream;
 use crate::new_os::examination::Examined;
+use crate::plan::DiskPlan;
 use crate::stage1::look::cgroup;
 use crate::stage1::look::transport::{self, Transport};
 use crate::text::{PathText, Size, Text, split_last};
@@ -241,6 +243,11 @@ fn parts(bytes: u64) -> u64 {
 }
 
 impl OnDisk {
+    /// Its disk, as stage 2 knows that again.
+    pub fn planned(&self) -> Result<DiskPlan, Error> {
+        planning::disk(&self.file.disk)
+    }
+
     /// How many bytes the list of its pieces takes at most.
     pub fn list_length(&self) -> u64 {
         let copied = if self.sums.overwritten > 0 { MORE_PIECES } else { 0 };

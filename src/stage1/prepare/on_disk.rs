@@ -21,7 +21,6 @@ use crate::image::source::raw::{self, RawSource};
 use crate::image::stream::Stream;
 use crate::plan::{self, FilePlan, PackedPlan, names};
 use crate::progress::Rate;
-use crate::stage1::decide::planning;
 use crate::stage1::decide::stage::{self, OnDisk};
 use crate::text::{PathText, Size};
 use rustix::fd::OwnedFd;
@@ -81,7 +80,7 @@ impl Packed<'_> {
         }
         self.prove(&node, &mut list, buffer)?;
         Ok(PackedPlan {
-            disk: planning::disk(disk)?,
+            disk: self.place.planned()?,
             pieces: list.count(),
             list_crc: list.crc()?,
             copies,
