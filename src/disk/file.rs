@@ -52,7 +52,12 @@ impl FileOnDisk {
         let refuse = |why: &str| Error::refused(FINDING, &path, why);
         let status = rustix::fs::fstat(&file).doing("looking at", &path)?;
         let device = Number::from_stat(status.st_dev);
-        let found = mounts::find(mounts::OWN, &mut |mount| mount.device == device)?;
+        let mut is_journalled = false;
+        let found = mounts::find(mounts::OWN, &mut |mount| {
+            let is_it = mount.device == device;
+            is_journalled |= is_it && mount.file_system_options.split(',').any(is_journal_option);
+            is_it
+        })?;
         // Files of btrfs have device numbers that no mount has.
         let found = match found {
             Some(found) => Some(found),
@@ -64,7 +69,7 @@ impl FileOnDisk {
                 crate::text!("it is on {}, which does not tell where on a disk", file_system);
             return Err(refuse(&why));
         }
-        if is_journalled(device)? {
+        if is_journalled || is_journalled_by_default(device)? {
             return Err(refuse("its file system keeps new data in its journal (data=journal)"));
         }
         if let Some(why) = kept_otherwise(&file) {
@@ -153,13 +158,17 @@ impl FileOnDisk {
     }
 }
 
-/// True when ext4 keeps all data in its journal first. Its mount options leave out what is the default of the file
-/// system itself (tune2fs -o journal_data); this file has all of them.
-fn is_journalled(device: Number) -> Result<bool, Error> {
+fn is_journal_option(option: &str) -> bool {
+    option == "data=journal"
+}
+
+/// True when ext4 keeps all data in its journal first. Its mount options leave out what is the default of the file system itself (tune2fs -o
+/// journal_data); this file has all of them.
+fn is_journalled_by_default(device: Number) -> Result<bool, Error> {
     let path = crate::path!("/proc/fs/ext4/{}/options", &*device::name_of(device)?)?;
     let mut buffer = [0; 2048];
     let options = files::read_text(&path, &mut buffer).unwrap_or_default();
-    Ok(options.lines().any(|option| option == "data=journal"))
+    Ok(options.lines().any(is_journal_option))
 }
 
 /// Why the bytes of a file, or of those that a folder will have, are not on the disk as they are read.
