@@ -129,8 +129,8 @@ impl FileOnDisk {
         room::usable(&mut self.set_aside(file, status.st_size as u64), over)
     }
 
-    /// The free bytes that do not outlive, as the file system tells which are free. What it tells of and keeps for itself
-    /// may be anywhere: it is behind.
+    /// The free bytes that do not outlive, as the file system tells which are free. What of them it keeps for itself is
+    /// taken to be behind.
     fn lost_as_told(&self, over: Overwritten) -> Result<u64, Errno> {
         // new_encode_dev() in include/linux/kdev_t.h of Linux.
         let Number { major, minor } = self.device;
@@ -162,8 +162,8 @@ fn is_journal_option(option: &str) -> bool {
     option == "data=journal"
 }
 
-/// True when ext4 keeps all data in its journal first. Its mount options leave out what is the default of the file system itself (tune2fs -o
-/// journal_data); this file has all of them.
+/// True when ext4 keeps all data in its journal first. Its mount options leave out what is the default of the file
+/// system itself (tune2fs -o journal_data); this file has all of them.
 fn is_journalled_by_default(device: Number) -> Result<bool, Error> {
     let path = crate::path!("/proc/fs/ext4/{}/options", &*device::name_of(device)?)?;
     let mut buffer = [0; 2048];

@@ -34,8 +34,8 @@ fn read_rate(disk: &Disk, buffer: &mut [u8]) -> Option<u64> {
     Some(done * 1000 / watch.elapsed().max(1)).filter(|rate| *rate > 0)
 }
 
-/// The expected time in seconds, and how many of them it takes to read `packed` bytes of the image from the disk that it
-/// waits on, first for the proof that they are there and then while flashing. `buffer` is [`crate::image::decode::BUFFER`] long.
+/// The expected time in seconds, and how many of them it takes to read the image from the disk that it waits on, first
+/// for the proof that it is there and then while flashing. `buffer` is [`crate::image::decode::BUFFER`] long.
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
 pub fn seconds_alone(

@@ -208,8 +208,7 @@ fn left_to_old_os(room: &Room) -> u64 {
     (room.size / LEFT_SHARE).clamp(LEFT_LEAST, LEFT_MOST)
 }
 
-/// What is free beyond that when half of it counts: services write, too, while the image is copied. Refused when that is
-/// nothing.
+/// What is free beyond half of that: services write, too, while the image is copied. Fails when that is nothing.
 pub fn spare(file: &FileOnDisk) -> Result<u64, Error> {
     let room = file.room()?;
     let spare = room.free.saturating_sub(left_to_old_os(&room) / 2);
@@ -235,8 +234,8 @@ fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result
     Ok(Stage::WorkDirectory(directory.disk))
 }
 
-/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes the room that this
-/// one may need, and nobody else would. A dry run says that a takeover does.
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes room that this one
+/// may need, and nobody else would. A dry run says that a takeover does.
 pub fn remove_leftover(folder: &str, options: &Options) -> Result<(), Error> {
     let path = files::below(folder, COPIES)?;
     // What no takeover has made is in the way only where copies are made.
