@@ -234,8 +234,8 @@ fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result
     Ok(Stage::WorkDirectory(directory.disk))
 }
 
-/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes room that this one
-/// may need, and nobody else would. A dry run says that a takeover does.
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes room that this
+/// one may need, and nobody else would. A dry run says that a takeover does.
 pub fn remove_leftover(folder: &str, options: &Options) -> Result<(), Error> {
     let path = files::below(folder, COPIES)?;
     // What no takeover has made is in the way only where copies are made.
