@@ -5,7 +5,7 @@ use crate::text::{Format, PathText};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Dev, FileType, MemfdFlags, Mode, OFlags, RawDir, Stat, StatVfs};
 use rustix::io::Errno;
 
@@ -256,6 +256,12 @@ pub fn read_link<'a>(path: &str, buffer: &'a mut [u8; 256]) -> Result<&'a str, E
     let bytes = buffer.get(..length).unwrap_or_default();
     core::str::from_utf8(bytes)
         .map_err(|_| Error::failed("reading the link", path, "it is not UTF-8"))
+}
+
+/// The path of an open file, as the kernel has it.
+pub fn path_of(file: &OwnedFd) -> Result<PathText, Error> {
+    let link = crate::path!("/proc/self/fd/{}", file.as_raw_fd())?;
+    crate::path!("{}", read_link(&link, &mut [0; 256])?)
 }
 
 /// True when there is something at `path`, symbolic links followed.

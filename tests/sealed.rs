@@ -47,7 +47,7 @@ type Test = (&'static str, fn(&Path));
 
 const TESTS: [Test; 33] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
-    ("where_memory_is_short_two_buffers_do", little_memory),
+    ("bad_chunks_and_zeros_that_are_none_are_repaired", bad_chunks_and_zeros),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
     ("a_backup_gpt_that_cannot_be_cleared_is_no_failure", unwritable_end),
@@ -105,12 +105,10 @@ fn flash_and_read_back(directory: &Path) {
     assert!(disk[IMAGE..].iter().all(|byte| *byte == 0xee), "written behind the image");
 }
 
-/// Two buffers go round instead of three; bad chunks and zeros that are none are repaired with those, too.
-fn little_memory(directory: &Path) {
+/// Chunks that went bad and zeros that are none, in one run.
+fn bad_chunks_and_zeros(directory: &Path) {
     let image = image();
     let bench = Bench::new(directory, image);
-    let head = sys::map::buffer(BUFFER).unwrap();
-    *bench.buffers.lock().unwrap() = Buffers::map_for(head, (128 << 20) - 1).unwrap();
     let mut flushes = 0;
     let result = bench.run(&mut |call| match call.name() {
         Name::Zero => Answer::Pretends(0),

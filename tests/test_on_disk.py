@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """The packed image waits on the disk that is written (--stage disk), in a PID and mount namespace on a loop disk."""
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
 import re
 import signal
+import struct
 import subprocess
 import sys
 
@@ -38,6 +41,9 @@ def scatter(root, data, start, end, piece=4096):
     `end` of the disk. Gives how many there are, and how many bytes lie in front of that end."""
     filler = root / "filler"
     with open(filler, "wb") as file:
+        # XFS_IOC_SET_RESBLKS: what xfs keeps for itself would take the whole image in one piece.
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(file, 0xc0105872, bytes(16))
         size = 0
         for step in (8 * MIB, MIB, 64 * 1024, 4096):
             while LIBC.fallocate64(file.fileno(), 0, size, step) == 0:
@@ -67,13 +73,33 @@ def scatter(root, data, start, end, piece=4096):
     return len(found), inside
 
 
+def up(box, job):
+    """Boots with a job that waits for /go; gives the root as this machine sees it."""
+    box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{job}\necho END\nsleep 60\n")
+    box.wait_for("UP")
+    return pathlib.Path(f"/proc/{box._own(box.pid1())}/root")
+
+
+def put(path, data=b"", size=0, mode=0o600):
+    """Writes a file to its disk, and sets `size` bytes aside for it."""
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY, mode), "wb") as file:
+        file.write(data)
+        assert not size or LIBC.fallocate64(file.fileno(), 0, 0, size) == 0
+        os.fsync(file.fileno())
+
+
+def free(root):
+    space = os.statvfs(root)
+    return space.f_bfree * space.f_frsize, space.f_bavail * space.f_frsize
+
+
 def begin(box, packed, options, first=""):
     """Boots, scatters the image, and lets the takeover begin; `first` comes before it."""
     box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{first}{COMMAND} {options}\necho EXIT $?\nsleep 60\n")
     box.wait_for("UP")
     root = pathlib.Path(f"/proc/{box._own(box.pid1())}/root")
     count, inside = scatter(root, packed, whole.ROOT_START, IMAGE_MIB * MIB)
-    assert count > 1000 and MIB // 4 < inside < len(packed) - MIB, (count, inside)
+    assert count > 1000 and MIB // 8 < inside < len(packed) - MIB, (count, inside)
     (root / "go").touch()
     return root, count, inside
 
@@ -97,9 +123,9 @@ def check_untouched(box):
     assert config == whole.CONFIG
 
 
-def takes_over_in_a_thousand_pieces(folder, block):
+def takes_over_in_a_thousand_pieces(folder, block, **options):
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
-    with Sandbox(folder, files=files(), block=block) as box:
+    with Sandbox(folder, files=files(), block=block, **options) as box:
         begin(box, whole.pack(image), "--stage disk")
         box.wait_exit()
         found = re.search(r"the image stays on /dev/loop\d+, in (\d+) pieces", box.console())
@@ -268,18 +294,14 @@ def sequence(box):
 def test_what_has_no_room_is_refused_by_a_dry_run_and_changes_nothing(folder):
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
     with Sandbox(folder, files=files(), size_mib=106) as box:
-        box.start(f"echo UP\nuntil [ -e /go ]; do sleep 0.02; done\n{COMMAND} --stage disk --dry-run\necho EXIT $?\n"
-                  f"{COMMAND} --stage disk\necho EXIT $?\nls -a /\necho END\nsleep 60\n")
-        box.wait_for("UP")
-        root = pathlib.Path(f"/proc/{box._own(box.pid1())}/root")
-        with open(root / "img", "wb") as file:
-            file.write(whole.pack(image))
-            os.fsync(file.fileno())
+        root = up(box, "".join(f"{COMMAND} --stage disk {option}\necho EXIT $?\n" for option in ("--dry-run", "--pretend", ""))
+                  + "ls -a /")
+        put(root / "img", whole.pack(image))
         (root / "go").touch()
         box.wait_for("END")
         text = box.console()
-        assert re.findall(r"EXIT (\d)", text) == ["3", "3"], text
-        assert text.count("of it lie where the new OS will be") == 2 and ".takeover-copies" not in text, text
+        assert re.findall(r"EXIT (\d)", text) == ["3", "3", "3"], text
+        assert text.count("of it lie where the new OS will be") == 3 and ".takeover-copies" not in text, text
 
 
 def test_pretending_copies_nothing_and_reads_the_image_where_it_is(folder):
@@ -301,8 +323,126 @@ def test_copies_that_a_takeover_before_has_left_are_removed_and_another_file_of_
         box.wait_exit()
         text = box.console()
         assert re.search(r"/.takeover-copies: no takeover has made it; move it away[\s\S]*\nEXIT 3\nKEPT mine\n", text), text
-        assert "removed what an earlier takeover has left: /.takeover-copies" in text, text
+        assert "removed what an earlier takeover has left: ./.takeover-copies" in text, text
         whole.check_taken_over(box, image)
+
+
+def test_copies_that_were_left_go_when_the_image_waits_in_memory_and_another_file_of_that_name_stays(folder):
+    image = whole.make_image(folder)
+    command = f"{COMMAND} --stage ram"
+    with Sandbox(folder, files=files()) as box:
+        root = up(box, f"{command} --dry-run\necho EXIT $?\nchmod 644 /.takeover-copies\n"
+                       f"{command} --dry-run\necho EXIT $?\nls -a /\nchmod 600 /.takeover-copies\n{command} --pretend")
+        put(root / ".takeover-copies", b"left")
+        put(root / "img", whole.pack(image))
+        (root / "go").touch()
+        box.wait_exit()
+        text = box.console()
+        assert "nothing was written" in text, text
+        assert re.findall(r"EXIT (\d)", text) == ["0", "0"], text
+        assert re.search(r"EXIT 0[\s\S]*EXIT 0\n[\s\S]*^\.takeover-copies$", text, re.M), text
+        assert text.count("an earlier takeover has left /.takeover-copies") == 1, text
+        assert text.count("removed what an earlier takeover has left: ./.takeover-copies") == 1, text
+        found = subprocess.run(["debugfs", "-R", "stat /.takeover-copies", f"{box.disk}?offset={whole.ROOT_START}"],
+                               capture_output=True, text=True)
+        assert "File not found" in found.stderr, found
+
+
+def test_the_room_of_copies_that_were_left_counts_as_free(folder):
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    with Sandbox(folder, files=files()) as box:
+        root = up(box, f"{COMMAND} --stage disk --dry-run\necho EXIT $?\n{COMMAND} --stage disk")
+        put(root / "img", whole.pack(image))
+        # Without their room there is not enough.
+        put(root / ".takeover-copies", size=free(root)[1] - 8 * MIB)
+        (root / "go").touch()
+        box.wait_exit()
+        text = box.console()
+        assert "\nEXIT 0\n" in text, text
+        assert re.search(r"MiB of the image are copied behind the new OS: /.takeover-copies", text), text
+        whole.check_taken_over(box, image)
+
+
+def filled_by_others(folder, left):
+    """Fills the file system until so many bytes are left, once it was asked for consent; gives what the console says when
+    stage 1 has ended."""
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    asking = COMMAND.replace(" --no-ack", "")
+    with Sandbox(folder, files=files()) as box:
+        root = up(box, f"(until [ -e /yes ]; do sleep 0.02; done; echo yes) | {asking} --stage disk\necho EXIT $?\nls -a /")
+        put(root / "img", whole.pack(image))
+        (root / "go").touch()
+        box.wait_for("Type 'yes'")
+        put(root / "filler", size=free(root)[0] - left - MIB)
+        while free(root)[0] > left:
+            with open(root / "filler", "ab") as file:
+                file.write(bytes(64 * 1024))
+                os.fsync(file.fileno())
+        (root / "yes").touch()
+        box.wait_for("END")
+        return box.console()
+
+
+def test_what_others_fill_meanwhile_ends_the_copying_and_the_copies_go(folder):
+    # Of 248 MiB a 16th is left, half of it at least; the copies take less than what is free.
+    text = filled_by_others(folder, 16 * MIB)
+    assert "others have filled it" in text and "everything is undone" in text and "\nEXIT 1\n" in text, text
+    assert ".takeover-copies" not in text[text.index("EXIT 1"):], text
+
+
+def refused_for(folder, prepare, why, **options):
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    with Sandbox(folder, files=files() | {"/f/.keep": b""}, **options) as box:
+        root = up(box, f"{COMMAND.replace('/img', '/f/img')} --stage disk --dry-run\necho EXIT $?\n"
+                       f"{COMMAND.replace('/img', '/f/img')} --dry-run\necho EXIT $?")
+        prepare(root, whole.pack(image))
+        (root / "go").touch()
+        box.wait_for("END")
+        text = box.console()
+        assert re.findall(r"EXIT (\d)", text) == ["3", "0"] and why in text, text
+
+
+# As chattr +j, which takes a right that not everybody has who may mount. Files inherit it.
+JOURNALLED = dict(changed_by=["debugfs", "-w", "-R", "set_inode_field /f flags 0x84000"])
+
+
+def test_files_that_are_written_through_the_journal_are_refused(folder):
+    refused_for(folder, lambda root, packed: put(root / "f/img", packed),
+                "/f/img: what is written to it waits in the journal of its file system (chattr +j)", **JOURNALLED)
+
+
+def test_folders_whose_files_are_written_through_the_journal_are_refused(folder):
+    def move(root, packed):
+        put(root / "img", packed)
+        os.rename(root / "img", root / "f/img")
+    refused_for(folder, move, "making /f/.takeover-copies: what is written to it waits in the journal of its file system (chattr +j)",
+                **JOURNALLED)
+
+
+def test_files_of_fscrypt_are_refused(folder):
+    def encrypt(root, packed):
+        (root / "f/.keep").unlink()
+        fd = os.open(root / "f", os.O_RDONLY | os.O_DIRECTORY)
+        # <linux/fscrypt.h>: struct fscrypt_add_key_arg, version 2, with a key of 64 bytes; struct fscrypt_policy_v2 of
+        # AES-256-XTS and AES-256-CTS, with its name.
+        key = bytearray(struct.pack("<II32sII32x", 2, 0, b"", 64, 0) + bytes(range(64)))
+        fcntl.ioctl(fd, 0xc0506617, key)
+        fcntl.ioctl(fd, 0x800c6613, struct.pack("<BBBBBBBB16s", 2, 1, 4, 0, 0, 0, 0, 0, bytes(key[8:24])))
+        os.close(fd)
+        put(root / "f/img", packed)
+    refused_for(folder, encrypt, "it is encrypted there (fscrypt)", features="encrypt")
+
+
+def test_a_file_system_whose_own_default_is_to_write_through_the_journal_is_refused(folder):
+    refused_for(folder, lambda root, packed: put(root / "f/img", packed), "(data=journal)", changed_by=["tune2fs", "-o", "journal_data"])
+
+
+def test_an_image_in_a_thousand_pieces_stays_on_xfs(folder):
+    takes_over_in_a_thousand_pieces(folder, 4096, file_system="xfs", size_mib=512)
+
+
+def test_an_image_in_a_thousand_pieces_stays_on_xfs_with_blocks_of_1_kib(folder):
+    takes_over_in_a_thousand_pieces(folder, 1024, file_system="xfs", size_mib=512)
 
 
 if __name__ == "__main__":

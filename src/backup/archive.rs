@@ -12,6 +12,7 @@ use super::description::{Description, Item, Volume};
 use super::listing::{self, Listing, Name};
 use super::pack::Packer;
 use super::tar::{self, Attributes, Kind};
+use crate::disk::copies::{COPIES, is_copies};
 use crate::error::{Doing, Error};
 use crate::text::Text;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -234,6 +235,10 @@ impl Archive<'_, '_> {
         let device = level.device;
         let filter = volume.items.get(index).and_then(|item| item.filter.as_ref());
         let kind = match rustix::fs::statat(&level.directory, name.as_slice(), AtFlags::empty()) {
+            // As large as the image, and of no use to the new OS.
+            Ok(status) if name.as_slice() == COPIES.as_bytes() && is_copies(&status) => {
+                return Ok(());
+            }
             Ok(status) => FileType::from_raw_mode(status.st_mode),
             Err(errno) => return self.vanished(errno),
         };
@@ -1036,6 +1041,21 @@ mod tests {
             std::mem::forget(directory);
         }
         place.refused(&all("/long"), "longer than 4095 bytes");
+    }
+
+    #[test]
+    fn the_copies_of_an_image_are_left_out_and_what_others_have_of_that_name_is_not() {
+        let place = Place::new("copies");
+        for (folder, mode) in [("of-a-takeover", 0o600), ("of-others", 0o644)] {
+            let file = place.file(format!("{folder}/{COPIES}"), "x");
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (summary, bytes) = place.pack(&all("/")).unwrap();
+        assert!(names(&bytes).contains(&format!("data/of-others/{COPIES}")));
+        // Of users other than root nothing is a takeover's.
+        let is_root = fs::metadata(&place.0).unwrap().uid() == 0;
+        assert_eq!(names(&bytes).contains(&format!("data/of-a-takeover/{COPIES}")), !is_root);
+        assert_eq!((summary.files, summary.warnings), (1 + u64::from(!is_root), 0));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 pub mod backing;
 mod content;
+#[cfg(any(feature = "core", feature = "backup"))]
+pub mod copies;
 pub mod detached;
 pub mod device;
 pub mod ext4;

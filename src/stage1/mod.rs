@@ -112,6 +112,10 @@ fn take_over_with(options: &Options, place: &images::Place) -> Result<(), Error>
     // Held until the end of this process.
     let _lock =
         if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
+    if !options.has(Flag::DryRun) {
+        // An image that is to come has the room.
+        stage::remove_leftover(&options.work_dir, options)?;
+    }
     let mut decision = decide(options, buffer, place)?;
     if options.has(Flag::DryRun) {
         decision.log_rehearsal();
@@ -233,9 +237,8 @@ impl Looked<'_> {
         let stage = choose_stage(options, place, &facts.target, &image, &budget)?;
         let budget = budget.with_image(stage.memory(image.scan.staged_length));
         let available = check_memory(&budget, options, place)?;
-        let packed = stage.read(image.stream.length);
         let (seconds_alone, stage_seconds) =
-            estimate::seconds_alone(&facts.target, &image, packed, buffer);
+            estimate::seconds_alone(&facts.target, &image, &stage, buffer);
         Preview {
             options,
             facts: &facts,

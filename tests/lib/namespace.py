@@ -59,7 +59,7 @@ jb:2:wait:/bin/sh /job >>/dev/console 2>&1
 # root directory, with nothing of the host in sight but the console and /sys.
 ENTER = """\
 set -e
-mount -t ext4 "$ROOT_DEVICE" "$POINT"
+mount -t "$FILE_SYSTEM" "$ROOT_DEVICE" "$POINT"
 cd "$POINT"
 mount -t proc proc proc
 mount -t sysfs sys sys
@@ -87,6 +87,20 @@ def sysvinit():
         rootfs.run("dpkg", "-x", package, path)
         package.unlink()
     return rootfs.cached("sysvinit-core", rootfs.key_of("sysvinit-core", 1), build)
+
+
+def xfsprogs():
+    """The unpacked xfsprogs package with the libraries of mkfs.xfs, from the cache."""
+    def build(path):
+        path.mkdir()
+        # What the libraries are called depends on the distribution's age.
+        needed = rootfs.run("apt-cache", "depends", "xfsprogs").decode()
+        names = "xfsprogs", *re.findall(r" Depends: (lib(?:inih|urcu)\S*)", needed)
+        rootfs.run("apt-get", "-o", "APT::Sandbox::User=root", "-qq", "download", *names, cwd=path)
+        for package in list(path.glob("*.deb")):
+            rootfs.run("dpkg", "-x", package, path)
+            package.unlink()
+    return rootfs.cached("xfsprogs", rootfs.key_of("xfsprogs", 1), build)
 
 
 def libraries(program):
@@ -199,7 +213,8 @@ class Sandbox:
     """A loop disk with an old OS on it, and the namespace it runs in. No wait takes longer than `timeout` seconds, and
     the namespace does not live longer than three times that. `alone` while it has swap."""
 
-    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m", block=0, alone=False):
+    def __init__(self, folder, *, size_mib=256, files=None, init=None, timeout=60, run_size="8m", block=0, alone=False,
+                 features="", changed_by=(), file_system="ext4"):
         self._turn = TURN.taken(alone)
         self.folder = pathlib.Path(folder)
         self.disk = self.folder / "disk.img"
@@ -207,6 +222,9 @@ class Sandbox:
         self.timeout = timeout
         self.run_size = run_size
         self.block = block
+        self.features = features
+        self.changed_by = changed_by
+        self.file_system = file_system
         self.files = files or {}
         self.init = init
         self.loop = None
@@ -237,14 +255,14 @@ class Sandbox:
         """Boots the old OS with this shell script as its one job; for `answers` see `with_calls`."""
         root = self.folder / "root"
         make_root(root, {**self.files, "/job": job.encode()}, self.init)
-        length = self.disk.stat().st_size - ROOT_START
-        subprocess.run(["mkfs.ext4", "-q", "-F", *(["-b", str(self.block)] if self.block else []), "-d", root, "-E",
-                        f"offset={ROOT_START},lazy_itable_init=1,nodiscard", self.disk, f"{length // 1024}k"],
-                       check=True, capture_output=True)
-        shutil.rmtree(root)
+        if self.file_system == "ext4":
+            self._make_ext4(root)
         self.attach()
         subprocess.run(["partx", "--delete", self.loop], capture_output=True)
         subprocess.run(["partx", "--add", self.loop], check=True)
+        if self.file_system == "xfs":
+            self._make_xfs(root)
+        shutil.rmtree(root)
         self.before = self.disk_bytes(0, MIB)
         self.console_path.write_bytes(b"")
         point = self.folder / "mnt"
@@ -254,7 +272,8 @@ class Sandbox:
         environment = {"PATH": os.environ["PATH"], "ROOT_DEVICE": self.loop + "p2", "POINT": str(point),
                        "CONSOLE": str(self.console_path), "DISK_NAME": os.path.basename(self.loop),
                        "DISK_NUMBER": number[self.loop], "ROOT_NUMBER": number[self.loop + "p2"],
-                       "RUN_SIZE": self.run_size, "INIT_ARGUMENT": argument}
+                       "RUN_SIZE": self.run_size, "INIT_ARGUMENT": argument,
+                       "FILE_SYSTEM": self.file_system}
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
              "bash", "-c", ENTER],
@@ -266,6 +285,25 @@ class Sandbox:
         self._timer.start()
         self.began = time.monotonic()
         return self
+
+    def _make_ext4(self, root):
+        length = self.disk.stat().st_size - ROOT_START
+        wanted = (["-b", str(self.block)] if self.block else []) + (["-O", self.features] if self.features else [])
+        subprocess.run(["mkfs.ext4", "-q", "-F", *wanted, "-d", root, "-E",
+                        f"offset={ROOT_START},lazy_itable_init=1,nodiscard", self.disk, f"{length // 1024}k"],
+                       check=True, capture_output=True)
+        if self.changed_by:
+            subprocess.run([*self.changed_by, f"{self.disk}?offset={ROOT_START}"], check=True, capture_output=True)
+
+    def _make_xfs(self, root):
+        tools = xfsprogs()
+        library = {**os.environ, "LD_LIBRARY_PATH": f"{tools}/usr/lib/x86_64-linux-gnu"}
+        subprocess.run([tools / "sbin/mkfs.xfs", "-q", "-f", "-K", *(["-b", f"size={self.block}"] if self.block else []),
+                        self.loop + "p2"], check=True, capture_output=True, env=library)
+        # In a mount namespace of its own, which takes the mount with it.
+        subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-ec",
+                        'mount -t xfs "$1" /mnt; cp -a "$2/." /mnt; umount /mnt', "sh", self.loop + "p2", root],
+                       check=True, capture_output=True)
 
     def _on_timeout(self):
         self.timed_out = True

@@ -31,7 +31,7 @@ def check_result_line(line, outcome):
     peak = result["peak_kib"]
     assert list(peak) == ["total", "pid1", "worker", "ramfs"], result
     assert peak["total"] == peak["pid1"] + peak["worker"] + peak["ramfs"], result
-    assert peak["pid1"] > 100 and peak["ramfs"] > 100, result
+    assert peak["pid1"] > 100 and peak["ramfs"] > 20, result
     # A worker that was killed could not say.
     assert peak["worker"] > 1000 or not reached, result
     return result

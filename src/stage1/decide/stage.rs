@@ -7,8 +7,9 @@
 use super::budget::Budget;
 use super::planning;
 use crate::cli::{Flag, Options, Staging};
+use crate::disk::copies::{COPIES, is_copies};
 use crate::disk::device::Disk;
-use crate::disk::file::FileOnDisk;
+use crate::disk::file::{FileOnDisk, Room, kept_otherwise};
 use crate::disk::room::{self, Overwritten, Sums};
 use crate::disk::stack;
 use crate::error::{Doing, Error};
@@ -22,16 +23,19 @@ use crate::stage1::look::transport::{self, Transport};
 use crate::text::{PathText, Size, Text, split_last};
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// How much more memory than is needed there must be for the image to wait in it, in bytes: services live on.
 const AMPLE: u64 = 16 << 20;
-/// What the file system of the old OS is left of its room, in bytes, and of each so many bytes that are copied one.
-const LEFT: u64 = 8 << 20;
+/// The file system of the old OS is left of its room one of so many bytes of its size, no less and no more bytes than
+/// these, and one of so many that are copied, for its own books. After a power cut journald sets 8 MiB aside anew for
+/// its journal, and as many for that of each user; and other logs, leases and packages are written.
+const LEFT_SHARE: u64 = 16;
+const LEFT_LEAST: u64 = 8 << 20;
+const LEFT_MOST: u64 = 64 << 20;
 const SHARE: u64 = 64;
 /// How many pieces more than were counted there may be: the room for copies is in pieces, too.
 const MORE_PIECES: u64 = 8192;
-/// What is copied on the disk, beside the image file.
-pub const COPIES: &str = ".takeover-copies";
 
 /// Where the packed image waits.
 // One of them is there in a run.
@@ -41,8 +45,8 @@ pub enum Stage {
     Memory,
     /// On a disk.
     Disk(OnDisk),
-    /// On the disk that the work directory is on, of which a dry run, which stores nothing, does not know where.
-    WorkDirectory,
+    /// On this disk, which the work directory is on; a dry run, which stores nothing, does not know where on it.
+    WorkDirectory(Disk),
 }
 
 /// An image file that stays where it is, as far as it outlives there.
@@ -75,10 +79,13 @@ pub fn decide(
     budget: &Budget,
     available: u64,
 ) -> Result<Decided, Error> {
+    if let Some(file) = &file {
+        let path = files::path_of(file)?;
+        remove_leftover(split_last(&path, b'/').unwrap_or_default().0, options)?;
+    }
     let find = || match file {
-        Some(file) => on_disk(options, file, target, image.scan.length, image.stream),
-        None => check_work_directory(options, target, image.stream.length)
-            .map(|()| Stage::WorkDirectory),
+        Some(file) => on_disk(file, target, image.scan.length, image.stream),
+        None => check_work_directory(options, target, image.stream.length),
     };
     choose(options.staging, budget, available, &mut Some(find))
 }
@@ -93,7 +100,7 @@ pub fn check_before_download(
     budget: &Budget,
     available: u64,
 ) -> Result<(), Error> {
-    let find = || check_work_directory(options, target, length).map(|()| Stage::WorkDirectory);
+    let find = || check_work_directory(options, target, length);
     match choose(options.staging, budget, available, &mut Some(find))?.stage {
         Stage::Memory => budget.check(available, cgroup::left()),
         _ => Ok(()),
@@ -118,7 +125,9 @@ fn choose<F: FnOnce() -> Result<Stage, Error>>(
             // The budget is checked by who asks: there it is refused with its figures.
             Err(error) => {
                 crate::info!("the image cannot wait on the disk: {}", error);
-                decided(Stage::Memory, "it cannot wait on the disk, and just fits")
+                let just = if fits(available) { ", and just fits" } else { "" };
+                let why = crate::text!("it cannot wait on the disk{}", just);
+                Ok(Decided { stage: Stage::Memory, why })
             }
         },
     }
@@ -139,24 +148,15 @@ fn not_ample(budget: &Budget, available: u64, left: Option<u64>) -> Text<200> {
 }
 
 /// The image file as it lies on its disk; refused where it would not outlive, or cannot be made to.
-fn on_disk(
-    options: &Options,
-    file: OwnedFd,
-    target: &Disk,
-    written: u64,
-    stream: Stream,
-) -> Result<Stage, Error> {
+fn on_disk(file: OwnedFd, target: &Disk, written: u64, stream: Stream) -> Result<Stage, Error> {
     // What has no place on the disk yet gets one.
     rustix::fs::fsync(&file).doing("writing to its disk", "the image file")?;
     let file = FileOnDisk::find(file)?;
     let over = overwritten(&file.disk, target, written)?;
     let mut all = file.pieces(stream.offset, stream.offset + stream.length);
     let sums = room::count(&mut all, over)?;
-    if sums.overwritten > 0 && !options.has(Flag::Pretend) {
-        if !options.has(Flag::DryRun) {
-            remove_leftover(&file)?;
-        }
-        check_room(&file, over, sums.overwritten)?;
+    if sums.overwritten > 0 {
+        check_room(&file, &copies_beside(&file.path)?, over, sums.overwritten)?;
     }
     Ok(Stage::Disk(OnDisk { file, over, sums }))
 }
@@ -177,15 +177,22 @@ fn overwritten(disk: &Disk, target: &Disk, written: u64) -> Result<Overwritten, 
     }
 }
 
-fn check_room(file: &FileOnDisk, over: Overwritten, needed: u64) -> Result<(), Error> {
+/// There is room for `needed` bytes of copies at `path`, on the file system of an image file or a work directory.
+fn check_room(file: &FileOnDisk, path: &str, over: Overwritten, needed: u64) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::refused("making room on the disk for", "the image", why));
     if !file.is_writable() {
         return refuse(
             "a part of it lies where the new OS will be, and its file system is read-only",
         );
     }
-    let free = file.free(over)?;
-    let wanted = needed + needed / SHARE + LEFT;
+    if let Some(why) = kept_otherwise(&folder_of(path)?) {
+        return Err(Error::refused("making", path, why));
+    }
+    // A dry run has left them there.
+    let leftover = leftover(path)?;
+    let again = leftover.map_or(Ok(0), |leftover| file.outlived_of(&leftover, over))?;
+    let free = file.free(over)? + again;
+    let wanted = needed + needed / SHARE + left_to_old_os(&file.room()?);
     if free >= wanted {
         return Ok(());
     }
@@ -198,37 +205,74 @@ fn check_room(file: &FileOnDisk, over: Overwritten, needed: u64) -> Result<(), E
     refuse(&why)
 }
 
+/// What must stay free of a file system, in bytes.
+fn left_to_old_os(room: &Room) -> u64 {
+    (room.size / LEFT_SHARE).clamp(LEFT_LEAST, LEFT_MOST)
+}
+
+/// What is free beyond half of that: services write, too, while the image is copied. Fails when that is nothing.
+pub fn spare(file: &FileOnDisk) -> Result<u64, Error> {
+    let room = file.room()?;
+    let spare = room.free.saturating_sub(left_to_old_os(&room) / 2);
+    if spare > 0 {
+        return Ok(spare);
+    }
+    let why: Text<80> = crate::text!("others have filled it: {} are free", Size(room.free));
+    Err(Error::failed("copying the image within", "its file system", &why)
+        .advice("start it again when there is room"))
+}
+
 /// The work directory could hold an image of `length` packed bytes whose part that is overwritten is moved. What
 /// becomes of the file is not known: at worst all of it is.
-fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result<(), Error> {
+fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result<Stage, Error> {
     let path = options.work_dir.as_str();
     let directory = files::opened(path, OFlags::DIRECTORY | OFlags::RDONLY)?;
     let directory = FileOnDisk::find(directory)?;
     // How long the image is, is not known either: a part of the disk as long as the packed one is taken, at least.
     let over = overwritten(&directory.disk, target, length)?;
-    if over == Overwritten::nothing() {
-        return Ok(());
+    if over != Overwritten::nothing() {
+        check_room(&directory, &files::below(path, COPIES)?, over, length)?;
     }
-    check_room(&directory, over, length)
+    Ok(Stage::WorkDirectory(directory.disk))
 }
 
-/// Removes what a takeover that was killed, or gave up in stage 2, has copied beside the image file.
-fn remove_leftover(file: &FileOnDisk) -> Result<(), Error> {
-    let path = copies_beside(&file.path)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW;
-    let Ok(found) = files::open(&path, flags) else {
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes room that this
+/// one may need, and nobody else would. A dry run says that a takeover does.
+pub fn remove_leftover(folder: &str, options: &Options) -> Result<(), Error> {
+    let path = files::below(folder, COPIES)?;
+    // What no takeover has made is in the way only where copies are made.
+    if !matches!(leftover(&path), Ok(Some(_))) {
         return Ok(());
-    };
-    let status = rustix::fs::fstat(&found).doing("looking at", &path)?;
-    let is_file = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
-    if !is_file || status.st_uid != 0 || status.st_mode & 0o777 != 0o600 {
-        return Err(
-            Error::refused("removing", &path, "no takeover has made it").advice("move it away")
-        );
     }
-    files::remove(&path).doing("removing what an earlier takeover has left,", &path)?;
+    if options.has(Flag::DryRun) {
+        crate::info!("an earlier takeover has left {}: one that is no dry run removes it", path);
+        return Ok(());
+    }
+    if let Err(errno) = files::remove(&path) {
+        crate::warn!("{}", Error::os("removing what an earlier takeover has left,", &path, errno));
+        return Ok(());
+    }
     crate::info!("removed what an earlier takeover has left: {}", path);
-    Ok(())
+    // ext4 gives its blocks to others, and tells of them, once that is in its journal.
+    rustix::fs::syncfs(folder_of(&path)?).doing("writing to its disk", folder)
+}
+
+/// Opens the folder of a path.
+fn folder_of(path: &str) -> Result<OwnedFd, Error> {
+    let folder = split_last(path, b'/').unwrap_or_default().0;
+    files::opened(if folder.is_empty() { "/" } else { folder }, OFlags::DIRECTORY)
+}
+
+/// Opens the copies that an earlier takeover has left at `path`, if they are there; what is no such file is refused.
+fn leftover(path: &str) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let found = match files::open(path, flags) {
+        Err(Errno::NOENT) => return Ok(None),
+        found => found.ok(),
+    };
+    let is_ours = |file: &OwnedFd| rustix::fs::fstat(file).is_ok_and(|status| is_copies(&status));
+    let refuse = || Error::refused("making", path, "no takeover has made it");
+    found.filter(is_ours).map(Some).ok_or_else(|| refuse().advice("move it away"))
 }
 
 /// Where what is copied goes: into the directory of the image file.
@@ -262,7 +306,7 @@ impl Decided {
         match &self.stage {
             Stage::Memory => (staged, 0),
             Stage::Disk(place) => (0, place.list_length()),
-            Stage::WorkDirectory => (0, (MORE_PIECES + parts(staged)) * pieces::RECORD),
+            Stage::WorkDirectory(_) => (0, (MORE_PIECES + parts(staged)) * pieces::RECORD),
         }
     }
 
@@ -271,7 +315,16 @@ impl Decided {
         match &self.stage {
             Stage::Memory => 0,
             Stage::Disk(place) => place.sums.on_disk,
-            Stage::WorkDirectory => packed,
+            Stage::WorkDirectory(_) => packed,
+        }
+    }
+
+    /// The disk that it reads them from.
+    pub fn disk(&self) -> Option<&Disk> {
+        match &self.stage {
+            Stage::Memory => None,
+            Stage::Disk(place) => Some(&place.file.disk),
+            Stage::WorkDirectory(disk) => Some(disk),
         }
     }
 
@@ -295,6 +348,7 @@ impl Decided {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::device::Number;
 
     fn chosen(
         wanted: Option<Staging>,
@@ -309,7 +363,16 @@ mod tests {
     #[test]
     fn memory_is_taken_where_it_is_ample_and_the_disk_where_it_is_not() {
         let refusal = || Err(Error::refused("a", "b", "c"));
-        let disk = || Ok(Stage::WorkDirectory);
+        let disk = || {
+            let (name, number) = (Text::from("sda"), Number { major: 8, minor: 0 });
+            Ok(Stage::WorkDirectory(Disk {
+                name,
+                number,
+                size: 0,
+                logical_block: 512,
+                read_only: false,
+            }))
+        };
         let name = |wanted, available, found| chosen(wanted, available, found).unwrap().0;
         assert_eq!(name(None, AMPLE, disk()), "ram");
         assert_eq!(name(None, AMPLE - 1, disk()), "disk");
@@ -330,6 +393,23 @@ mod tests {
         assert_eq!(why(Some(budget.ramfs())), why(None));
         let limited = why(Some(8 << 20));
         assert!(limited.ends_with("and the control group leaves 8.0 MiB"), "{limited}");
+    }
+
+    #[test]
+    fn the_old_os_is_left_a_part_of_its_file_system() {
+        let left = |mib: u64| left_to_old_os(&Room { size: mib << 20, free: 0, for_all: 0 });
+        assert_eq!([50, 512, 30_000].map(left), [8 << 20, 32 << 20, 64 << 20]);
+    }
+
+    #[test]
+    fn the_image_is_said_to_fit_in_memory_only_where_it_does() {
+        let why = |budget: Budget, available| {
+            let refusal = || Err(Error::refused("a", "b", "c"));
+            choose(None, &budget, available, &mut Some(refusal)).unwrap().why.to_string()
+        };
+        let budget = Budget { image: 100 << 20, rest: 0, small: 0, swapped: 0 };
+        assert_eq!(why(budget, budget.needed()), "it cannot wait on the disk, and just fits");
+        assert_eq!(why(budget, budget.needed() - 1), "it cannot wait on the disk");
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl Packed<'_> {
                 let mut copied = 0;
                 while copied < length {
                     interrupted()?;
+                    stage::spare(&self.place.file)?;
                     let wanted = (length - copied).min(buffer.len() as u64) as usize;
                     let piece = buffer.get_mut(..wanted).unwrap_or_default();
                     if self.source.read_at(from + copied, piece)? < wanted {
@@ -180,12 +181,12 @@ impl Copies {
         let mut copies = Self { file, path, length: 0 };
         loop {
             interrupted()?;
-            let mut spaces = place.file.set_aside(&copies.file, copies.length);
-            let usable = room::usable(&mut spaces, place.over)?;
+            let usable = place.file.outlived_of(&copies.file, place.over)?;
             if usable >= needed {
                 break;
             }
-            copies.grow((needed - usable).max(STEP))?;
+            let spare = stage::spare(&place.file)?;
+            copies.grow((needed - usable).max(STEP).min(spare))?;
         }
         copies.give_back(&place.file, place.over)?;
         Ok(copies)
