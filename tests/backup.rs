@@ -80,13 +80,13 @@ fn scale(_: &Path) {
     let shared = Path::new("/dev/shm");
     let base = if shared.is_dir() { shared.into() } else { std::env::temp_dir() };
     let base = base.join(format!("takeover-scale-{}", std::process::id()));
-    let (heap, resident) = (memory::heap_high_water(), memory::peak_resident_kib());
+    let (heap, resident) = (memory::heap_high_water(), memory::resident().peak);
     for (count, depth) in TOGETHER {
         together(&base.join("one"), count, depth);
     }
     nested(&base.join("nested"));
     std::fs::remove_dir_all(&base).unwrap();
-    let more = memory::peak_resident_kib() - resident;
+    let more = memory::resident().peak - resident;
     println!("{} bytes of heap at most, {more} KiB more resident", memory::heap_high_water());
     assert!(memory::heap_high_water() < heap + 16 * 1024, "it grows with the number of files");
     assert!(more < 4096, "{more} KiB more are resident");
