@@ -76,8 +76,8 @@
 //! `log` on the new data partition, are `none` (not asked for, or not come to), `placed` or `failed`; `report` is that
 //! to the API, `none`, `sent` or `failed`; `efi` is the boot entry, `none`, `set` or `failed`. A log that is kept on a
 //! disk (`--log-to`, the old OS's `/var/log/takeover.log`) ends in the same line. `heap_sealed`: no allocation was
-//! possible in stage 2. Of `peak_kib` no page is in two figures: what PID 1 and the worker share is half in each, and what
-//! is mapped of the program is not in `ramfs` (from Linux 5.4 on; before 4.14 each counts all that it has).
+//! possible in stage 2. Of `peak_kib` no page is in two figures: what PID 1 and the worker share is half in each, and
+//! what is mapped of the program is not in `ramfs` (from Linux 5.4 on; before 4.14 each counts all that it has).
 //!
 //! # Rooms
 //!

@@ -83,8 +83,8 @@ impl FileOnDisk {
         Ok(Self { file, path, file_system, disk, segments, device })
     }
 
-    /// Where `path`, which is beside it, is once the old root is gone: the partition that its file system is on, and the
-    /// path there. Nothing of what is in LVM or dm-crypt, which are taken down with the old OS.
+    /// Where `path`, which is beside it, is once the old root is gone: the partition that its file system is on, and
+    /// the path there. Nothing of what is in LVM or dm-crypt, which are taken down with the old OS.
     pub fn on_partition(&self, path: &str) -> Result<Option<(Number, PathText)>, Error> {
         let (mut below, mut longest) = (None, 0);
         mounts::find(mounts::OWN, &mut |mount| {

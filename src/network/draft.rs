@@ -324,9 +324,7 @@ impl Draft {
         if names::is_loopback(text) {
             return self.doubt(why::LOOPBACK_DNS);
         }
-        let list = &mut self.family(address).dns;
-        let server = Address::from(text);
-        if !list.contains(&server) && list.push(server).is_err() {
+        if !self.family(address).add_dns(text) {
             self.doubt(why::MANY_DNS);
         }
     }

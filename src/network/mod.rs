@@ -28,6 +28,7 @@ pub mod wifi;
 mod words;
 
 use crate::text::Text;
+use core::net::IpAddr;
 
 /// The name of a Wi-Fi: up to 32 bytes of any kind (IEEE 802.11, 9.4.2.2).
 pub type Ssid = heapless::Vec<u8, 32>;
@@ -154,6 +155,13 @@ pub struct Family {
 }
 
 impl Family {
+    /// Adds a name server, unless it is there in some spelling; false when it is none or does not fit.
+    pub(super) fn add_dns(&mut self, server: &str) -> bool {
+        let Ok(address) = server.parse::<IpAddr>() else { return false };
+        let is_known = self.dns.iter().any(|other| other.parse() == Ok(address));
+        is_known || self.dns.push(Text::from(server)).is_ok()
+    }
+
     fn inherit(&mut self, from: &Self) {
         if self.method == Method::Disabled {
             return;

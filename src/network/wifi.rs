@@ -220,20 +220,20 @@ pub fn add_name_servers(addresses: &mut Addresses, servers: &str) -> Option<&'st
     // Blanks of any kind, as address() takes them off: else one behind 127.0.0.1 would hide what it is.
     let is_end = |byte: char| matches!(byte, ',' | ';') || byte.is_whitespace();
     for server in servers.split(is_end).filter(|server| !server.is_empty()) {
-        let (list, server) = match (address(server, 4), address(server, 6)) {
+        let (family, server) = match (address(server, 4), address(server, 6)) {
             _ if names::is_loopback(server) => {
                 left_out = Some(LOOPBACK_DNS);
                 continue;
             }
-            (Some(server), _) => (&mut addresses.ipv4.dns, server),
-            (_, Some(server)) => (&mut addresses.ipv6.dns, server),
+            (Some(server), _) => (&mut addresses.ipv4, server),
+            (_, Some(server)) => (&mut addresses.ipv6, server),
             _ => {
                 left_out = Some(BAD_DNS);
                 continue;
             }
         };
         // Four of each are more than the resolver looks at (resolv.conf(5): MAXNS is 3).
-        if !list.contains(&server) && list.push(server).is_err() {
+        if !family.add_dns(&server) {
             left_out = Some(MANY_DNS);
         }
     }
@@ -310,7 +310,10 @@ mod tests {
     #[test]
     fn name_servers_and_domains_that_are_left_out_are_said() {
         let mut addresses = Addresses::default();
-        assert_eq!(add_name_servers(&mut addresses, "10.0.0.1;10.0.0.1, fd00::1 10.0.0.2;"), None);
+        assert_eq!(
+            add_name_servers(&mut addresses, "10.0.0.1;10.0.0.1, fd00::1 fD00:0::1 10.0.0.2;"),
+            None
+        );
         assert_eq!((addresses.ipv4.dns.len(), addresses.ipv6.dns.len()), (2, 1));
         for (server, why) in [
             ("127.0.0.1", LOOPBACK_DNS),

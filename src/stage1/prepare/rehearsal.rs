@@ -460,7 +460,9 @@ mod tests {
 
     /// Mounts a volume for writing, in a mount namespace of its own; the options of the file system when it could.
     fn mount_for_writing(path: &Path, point: &Path) -> Option<String> {
-        let script = "mount -t ext4 -o loop \"$0\" \"$1\" && grep \" $1 \" /proc/mounts";
+        // What others of this machine take between the question for a free loop device and its use is asked for again.
+        let script = "for try in 1 2 3; do \
+            mount -t ext4 -o loop \"$0\" \"$1\" && exec grep \" $1 \" /proc/mounts; sleep 0.1; done; exit 1";
         let done = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
             .args([path, point])
