@@ -208,7 +208,7 @@ enum Key {
 }
 
 /// The words that lines begin with. `_` is the same as `-`: scripts see both as `_`.
-const KEYS: [(&str, Key); 61] = [
+const KEYS: [(&str, Key); 64] = [
     ("iface", Key::Iface),
     ("auto", Key::Other),
     ("no-auto-down", Key::Other),
@@ -260,6 +260,10 @@ const KEYS: [(&str, Key); 61] = [
     ("wpa-key-mgmt", Key::WpaKeyMgmt),
     ("wpa-scan-ssid", Key::WpaHidden),
     ("wpa-priority", Key::WpaPriority),
+    // Of ifupdown-ng (interfaces-wifi(5)).
+    ("wifi-ssid", Key::WpaSsid),
+    ("wifi-psk", Key::WpaPsk),
+    ("wifi-config-path", Key::WpaFile),
     ("wpa-eap", Key::WpaEap),
     ("wpa-identity", Key::WpaEap),
     ("wpa-psk-file", Key::WpaKeyFile),
@@ -576,7 +580,13 @@ fn option<'a>(key: Key, words: &mut Words<'a>, stanza: &mut Stanza<'a>, draft: &
         }
         Key::Use if words.text() == "dhcp" => draft.automatic4 = true,
         Key::Identity => draft.doubt(why::IDENTITY),
-        Key::Command => command(words.rest(), stanza, draft),
+        Key::Command => {
+            // The first address is what the device sends from: its own comes before those of commands.
+            if stanza.netmask.is_some() || stanza.address.contains('/') {
+                add_address(stanza, draft);
+            }
+            command(words.rest(), stanza, draft);
+        }
         Key::BridgePorts if words.text() == "none" => draft.leave_out(EMPTY_BRIDGE),
         Key::BridgePorts => draft.lose(names::BRIDGE),
         Key::Bond => draft.lose(names::BOND),
