@@ -187,12 +187,14 @@ def test_another_systems_networks_are_shown_without_their_secrets(folder):
     root = folder / "root"
     (root / "etc/NetworkManager/system-connections").mkdir(parents=True)
     (root / "etc/NetworkManager/system-connections/site").write_text(
-        "[connection]\nid=site\ntype=wifi\n[wifi]\nssid=site\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=bricksandmortar\n")
+        "[connection]\nid=site\ntype=wifi\n[wifi]\nssid=site\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=bricksandmortar\n"
+        "[vpn-secrets] \nanything=bricksandmortar\n [vpn-secrets]\r\nmore=bricksandmortar\n")
     run = lambda *words: subprocess.run([TAKEOVER, "networks", *words], capture_output=True, text=True,
                                         stdin=subprocess.DEVNULL)
     done = run("--root", root)
     assert done.returncode == 0, done
     assert "ssid=site" in done.stdout and "psk=(hidden)" in done.stdout, done.stdout
+    assert "bricksandmortar" not in done.stdout + done.stderr and "anything=(hidden)" in done.stdout, done
     page = json.loads(run("--root", root, "--json").stdout)
     assert page["networks"]["names"] == ["site (system-connections/balena-wifi-01)"] and reach(page) == []
     done = run("--root", root, "--output", folder / "out")

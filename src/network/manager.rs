@@ -549,8 +549,9 @@ fn numbers(value: &str) -> Option<Ssid> {
 }
 /// The key of a line, when its value is a secret; `group` is the line that its group begins with. Rather one too many.
 pub fn without_secret<'a>(group: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
-    const WORDS: [&str; 6] =
-        ["psk", "password", "private-key", "wep-key", "preshared-key", "secret"];
+    // `preshared-key` has no other word, `cert-pass` is of OpenVPN, `mka-cak` of MACsec.
+    const WORDS: [&str; 7] =
+        ["psk", "pass", "private-key", "wep-key", "preshared-key", "secret", "-cak"];
     let at = line.iter().position(|byte| *byte == b'=')?;
     let key = line.get(..at)?;
     let name = core::str::from_utf8(key).ok()?.trim();
@@ -707,6 +708,8 @@ mod tests {
             "private-key-password=x",
             "pin=1",
             "preshared-key=x",
+            "mka-cak=x",
+            "cert-pass=x",
         ] {
             assert!(is_hidden("[wifi-security]", line), "{line}");
         }

@@ -82,8 +82,9 @@ fn print(
         put(&title)?;
         let mut group: &[u8] = &[];
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            if line.starts_with(b"[") {
-                group = line;
+            // Blanks around it are none of the name.
+            if line.trim_ascii().starts_with(b"[") {
+                group = line.trim_ascii();
             }
             // Keys of networks are nobody's to see over a shoulder.
             let line: Text<300> = match manager::without_secret(group, line) {
