@@ -24,7 +24,7 @@ pub use beside::{beside, name_servers};
 use choice::{Candidate, Owner, Sort};
 use in_force::InForce;
 use sources::{
-    BALENA_LOCATIONS, COMMAND_LINE, LOCATIONS, Location, Reader, Together, about_machine,
+    BALENA_LOCATIONS, COMMAND_LINE, LOCATIONS, Location, Reader, Together, UNREAD, about_machine,
     for_each_name, has_own_wifis, interface_of, interface_with, is_access_point, is_sample,
     is_wifi_only, lasting_mac, name_may_change, ports, read, read_networkd, read_supplicant,
     read_together,
@@ -155,6 +155,9 @@ pub fn gather(
     gathering.go_through(content, output)?;
     if selection.old == OldOs::Balena {
         gathering.proxies(content)?;
+    }
+    if selection.old == OldOs::Any && !root.is_empty() {
+        gathering.tell_of_unread(content)?;
     }
     if gathering.wifis + gathering.others == 0 && selection.old != OldOs::None {
         let why = "no network is configured: the new OS uses DHCP on cables";
@@ -893,6 +896,22 @@ impl Gathering<'_, '_> {
                 "give a keyfile (--nwmgr-cfg FILE), connect a cable, or go on without (--no-nwmgr-check)",
             ))
         }
+    }
+
+    /// Names the files of a system that does not run which only the running one explains.
+    fn tell_of_unread(&mut self, content: &mut [u8]) -> Result<(), Error> {
+        for (folder, start, end) in UNREAD {
+            let folder = crate::path!("{}{}", self.root, folder)?;
+            for_each_name(&folder, start, end, &mut |name| {
+                let path = crate::path!("{}/{}", folder, name)?;
+                if name != "ifcfg-lo" && read(&path, content)?.is_some() {
+                    let why = "its settings are not read: what they set is seen on the running system only";
+                    self.note(Level::Warn, &path, "", why);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// The files of the proxy of a balenaOS.

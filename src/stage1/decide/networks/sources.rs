@@ -98,6 +98,17 @@ pub const LOCATIONS: [Location; 18] = [
     files_of(DHCPCD, "/etc", "dhcpcd.conf", "dhcpcd.conf"),
 ];
 
+/// Where settings are that nobody here reads: a folder, and how names in it begin and end. On the running system what
+/// is in force of them is seen (reach.rs).
+pub const UNREAD: [(&str, &str, &str); 6] = [
+    ("/etc/sysconfig/network-scripts", "ifcfg-", ""),
+    ("/etc/sysconfig/network", "ifcfg-", ""),
+    ("/etc/netplan", "", ".yaml"),
+    ("/etc/netctl", "", ""),
+    ("/etc/conf.d", "net", "net"),
+    ("/etc/config", "network", "network"),
+];
+
 /// The folders of systemd-networkd: a name in one is not looked for in those behind it (systemd.network(5)). The last
 /// is the one before it where /lib is a link.
 const NETWORKD_FOLDERS: [&str; 5] = [

@@ -714,6 +714,28 @@ const FIXED_BY_NETWORKD: &str = "[Match]\nName=wlan0\n[Link]\nMTUBytes=1400\n\
 const FIXED_BY_IFUPDOWN: &str = "iface wlan0 inet static\naddress 10.0.0.2/8\ngateway 10.0.0.1\n\
     mtu 1400\ndns-search lan.example\nwpa-conf /etc/wpa_supplicant/wpa_supplicant.conf\n";
 
+#[test]
+fn what_nobody_reads_is_named_of_a_system_that_does_not_run() {
+    let files = [
+        "etc/sysconfig/network-scripts/ifcfg-eth0",
+        "etc/sysconfig/network/ifcfg-eth0",
+        "etc/netplan/50-cloud-init.yaml",
+        "etc/netctl/office",
+        "etc/conf.d/net",
+        "etc/config/network",
+    ];
+    let others =
+        ["etc/sysconfig/network/ifcfg-lo", "etc/netctl/examples/dhcp", "etc/conf.d/netmount"];
+    let root = Root::new(&files.map(|path| (path, "IPADDR=10.0.0.5\n")));
+    others.iter().for_each(|path| root.add(path, b"x"));
+    let outcome = root.gather(&Selection::default());
+    for path in files {
+        assert!(outcome.has_note(&format!("Warn {path}: "), "are not read"), "{path} {outcome:?}");
+    }
+    let count = outcome.notes.iter().filter(|note| note.contains("are not read")).count();
+    assert_eq!(count, files.len(), "{outcome:?}");
+}
+
 /// The names of the Wi-Fis whose keyfiles have this line.
 fn with_line(outcome: &Outcome, line: &str) -> String {
     let names = outcome.names();
