@@ -126,6 +126,35 @@ networks --output "$JOB/out" >/dev/null
         assert f"\n{line}\n" in text, text
 
 
+def test_a_way_out_stays_or_is_refused(folder):
+    """Only rules lead to it, it goes by a router of IPv6, or another one is preferred."""
+    output, said = shell(folder, f"""
+ip link set eth0 up
+ip addr add 10.7.0.5/24 dev eth0
+ip rule add from 10.7.0.5 table 100
+ip route add default via 10.7.0.1 table 100
+export SSH_CONNECTION="192.0.2.9 50000 10.7.0.5 22"
+{ASK}
+ip -4 route add default via inet6 fe80::1 dev eth0
+{ASK}
+ip route del default
+cp "$JOB/interfaces" /etc/network/interfaces
+cable eth1 peer1
+ip link set eth1 up
+ip addr add 10.9.0.5/24 dev eth1
+ip route add default via 10.7.0.1
+{ASK}
+ip route add default via 10.9.0.1 metric 50
+{ASK}
+""", {"interfaces": FIXED + "auto eth1\niface eth1 inet static\n  address 10.9.0.5/24\n  gateway 10.9.0.1\n  metric 50\n"})
+    (by_rule, code), (other_family, refused), (another, second), (both, third) = answers(output)
+    assert code == 0 and reach(by_rule)[0].startswith("eth0: 10.7.0.5/24 via 10.7.0.1, taken from"), (by_rule, said)
+    assert refused == 3 and "its default route is lost" in reach(other_family)[0], (other_family, said)
+    words = "the router of eth0 is preferred now, the new OS will prefer that of eth1"
+    for page, code in ((another, second), (both, third)):
+        assert code == 3 and words in page["warnings"]["texts"], (code, page)
+
+
 def test_a_lease_without_a_lifetime_is_no_fixed_address(folder):
     """busybox's udhcpc and its script set the address as they do on small devices: for ever, as far as the kernel knows."""
     output, said = shell(folder, f"""

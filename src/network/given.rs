@@ -43,6 +43,8 @@ pub struct Family {
     pub servers: Vec<IpAddr, 8>,
     /// The other routes.
     pub routes: Vec<To, 32>,
+    /// The metric of its routes, where it is said.
+    pub metric: Option<u32>,
 }
 
 /// What a keyfile gives.
@@ -131,6 +133,8 @@ impl Family {
             "never-default" => self.is_never_default = ini::is_true(value),
             "ignore-auto-dns" => self.ignores_servers = ini::is_true(value),
             "dns" => self.note_servers(value),
+            // -1 is none.
+            "route-metric" => self.metric = value.parse().ok(),
             _ if is_numbered("address") || is_numbered("addresses") => self.note_address(value),
             _ if is_numbered("route") || is_numbered("routes") => self.note_route(value),
             _ => {}
@@ -161,7 +165,10 @@ impl Family {
         // More than there is room for are not missed: then the comparison finds them lacking.
         let _ = self.addresses.push((address, prefix));
         let router = fields.next().and_then(|text| text.parse().ok());
-        self.gateway = self.gateway.or(router.filter(|router: &IpAddr| !router.is_unspecified()));
+        // NetworkManager takes no router of the other family.
+        let is_one =
+            |router: &IpAddr| !router.is_unspecified() && router.is_ipv6() == address.is_ipv6();
+        self.gateway = self.gateway.or(router.filter(is_one));
     }
 
     /// `NETWORK/PREFIX[,ROUTER[,METRIC]]`.

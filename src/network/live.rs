@@ -169,6 +169,8 @@ pub struct State {
     pub addresses: Vec<InForce, 64>,
     /// The routes.
     pub routes: Vec<Route, 64>,
+    /// The first default route of another table, which only rules lead to.
+    pub elsewhere: Option<Route>,
     /// There is more of one of them than there is room for.
     pub is_cut: bool,
 }
@@ -300,13 +302,28 @@ impl State {
         let to = within(to, prefix)?;
         let is_set = protocol != RTPROT_KERNEL && protocol != RTPROT_REDIRECT;
         // A default route counts, whoever has made it.
-        if table == RT_TABLE_MAIN && kind == RTN_UNICAST && (is_set || prefix == 0) {
+        let is_main = table == RT_TABLE_MAIN;
+        if kind == RTN_UNICAST && (is_main && is_set || prefix == 0) {
             let is_automatic = matches!(protocol, RTPROT_DHCP | RTPROT_RA);
             let is_learned = protocol >= RTPROT_GATED && !is_automatic;
             let found = Route { link: link?, to, prefix, via, metric, is_automatic, is_learned };
-            self.is_cut |= self.routes.push(found).is_err();
+            if is_main {
+                self.is_cut |= self.routes.push(found).is_err();
+            } else if self.link(found.link).is_some_and(|link| !link.is_tunnel) {
+                self.elsewhere.get_or_insert(found);
+            }
         }
         Some(())
+    }
+
+    /// The end of all answers. Where the main table has no default route, that of another one is the way out: the new
+    /// OS, which has no rules, needs it in the main one.
+    pub fn finish(&mut self) {
+        let found = self.elsewhere.take();
+        if let Some(found) = found.filter(|it| self.default_route(it.to.is_ipv6(), None).is_none())
+        {
+            self.is_cut |= self.routes.push(found).is_err();
+        }
     }
 
     /// The interface of this number.
@@ -698,6 +715,30 @@ mod tests {
             assert_eq!(state.way_to(ip(to)), Some(link), "{to}");
         }
         assert_eq!(state.way_to(ip("fd00::1")), None);
+    }
+
+    #[test]
+    fn a_way_out_that_only_rules_lead_to_is_one_where_there_is_no_other() {
+        let (two, three) = (2_u32.to_ne_bytes(), 3_u32.to_ne_bytes());
+        let by = |table: u32, link: &[u8; 4]| {
+            let table = table.to_ne_bytes();
+            let via = (RTA_GATEWAY, &[10, 0, 0, 1][..]);
+            route(0, 3, &[via, (RTA_OIF, &link[..]), (RTA_TABLE, &table)])
+        };
+        let tunnel = attribute(1, b"wireguard\0");
+        let links = [
+            link(1, 2, 1, &[(IFLA_IFNAME, b"eth0\0")]),
+            link(65534, 3, 1, &[(IFLA_IFNAME, b"wg0\0"), (IFLA_LINKINFO, &tunnel)]),
+        ];
+        let ways = |routes: &[std::vec::Vec<u8>]| {
+            let mut state = taken(&[&links[..], routes].concat());
+            state.finish();
+            state.routes.iter().map(|route| route.link).collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(ways(&[by(100, &two)]), [2]);
+        assert_eq!(ways(&[by(51820, &three), by(100, &two), by(101, &two)]), [2]);
+        assert_eq!(ways(&[by(100, &two), by(254, &three)]), [3]);
+        assert_eq!(ways(&[by(51820, &three)]), []);
     }
 
     #[test]

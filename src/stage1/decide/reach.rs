@@ -42,6 +42,10 @@ pub struct Reach {
     /// The first interface with a default route that will be another, should none stay as it is.
     changed_way: Option<Words>,
     keeps_a_way: bool,
+    /// The interface of the IPv4 router that is preferred now, and its metric in the new OS.
+    preferred: Option<(u32, Text<15>)>,
+    /// The same of the best other one that settings name.
+    other: Option<(u32, Text<15>)>,
 }
 
 /// How what an interface will have compares with what is in force.
@@ -114,12 +118,14 @@ pub fn compare(
         }
         reach.note(&port, &verdict, live, report);
         let given = port.best(new_files);
+        reach.note_metric(&port, given.as_ref(), live);
         if !matches!(verdict, Verdict::Differs(_)) {
             port.tell_of_routes(live, given.as_ref(), report);
         }
         servers.add(&port, given.as_ref());
     }
     servers.compare(name_servers, report);
+    reach.compare_metrics(live, report);
     if !reach.keeps_a_way {
         reach.refused = reach.refused.take().or(reach.changed_way.take());
     }
@@ -163,6 +169,43 @@ impl Reach {
         page.list("interfaces", "interfaces", "none is in use now");
         for line in &self.lines {
             page.entry(line);
+        }
+    }
+
+    /// Which router the new OS prefers is said by the metrics: 100 of a cable and 600 of a Wi-Fi are NetworkManager's
+    /// (nm_device_get_route_metric_default). What DHCP may name beside them is not known.
+    fn note_metric(&mut self, port: &Port, given: Option<&Given>, live: &Live) {
+        let said = given.and_then(|given| given.ipv4.metric);
+        let metric = said.unwrap_or(if port.is_wifi { 600 } else { 100 });
+        let now = live.state.default_route(false, None);
+        let place = match now {
+            Some(now) if now.link == port.link.number => &mut self.preferred,
+            _ if given.is_some_and(|given| given.ipv4.gateway.is_some()) => &mut self.other,
+            _ => return,
+        };
+        if place.as_ref().is_none_or(|(least, _)| metric < *least) {
+            *place = Some((metric, port.link.name.clone()));
+        }
+    }
+
+    /// Warns of another router than now that the new OS will prefer; where that of the way in is no more, it is
+    /// refused.
+    fn compare_metrics(&mut self, live: &Live, report: &mut Report) {
+        let (Some((now, name)), Some((metric, other))) = (&self.preferred, &self.other) else {
+            return;
+        };
+        if metric >= now {
+            return;
+        }
+        let words: Words = crate::text!(
+            "the router of {} is preferred now, the new OS will prefer that of {}",
+            name,
+            other
+        );
+        report.warn(&words);
+        let way_in = live.way_in.as_ref().and_then(|way| live.state.link(way.link));
+        if way_in.is_some_and(|link| link.name == *name) {
+            self.refused.get_or_insert(words);
         }
     }
 
@@ -579,15 +622,19 @@ impl<'a> Port<'a> {
 
 /// Adds a route that is in force to what a keyfile says of its family.
 fn add_route(route: &Route, family: &mut crate::network::Family) {
-    if family.addresses.is_empty() || route.is_automatic {
+    let is_other = |via: IpAddr| via.is_ipv6() != route.to.is_ipv6();
+    // No keyfile says a router of the other family; who compares again misses it.
+    if family.addresses.is_empty() || route.is_automatic || route.via.is_some_and(is_other) {
         return;
     }
+    let metric = Some(route.metric).filter(|metric| *metric > 0);
     let via = route.via.map(written).unwrap_or_default();
     if route.prefix == 0 && family.gateway.is_empty() {
         family.gateway = via;
+        // Which of several ways is preferred.
+        family.route_metric = metric;
     } else if route.prefix > 0 {
         let to = Prefixed { address: written(route.to), prefix: route.prefix };
-        let metric = Some(route.metric).filter(|metric| *metric > 0);
         let _ = family.routes.push(crate::network::Route { to, via, metric });
     }
 }
@@ -870,6 +917,65 @@ mod tests {
         let beside =
             now(&["10.0.0.7/24 dhcp", "2001:db8::5/64 dhcp"], &[ROUTER, ("::/0", "fe80::1")]);
         assert!(!beside.verdict(&without).starts_with('!'));
+    }
+
+    #[test]
+    fn a_router_of_the_other_family_is_missed_and_a_metric_is_kept() {
+        let mut by_hand = now(&["10.0.0.5/24"], &[("0.0.0.0/0", "fe80::1")]);
+        let made = |now: &Now| {
+            let mut files = NewFiles::new();
+            now.port().make_keyfile(&now.live, &servers(), 1, &mut files).unwrap();
+            let text = String::from_utf8(files.connections().next().unwrap().to_vec()).unwrap();
+            (text, now.verdict(&files))
+        };
+        let (text, verdict) = made(&by_hand);
+        assert!(!text.contains("fe80") && verdict.contains("its default route is lost"), "{text}");
+        // Nor does one count that somebody else has written.
+        let files = keyfile("[ipv4]\nmethod=manual\naddress1=10.0.0.5/24,fe80::1\n");
+        assert!(by_hand.verdict(&files).contains("its default route is lost"));
+        by_hand.live.state.routes[0].via = Some(ip("10.0.0.1"));
+        by_hand.live.state.routes[0].metric = 200;
+        let (text, verdict) = made(&by_hand);
+        assert!(text.contains("\nroute-metric=200\n") && !verdict.starts_with('!'), "{text}");
+    }
+
+    #[test]
+    fn another_router_than_now_that_is_preferred_is_refused() {
+        let mut two = now(&["10.0.0.5/24"], &[ROUTER, ("0.0.0.0/0", "10.1.0.1")]);
+        let link = Link { number: 3, name: Text::from("eth1"), ..Link::default() };
+        two.live.state.links.push(link).unwrap();
+        two.live.state.routes[1].link = 3;
+        two.live.state.routes[1].metric = 50;
+        let said = |two: &Now, first: &str, second: &str| {
+            let mut reach = Reach::default();
+            let second = format!("address1=10.1.0.5/24{second}");
+            for (link, rest) in two.live.state.links.iter().zip([first, &second]) {
+                let port = Port { link, ..two.port() };
+                let rest = format!("[ipv4]\nmethod=manual\n{rest}\n");
+                let given = port.best(&keyfile(&rest));
+                reach.note_metric(&port, given.as_ref(), &two.live);
+            }
+            let mut report = Report::quiet();
+            reach.compare_metrics(&two.live, &mut report);
+            (report.warnings().next().map(str::to_string), reach.refused.is_some())
+        };
+        let fixed = "address1=10.0.0.5/24,10.0.0.1";
+        let slow = format!("{fixed}\nroute-metric=500");
+        let words = "the router of eth0 is preferred now, the new OS will prefer that of eth1";
+        let refused = (Some(words.to_string()), true);
+        assert_eq!(said(&two, &slow, ",10.1.0.1"), refused);
+        assert_eq!(said(&two, fixed, ",10.1.0.1\nroute-metric=10"), refused);
+        for (first, second) in [
+            (fixed, ",10.1.0.1"),
+            (&slow, ""),
+            (&slow, ",10.1.0.1\nroute-metric=501"),
+            ("address1=10.0.0.5/24,10.0.0.1\nroute-metric=-1", ",10.1.0.1"),
+        ] {
+            assert_eq!(said(&two, first, second), (None, false), "{first} {second}");
+        }
+        // Whoever is reached by the other one is told.
+        two.live.way_in = Some(WayIn { link: 3, peer: None, tunnel: None });
+        assert_eq!(said(&two, &slow, ",10.1.0.1"), (refused.0, false));
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub fn gather(buffer: &mut [u8]) -> Result<&'static mut Live, Error> {
     for _ in 0..ATTEMPTS {
         live.state = State::default();
         if ask(&socket, &mut live.state, buffer).doing("asking", WHAT)? {
+            live.state.finish();
             live.way_in = way_in(&live.state, buffer);
             let State { links, addresses, routes, .. } = &live.state;
             crate::debug!(
