@@ -150,7 +150,7 @@ ip route add default via 10.9.0.1 metric 50
     (by_rule, code), (other_family, refused), (another, second), (both, third) = answers(output)
     assert code == 0 and reach(by_rule)[0].startswith("eth0: 10.7.0.5/24 via 10.7.0.1, taken from"), (by_rule, said)
     assert refused == 3 and "its default route is lost" in reach(other_family)[0], (other_family, said)
-    words = "the router of eth0 is preferred now, the new OS will prefer that of eth1"
+    words = "eth1: the new OS will prefer its router to the one that is preferred now"
     for page, code in ((another, second), (both, third)):
         assert code == 3 and words in page["warnings"]["texts"], (code, page)
 

@@ -25,6 +25,8 @@ const KEYFILE: usize = 4096;
 /// What is said of a keyfile that has none.
 const NO_NAME_SERVER: &str =
     "its address is taken from what is in force, and no name server goes with it: none is known";
+/// What is said of the interface that has another metric than now beside others.
+const PREFERRED: &str = "the new OS will prefer its router to the one that is preferred now";
 /// Why a route is only warned of.
 const LEARNED: &str = "a program that finds routes by itself has set it, and the new OS has none";
 const MAYBE_NAMED: &str = "the new OS has it only where DHCP names it";
@@ -42,9 +44,9 @@ pub struct Reach {
     /// The first interface with a default route that will be another, should none stay as it is.
     changed_way: Option<Words>,
     keeps_a_way: bool,
-    /// The interface of the IPv4 router that is preferred now, and its metric in the new OS.
-    preferred: Option<(u32, Text<15>)>,
-    /// The same of the best other one that settings name.
+    /// The metric that the IPv4 router which is preferred now has in the new OS.
+    preferred: u32,
+    /// The least of the others that settings name, and its interface.
     other: Option<(u32, Text<15>)>,
 }
 
@@ -177,35 +179,26 @@ impl Reach {
     fn note_metric(&mut self, port: &Port, given: Option<&Given>, live: &Live) {
         let said = given.and_then(|given| given.ipv4.metric);
         let metric = said.unwrap_or(if port.is_wifi { 600 } else { 100 });
-        let now = live.state.default_route(false, None);
-        let place = match now {
-            Some(now) if now.link == port.link.number => &mut self.preferred,
-            _ if given.is_some_and(|given| given.ipv4.gateway.is_some()) => &mut self.other,
-            _ => return,
-        };
-        if place.as_ref().is_none_or(|(least, _)| metric < *least) {
-            *place = Some((metric, port.link.name.clone()));
+        if live.state.default_route(false, None).is_some_and(|now| now.link == port.link.number) {
+            self.preferred = metric;
+        } else if given.is_some_and(|given| given.ipv4.gateway.is_some())
+            && self.other.as_ref().is_none_or(|(least, _)| metric < *least)
+        {
+            self.other = Some((metric, port.link.name.clone()));
         }
     }
 
-    /// Warns of another router than now that the new OS will prefer; where that of the way in is no more, it is
+    /// Warns of another router than now that the new OS will prefer; where the way in goes by that of now, it is
     /// refused.
     fn compare_metrics(&mut self, live: &Live, report: &mut Report) {
-        let (Some((now, name)), Some((metric, other))) = (&self.preferred, &self.other) else {
-            return;
-        };
-        if metric >= now {
-            return;
-        }
-        let words: Words = crate::text!(
-            "the router of {} is preferred now, the new OS will prefer that of {}",
-            name,
-            other
-        );
-        report.warn(&words);
-        let way_in = live.way_in.as_ref().and_then(|way| live.state.link(way.link));
-        if way_in.is_some_and(|link| link.name == *name) {
-            self.refused.get_or_insert(words);
+        let Some((metric, name)) = &self.other else { return };
+        if *metric < self.preferred {
+            let words: Words = crate::text!("{}: {}", name, PREFERRED);
+            report.warn(&words);
+            let now = live.state.default_route(false, None).map(|now| now.link);
+            if live.way_in.as_ref().map(|way| way.link) == now {
+                self.refused.get_or_insert(words);
+            }
         }
     }
 
@@ -961,8 +954,7 @@ mod tests {
         };
         let fixed = "address1=10.0.0.5/24,10.0.0.1";
         let slow = format!("{fixed}\nroute-metric=500");
-        let words = "the router of eth0 is preferred now, the new OS will prefer that of eth1";
-        let refused = (Some(words.to_string()), true);
+        let refused = (Some(format!("eth1: {PREFERRED}")), true);
         assert_eq!(said(&two, &slow, ",10.1.0.1"), refused);
         assert_eq!(said(&two, fixed, ",10.1.0.1\nroute-metric=10"), refused);
         for (first, second) in [
