@@ -143,7 +143,8 @@ fn is_entry(entry: &[u8], partition: &Partition) {
     let units = entry[56..128].as_chunks::<2>().0.iter().map(|unit| u16::from_le_bytes(*unit));
     let characters = char::decode_utf16(units.take_while(|unit| *unit != 0));
     // What would move a terminal's cursor is not the name's own.
-    let shown = characters.map(|character| character.ok().filter(|one| !one.is_control()).unwrap_or('?'));
+    let shown =
+        characters.map(|character| character.ok().filter(|one| !one.is_control()).unwrap_or('?'));
     let name: String = shown.collect();
     assert_eq!(&*partition.name, &name[..name.floor_char_boundary(36)]);
 }
