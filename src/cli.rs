@@ -616,6 +616,8 @@ fn utf8(value: OsString, what: &str) -> Result<String, Error> {
         .into_string()
         .map_err(|_| Error::usage(what, "the value is not UTF-8").advice(SEE_HELP))?;
     match text.len() {
+        // Of a variable that a script has not set: `--root ""` would be this system.
+        0 => Err(Error::usage(what, "the value is empty").advice(SEE_HELP)),
         // A URL never gets to the kernel; signed ones are long.
         0..4096 if text.starts_with("http") && text.contains("://") => Ok(text),
         0..256 => Ok(text),

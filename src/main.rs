@@ -9,7 +9,7 @@ use takeover::sys::process;
 use takeover::sys::start::Arguments;
 #[cfg(feature = "core")]
 use {
-    rustix::fs::OFlags,
+    rustix::fs::{FileType, OFlags},
     takeover::cli::{self, Command},
     takeover::error::Error,
     takeover::stage2::pid1::{self, Arrival},
@@ -84,7 +84,7 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::seal();
     log::set_level(options.log_level);
     if let Some(path) = options.log_file.as_deref() {
-        log_to_file(path)?;
+        log_to_file(path, &[&options.image, &options.config])?;
     }
     match options.command {
         Command::Help => print(cli::HELP),
@@ -112,16 +112,28 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
 }
 
 /// Appends the log of this stage to a file, too (`--log-file`). A new one is for root alone; one that is there keeps
-/// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system.
+/// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system. Not
+/// onto a disk, whose first sectors the log would be (`--log-to` is for partitions), and not into what is read.
 #[cfg(feature = "core")]
-fn log_to_file(path: &str) -> Result<(), Error> {
+fn log_to_file(path: &str, inputs: &[&Option<String>]) -> Result<(), Error> {
     use takeover::error::Doing;
+    use takeover::files;
+    const REMEDY: &str = "name a file, not a symbolic link, in a folder that is there";
+    if let Ok(found) = files::status(path) {
+        let is_found = |input: &str| {
+            let status = files::status(input);
+            status.is_ok_and(|input| (input.st_dev, input.st_ino) == (found.st_dev, found.st_ino))
+        };
+        let is_disk = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
+        if is_disk || inputs.iter().any(|input| input.as_deref().is_some_and(is_found)) {
+            let why = "it is a disk, or an input of this command, and would be damaged";
+            return Err(Error::refused("opening the log file", path, why).advice(REMEDY));
+        }
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;
-    let file = takeover::files::open(path, flags).doing("opening the log file", path).map_err(
-        |error| {
-            error.as_refusal().advice("name a file, not a symbolic link, in a folder that is there")
-        },
-    )?;
+    let file = files::open(path, flags)
+        .doing("opening the log file", path)
+        .map_err(|error| error.as_refusal().advice(REMEDY))?;
     log::to_file(file);
     Ok(())
 }

@@ -137,7 +137,7 @@ impl Wanted {
 fn unusable(text: &str) -> Error {
     let shown: Text<64> = text::printable(text.as_bytes());
     let why: Text<160> = crate::text!("'{}' is none of default, ~x.y, ^x.y.z and a version", shown);
-    Error::usage("--version", &why)
+    Error::usage("--version", &why).advice("see takeover --help")
 }
 
 /// A version and its spelling.

@@ -16,7 +16,8 @@ pub fn print_record(options: &Options) -> Result<(), Error> {
     let none = || reading().advice("a new OS that was started since may have written over it");
     let record = map::buffer(record::LENGTH).doing("reserving", "memory")?;
     let advise = |error: Error| error.advice("name the disk, as /dev/sda: lsblk lists them");
-    let file = files::opened(disk, OFlags::RDONLY).map_err(advise)?;
+    // Not to be held up by a named pipe.
+    let file = files::opened(disk, OFlags::RDONLY | OFlags::NONBLOCK).map_err(advise)?;
     let length = rustix::fs::seek(&file, SeekFrom::End(0)).doing("asking the size of", disk);
     let length = length.map_err(advise)?;
     let offset = record::offset(length, 0).ok_or_else(none)?;

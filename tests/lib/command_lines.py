@@ -357,6 +357,12 @@ def _make_root(program, folder):
     (root / "t/loop").symlink_to("loop")
     (root / "t/link.log").symlink_to("/t/other.log")
     os.mkfifo(root / "t/pipe")
+    wep = 'network={\n ssid="wep"\n key_mgmt=NONE\n wep_key0="abcde"\n}\n'
+    corp = 'network={\n ssid="corp"\n key_mgmt=WPA-EAP\n eap=TLS\n}\n'
+    for name, content in {"lost": wep + corp, "lost-one": wep}.items():
+        folder = root / "t" / name / "etc/wpa_supplicant"
+        folder.mkdir(parents=True)
+        (folder / "wpa_supplicant.conf").write_text(content)
     (root / "etc/os-release").write_text('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n')
     (root / "etc/hostname").write_text("sandbox\n")
     (root / "usr/bin/takeover").write_bytes(program)

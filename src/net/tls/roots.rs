@@ -65,7 +65,8 @@ pub fn check(extra: &[u8], path: &str) -> Result<(), Error> {
     let is_broken = is_none || roots.reader.broken > 0 || wrong.get() > 0;
     if !path.is_empty() {
         (roots.count, roots.reader.broken) = (0, 0);
-        roots.read(path).doing(READING, path).map_err(Error::as_refusal)?;
+        let read = roots.read(path).doing(READING, path);
+        read.map_err(|error| error.as_refusal().advice("check the path that --ca-cert names"))?;
     }
     let (count, broken) = (roots.count, roots.reader.broken);
     let refused = |doing, object, why| {

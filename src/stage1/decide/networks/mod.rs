@@ -860,7 +860,10 @@ impl Gathering<'_, '_> {
             self.note(Level::Warn, &lost.file, &lost.name, lost.why);
             let gap = if names.is_empty() { "" } else { ", " };
             names = crate::text!("{}{}{}", names, gap, lost.name);
-            first = first.or(Some(lost.why));
+            first = Some(match first {
+                Some(why) if why != lost.why => "for the reasons that the warnings name",
+                _ => lost.why,
+            });
         }
         match first {
             Some(why) if !self.selection.no_nwmgr_check => {

@@ -2,7 +2,7 @@
 
 use super::choice::Owner;
 use super::{MAX_FILE, MAX_FILES};
-use crate::error::{Doing, Error};
+use crate::error::Error;
 use crate::files;
 use crate::network::matching::Port;
 use crate::network::{Findings, connman, dhcpcd, ifupdown, iwd, names, supplicant};
@@ -135,11 +135,11 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
     match files::status(path) {
         Ok(status) if is_regular(&status) => {}
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(errno) => return Err(Error::os("looking at", path, errno).as_refusal()),
+        Err(errno) => return Err(unreadable("looking at", path, errno)),
     }
     // One byte more than the largest is enough to see that it is too large.
     let bytes =
-        files::read_start(path, buffer).doing("reading", path).map_err(Error::as_refusal)?;
+        files::read_start(path, buffer).map_err(|errno| unreadable("reading", path, errno))?;
     if bytes.len() > MAX_FILE {
         Err(too_large(path, "it is larger than 64 KiB"))
     } else {
@@ -149,6 +149,11 @@ pub fn read<'a>(path: &str, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Er
 
 fn is_regular(status: &Stat) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+}
+
+#[cold]
+fn unreadable(doing: &'static str, path: &str, errno: Errno) -> Error {
+    Error::os(doing, path, errno).as_refusal().advice("it must be readable: root reads all (sudo)")
 }
 
 fn too_large(path: &str, why: &str) -> Error {
