@@ -249,11 +249,10 @@ impl<T> Doing<T> for Result<T, Errno> {
 }
 
 /// The words for those that this program meets (errno(3)).
-const WORDS: [(Errno, &str); 29] = [
+const WORDS: [(Errno, &str); 28] = [
     (Errno::PERM, "operation not permitted"),
     (Errno::NOENT, "no such file or directory"),
     (Errno::IO, "input/output error"),
-    (Errno::SPIPE, "illegal seek"),
     (Errno::NXIO, "no such device or address"),
     (Errno::NOEXEC, "exec format error"),
     (Errno::CHILD, "no child process"),

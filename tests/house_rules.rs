@@ -221,6 +221,69 @@ fn a_line_of_a_comment_fits_the_width_of_the_code() {
     }
 }
 
+/// The documents that people read, below the folder of the project.
+const DOCUMENTS: [&str; 4] =
+    ["README.md", "src/doc/details.md", "src/doc/rescue.md", "size-report/README.md"];
+
+#[test]
+fn a_line_of_a_document_fits_a_screen() {
+    for document in DOCUMENTS {
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            // A line of a table cannot be broken.
+            let is_long = !line.starts_with('|') && line.chars().count() > 130;
+            assert!(!is_long, "{document}:{number}: more than 130 columns");
+        }
+    }
+}
+
+/// What a heading is called in a link, as GitHub does it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// The first link of a document to a file or a heading that is not there.
+fn lost_link(folder: &Path, text: &str) -> Option<String> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let mut inside = links.map(|(link, _)| link).filter(|link| !link.starts_with("http"));
+    let is_lost = |link: &&str| {
+        let (path, heading) =
+            link.split_once('#').map_or((*link, None), |(path, h)| (path, Some(h)));
+        let target = folder.join(path);
+        if !target.is_file() && !path.is_empty() {
+            return true;
+        }
+        heading.is_some_and(|heading| {
+            let read = || std::fs::read_to_string(&target).unwrap();
+            let text = if path.is_empty() { text.to_string() } else { read() };
+            let mut headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+            !headings.any(|line| anchor(line.trim_start_matches('#').trim()) == heading)
+        })
+    };
+    inside.find(is_lost).map(String::from)
+}
+
+#[test]
+fn the_links_of_the_documents_lead_somewhere() {
+    for document in DOCUMENTS {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(lost_link(path.parent().unwrap(), &text), None, "{document}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lost = |text: &str| lost_link(top, text);
+    assert_eq!(lost("![a](nosuch.svg)").unwrap(), "nosuch.svg");
+    assert_eq!(lost("[a](README.md) [b](README.md#nosuch)").unwrap(), "README.md#nosuch");
+    assert_eq!(lost("# One\n[a](#two)").unwrap(), "#two");
+    assert_eq!(lost("# Memory, or\n[a](#memory-or) [b](https://x/y#z)"), None);
+}
+
 /// What the files of a room may not use (shared/spec/architecture.md, "Rooms", says why).
 const ROOMS: [(&str, &[&str]); 16] = [
     (

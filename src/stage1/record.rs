@@ -18,8 +18,8 @@ pub fn print_record(options: &Options) -> Result<(), Error> {
     let advise = |error: Error| error.advice("name the disk, as /dev/sda: lsblk lists them");
     // Not to be held up by a named pipe.
     let file = files::opened(disk, OFlags::RDONLY | OFlags::NONBLOCK).map_err(advise)?;
-    let length = rustix::fs::seek(&file, SeekFrom::End(0)).doing("asking the size of", disk);
-    let length = length.map_err(advise)?;
+    let length = rustix::fs::seek(&file, SeekFrom::End(0))
+        .map_err(|_| advise(Error::failed("asking the size of", disk, "it is no disk")))?;
     let offset = record::offset(length, 0).ok_or_else(none)?;
     rustix::fs::seek(&file, SeekFrom::Start(offset)).doing("reading", disk)?;
     files::read_to_end(&file, record).doing("reading", disk)?;
