@@ -89,11 +89,13 @@ pub fn set_level(level: Level) {
 }
 
 /// Writes for people from here on if standard error is a terminal that knows its size. Not on a serial console, which
-/// knows none: what is at its other end takes lines.
+/// knows none: what is at its other end takes lines. So does what moves no cursor, and what would wrap a line that is
+/// to be written over.
 #[cfg(feature = "core")]
 pub fn look_at_terminal() {
     let size = block::terminal_size(rustix::stdio::stderr());
-    let is_one = size.is_ok_and(|(_, columns)| columns > 0);
+    let is_wide = size.is_ok_and(|(_, columns)| columns >= COLUMNS);
+    let is_one = is_wide && process::variable("TERM").is_none_or(|name| name != "dumb");
     ON_TERMINAL.store(is_one, Relaxed);
     // https://no-color.org: there and not empty.
     let is_plain = process::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
