@@ -1920,6 +1920,12 @@ def test_a_log_file_that_cannot_be_is_a_refusal(folder):
         done = subprocess.run([TAKEOVER, "--tool-version", "--log-file", path], capture_output=True, text=True)
         assert done.returncode == 3 and "opening the log file" in done.stderr, done
     assert not (folder / "elsewhere").exists()
+    with Sandbox(folder) as box:
+        disk, before = box.attach(), box.disk_bytes(0, MIB)
+        done = subprocess.run([TAKEOVER, "scan", folder / "nowhere", "--log-file", disk], capture_output=True, text=True)
+        # What is written to a block device goes to its beginning, O_APPEND or not.
+        assert box.disk_bytes(0, MIB) == before, "the partition table is overwritten"
+        assert done.returncode == 3 and f"opening the log file {disk}: it is a disk" in done.stderr, done
 
 
 def test_refused_without_the_capabilities_that_it_takes(folder):
