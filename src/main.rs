@@ -9,8 +9,8 @@ use takeover::sys::process;
 use takeover::sys::start::Arguments;
 #[cfg(feature = "core")]
 use {
-    rustix::fs::{FileType, OFlags},
-    takeover::cli::{self, Command},
+    rustix::fs::OFlags,
+    takeover::cli::{self, Command, Options},
     takeover::error::Error,
     takeover::stage2::pid1::{self, Arrival},
     takeover::{log, memory, stage1, stage2},
@@ -84,7 +84,7 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
     memory::seal();
     log::set_level(options.log_level);
     if let Some(path) = options.log_file.as_deref() {
-        log_to_file(path, &[&options.image, &options.config])?;
+        log_to_file(path, &options)?;
     }
     match options.command {
         Command::Help => print(cli::HELP),
@@ -115,27 +115,31 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
 /// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system. Not
 /// onto a disk, whose first sectors the log would be (`--log-to` is for partitions), and not into what is read.
 #[cfg(feature = "core")]
-fn log_to_file(path: &str, inputs: &[&Option<String>]) -> Result<(), Error> {
+fn log_to_file(path: &str, options: &Options) -> Result<(), Error> {
     use takeover::error::Doing;
-    use takeover::files;
     const REMEDY: &str = "name a file, not a symbolic link, in a folder that is there";
-    if let Ok(found) = files::status(path) {
-        let is_found = |input: &str| {
-            let status = files::status(input);
-            status.is_ok_and(|input| (input.st_dev, input.st_ino) == (found.st_dev, found.st_ino))
-        };
-        let is_disk = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
-        if is_disk || inputs.iter().any(|input| input.as_deref().is_some_and(is_found)) {
-            let why = "it is a disk, or an input of this command, and would be damaged";
-            return Err(Error::refused("opening the log file", path, why).advice(REMEDY));
-        }
+    let named = |input: &Option<String>| identity(input.as_deref()?);
+    let found = identity(path);
+    let is_disk = found.is_some_and(|(_, _, mode)| mode & 0o170_000 == 0o060_000);
+    let is_input = || found == named(&options.image) || found == named(&options.config);
+    if is_disk || found.is_some() && is_input() {
+        let why = "it is a disk, or an input of this command, and would be damaged";
+        return Err(Error::refused("opening the log file", path, why).advice(REMEDY));
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;
-    let file = files::open(path, flags)
+    let file = takeover::files::open(path, flags)
         .doing("opening the log file", path)
         .map_err(|error| error.as_refusal().advice(REMEDY))?;
     log::to_file(file);
     Ok(())
+}
+
+/// Which file it is, and of which kind; nothing where there is none.
+#[cfg(feature = "core")]
+#[inline(never)]
+fn identity(path: &str) -> Option<(u64, u64, u32)> {
+    let status = takeover::files::status(path).ok()?;
+    Some((status.st_dev, status.st_ino, status.st_mode))
 }
 
 #[cfg(feature = "core")]
