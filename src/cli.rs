@@ -619,8 +619,8 @@ fn utf8(value: OsString, what: &str) -> Result<String, Error> {
         // Of a variable that a script has not set: `--root ""` would be this system.
         0 => Err(Error::usage(what, "the value is empty").advice(SEE_HELP)),
         // A URL never gets to the kernel; signed ones are long.
-        0..4096 if text.starts_with("http") && text.contains("://") => Ok(text),
-        0..256 => Ok(text),
+        1..4096 if text.starts_with("http") && text.contains("://") => Ok(text),
+        1..256 => Ok(text),
         _ => Err(Error::usage(what, "the value is longer than 255 bytes").advice(SEE_HELP)),
     }
 }
