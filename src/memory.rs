@@ -101,8 +101,8 @@ pub fn is_sealed() -> bool {
 /// What a process has resident, in KiB.
 #[derive(Clone, Copy, Default)]
 pub struct Resident {
-    /// The most it ever had: VmHWM in /proc/PID/status, or what its page tables hold now, /proc/PID/smaps_rollup, if that
-    /// is more (proc(5)).
+    /// The most it ever had: VmHWM in /proc/PID/status, or what its page tables hold now, /proc/PID/smaps_rollup, if
+    /// that is more (proc(5)).
     ///
     /// VmHWM is off by up to 64 pages of each thread, which the kernel counts in batches (SPLIT_RSS_COUNTING of its mm
     /// code): PID 1 has fewer. Not getrusage's ru_maxrss: that one survives execve, so PID 1 would report the old
