@@ -94,7 +94,10 @@ fn take_over(plan: &Plan, shared: &Shared, head: &'static mut [u8]) -> Result<En
     unmount::prove_free(plan, number, shared)?;
     shared.leave(Phase::Unmount, watch);
     crate::info!("/dev/{} is free ({} s)", plan.target.name.as_str(), watch.shown());
-    restore_head(plan, &mut buffers, shared)?;
+    if only_head_is_gone(shared) {
+        let (target, _) = target::claim_disk(plan, "", shared)?;
+        restore_head(&target, plan, &mut buffers, shared)?;
+    }
 
     let (file, raw, list, open);
     let source: &dyn Source = match &plan.packed {
@@ -159,19 +162,27 @@ pub fn write_free(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    restore_head(plan, buffers, shared)?;
     let (target, _) = target::claim_disk(plan, "", shared)?;
+    restore_head(&target, plan, buffers, shared)?;
     staged.prove(plan, buffers, shared)?;
     write_to(&target, plan, staged, buffers, shared, &mut |_| Ok(()))
 }
 
-/// Puts back the head of the old OS, if a worker before this one has cleared that and written nothing else: before
-/// anything of the image can be found bad, or not there.
-fn restore_head(plan: &Plan, buffers: &mut Buffers, shared: &Shared) -> Result<(), Error> {
-    if !(shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst)) {
+/// Whether a worker before this one has cleared the head of the old OS, and has written nothing else.
+fn only_head_is_gone(shared: &Shared) -> bool {
+    shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst)
+}
+
+/// Puts the head back then: before anything of the image can be found bad, or not there.
+fn restore_head(
+    target: &Target,
+    plan: &Plan,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), Error> {
+    if !only_head_is_gone(shared) {
         return Ok(());
     }
-    let (target, _) = target::claim_disk(plan, "", shared)?;
     let Buffers { slots: [now, ..], head, .. } = buffers;
     let length = chunk_length(0, plan.image.length).next_multiple_of(target.block);
     let [old, now] = [head, now].map(|buffer| buffer.get_mut(..length).unwrap_or_default());

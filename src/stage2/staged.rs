@@ -171,7 +171,7 @@ fn is_another(source: &dyn Source) -> Error {
     if source.in_memory().is_none() {
         return error.advice("the file was changed, or the medium is bad");
     }
-    error.lasting().advice("the memory of this device is bad, or the file was changed")
+    error.lasting().advice("the memory of this device is bad, or the image was changed")
 }
 
 #[cfg(test)]
