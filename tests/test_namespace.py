@@ -1793,7 +1793,7 @@ def test_swap_that_comes_up_while_the_question_waits_is_turned_off(folder):
     (while ! grep -q "Type 'yes'" /dev/console; do sleep 0.1; done
      /bin/busybox swapon /swap; echo SWAP IS ON >&2; echo yes) | {command} --pretend
     """
-    with Sandbox(folder, files=files(pack(make_image(folder)))) as box:
+    with Sandbox(folder, files=files(pack(make_image(folder))), alone=True) as box:
         box.start(f"{script}\necho EXIT $?\nsleep 60\n")
         with swap_off_at_last(box):
             box.wait_exit()
@@ -1815,7 +1815,7 @@ def test_a_kernel_that_cannot_mount_the_log_device_is_refused_with_swap_still_on
     attach = "cat /log.vfat >/run/log.vfat\n[ -e /dev/loop-control ] || /bin/busybox mknod /dev/loop-control c 10 237\n" \
              "for n in 0 1 2 3 4 5 6 7; do [ -e /dev/loop$n ] || /bin/busybox mknod /dev/loop$n b 7 $n\n" \
              "/bin/busybox losetup /dev/loop$n /run/log.vfat 2>/dev/null && break; done\n"
-    with Sandbox(folder, files=box_files) as box:
+    with Sandbox(folder, files=box_files, alone=True) as box:
         box.start(f"{SWAP}; /bin/busybox swapon /swap\n{attach}{LOOK}\n{COMMAND} --log-to /dev/loop$n\necho EXIT $?\n"
                   f"{LOOK}\n/bin/busybox losetup -d /dev/loop$n\ncat /proc/swaps\necho OVER\nsleep 60\n")
         with swap_off_at_last(box):

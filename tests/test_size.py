@@ -62,10 +62,10 @@ def check_that_objcopy_knows_what_is_packed(program, folder):
 
 def test_within_the_budget_it_passes_and_with_4_kib_more_it_fails_and_names_the_room(folder):
     copy = copy_of_the_project(folder)
-    done = report(copy)
+    done = report(copy, SET)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every cell is within its limit" in done.stdout
-    check_that_objcopy_knows_what_is_packed(copy / f"size-report/work/{TARGET}-full", folder)
+    check_that_objcopy_knows_what_is_packed(copy / f"size-report/work/{TARGET}-{SET}", folder)
     rooms_as_they_are(copy)
     with open(copy / "src/stage2/kill.rs", "a") as file:
         file.write(PADDING)

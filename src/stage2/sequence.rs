@@ -204,9 +204,11 @@ pub fn write_to(
     decoder.patch(staged.patches);
     let job = Job { plan, target, map: staged.map, shared };
 
-    // What an earlier worker has placed is overwritten now.
-    for kept in [&shared.backup, &shared.log] {
-        kept.store(Kept::Not as u32, SeqCst);
+    if crate::IS_WHOLE {
+        // What an earlier worker has placed is overwritten now.
+        for kept in [&shared.backup, &shared.log] {
+            kept.store(Kept::Not as u32, SeqCst);
+        }
     }
     let watch = shared.enter(Phase::Flash);
     job.flash(&mut decoder, buffers)?;
@@ -218,9 +220,12 @@ pub fn write_to(
     shared.leave(Phase::Verify, watch);
     crate::info!("verified: every chunk is as it was scanned ({} s)", watch.shown());
 
-    let watch = shared.enter(Phase::Data);
-    place(buffers)?;
-    shared.leave(Phase::Data, watch);
+    // A rescue system places nothing.
+    if crate::IS_WHOLE {
+        let watch = shared.enter(Phase::Data);
+        place(buffers)?;
+        shared.leave(Phase::Data, watch);
+    }
 
     let watch = shared.enter(Phase::Head);
     job.write_head(&mut decoder, buffers)?;

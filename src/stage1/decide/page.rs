@@ -260,7 +260,10 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn page(form: Form) -> String {
-        let file = files::unnamed(std::env::temp_dir().to_str().unwrap()).unwrap();
+        // Its name is the millisecond's: another thread's test may have it.
+        let folder = std::env::temp_dir();
+        let mut unnamed = std::iter::repeat_with(|| files::unnamed(folder.to_str().unwrap()));
+        let file = unnamed.find_map(Result::ok).unwrap();
         let mut page = Page::new(form, file.as_fd());
         page.section("device", "This device");
         page.text("model", "model", "a \"b\"\n\\");
