@@ -73,7 +73,8 @@ SILENCE = 45
 
 # rewritten: the next one is drawn over it.
 Line = collections.namedtuple("Line", "time text rewritten", defaults=[False])
-_ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])")
+# And what a terminal makes of the byte that woke a guest: it echoes it.
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>c78])|\^@|\0")
 
 
 class GuestError(AssertionError):
