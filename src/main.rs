@@ -9,7 +9,7 @@ use takeover::sys::process;
 use takeover::sys::start::Arguments;
 #[cfg(feature = "core")]
 use {
-    rustix::fs::OFlags,
+    rustix::fs::{FileType, OFlags},
     takeover::cli::{self, Command, Options},
     takeover::error::Error,
     takeover::stage2::pid1::{self, Arrival},
@@ -120,7 +120,7 @@ fn log_to_file(path: &str, options: &Options) -> Result<(), Error> {
     const REMEDY: &str = "name a file, not a symbolic link, in a folder that is there";
     let named = |input: &Option<String>| identity(input.as_deref()?);
     let found = identity(path);
-    let is_disk = found.is_some_and(|(_, _, mode)| mode & 0o170_000 == 0o060_000);
+    let is_disk = found.is_some_and(|(_, _, mode)| FileType::from_raw_mode(mode).is_block_device());
     let is_input = || found == named(&options.image) || found == named(&options.config);
     if is_disk || found.is_some() && is_input() {
         let why = "it is a disk, or an input of this command, and would be damaged";

@@ -253,13 +253,12 @@ impl Plan {
         let stream = &self.image.stream;
         let [boot, boot_start, boot_length] = partition_numbers(&self.boot);
         let [data, data_start, data_length] = partition_numbers(&self.data);
-        let number = |file: Option<&FilePlan>| file.map_or(NOWHERE, |file| file.number);
-        let (old_log, log_device) =
-            (number(self.old_log.as_ref()), number(self.log_device.as_ref()));
+        let [old_log, old_log_major, old_log_minor] = file_numbers(self.old_log.as_ref());
+        let [log_device, log_major, log_minor] = file_numbers(self.log_device.as_ref());
         let [major, minor, size, block] = self.target.numbers();
         let packed = self.packed.as_ref();
-        let copies = packed.and_then(|packed| packed.copies.as_ref());
-        let copies_number = number(copies);
+        let [copies, copies_major, copies_minor] =
+            file_numbers(packed.and_then(|packed| packed.copies.as_ref()));
         let [packed_major, packed_minor, packed_size, packed_block] =
             packed.map_or([0; 4], |packed| packed.disk.numbers());
         let [pieces, list_crc] =
@@ -290,12 +289,12 @@ impl Plan {
             data,
             data_start,
             data_length,
-            self.old_log.is_some().into(),
-            old_log.major.into(),
-            old_log.minor.into(),
-            self.log_device.is_some().into(),
-            log_device.major.into(),
-            log_device.minor.into(),
+            old_log,
+            old_log_major,
+            old_log_minor,
+            log_device,
+            log_major,
+            log_minor,
             self.fallback_log.is_some().into(),
             self.new_files.len() as u64,
             self.places(),
@@ -308,9 +307,9 @@ impl Plan {
             packed_block,
             pieces,
             list_crc,
-            copies.is_some().into(),
-            copies_number.major.into(),
-            copies_number.minor.into(),
+            copies,
+            copies_major,
+            copies_minor,
         ]
     }
 
@@ -457,6 +456,12 @@ const FORMATS: [Format; 3] = [Format::Raw, Format::Gzip, Format::Zip];
 
 /// Stands for the device number of a file that is not there.
 const NOWHERE: Number = Number { major: 0, minor: 0 };
+
+/// Whether there is such a file, and the number of its partition.
+fn file_numbers(file: Option<&FilePlan>) -> [u64; 3] {
+    let Number { major, minor } = file.map_or(NOWHERE, |file| file.number);
+    [file.is_some().into(), major.into(), minor.into()]
+}
 
 fn partition_numbers(partition: &Option<PartitionPlan>) -> [u64; 3] {
     partition.map_or([0; 3], |partition| [1, partition.start, partition.length])
@@ -609,6 +614,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::image::format::Format;
 
+    fn disk(name: &str, major: u32, size: u64, logical_block: u32, identity: &str) -> DiskPlan {
+        let name = heapless::String::try_from(name).unwrap();
+        let identity = heapless::String::try_from(identity).unwrap();
+        DiskPlan { name, number: Number { major, minor: 0 }, size, logical_block, identity }
+    }
+
     /// A plan with every optional part.
     pub fn sample() -> Plan {
         let log = FilePlan {
@@ -648,24 +659,12 @@ pub(crate) mod tests {
                 patches_crc: 9,
             },
             packed: Some(PackedPlan {
-                disk: DiskPlan {
-                    name: heapless::String::try_from("sda").unwrap(),
-                    number: Number { major: 8, minor: 0 },
-                    size: 1 << 42,
-                    logical_block: 4096,
-                    identity: heapless::String::try_from("usb=DD56419 unit=0").unwrap(),
-                },
+                disk: disk("sda", 8, 1 << 42, 4096, "usb=DD56419 unit=0"),
                 pieces: 1 << 20,
                 list_crc: u32::MAX,
                 copies: Some(log.clone()),
             }),
-            target: DiskPlan {
-                name: heapless::String::try_from("mmcblk0").unwrap(),
-                number: Number { major: 179, minor: 0 },
-                size: 1 << 41,
-                logical_block: 512,
-                identity: heapless::String::try_from("wwid=eui.0025 \"x\"").unwrap(),
-            },
+            target: disk("mmcblk0", 179, 1 << 41, 512, "wwid=eui.0025 \"x\""),
             boot: Some(PartitionPlan { start: 1 << 22, length: 1 << 26 }),
             data: Some(PartitionPlan { start: 1 << 32, length: 1 << 30 }),
             new_files,

@@ -90,7 +90,7 @@ def test_128_mb_take_an_image_of_1_gib_from_their_own_disk(folder):
         result = check_new_os(guest, folder, "small", raw)
         assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
         # Of the memory, which is free of the old OS by then, it takes a small part.
-        assert result["peak_kib"]["total"] < 16 * 1024, result
+        assert result["peak_kib"]["total"] < 8 * 1024, result
 
 
 def test_a_worker_killed_in_the_middle_of_the_flash_reads_the_disk_again(folder):
@@ -161,6 +161,8 @@ def cut_while_copying(guest, share, size):
     """Kills QEMU once so large a share of the copies is on the disk; with 1 once the copies are proven there."""
     guest.wait_for("OLD OS IS UP", 200)
     guest.wait_for(r"the image waits: disk \(", 200)
+    if guest.find("COPIES ARE LEFT"):
+        guest.wait_for("removed what an earlier takeover has left", 100)
     if share == 1:
         guest.wait_for("of the image are copied behind the new OS", 100)
     else:
@@ -208,7 +210,7 @@ def take_over_arm(folder, kind, name, base, memory, size_mib, noise_mib):
         assert check_waits(guest, 900) > noise_mib // 2, guest.tail()
         result = check_new_os(guest, folder, base, raw, wait=900)
         assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
-        assert result["peak_kib"]["total"] < 12 * 1024, result
+        assert result["peak_kib"]["total"] < 6 * 1024, result
 
 
 def test_armhf_with_64_mb_takes_an_image_larger_than_that(folder):

@@ -27,6 +27,7 @@ use crate::balena::layout::Layout;
 use crate::boot_blob::Area;
 use crate::boot_blob::BootBlob;
 use crate::cli::{Flag, Options};
+use crate::disk::copies::COPIES;
 use crate::disk::device::Disk;
 use crate::disk::reader::ReadAt;
 use crate::disk::writable;
@@ -76,7 +77,7 @@ use prepare::backup;
 use prepare::image::ImageSource;
 #[cfg(feature = "http")]
 use prepare::image::is_url;
-use prepare::on_disk::Packed;
+use prepare::on_disk::{self, Packed};
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
 use prepare::{handover, instance, rehearsal, staging, swap, writeback};
@@ -114,7 +115,7 @@ fn take_over_with(options: &Options, place: &images::Place) -> Result<(), Error>
         if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
     if !options.has(Flag::DryRun) {
         // An image that is to come has the room.
-        stage::remove_leftover(&options.work_dir, options)?;
+        on_disk::remove_leftover(&files::below(&options.work_dir, COPIES)?)?;
     }
     let mut decision = decide(options, buffer, place)?;
     if options.has(Flag::DryRun) {
@@ -615,6 +616,9 @@ impl Decision<'_> {
         buffer: &mut [u8],
         undo: &mut Undo,
     ) -> Result<Option<PackedPlan>, Error> {
+        if let Some(path) = &self.stage.leftover {
+            on_disk::remove_leftover(path)?;
+        }
         let watch = Stopwatch::start();
         let Examined { source, stream, scan, .. } = &self.image;
         let (source, stream) = (*source, *stream);

@@ -163,7 +163,9 @@ pub fn write_free(
     shared: &Shared,
 ) -> Result<(), Error> {
     let (target, _) = target::claim_disk(plan, "", shared)?;
-    restore_head(&target, plan, buffers, shared)?;
+    if only_head_is_gone(shared) {
+        restore_head(&target, plan, buffers, shared)?;
+    }
     staged.prove(plan, buffers, shared)?;
     write_to(&target, plan, staged, buffers, shared, &mut |_| Ok(()))
 }
@@ -173,16 +175,13 @@ fn only_head_is_gone(shared: &Shared) -> bool {
     shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst)
 }
 
-/// Puts the head back then: before anything of the image can be found bad, or not there.
+/// Puts that head back: before anything of the image can be found bad, or not there.
 fn restore_head(
     target: &Target,
     plan: &Plan,
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    if !only_head_is_gone(shared) {
-        return Ok(());
-    }
     let Buffers { slots: [now, ..], head, .. } = buffers;
     let length = chunk_length(0, plan.image.length).next_multiple_of(target.block);
     let [old, now] = [head, now].map(|buffer| buffer.get_mut(..length).unwrap_or_default());

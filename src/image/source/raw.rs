@@ -345,6 +345,20 @@ mod tests {
         }
     }
 
+    /// What a file in these pieces of a disk has.
+    #[cfg(feature = "core")]
+    fn bytes_of(pieces: &[crate::disk::extents::Piece], disk: &[u8]) -> Vec<u8> {
+        use crate::disk::extents::Place;
+        let mut file = Vec::new();
+        for piece in pieces {
+            match piece.place {
+                Place::Disk(at) => file.extend(&disk[at as usize..(at + piece.length) as usize]),
+                Place::Zeros => file.resize(file.len() + piece.length as usize, 0),
+            }
+        }
+        file
+    }
+
     #[cfg(feature = "core")]
     #[test]
     fn whatever_the_layout_the_file_is_read_whole_when_the_rest_of_the_disk_is_overwritten() {
@@ -358,15 +372,7 @@ mod tests {
             let over = Overwritten::of(size, random.below(2 << 20));
             let (pieces, spaces) = layout(&mut random, size);
             let mut disk: Vec<u8> = (0..size).map(|at| (at ^ at >> 9 ^ seed) as u8).collect();
-            let mut file = Vec::new();
-            for piece in &pieces {
-                match piece.place {
-                    Place::Disk(at) => {
-                        file.extend(&disk[at as usize..(at + piece.length) as usize])
-                    }
-                    Place::Zeros => file.resize(file.len() + piece.length as usize, 0),
-                }
-            }
+            let file = bytes_of(&pieces, &disk);
             let mut list = list("layout", &[]);
             let arranged =
                 arrange(&mut Given::of(&pieces), &mut Given::of(&spaces), over, &mut |step| {

@@ -7,7 +7,7 @@
 use super::budget::Budget;
 use super::planning;
 use crate::cli::{Flag, Options, Staging};
-use crate::disk::copies::{COPIES, is_copies};
+use crate::disk::copies::{self, COPIES};
 use crate::disk::device::Disk;
 use crate::disk::file::{FileOnDisk, Room, kept_otherwise};
 use crate::disk::room::{self, Overwritten, Sums};
@@ -23,7 +23,6 @@ use crate::stage1::look::transport::{self, Transport};
 use crate::text::{PathText, Size, Text, split_last};
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 /// How much more memory than is needed there must be for the image to wait in it, in bytes: services live on.
 const AMPLE: u64 = 16 << 20;
@@ -65,6 +64,8 @@ pub struct Decided {
     pub stage: Stage,
     /// Why there.
     pub why: Text<200>,
+    /// What an earlier takeover has copied beside the image, and left.
+    pub leftover: Option<PathText>,
 }
 
 /// Chooses the place. `budget` is that of an image in memory, `available` the memory that there is, and `file` the
@@ -79,15 +80,25 @@ pub fn decide(
     budget: &Budget,
     available: u64,
 ) -> Result<Decided, Error> {
-    if let Some(file) = &file {
-        let path = files::path_of(file)?;
-        remove_leftover(split_last(&path, b'/').unwrap_or_default().0, options)?;
+    let leftover = match &file {
+        Some(file) => leftover_beside(file)?,
+        None => None,
+    };
+    if let Some(path) = leftover.as_ref().filter(|_| options.has(Flag::DryRun)) {
+        crate::info!("an earlier takeover has left {}: one that is no dry run removes it", path);
     }
     let find = || match file {
         Some(file) => on_disk(file, target, image.scan.length, image.stream),
         None => check_work_directory(options, target, image.stream.length),
     };
-    choose(options.staging, budget, available, &mut Some(find))
+    Ok(Decided { leftover, ..choose(options.staging, budget, available, &mut Some(find))? })
+}
+
+/// The copies beside an image file that an earlier takeover has left. What no takeover has made is in the way only
+/// where copies are made.
+fn leftover_beside(image: &OwnedFd) -> Result<Option<PathText>, Error> {
+    let path = copies_beside(&files::path_of(image)?)?;
+    Ok(matches!(copies::left(&path), Ok(Some(_))).then_some(path))
 }
 
 /// Refuses an image of `length` packed bytes that is to be fetched, if it could wait nowhere. `available` is the memory
@@ -114,20 +125,23 @@ fn choose<F: FnOnce() -> Result<Stage, Error>>(
     find: &mut Option<F>,
 ) -> Result<Decided, Error> {
     let mut find = || find.take().map_or_else(|| Ok(Stage::Memory), |find| find());
-    let decided = |stage, why: &str| Ok(Decided { stage, why: Text::from(why) });
+    let decided = |stage, why: &str| Ok(Decided { stage, why: Text::from(why), leftover: None });
     let fits = |available| budget.check(available, cgroup::left()).is_ok();
     match wanted {
         Some(Staging::Ram) => decided(Stage::Memory, "--stage ram"),
         Some(Staging::Disk) => decided(find().map_err(|error| error.as_refusal())?, "--stage disk"),
         None if fits(available.saturating_sub(AMPLE)) => decided(Stage::Memory, "it fits there"),
         None => match find() {
-            Ok(stage) => Ok(Decided { stage, why: not_ample(budget, available, cgroup::left()) }),
+            Ok(stage) => {
+                let why = not_ample(budget, available, cgroup::left());
+                Ok(Decided { stage, why, leftover: None })
+            }
             // The budget is checked by who asks: there it is refused with its figures.
             Err(error) => {
                 crate::info!("the image cannot wait on the disk: {}", error);
                 let just = if fits(available) { ", and just fits" } else { "" };
                 let why = crate::text!("it cannot wait on the disk{}", just);
-                Ok(Decided { stage: Stage::Memory, why })
+                Ok(Decided { stage: Stage::Memory, why, leftover: None })
             }
         },
     }
@@ -189,7 +203,7 @@ fn check_room(file: &FileOnDisk, path: &str, over: Overwritten, needed: u64) -> 
         return Err(Error::refused("making", path, why));
     }
     // A dry run has left them there.
-    let leftover = leftover(path)?;
+    let leftover = copies::left(path)?;
     let again = leftover.map_or(Ok(0), |leftover| file.outlived_of(&leftover, over))?;
     let free = file.free(over)? + again;
     let wanted = needed + needed / SHARE + left_to_old_os(&file.room()?);
@@ -236,43 +250,10 @@ fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result
     Ok(Stage::WorkDirectory(directory.disk))
 }
 
-/// Removes what a takeover that was killed, or gave up in stage 2, has copied into a folder: it takes room that this
-/// one may need, and nobody else would. A dry run says that a takeover does.
-pub fn remove_leftover(folder: &str, options: &Options) -> Result<(), Error> {
-    let path = files::below(folder, COPIES)?;
-    // What no takeover has made is in the way only where copies are made.
-    if !matches!(leftover(&path), Ok(Some(_))) {
-        return Ok(());
-    }
-    if options.has(Flag::DryRun) {
-        crate::info!("an earlier takeover has left {}: one that is no dry run removes it", path);
-        return Ok(());
-    }
-    if let Err(errno) = files::remove(&path) {
-        crate::warn!("{}", Error::os("removing what an earlier takeover has left,", &path, errno));
-        return Ok(());
-    }
-    crate::info!("removed what an earlier takeover has left: {}", path);
-    // ext4 gives its blocks to others, and tells of them, once that is in its journal.
-    rustix::fs::syncfs(folder_of(&path)?).doing("writing to its disk", folder)
-}
-
 /// Opens the folder of a path.
-fn folder_of(path: &str) -> Result<OwnedFd, Error> {
+pub fn folder_of(path: &str) -> Result<OwnedFd, Error> {
     let folder = split_last(path, b'/').unwrap_or_default().0;
     files::opened(if folder.is_empty() { "/" } else { folder }, OFlags::DIRECTORY)
-}
-
-/// Opens the copies that an earlier takeover has left at `path`, if they are there; what is no such file is refused.
-fn leftover(path: &str) -> Result<Option<OwnedFd>, Error> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let found = match files::open(path, flags) {
-        Err(Errno::NOENT) => return Ok(None),
-        found => found.ok(),
-    };
-    let is_ours = |file: &OwnedFd| rustix::fs::fstat(file).is_ok_and(|status| is_copies(&status));
-    let refuse = || Error::refused("making", path, "no takeover has made it");
-    found.filter(is_ours).map(Some).ok_or_else(|| refuse().advice("move it away"))
 }
 
 /// Where what is copied goes: into the directory of the image file.

@@ -8,6 +8,7 @@
 use super::ramfs::Ramfs;
 use super::undo::{Change, Undo, interrupted};
 use crate::crc32;
+use crate::disk::copies;
 use crate::disk::device;
 use crate::disk::extents::{Place, Pull};
 use crate::disk::file::FileOnDisk;
@@ -32,6 +33,21 @@ const STEP: u64 = 1 << 20;
 
 /// The most changes that it makes: the file with the copies.
 pub const MOST_CHANGES: usize = 1;
+
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied: it takes room that this one may need,
+/// and nobody else would.
+pub fn remove_leftover(path: &str) -> Result<(), Error> {
+    if !matches!(copies::left(path), Ok(Some(_))) {
+        return Ok(());
+    }
+    if let Err(errno) = files::remove(path) {
+        crate::warn!("{}", Error::os("removing what an earlier takeover has left,", path, errno));
+        return Ok(());
+    }
+    crate::info!("removed what an earlier takeover has left: {}", path);
+    // ext4 gives its blocks to others, and tells of them, once that is in its journal.
+    rustix::fs::syncfs(stage::folder_of(path)?).doing("writing to the disk of", path)
+}
 
 /// The image that stays where it is.
 pub struct Packed<'a> {
