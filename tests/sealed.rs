@@ -26,7 +26,7 @@ use takeover::image::source::FileSource;
 use takeover::image::{CHUNK, format, scan};
 use takeover::plan::{DiskPlan, ImagePlan, OnFailure, Plan};
 use takeover::progress::Shared;
-use takeover::stage2::{Buffers, Staged, Target, write_to};
+use takeover::stage2::{Buffers, Staged, Target, only_head_is_gone, restore_head, write_to};
 use takeover::text::Text;
 use takeover::{memory, sys};
 
@@ -262,14 +262,25 @@ fn discards_of_zeros(directory: &Path) {
 }
 
 fn half_discarded(directory: &Path) {
+    let zeros = sys::map::buffer(2 * CHUNK).unwrap();
+    // What starts no MiB of the range is found by the read-back.
     let bench = Bench::new(directory, image());
-    let zeros = sys::map::buffer(CHUNK).unwrap();
     let part = |offset, length| {
-        bench.disk.write_all_at(&zeros[..length as usize / 2], offset + length / 4).unwrap();
+        bench.disk.write_all_at(&zeros[..length as usize / 4 * 3], offset).unwrap()
     };
     assert_eq!(without_holes(&bench, &part), (1, 0));
-    assert_eq!(bench.shared.repaired.load(SeqCst), 2);
+    assert_eq!(bench.shared.repaired.load(SeqCst), 1);
     assert!(bench.shared.zeroing_lied.load(SeqCst));
+
+    // A unit of the device that the range has only the end of stays as it was: the kernel is asked for its zeros, and
+    // has none for a file, neither for this piece nor for the whole range.
+    let bench = Bench::new(directory, image());
+    let whole_units = |offset, length: u64| {
+        bench.disk.write_all_at(&zeros[..length as usize / 2], offset + length / 4).unwrap();
+    };
+    assert_eq!(without_holes(&bench, &whole_units), (1, 2));
+    assert_eq!(bench.shared.repaired.load(SeqCst), 0);
+    assert!(!bench.shared.zeroing_lied.load(SeqCst));
 }
 
 fn forgetful_discards(directory: &Path) {
@@ -279,12 +290,12 @@ fn forgetful_discards(directory: &Path) {
     let bench = Bench::new(directory, image);
     let bytes = sys::map::buffer(3 * CHUNK).unwrap();
     let (zeros, garbage) = bytes.split_at_mut(2 * CHUNK);
-    garbage.fill(0x55);
+    garbage[CHUNK / 2..].fill(0x55);
     let only_once = |offset, length: u64| {
         let made = if length == CHUNK as u64 { &*garbage } else { &*zeros };
         bench.disk.write_all_at(made, offset).unwrap();
     };
-    // It has shown that it makes zeros, so the second one was believed.
+    // It has shown that it makes zeros, so of the second one only the beginning was looked at.
     assert_eq!(without_holes_in(image, &bench, &only_once), (2, 0));
     assert_eq!(bench.shared.repaired.load(SeqCst), 1);
     assert!(bench.shared.zeroing_lied.load(SeqCst));
@@ -978,8 +989,14 @@ impl Bench {
             let staged = Staged { source: &self.source, stream, patches, map: &self.map };
             // As main does before any of this: a refused allocation aborts, and this test with it.
             memory::seal();
-            let result =
-                write_to(&target, &self.plan, staged, buffers, self.shared, &mut |_| place());
+            let restored = if only_head_is_gone(self.shared) {
+                restore_head(&target, &self.plan, buffers, self.shared)
+            } else {
+                Ok(())
+            };
+            let result = restored.and_then(|()| {
+                write_to(&target, &self.plan, staged, buffers, self.shared, &mut |_| place())
+            });
             memory::unseal();
             result
         };

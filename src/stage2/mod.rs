@@ -34,7 +34,7 @@ mod watchdog;
 
 pub use boot_blob::BootArea;
 pub use buffers::Buffers;
-pub use sequence::write_to;
+pub use sequence::{only_head_is_gone, restore_head, write_to};
 pub use staged::Staged;
 pub use target::Target;
 

@@ -171,12 +171,12 @@ pub fn write_free(
 }
 
 /// Whether a worker before this one has cleared the head of the old OS, and has written nothing else.
-fn only_head_is_gone(shared: &Shared) -> bool {
+pub fn only_head_is_gone(shared: &Shared) -> bool {
     shared.destroyed.load(SeqCst) && shared.head_only.load(SeqCst)
 }
 
 /// Puts that head back: before anything of the image can be found bad, or not there.
-fn restore_head(
+pub fn restore_head(
     target: &Target,
     plan: &Plan,
     buffers: &mut Buffers,
