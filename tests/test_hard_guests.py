@@ -238,7 +238,9 @@ mkdir -p /srv/shared /client
 echo content > /srv/shared/file; echo content > /srv/shared/other
 echo '/srv/shared *(rw,sync,no_subtree_check,no_root_squash,insecure,fsid=1)' > /etc/exports
 systemctl start nfs-server || exit 1
-# Until those who export have been heard by the kernel, the server denies it.
+# The server may have been started with the guest, before there was anything to export.
+exportfs -ra
+# Until those who export have been heard by the kernel, it is denied.
 for try in $(seq 90); do mount -t nfs4 127.0.0.1:/srv/shared /client && break; sleep 2; done
 cat /client/file || exit 1
 sh -c 'cd /client; exec sleep 10000' &
