@@ -1329,6 +1329,19 @@ def test_of_a_killed_run_no_process_stays_and_the_next_run_frees_its_disk(folder
     assert not lies_on(loop, path) and not path.exists()
 
 
+def test_the_throttle_of_a_loop_device_without_a_file_is_ended_and_no_other(folder):
+    with Sandbox(folder) as box:
+        box.attach()
+        # As the controller's files; the first is of a device that nobody has, as the last of all.
+        throttles = {}
+        for way, minor in ("read", (1 << 20) - 1), ("write", os.minor(os.stat(box.loop).st_rdev)):
+            throttles[way] = folder / f"blkio.throttle.{way}_bps_device"
+            throttles[way].write_text(f"7:{minor} 10000000\n")
+        leftovers.remove_throttles(folder)
+        assert throttles["read"].read_text().endswith(" 0\n"), "it is slow for whoever gets it next"
+        assert throttles["write"].read_text().endswith(" 10000000\n"), "that of another's disk is ended"
+
+
 def test_a_run_that_is_asked_to_end_leaves_nothing(folder):
     path, loop, gone = end_a_run(folder, signal.SIGTERM)
     assert gone and not lies_on(loop, path) and not path.exists()

@@ -1,8 +1,9 @@
 """The folder of a test, and what is done about those of runs that were killed.
 
 Whoever uses a folder holds a lock on it, which ends with the process. A folder whose lock can be had is a left-over, and
-so is a loop device whose backing file lies in one, or is deleted. Everything else is left alone: folders with other
-names (older checkouts do not lock theirs), those of other users, devices that are in use.
+so is a loop device whose backing file lies in one, or is deleted, and the throttle of one that has no file. Everything
+else is left alone: folders with other names (older checkouts do not lock theirs), those of other users, devices that are
+in use.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ _PR_SET_PDEATHSIG = 1
 # <linux/loop.h>: the request, and the size of what it fills.
 _LOOP_GET_STATUS64 = 0x4C05
 _LOOP_INFO64 = 232
+#: Of the root's control group, where version 1 of the block I/O controller is mounted.
+THROTTLES = pathlib.Path("/sys/fs/cgroup/blkio")
 
 
 def die_with_parent():
@@ -53,7 +56,7 @@ def test_folder():
 
 
 def remove():
-    """Removes the folders and frees the loop devices that killed runs of this user have left."""
+    """Removes the folders, the throttles and the loop devices that killed runs of this user have left."""
     for loop in _loops():
         if loop.path.name.endswith(" (deleted)"):
             detach(loop.device)
@@ -70,6 +73,19 @@ def remove():
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
+    remove_throttles()
+
+
+def remove_throttles(folder=THROTTLES):
+    """Ends the throttles of loop devices that have no file: who gets such a device next would wait for a slow disk."""
+    for path in folder.glob("blkio.throttle.*_bps_device"):
+        try:
+            for line in path.read_text().splitlines():
+                number = line.split()[0]
+                if number.startswith("7:") and not pathlib.Path(f"/sys/dev/block/{number}/loop").exists():
+                    path.write_text(f"{number} 0\n")
+        except OSError:
+            pass                # not of this user
 
 
 def _open(folder):

@@ -27,7 +27,6 @@ from servers import unpacked
 
 MIB = 1 << 20
 PIECE = 4 * MIB
-THROTTLE = pathlib.Path("/sys/fs/cgroup/blkio")
 # Megabytes a second of two common cards and of a fast one, and whatever the machine gives.
 SPEEDS = (10, 18, 40, None)
 # The balena-shaped image is half zeros, in runs as its file systems have them.
@@ -98,7 +97,8 @@ class Disk:
 
     def throttle(self, speed):
         for way in ("read", "write"):
-            (THROTTLE / f"blkio.throttle.{way}_bps_device").write_text(f"{self.number} {(speed or 0) * 10**6}\n")
+            limit = leftovers.THROTTLES / f"blkio.throttle.{way}_bps_device"
+            limit.write_text(f"{self.number} {(speed or 0) * 10**6}\n")
 
     def close(self):
         self.throttle(None)
