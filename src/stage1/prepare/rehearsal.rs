@@ -509,6 +509,9 @@ mod tests {
                 let features = Features { ro_compat: features.ro_compat | unknown, ..features };
                 let mut image = vec![0; LENGTH];
                 format_ext(&mut image, features);
+                // A file of its own: mount(8) takes the loop device that a file has, as read-only as it was made for
+                // the one before, for as long as anybody has that open.
+                let _ = std::fs::remove_file(&tiny);
                 std::fs::write(&tiny, &image).unwrap();
                 let mounted = mount_for_writing(&tiny, &point);
                 let is_writable = |found: &Option<String>| {
