@@ -5,6 +5,7 @@ use crate::text::{Format, PathText};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{CWD, Dev, FileType, MemfdFlags, Mode, OFlags, RawDir, Stat, StatVfs};
 use rustix::io::Errno;
@@ -302,8 +303,12 @@ pub fn in_memory(name: &CStr) -> Result<OwnedFd, Errno> {
 ///
 /// Made and removed, not O_TMPFILE: FAT and overlays of older kernels have none.
 pub fn unnamed(folder: &str) -> Result<OwnedFd, Errno> {
+    // Two threads may ask for one within the clock's step.
+    static MADE: AtomicU32 = AtomicU32::new(0);
     let now = crate::sys::clock::since_boot().unwrap_or(0);
-    let name: crate::text::Text<40> = crate::text!("takeover-{}-{}", std::process::id(), now);
+    let count = MADE.fetch_add(1, Relaxed);
+    let name: crate::text::Text<48> =
+        crate::text!("takeover-{}-{}-{}", std::process::id(), now, count);
     let path: crate::text::Text<300> = crate::text!("{}/{}", folder, name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let file = open(&path, flags)?;
@@ -371,6 +376,20 @@ pub fn for_each_open(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_without_a_name_are_made_by_many_at_once() {
+        let folder = std::env::temp_dir();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        unnamed(folder.to_str().unwrap()).unwrap();
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn a_file_without_a_name_has_none() {

@@ -13,6 +13,7 @@ import sys
 import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lib"))
+import leftovers  # noqa: E402
 import rootfs  # noqa: E402
 import runner  # noqa: E402
 from jetson import EMMC, LAYER, NOR, START, content, make_image  # noqa: E402
@@ -199,7 +200,7 @@ def loop_device(path):
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        leftovers.let_go(device)
 
 
 def test_a_boot_area_gets_the_blob_and_keeps_the_rest(folder):

@@ -565,7 +565,7 @@ def loop_device_on(disk):
     try:
         yield
     finally:
-        subprocess.run(["losetup", "--detach", above], check=True)
+        leftovers.let_go(above)
 
 
 @contextlib.contextmanager
@@ -779,7 +779,7 @@ def test_refused_a_disk_that_the_firmware_does_not_start_from(folder):
                        message="dry run: every check passed")
         assert "- /boot is mounted from loop" in text, text
     finally:
-        subprocess.run(["losetup", "--detach", loop], check=True)
+        leftovers.let_go(loop)
 
 
 def test_refused_a_target_that_is_not_there(folder):
@@ -1673,7 +1673,7 @@ def test_where_the_ramfs_could_be_swapped_out_all_swap_is_off_meanwhile(folder):
         finally:
             for area in areas:
                 subprocess.run(["swapoff", area], capture_output=True)
-                subprocess.run(["losetup", "--detach", area], check=True)
+                leftovers.let_go(area)
             holder.kill()
             holder.wait()
 
@@ -2026,7 +2026,7 @@ def test_who_holds_a_disk_stands_in_the_error(folder):
         try:
             assert f"it is in use: below {os.path.basename(above)}; end" in refusal()
         finally:
-            subprocess.run(["losetup", "--detach", above], check=True)
+            leftovers.let_go(above)
 
 
 def test_flash_pretends_too(folder):

@@ -25,6 +25,7 @@ TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "lib"))
 import chains
 import client
+import leftovers
 import runner
 from client import AS_NOBODY, REFUSED, at_once, download, make_image, new_work, pack, scan, start, with_names
 from client import with_small_disk
@@ -790,7 +791,7 @@ class LoopDisk:
 
     def __exit__(self, *_):
         subprocess.run(["partx", "--delete", self.device], capture_output=True)
-        subprocess.run(["losetup", "--detach", self.device], check=True)
+        leftovers.let_go(self.device)
 
 
 def test_a_disk_is_flashed_from_a_server_without_storing_the_image(folder):

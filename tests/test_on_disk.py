@@ -318,21 +318,24 @@ def test_pretending_copies_nothing_and_reads_the_image_where_it_is(folder):
 
 def test_copies_that_a_takeover_before_has_left_are_removed_and_another_file_of_that_name_is_not(folder):
     image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
-    first = f"umask 022; echo mine >/.takeover-copies\n{COMMAND} --stage disk\necho EXIT $?\n" \
-            "echo KEPT $(cat /.takeover-copies)\nchmod 600 /.takeover-copies\n"
+    refused = f"{COMMAND} --stage disk\necho EXIT $?\necho KEPT $(cat /.takeover-copies)\n"
+    # Of one with a second name nothing would be freed.
+    first = f"umask 022; echo mine >/.takeover-copies\n{refused}chmod 600 /.takeover-copies\n" \
+            f"ln /.takeover-copies /second\n{refused}rm /second\n"
     with Sandbox(folder, files=files()) as box:
         begin(box, whole.pack(image), "--stage disk", first)
         box.wait_exit()
         text = box.console()
-        assert re.search(r"/.takeover-copies: no takeover has made it; move it away[\s\S]*\nEXIT 3\nKEPT mine\n", text), text
-        assert "removed what an earlier takeover has left: ./.takeover-copies" in text, text
+        assert text.count("/.takeover-copies: no takeover has made it; move it away") == 2, text
+        assert text.count("\nEXIT 3\nKEPT mine\n") == 2, text
+        assert text.count("removed what an earlier takeover has left: /.takeover-copies") == 1, text
         whole.check_taken_over(box, image)
 
 
 def test_copies_that_were_left_go_when_the_image_waits_in_memory_and_another_file_of_that_name_stays(folder):
     image = whole.make_image(folder)
-    # It is beside the image, and in no work directory; and nothing changes before the answer.
-    command = f"{COMMAND} --stage ram -w /tk"
+    # Nothing changes before the answer.
+    command = f"{COMMAND} --stage ram"
     asking = command.replace("--no-ack", "")
     with Sandbox(folder, files=files()) as box:
         root = up(box, f"{command} --dry-run\necho EXIT $?\nchmod 644 /.takeover-copies\n"

@@ -251,7 +251,7 @@ def loop_device(path):
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        leftovers.let_go(device)
 
 
 def flash_here(device, *options):
@@ -292,7 +292,7 @@ def test_a_disk_that_has_become_another_one_since_it_was_checked_is_not_written(
             piece = process.stdout.read1()
             assert piece, said
             said += piece
-        subprocess.run(["losetup", "--detach", device], check=True)
+        leftovers.let_go(device)
         subprocess.run(["losetup", device, other], check=True)
         said, _ = process.communicate(b"yes\n", timeout=120)
         assert process.returncode == 1 and b"it is another one than was checked" in said, (process.returncode, said)

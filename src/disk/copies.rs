@@ -27,7 +27,10 @@ pub fn left(path: &str) -> Result<Option<OwnedFd>, Error> {
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         found => found.ok(),
     };
-    let is_ours = |file: &OwnedFd| rustix::fs::fstat(file).is_ok_and(|status| is_copies(&status));
+    // With a second name it is somebody's, and removing this one would free nothing.
+    let is_ours = |file: &OwnedFd| {
+        rustix::fs::fstat(file).is_ok_and(|status| is_copies(&status) && status.st_nlink == 1)
+    };
     let refuse = || Error::refused("making", path, "no takeover has made it");
     found.filter(is_ours).map(Some).ok_or_else(|| refuse().advice("move it away"))
 }

@@ -113,9 +113,9 @@ fn take_over_with(options: &Options, place: &images::Place) -> Result<(), Error>
     // Held until the end of this process.
     let _lock =
         if options.has(Flag::DryRun) { instance::look()? } else { Some(instance::alone()?) };
-    if !options.has(Flag::DryRun) {
+    if !options.has(Flag::DryRun) && options.image.as_deref().is_none_or(is_url) {
         // An image that is to come has the room.
-        on_disk::remove_leftover(&files::below(&options.work_dir, COPIES)?)?;
+        on_disk::remove_leftover(&files::below(&options.work_dir, COPIES)?, true)?;
     }
     let mut decision = decide(options, buffer, place)?;
     if options.has(Flag::DryRun) {
@@ -616,8 +616,11 @@ impl Decision<'_> {
         buffer: &mut [u8],
         undo: &mut Undo,
     ) -> Result<Option<PackedPlan>, Error> {
-        if let Some(path) = &self.stage.leftover {
-            on_disk::remove_leftover(path)?;
+        undo::interrupted()?;
+        let is_on_disk = matches!(self.stage.stage, Stage::Disk(_));
+        for path in [&self.stage.leftover, &Some(files::below(&options.work_dir, COPIES)?)] {
+            let Some(path) = path else { continue };
+            on_disk::remove_leftover(path, is_on_disk)?;
         }
         let watch = Stopwatch::start();
         let Examined { source, stream, scan, .. } = &self.image;

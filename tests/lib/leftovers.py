@@ -18,6 +18,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import time
 
 # mkdtemp adds eight characters, none of them "-".
 _PREFIX = "takeover-test-run-"
@@ -147,6 +148,17 @@ def partitions_of(device):
     """The partitions that the kernel knows of a disk."""
     name = os.path.basename(device)
     return list(pathlib.Path(f"/sys/class/block/{name}").glob(f"{name}p*"))
+
+
+def let_go(device):
+    """Detaches a loop device that nothing lies on, and waits until it is: whoever looks at all of them at that moment
+    puts it off."""
+    subprocess.run(["losetup", "--detach", device], check=True)
+    end = time.monotonic() + 10
+    while pathlib.Path(f"/sys/block/{os.path.basename(device)}/loop").exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"somebody has {device} open")
+        time.sleep(0.002)
 
 
 def detach(device, depth=4):

@@ -202,7 +202,7 @@ fn check_room(file: &FileOnDisk, path: &str, over: Overwritten, needed: u64) -> 
     if let Some(why) = kept_otherwise(&folder_of(path)?) {
         return Err(Error::refused("making", path, why));
     }
-    // A dry run has left them there.
+    // They go before any of it is copied.
     let leftover = copies::left(path)?;
     let again = leftover.map_or(Ok(0), |leftover| file.outlived_of(&leftover, over))?;
     let free = file.free(over)? + again;

@@ -34,9 +34,9 @@ const STEP: u64 = 1 << 20;
 /// The most changes that it makes: the file with the copies.
 pub const MOST_CHANGES: usize = 1;
 
-/// Removes what a takeover that was killed, or gave up in stage 2, has copied: it takes room that this one may need,
-/// and nobody else would.
-pub fn remove_leftover(path: &str) -> Result<(), Error> {
+/// Removes what a takeover that was killed, or gave up in stage 2, has copied: nobody else would. Whether its room is
+/// to be used at once: then it waits for the file system, however long that takes.
+pub fn remove_leftover(path: &str, is_room_used: bool) -> Result<(), Error> {
     if !matches!(copies::left(path), Ok(Some(_))) {
         return Ok(());
     }
@@ -45,6 +45,9 @@ pub fn remove_leftover(path: &str) -> Result<(), Error> {
         return Ok(());
     }
     crate::info!("removed what an earlier takeover has left: {}", path);
+    if !is_room_used {
+        return Ok(());
+    }
     // ext4 gives its blocks to others, and tells of them, once that is in its journal.
     rustix::fs::syncfs(stage::folder_of(path)?).doing("writing to the disk of", path)
 }
