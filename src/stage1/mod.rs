@@ -74,9 +74,7 @@ use look::identity::Identity;
 use look::{cgroup, identity, live, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
-use prepare::image::ImageSource;
-#[cfg(feature = "http")]
-use prepare::image::is_url;
+use prepare::image::{ImageSource, is_url};
 use prepare::on_disk::{self, Packed};
 use prepare::ramfs::Ramfs;
 use prepare::undo::{self, Undo};
