@@ -66,6 +66,7 @@ def test_all_is_well_in_60_lines_without_what_was_provoked(folder):
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines) <= 60, done
     assert lines[-1] == f"{PASSED} passed, 0 failed", lines
+    assert re.fullmatch(r"in \d+ min \d+ s", lines[-2]), lines
     assert "sectors" not in done.stdout and "FAILED" not in done.stdout, lines
 
 

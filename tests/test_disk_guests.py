@@ -109,6 +109,17 @@ def test_a_worker_killed_in_the_middle_of_the_flash_reads_the_disk_again(folder)
         assert result["attempts"] == 2, result
 
 
+def test_an_image_in_a_volume_of_lvm_stays_there(folder):
+    """The volume ends with the old OS, and its blocks are read from the disk. A volume in dm-crypt is refused for it:
+    tests/test_guests.py."""
+    raw, packed = image("small", 896, 64)
+    files = job("small", f"cp /job/image /image && sync\n{COMMAND} --stage disk; echo EXIT $?\n") | {"image": packed}
+    with Guest("lvm", [new_disk("lvm", folder)], files=files, timeout=600, fail_on=REFUSED) as guest:
+        assert check_waits(guest, 200) > 1, guest.tail()
+        result = check_new_os(guest, folder, "small", raw)
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+
+
 # The empty disk beside, by its size: where namespaces of NVMe are counted from differs.
 TO_THE_OTHER = f"""
 for disk in /sys/block/nvme*; do [ "$(cat $disk/size)" = 1048576 ] && other=/dev/${{disk##*/}}; done

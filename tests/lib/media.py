@@ -234,12 +234,13 @@ def tools(program, raw, packed, folder):
             return piped(command, environment=environment)
         return run
 
-    return {"takeover": lambda disk: ours(program, packed, disk),
-            "with discards": lambda disk: ours(program, packed, disk, _as_a_card),
-            "gzip | dd": lambda disk: piped(["gzip", "-dc", packed], dd(disk)),
-            "pigz | dd": lambda disk: piped(["pigz", "-dc", packed], dd(disk)),
-            "bmaptool": copy("--nobmap"),
-            "bmaptool, bmap": copy("--bmap", bmap)}
+    return dict(zip(COLOURS, (
+        lambda disk: ours(program, packed, disk),
+        lambda disk: ours(program, packed, disk, _as_a_card),
+        lambda disk: piped(["gzip", "-dc", packed], dd(disk)),
+        lambda disk: piped(["pigz", "-dc", packed], dd(disk)),
+        copy("--nobmap"),
+        copy("--bmap", bmap)), strict=True))
 
 
 def is_whole(raw, disk):
@@ -302,7 +303,9 @@ def _print(found):
               f"{median(of['cpu']):>7.2f} s{median(of['memory']):>7.1f} MiB", flush=True)
 
 
-COLOURS = ("#1a7f5a", "#8c96a0", "#b6bec6", "#c79a5b", "#e0c08a")
+# The tools, and their bars.
+COLOURS = {"takeover": "#1a7f5a", "with discards": "#6cb596", "gzip | dd": "#8c96a0", "pigz | dd": "#b6bec6",
+           "bmaptool": "#c79a5b", "bmaptool, bmap": "#e0c08a"}
 
 
 def draw(figures, path):
@@ -317,7 +320,7 @@ def draw(figures, path):
         for index, (name, seconds) in enumerate(zip(names, medians)):
             length = seconds / max(medians) * (width - left - 90)
             of = found["tools"][name]
-            rows.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}" fill="{COLOURS[index]}"/>')
+            rows.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}" fill="{COLOURS[name]}"/>')
             if of["verify"][0] is not None:
                 # The hatched end of the bar is the read-back, which the others do not do.
                 share = statistics.median(of["verify"]) / max(medians) * (width - left - 90)
@@ -326,8 +329,8 @@ def draw(figures, path):
             rows.append(f'<text x="{left + length + 6:.1f}" y="{y + bar - 5}" class="f">{seconds:.1f} s</text>')
             y += bar
         y += gap
-    legend = "".join(f'<rect x="{left + index * 130}" y="34" width="12" height="12" fill="{COLOURS[index]}"/>'
-                     f'<text x="{left + 18 + index * 130}" y="45">{name}</text>' for index, name in enumerate(names))
+    legend = "".join(f'<rect x="{left + index * 112}" y="34" width="12" height="12" fill="{COLOURS[name]}"/>'
+                     f'<text x="{left + 18 + index * 112}" y="45">{name}</text>' for index, name in enumerate(names))
     path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" font-family="sans-serif" '
                     f'font-size="13" fill="#222"><style>.f{{font-size:11px}}</style>'
                     f'<rect width="{width}" height="{y}" fill="#fff"/>'
