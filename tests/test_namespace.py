@@ -1300,11 +1300,13 @@ runner.main(sys.modules[__name__], [])
 
 
 def end_a_run(folder, number):
-    """Ends a run of SLEEPER by a signal; its folder, its loop device, and whether its namespace is gone soon after."""
+    """Ends a run of SLEEPER by a signal; its folder, its loop device, and whether its namespace is gone soon after. What
+    is left lies in this folder, where no other suite that begins meanwhile looks for it."""
     script = folder / "sleeper.py"
     script.write_text(SLEEPER)
     process = subprocess.Popen([sys.executable, "-B", script, pathlib.Path(__file__).parent / "lib"],
-                               stdout=subprocess.PIPE, text=True, preexec_fn=leftovers.die_with_parent)
+                               stdout=subprocess.PIPE, text=True, preexec_fn=leftovers.die_with_parent,
+                               env={**os.environ, "TMPDIR": str(folder)})
     *_, path, loop, pid1 = process.stdout.readline().split()
     os.kill(process.pid, number)
     process.wait()
@@ -1324,7 +1326,8 @@ def test_of_a_killed_run_no_process_stays_and_the_next_run_frees_its_disk(folder
     assert gone and path.exists()
     with Sandbox(folder) as box:
         box.attach()
-        leftovers.remove()
+        for place in None, folder:
+            leftovers.remove(place)
         assert lies_on(box.loop, folder) and folder.exists(), "that of a living test is gone"
     assert not lies_on(loop, path) and not path.exists()
 

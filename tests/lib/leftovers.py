@@ -56,12 +56,13 @@ def test_folder():
         os.close(lock)
 
 
-def remove():
-    """Removes the folders, the throttles and the loop devices that killed runs of this user have left."""
+def remove(place=None):
+    """Removes the folders, the throttles and the loop devices that killed runs of this user have left, in this place or
+    the temporary directory."""
     for loop in _loops():
         if loop.path.name.endswith(" (deleted)"):
             detach(loop.device)
-    for folder in pathlib.Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+    for folder in pathlib.Path(place or tempfile.gettempdir()).glob(_PREFIX + "*"):
         lock = _open(folder)
         if lock is None:
             continue
