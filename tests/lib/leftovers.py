@@ -59,10 +59,11 @@ def test_folder():
 def remove(place=None):
     """Removes the folders, the throttles and the loop devices that killed runs of this user have left, in this place or
     the temporary directory."""
-    for loop in _loops():
+    place = pathlib.Path(place or tempfile.gettempdir())
+    for loop in _loops(place):
         if loop.path.name.endswith(" (deleted)"):
             detach(loop.device)
-    for folder in pathlib.Path(place or tempfile.gettempdir()).glob(_PREFIX + "*"):
+    for folder in place.glob(_PREFIX + "*"):
         lock = _open(folder)
         if lock is None:
             continue
@@ -71,7 +72,7 @@ def remove(place=None):
         except BlockingIOError:
             continue
         else:
-            if all([detach(loop.device) for loop in _loops() if loop.path.parent == folder]):
+            if all([detach(loop.device) for loop in _loops(place) if loop.path.parent == folder]):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
@@ -127,11 +128,11 @@ def _all_loops():
         yield _Loop(device, pathlib.Path(path), file_system, inode, number)
 
 
-def _loops():
-    """The loop devices on a file in the folder of a test, or on one that is deleted and was in one."""
+def _loops(place):
+    """The loop devices on a file in the folder of a test there, or on one that is deleted and was in one."""
     for loop in _all_loops():
         folder = loop.path.parent
-        if folder.parent == pathlib.Path(tempfile.gettempdir()) and _NAME.fullmatch(folder.name) and \
+        if folder.parent == place and _NAME.fullmatch(folder.name) and \
                 (loop.path.name.endswith(" (deleted)") or _is_on(loop)):
             yield loop
 
