@@ -1324,7 +1324,8 @@ def lies_on(loop, path):
 def test_of_a_killed_run_no_process_stays_and_the_next_run_frees_its_disk(folder):
     path, loop, gone = end_a_run(folder, signal.SIGKILL)
     assert gone and path.exists()
-    with Sandbox(folder) as box:
+    with contextlib.ExitStack() as whatever_comes, Sandbox(folder) as box:
+        whatever_comes.callback(leftovers.remove, folder)
         box.attach()
         for place in None, folder:
             leftovers.remove(place)
