@@ -87,17 +87,23 @@ def test_a_suite_that_dies_is_a_failure(folder):
 
 
 def test_ended_from_outside_it_counts_and_leaves_no_suite(folder):
-    project(folder)
-    stub(folder / "tests/test_net.py", "import os, sys, time\n"
+    # One that runs beside others, and one that is waited for.
+    for suite, words in ("net", ["fast"]), ("patience", []):
+        (folder / suite).mkdir()
+        check_ended_within(project(folder / suite), suite, words)
+
+
+def check_ended_within(folder, suite, words):
+    stub(folder / f"tests/test_{suite}.py", "import os, sys, time\n"
          "open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(1000)\n")
-    process = subprocess.Popen([folder / "tests/run", "fast"], stdout=subprocess.PIPE, text=True,
+    process = subprocess.Popen([folder / "tests/run", *words], stdout=subprocess.PIPE, text=True,
                                env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)})
     while not (folder / "pid").exists():
         time.sleep(0.05)
         assert process.poll() is None, process.stdout.read()
     process.terminate()
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143 and re.search(r"\d+ passed, 1 failed\n$", said), (process.returncode, said)
+    assert process.returncode == 143 and re.search(r"\d+ passed, \d failed\n$", said), (process.returncode, said)
     suite = pathlib.Path("/proc", (folder / "pid").read_text(), "cmdline")
     deadline = time.monotonic() + 30
     while suite.exists() and suite.read_bytes():
