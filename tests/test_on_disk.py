@@ -446,6 +446,33 @@ def test_a_file_system_whose_own_default_is_to_write_through_the_journal_is_refu
     refused_for(folder, lambda root, packed: put(root / "f/img", packed), "(data=journal)", changed_by=["tune2fs", "-o", "journal_data"])
 
 
+def said_of(folder, job, prepare=lambda root: None, path="/f/img"):
+    """What is said when this job runs in an old OS with an image at the path."""
+    image = whole.make_image(folder, size_mib=IMAGE_MIB, content_mib=9)
+    with Sandbox(folder, files=files() | {"/f/.keep": b""}) as box:
+        root = up(box, job)
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        put(root / path[1:], whole.pack(image))
+        (root / "go").touch()
+        box.wait_for("END")
+        return box.console()
+
+
+def test_a_path_without_room_for_a_name_beside_it_can_wait_in_memory(folder):
+    path = "/f" + "/abcdefgh" * 27 + "/img"
+    assert len(path) < 255 < len(path) + len("/.takeover-copies") - len("/img") + 8, len(path)
+    text = said_of(folder, f"{COMMAND.replace('/img', path)} --stage ram --dry-run\necho EXIT $?", path=path)
+    assert "\nEXIT 0\n" in text, text
+
+
+def test_copies_are_not_made_on_another_file_system_than_the_image(folder):
+    """The file alone is mounted elsewhere: what lies beside it there is not beside it on its disk."""
+    text = said_of(folder, "mkdir /tmp/one && mount -t tmpfs none /tmp/one && touch /tmp/one/img && mount --bind /f/img /tmp/one/img\n"
+                   f"{COMMAND.replace('/img', '/tmp/one/img')} --stage disk --dry-run\necho EXIT $?")
+    assert "\nEXIT 3\n" in text, text
+    assert "/tmp/one/.takeover-copies: it would be on another file system than the image" in text, text
+
+
 def test_an_image_in_a_thousand_pieces_stays_on_xfs(folder):
     takes_over_in_a_thousand_pieces(folder, 4096, file_system="xfs", size_mib=512)
 

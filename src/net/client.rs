@@ -106,6 +106,8 @@ pub struct Client {
     reached: Known,
     /// The server may have got the request, or a part of it.
     was_sent: bool,
+    /// A server has answered before: it is there, and what fails now passes.
+    has_answered: bool,
     /// Something was sent that would change more when it is sent again: it is not, unless the server has not done it.
     may_have_changed: bool,
 }
@@ -125,6 +127,7 @@ impl Client {
             body: Body::new(Framing::Nothing),
             reached: Known::default(),
             was_sent: false,
+            has_answered: false,
             may_have_changed: false,
         })
     }
@@ -153,7 +156,7 @@ impl Client {
                     if is_final {
                         return Err(error);
                     }
-                    if !self.was_sent {
+                    if !self.was_sent && !self.has_answered {
                         patience = patience.before_contact();
                     }
                     (error, 0)
@@ -195,6 +198,7 @@ impl Client {
         let mut request = *request;
         for _ in 0..=MOST_REDIRECTS {
             self.exchange(&request)?;
+            self.has_answered = true;
             let status = self.facts().status;
             let State { head, url, next } = &mut *self.state;
             if !matches!(status, 301 | 302 | 303 | 307 | 308) || head.location().is_empty() {
@@ -764,6 +768,35 @@ mod tests {
             Server::start(|_, _| (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe".into(), true));
         let error = get(&mut client, &server.url("/a")).unwrap_err();
         assert!(shown(&error).contains("timed out"), "{}", shown(&error));
+    }
+
+    #[test]
+    fn a_server_that_has_answered_is_waited_for_longer_than_one_that_never_has() {
+        let pause = Duration::from_millis(20);
+        // Bound by nobody once it has answered.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        let url = Url::parse(&url).unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let _ = std::io::Read::read(&mut connection, &mut [0; 1024]);
+            let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            std::io::Write::write_all(&mut connection, answer).unwrap();
+        });
+        let (mut client, mut other) = (client(), client());
+        for each in [&mut client, &mut other] {
+            each.set_patience(Patience { attempts: 5, pause, ..patience() });
+        }
+        get(&mut client, &url).unwrap();
+        answering.join().unwrap();
+        let pauses = |client: &mut Client| {
+            let began = std::time::Instant::now();
+            get(client, &url).unwrap_err();
+            began.elapsed()
+        };
+        // Three attempts for the one, five for the other.
+        assert!(pauses(&mut other) >= pause * 3);
+        assert!(pauses(&mut client) >= pause * 15);
     }
 
     #[test]

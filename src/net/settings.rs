@@ -46,14 +46,15 @@ impl Patience {
     }
 
     /// How long to wait before the attempt that follows this many, when the server asked for so many seconds. None: no
-    /// more attempts, or no time for another one; longer than two minutes nobody waits for a server that is busy.
+    /// more attempts, or no time for another one; longer than two minutes nobody waits for a server that is busy. (One
+    /// that must be reached whatever it takes is asked again after two minutes.)
     pub fn pause_after(&self, attempts: u32, asked: u64) -> Option<Duration> {
         const LONGEST: u64 = 120;
-        if asked > LONGEST {
+        if asked > LONGEST && !self.is_unusual() {
             return None;
         }
         let own = self.pause.saturating_mul((1 << attempts.saturating_sub(1).min(5)).min(30));
-        let pause = own.max(Duration::from_secs(asked));
+        let pause = own.max(Duration::from_secs(asked.min(LONGEST)));
         let has_time = self.end.is_none_or(|end| end.left() > pause);
         (attempts < self.attempts && has_time).then_some(pause)
     }
@@ -61,10 +62,13 @@ impl Patience {
     /// The same for a server that nothing could be asked: half as many attempts, as its name or port may be wrong. (One
     /// that must be reached whatever it takes gets more than the usual number, and all of them.)
     pub fn before_contact(self) -> Self {
-        let usual = Self::default().attempts;
-        let attempts =
-            if self.attempts > usual { self.attempts } else { self.attempts.div_ceil(2) };
+        let attempts = if self.is_unusual() { self.attempts } else { self.attempts.div_ceil(2) };
         Self { attempts, ..self }
+    }
+
+    /// More attempts than usual: what is begun must come to its end.
+    fn is_unusual(&self) -> bool {
+        self.attempts > Self::default().attempts
     }
 }
 
@@ -98,11 +102,14 @@ mod tests {
 
     #[test]
     fn pauses_double_and_are_capped_and_a_server_may_ask_for_two_minutes() {
-        let patience = Patience { attempts: 100, ..Patience::default() };
+        let usual = Patience::default();
+        let patience = Patience { attempts: 100, ..usual };
         let seconds = |attempts, asked| patience.pause_after(attempts, asked).unwrap().as_secs();
         assert_eq!([1, 2, 3, 6, 7, 99].map(|count| seconds(count, 0)), [1, 2, 4, 30, 30, 30]);
         assert_eq!([3, 4, 5, 120].map(|asked| seconds(3, asked)), [4, 4, 5, 120]);
-        assert!([121, u64::MAX].iter().all(|asked| patience.pause_after(3, *asked).is_none()));
+        assert!([121, u64::MAX].iter().all(|asked| usual.pause_after(3, *asked).is_none()));
+        // A disk that is half written is not left for it.
+        assert_eq!([121, u64::MAX].map(|asked| seconds(3, asked)), [120, 120]);
     }
 
     #[test]

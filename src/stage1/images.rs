@@ -69,6 +69,10 @@ fn at_url(image: &str, options: &Options, config: Option<&[u8]>) -> Result<Image
     fetch(&order, options, config)
 }
 
+/// openBalena may have versions, and no images of them.
+#[cfg(feature = "http")]
+const GIVE_IT: &str = "where the API has no image, give it with -i FILE or URL";
+
 /// The image that the API offers, asked for, and its format told.
 #[cfg(feature = "http")]
 pub fn offered<'a>(
@@ -79,7 +83,8 @@ pub fn offered<'a>(
 ) -> Result<ImageFile<'a>, Error> {
     let (name, folder) = (&*found.file_name, &*options.work_dir);
     let order = Order { url: &found.url, bearer: Some(found.bearer), name, folder };
-    open(fetch(&order, options, config)?, place)
+    let source = fetch(&order, options, config).map_err(|error| error.or_advice(GIVE_IT))?;
+    open(source, place)
 }
 
 /// How often an exchange is tried while a disk is being flashed from the network: what is begun is worth waiting for,

@@ -1,12 +1,14 @@
 //! Base64 of what a URL holds: the credentials for a proxy (RFC 7617, RFC 4648).
 
-/// Gives `put` the base64 of a percent-encoded text.
+/// Gives `put` the base64 of a percent-encoded text `user:password`. A user alone has an empty password: the colon is
+/// there in any case (RFC 7617, section 2).
 pub fn encode(text: &str, put: &mut dyn FnMut(u8)) {
     let mut bytes = text.as_bytes();
-    while !bytes.is_empty() {
+    let mut end: &[u8] = if text.contains(':') { b"" } else { b":" };
+    while !(bytes.is_empty() && end.is_empty()) {
         let (mut group, mut count) = (0u32, 0);
         while count < 3
-            && let Some(byte) = next_decoded(&mut bytes)
+            && let Some(byte) = next_decoded(&mut bytes).or_else(|| next_decoded(&mut end))
         {
             group |= u32::from(byte) << (16 - 8 * count);
             count += 1;
@@ -58,13 +60,15 @@ mod tests {
     fn groups_of_three_bytes_become_four_letters() {
         // RFC 4648, section 10.
         for (text, wanted) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
+            (":", "Og=="),
+            (":o", "Om8="),
+            (":oo", "Om9v"),
+            (":oobar", "Om9vYmFy"),
             ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-            ("%ff%FF%fe", "///+"),
+            (":%ff%FF%fe", "Ov///g=="),
+            // A token has no password, and its colon all the same.
+            ("me", "bWU6"),
+            ("user", "dXNlcjo="),
         ] {
             assert_eq!(encoded(text), wanted);
         }
@@ -72,8 +76,8 @@ mod tests {
 
     #[test]
     fn what_is_percent_encoded_is_decoded_first() {
-        assert_eq!(encoded("a%3Ab%40"), encoded("a:b@"));
-        assert_eq!(encoded("%4"), "JTQ=");
-        assert_eq!(encoded("%zz%"), encoded("%25zz%25"));
+        assert_eq!(encoded("a%41:b%40"), encoded("aA:b@"));
+        assert_eq!(encoded("%4:"), "JTQ6");
+        assert_eq!(encoded("%zz%:"), encoded("%25zz%25:"));
     }
 }

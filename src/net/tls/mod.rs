@@ -389,14 +389,29 @@ impl TimeProvider for Clock {
     }
 }
 
-/// What rustls found, in words. Final where it is about who the server is, or what it speaks: asked again it would be
-/// the same.
+/// What rustls found, in words.
 fn explain(error: &rustls::Error, verifier: &Verifier) -> Error {
-    use rustls::Error as E;
-    let is_final =
-        matches!(error, E::InvalidCertificate(_) | E::PeerIncompatible(_) | E::AlertReceived(_));
+    let is_final = is_final(error);
     let error = in_words(error, verifier);
     if is_final { error.as_refusal() } else { error }
+}
+
+/// True where it is about who the server is, or what it speaks: asked again it would be the same.
+fn is_final(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, Error as E};
+    match error {
+        E::InvalidCertificate(_) | E::PeerIncompatible(_) => true,
+        // These are about what was damaged on the way, or about the server's own troubles (RFC 8446, section 6.2).
+        E::AlertReceived(alert) => !matches!(
+            alert,
+            Alert::BadRecordMac
+                | Alert::DecodeError
+                | Alert::DecryptError
+                | Alert::InternalError
+                | Alert::UserCanceled
+        ),
+        _ => false,
+    }
 }
 
 fn in_words(error: &rustls::Error, verifier: &Verifier) -> Error {
@@ -436,3 +451,20 @@ fn in_words(error: &rustls::Error, verifier: &Verifier) -> Error {
 }
 
 const OLD: &str = "it speaks only old protocols: TLS 1.2 at least is needed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{AlertDescription as Alert, Error as E};
+
+    #[test]
+    fn a_server_in_trouble_is_asked_again_and_one_that_says_no_is_not() {
+        let passing = [Alert::BadRecordMac, Alert::DecodeError, Alert::InternalError];
+        assert!(passing.iter().all(|alert| !is_final(&E::AlertReceived(*alert))));
+        let no = [Alert::HandshakeFailure, Alert::ProtocolVersion, Alert::UnknownCA];
+        assert!(no.iter().all(|alert| is_final(&E::AlertReceived(*alert))));
+        assert!(
+            is_final(&E::AlertReceived(Alert::UnrecognisedName)) && !is_final(&E::DecryptError)
+        );
+    }
+}

@@ -10,6 +10,7 @@ use crate::cli::{Flag, Options, Staging};
 use crate::disk::copies::{self, COPIES};
 use crate::disk::device::Disk;
 use crate::disk::file::{FileOnDisk, Room, kept_otherwise};
+use crate::disk::identity;
 use crate::disk::room::{self, Overwritten, Sums};
 use crate::disk::stack;
 use crate::error::{Doing, Error};
@@ -81,7 +82,8 @@ pub fn decide(
     available: u64,
 ) -> Result<Decided, Error> {
     let leftover = match &file {
-        Some(file) => leftover_beside(file)?,
+        // A path that is too long for a name beside it has none.
+        Some(file) => leftover_beside(file).unwrap_or(None),
         None => None,
     };
     if let Some(path) = leftover.as_ref().filter(|_| options.has(Flag::DryRun)) {
@@ -89,7 +91,7 @@ pub fn decide(
     }
     let find = || match file {
         Some(file) => on_disk(file, target, image.scan.length, image.stream),
-        None => check_work_directory(options, target, image.stream.length),
+        None => check_work_directory(options, target, image.scan.length, image.stream.length),
     };
     Ok(Decided { leftover, ..choose(options.staging, budget, available, &mut Some(find))? })
 }
@@ -111,7 +113,8 @@ pub fn check_before_download(
     budget: &Budget,
     available: u64,
 ) -> Result<(), Error> {
-    let find = || check_work_directory(options, target, length);
+    // How long the image is, is not known yet: a part of the disk as long as the packed one is taken, at least.
+    let find = || check_work_directory(options, target, length, length);
     match choose(options.staging, budget, available, &mut Some(find))?.stage {
         Stage::Memory => budget.check(available, cgroup::left()),
         _ => Ok(()),
@@ -185,6 +188,10 @@ fn overwritten(disk: &Disk, target: &Disk, written: u64) -> Result<Overwritten, 
     if disk.name.starts_with("loop") || stack::lies_on(disk.number, target.number)? {
         return refuse("it is a loop device, which goes with the old OS");
     }
+    let [other, its] = [disk, target].map(|disk| identity::of_number(identity::SYSFS, disk.number));
+    if disk.size == target.size && !its.is_empty() && identity::is_same(&its, &other, true) {
+        return refuse("it tells that it is the disk that is written, by another way to it");
+    }
     match transport::of(&disk.name) {
         Transport::Network(_) => refuse("it is reached over a network, which ends with the old OS"),
         _ => Ok(Overwritten::nothing()),
@@ -199,7 +206,10 @@ fn check_room(file: &FileOnDisk, path: &str, over: Overwritten, needed: u64) -> 
             "a part of it lies where the new OS will be, and its file system is read-only",
         );
     }
-    if let Some(why) = kept_otherwise(&folder_of(path)?) {
+    let folder = folder_of(path)?;
+    let elsewhere = "it would be on another file system than the image";
+    let why = if file.is_beside(&folder) { kept_otherwise(&folder) } else { Some(elsewhere) };
+    if let Some(why) = why {
         return Err(Error::refused("making", path, why));
     }
     // They go before any of it is copied.
@@ -236,16 +246,20 @@ pub fn spare(file: &FileOnDisk) -> Result<u64, Error> {
         .advice("start it again when there is room"))
 }
 
-/// The work directory could hold an image of `length` packed bytes whose part that is overwritten is moved. What
-/// becomes of the file is not known: at worst all of it is.
-fn check_work_directory(options: &Options, target: &Disk, length: u64) -> Result<Stage, Error> {
+/// The work directory could hold an image of `packed` bytes, `written` when unpacked, whose part that is overwritten is
+/// moved. What becomes of the file is not known: at worst all of it is.
+fn check_work_directory(
+    options: &Options,
+    target: &Disk,
+    written: u64,
+    packed: u64,
+) -> Result<Stage, Error> {
     let path = options.work_dir.as_str();
     let directory = files::opened(path, OFlags::DIRECTORY | OFlags::RDONLY)?;
     let directory = FileOnDisk::find(directory)?;
-    // How long the image is, is not known either: a part of the disk as long as the packed one is taken, at least.
-    let over = overwritten(&directory.disk, target, length)?;
+    let over = overwritten(&directory.disk, target, written)?;
     if over != Overwritten::nothing() {
-        check_room(&directory, &files::below(path, COPIES)?, over, length)?;
+        check_room(&directory, &files::below(path, COPIES)?, over, packed)?;
     }
     Ok(Stage::WorkDirectory(directory.disk))
 }

@@ -217,7 +217,12 @@ impl Copies {
         loop {
             let flags = FallocateFlags::empty();
             match rustix::fs::fallocate(&self.file, flags, self.length, more) {
-                Err(Errno::NOSPC) if more > 64 * 1024 => more /= 2,
+                // It may have got a part of that: ext4 sets blocks aside in turns.
+                Err(Errno::NOSPC) if more > 64 * 1024 => {
+                    more /= 2;
+                    let status = rustix::fs::fstat(&self.file).doing("looking at", &self.path)?;
+                    self.length = status.st_size as u64;
+                }
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.grow_by_zeros(more),
                 result => {
                     result.doing("setting blocks aside for", &self.path)?;
