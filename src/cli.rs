@@ -18,7 +18,8 @@ USAGE
   takeover scan IMAGE                       say what an image is
   takeover networks [--root DIR]            say which networks are carried over
   takeover log DEV                          print what a failure left on a disk
-  takeover help
+  takeover help                             print this
+  takeover version                          say which build this is
 
 Look first, nothing is changed:  takeover -c config.json --dry-run
 
@@ -40,8 +41,8 @@ WHAT AND WHERE
       --no-ack           do not ask before going on
       --dry-run          check everything, print the plan, change nothing
       --pretend          all but the writing, then restart the old OS
-      --json             the plan, what scan finds, or how flash has ended, as
-                         JSON on standard output
+      --json             the plan, what scan or networks find, or how flash
+                         has ended, as JSON on standard output
 
 WHAT IS CARRIED OVER
       --wifi SSID        only this Wi-Fi; may be given more than once
@@ -421,9 +422,7 @@ fn operand(options: &mut Options, value: OsString, first: bool) -> Result<(), Er
             crate::text!("the command comes first, then its options: takeover {} ...", *name)
         }
         (None, Command::Takeover) => crate::text!(
-            "there is no command '{}'; for an image type takeover -i {}, for a disk -f {}",
-            shown,
-            shown,
+            "there is no command '{}'; type takeover -i IMAGE for an image, -f DEV for a disk",
             shown
         ),
         (_, Command::Flash) => {

@@ -113,17 +113,25 @@ fn run(arguments: Arguments) -> Result<i32, Error> {
 
 /// Appends the log of this stage to a file, too (`--log-file`). A new one is for root alone; one that is there keeps
 /// its mode. Not through a symbolic link: in a directory for all, anybody could point it at any file of the system. Not
-/// onto a disk, whose first sectors the log would be (`--log-to` is for partitions), and not into what is read.
+/// onto a disk, whose first sectors the log would be (`--log-to` is for partitions), and not into what is read. Whoever
+/// opens a pipe that nobody reads stands still.
 #[cfg(feature = "core")]
 fn log_to_file(path: &str, options: &Options) -> Result<(), Error> {
     use takeover::error::Doing;
     const REMEDY: &str = "name a file, not a symbolic link, in a folder that is there";
     let named = |input: &Option<String>| identity(input.as_deref()?);
     let found = identity(path);
-    let is_disk = found.is_some_and(|(_, _, mode)| FileType::from_raw_mode(mode).is_block_device());
-    let is_input = || found == named(&options.image) || found == named(&options.config);
-    if is_disk || found.is_some() && is_input() {
-        let why = "it is a disk, or an input of this command, and would be damaged";
+    let is_odd = |(_, _, mode)| {
+        let kind = FileType::from_raw_mode(mode);
+        kind.is_block_device() || kind.is_fifo()
+    };
+    let Options { image, config, flash_to, backup, ca_cert, .. } = options;
+    let is_input = || {
+        [image, config, flash_to, backup, ca_cert].iter().any(|input| found == named(input))
+            || options.keyfiles.iter().any(|keyfile| found == identity(keyfile))
+    };
+    if found.is_some_and(is_odd) || found.is_some() && is_input() {
+        let why = "it is a disk or a pipe, or an input of this command, and would be damaged";
         return Err(Error::refused("opening the log file", path, why).advice(REMEDY));
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW;

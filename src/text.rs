@@ -133,11 +133,21 @@ pub fn printable<const N: usize>(bytes: &[u8]) -> Text<N> {
     Text::build(&mut |writer: &mut Writer| write_printable(writer, bytes))
 }
 
+/// Control characters, and what is not seen itself but changes what is: marks and overrides of the direction of
+/// writing, and spaces without width (Unicode, "Default_Ignorable_Code_Point"). Those are for a person at a terminal.
+fn is_unfit(character: char) -> bool {
+    let is_unseen = |character| {
+        matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+            || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    character.is_control() || crate::IS_WHOLE && is_unseen(character)
+}
+
 #[inline(never)]
 fn write_printable(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            let shown = if character.is_control() { '?' } else { character };
+            let shown = if is_unfit(character) { '?' } else { character };
             writer.write_str(shown.encode_utf8(&mut [0; 4]))?;
         }
         if !chunk.invalid().is_empty() {
@@ -156,7 +166,7 @@ pub fn utf16<const N: usize>(bytes: &[u8]) -> Text<N> {
 fn write_utf16(writer: &mut Writer, bytes: &[u8]) -> Result<(), Infallible> {
     let units = bytes.chunks_exact(2).map(|unit| little_endian::<2>(unit, 0) as u16);
     for character in char::decode_utf16(units.take_while(|unit| *unit != 0)) {
-        let character = character.ok().filter(|character| !character.is_control());
+        let character = character.ok().filter(|character| !is_unfit(*character));
         writer.write_str(character.unwrap_or('?').encode_utf8(&mut [0; 4]))?;
     }
     Ok(())
@@ -410,5 +420,13 @@ mod tests {
     fn control_characters_do_not_reach_the_log() {
         let shown: Text<32> = printable(b"a\x1b[2J\n\xffb");
         assert_eq!(&*shown, "a?[2J??b");
+    }
+
+    #[test]
+    #[cfg(feature = "core")]
+    fn nothing_unseen_turns_a_name_around() {
+        let shown: Text<32> = printable("a\u{202e}gmi\u{200b}.\u{feff}é".as_bytes());
+        assert_eq!(&*shown, "a?gmi?.?é");
+        assert_eq!(utf16::<8>(&[b'a', 0, 0x2e, 0x20, b'b', 0]).as_str(), "a?b");
     }
 }

@@ -910,7 +910,7 @@ fn print_image(
     }
     page.text("format", "format", image.stream.format.name());
     page.bytes("packed_bytes", "packed", image.stream.length);
-    page.number("bytes", "on the disk", image.scan.length, " bytes");
+    page.bytes("bytes", "on the disk", image.scan.length);
     page.bytes("staged_bytes", "in memory", image.scan.staged_length);
     page.number("chunks", "", image.scan.chunks.into(), "");
     page.number("zero_percent", "zeros", image.zero_share(), " %");
