@@ -159,7 +159,7 @@ impl Target {
         shared.destroyed.store(true, SeqCst);
         let punch = || {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(&self.disk, flags, offset, length).is_ok()
+            block::fallocate(&self.disk, flags, offset, length).is_ok()
         };
         if !shared.zeroing_lied.load(SeqCst)
             && (punch()

@@ -1,7 +1,8 @@
-//! ioctls of block, loop, device-mapper, md, flash, watchdog and terminal devices that rustix does not have.
+//! ioctls of block, loop, device-mapper, md, flash, watchdog and terminal devices that rustix does not have, and fallocate.
 
 use linux_raw_sys::{ioctl as request, loop_device as raw};
 use rustix::fd::{AsFd, AsRawFd};
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 pub(super) fn ioctl(fd: impl AsFd, request: u32, argument: usize) -> Result<usize, Errno> {
@@ -37,6 +38,26 @@ pub fn zero_out(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
 pub fn discard(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
     let range = [offset, length];
     ioctl(fd, request::BLKDISCARD, &raw const range as usize).map(drop)
+}
+
+/// Sets blocks aside for a range of a file, makes a hole of it, and the like: fallocate(2). By the C library: rustix's own
+/// way holds the number of the call and six words in registers, which the Thumb of ARMv6 does not have.
+pub fn fallocate(
+    fd: impl AsFd,
+    flags: FallocateFlags,
+    offset: u64,
+    length: u64,
+) -> Result<(), Errno> {
+    let file = fd.as_fd().as_raw_fd();
+    // SAFETY: integers alone are given; what they do to a file touches no memory of this process.
+    let result = unsafe { libc_fallocate(file, flags.bits() as i32, offset as i64, length as i64) };
+    super::checked(result as _).map(drop)
+}
+
+unsafe extern "C" {
+    /// fallocate(3). musl's off_t has 64 bits everywhere, glibc's has them on x86_64.
+    #[link_name = "fallocate"]
+    fn libc_fallocate(file: i32, mode: i32, offset: i64, length: i64) -> i32;
 }
 
 /// Thaws the file system of an open file or directory; EINVAL when it is not frozen. ioctl_fsfreeze in fs/ioctl.c.

@@ -23,6 +23,7 @@ use crate::image::stream::Stream;
 use crate::plan::{self, FilePlan, PackedPlan, names};
 use crate::progress::Rate;
 use crate::stage1::decide::stage::{self, OnDisk};
+use crate::sys::block;
 use crate::text::{PathText, Size};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FileType, OFlags};
@@ -216,7 +217,7 @@ impl Copies {
         let mut more = wanted;
         loop {
             let flags = FallocateFlags::empty();
-            match rustix::fs::fallocate(&self.file, flags, self.length, more) {
+            match block::fallocate(&self.file, flags, self.length, more) {
                 // It may have got a part of that: ext4 sets blocks aside in turns.
                 Err(Errno::NOSPC) if more > 64 * 1024 => {
                     more /= 2;
@@ -255,7 +256,7 @@ impl Copies {
             };
             if over.outlived(at, space.length) == 0 {
                 // What cannot be given back is only kept for a while.
-                let _ = rustix::fs::fallocate(&self.file, flags, space.start, space.length);
+                let _ = block::fallocate(&self.file, flags, space.start, space.length);
             }
         }
         Ok(())
