@@ -1,4 +1,5 @@
-//! ioctls of block, loop, device-mapper, md, flash, watchdog and terminal devices that rustix does not have, and fallocate.
+//! ioctls of block, loop, device-mapper, md, flash, watchdog and terminal devices that rustix does not have, and
+//! fallocate.
 
 use linux_raw_sys::{ioctl as request, loop_device as raw};
 use rustix::fd::{AsFd, AsRawFd};
