@@ -1924,7 +1924,7 @@ def test_scan_prints_at_every_log_level(folder):
     scan = [TAKEOVER, "scan", image, "--log-level", "error"]
     done = subprocess.run(scan, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == "", done
-    assert re.search(r"on the disk +25165824 bytes\n", done.stdout) and "MBR" in done.stdout, done.stdout
+    assert re.search(r"on the disk +24.0 MiB\n", done.stdout) and "MBR" in done.stdout, done.stdout
     done = subprocess.run([*scan, "--json"], capture_output=True, text=True, timeout=60)
     page = json.loads(done.stdout)["image"]
     assert page["bytes"] == 24 * MIB and page["boot_start"] == BOOT_START and page["format"] == "gzip", page
