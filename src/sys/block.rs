@@ -41,8 +41,8 @@ pub fn discard(fd: impl AsFd, offset: u64, length: u64) -> Result<(), Errno> {
     ioctl(fd, request::BLKDISCARD, &raw const range as usize).map(drop)
 }
 
-/// Sets blocks aside for a range of a file, makes a hole of it, and the like: fallocate(2). By the C library: rustix's own
-/// way holds the number of the call and six words in registers, which the Thumb of ARMv6 does not have.
+/// Sets blocks aside for a range of a file, makes a hole of it, and the like: fallocate(2). By the C library: rustix's
+/// own way holds the number of the call and six words in registers, which the Thumb of ARMv6 does not have.
 pub fn fallocate(
     fd: impl AsFd,
     flags: FallocateFlags,
