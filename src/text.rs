@@ -135,12 +135,12 @@ pub fn printable<const N: usize>(bytes: &[u8]) -> Text<N> {
 
 /// Control characters, and what is not seen itself but changes what is: marks and overrides of the direction of
 /// writing, and spaces without width (Unicode, "Default_Ignorable_Code_Point"). Those are for a person at a terminal.
-fn is_unfit(character: char) -> bool {
-    let is_unseen = |character| {
-        matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
-            || matches!(character, '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    character.is_control() || crate::IS_WHOLE && is_unseen(character)
+pub fn is_unfit(character: char) -> bool {
+    let is_unseen = matches!(
+        character,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    );
+    character.is_control() || crate::IS_WHOLE && is_unseen
 }
 
 #[inline(never)]

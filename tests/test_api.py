@@ -246,7 +246,7 @@ def test_open_balena_asks_for_an_image(folder):
                 fetch(folder, config_file, "-i", store.url("/own.img.gz")).check_downloaded(PACKED)
     # Versions there are, and the image is not.
     with an_api(download="absent") as api:
-        fetch(folder, api.config(ca())).check_failure("404|-i").check_nothing_left()
+        fetch(folder, api.config(ca())).check_failure("404", "give it with -i FILE or URL").check_nothing_left()
 
 
 def test_an_api_that_fails_at_first_and_one_that_is_slow(folder):

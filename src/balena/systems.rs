@@ -2,7 +2,7 @@
 //!
 //! Works on bytes it is given. Every system of the table has an os-release; older ones are not in it.
 
-use crate::text::{Text, Writer};
+use crate::text::{Text, Writer, is_unfit};
 use ufmt::uWrite;
 
 /// The largest os-release that is looked at, in bytes. Real ones have less than 1 KiB.
@@ -99,7 +99,7 @@ fn unquoted<const N: usize>(value: &str) -> Text<N> {
     Text::build(&mut |writer: &mut Writer| {
         let mut quote = None;
         let mut escaped = false;
-        for character in value.chars().filter(|character| !character.is_control()) {
+        for character in value.chars().filter(|character| !is_unfit(*character)) {
             match (character, quote) {
                 _ if escaped => escaped = false,
                 ('\\', None | Some('"')) => {

@@ -84,7 +84,9 @@ pub fn common_name(mut name: &[u8]) -> &str {
         }
     }
     let text = core::str::from_utf8(common.or(organization).unwrap_or_default());
-    text.ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control)).unwrap_or("?")
+    text.ok()
+        .filter(|text| !text.is_empty() && !text.chars().any(crate::text::is_unfit))
+        .unwrap_or("?")
 }
 
 impl Parts<'_> {
