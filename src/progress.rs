@@ -71,6 +71,8 @@ pub struct Shared {
     /// Set when the head of the disk, which is written first, is in the memory that the workers share; cleared before
     /// anything else is written.
     pub head_only: AtomicBool,
+    /// Set when blocks of that head could not be read: they are zeros in it.
+    pub head_has_gaps: AtomicBool,
     /// Set when the first chunk, which is written last, was read back: the new OS is on the disk, whole.
     pub complete: AtomicBool,
     /// Set when a range that the disk had promised to make zeros was not: it is not asked again.

@@ -75,7 +75,7 @@ sh -c 'while :; do swapon /var/late.swap; sleep 0.5; done' 2>/dev/null &
 """
 
 # What the kernel itself holds: swap in memory, the disk as the backing file of another mount, a file of the root that
-# each process that ends is noted in, and one that a probe is to be set in.
+# each process that ends is noted in, one that a probe is to be set in, and one that runs programs of another kind.
 IN_THE_KERNEL = """
 modprobe zram && echo 64M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0 || exit 1
 loop=$(losetup -f -P --show /dev/nvme0n1) && mkdir -p /again || exit 1
@@ -83,6 +83,8 @@ mkfs.ext4 -q ${loop}p1 && mount ${loop}p1 /again || exit 1
 touch /var/log/pacct && perl -e '$file = "/var/log/pacct"; exit(syscall(163, $file) != 0)' || exit 1
 mountpoint -q /sys/kernel/tracing || mount -t tracefs t /sys/kernel/tracing || exit 1
 echo 'p:probe /usr/bin/perl:0x100' > /sys/kernel/tracing/uprobe_events || exit 1
+mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc b /proc/sys/fs/binfmt_misc || exit 1
+echo ':foreign:E::foreign::/usr/bin/perl:F' > /proc/sys/fs/binfmt_misc/register || exit 1
 """
 
 # mount(2). Perl passes no constants to a system call.
@@ -138,7 +140,8 @@ def test_a_crowded_host_is_taken_over(folder):
         finish(guest, folder)
         for said in ("swap on /old/var/late.swap is off", "swap on /old/dev/zram0 is off",
                      "/sys/fs/fuse/connections/.* is told to let go",
-                     "/sys/kernel/tracing/uprobe_events is told to let go", "every process has ended"):
+                     "/sys/kernel/tracing/uprobe_events is told to let go",
+                     "/proc/sys/fs/binfmt_misc/status is told to let go", "every process has ended"):
             assert guest.find(said), (said, guest.tail(100))
         assert not guest.find("stays busy"), guest.tail(100)
 

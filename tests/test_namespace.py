@@ -375,6 +375,35 @@ def test_what_changed_while_the_question_waited_is_carried_over_as_it_is_now(fol
         assert "the backup has changed" in text, text
 
 
+def test_a_disk_that_another_has_taken_the_place_of_while_the_question_waited_is_not_written(folder):
+    """It has the name, the number and the size; and a file that changed meanwhile has the plan made anew."""
+    first, second = folder / "first.img", folder / "second.img"
+    for disk in (first, second):
+        rootfs.make_file(disk, 64 * MIB)
+    loop = subprocess.run(["losetup", "--show", "--find", first], check=True, capture_output=True, text=True).stdout.strip()
+    keyfile = "[connection]\nid=%s\ntype=ethernet\n"
+    answer = f"""while ! grep -q second.img /sys/block/{os.path.basename(loop)}/loop/backing_file; do sleep 0.05; done
+/bin/busybox sed -i s/=one/=two/ /tk/first
+echo yes
+"""
+    box_files = {**files(pack(make_image(folder))), "/tk/first": (keyfile % "one").encode(), "/tk/answer.sh": answer.encode()}
+    command = COMMAND.replace("--no-ack", f"--nwmgr-cfg /tk/first -f {loop}")
+    node = f"[ -e {loop} ] || /bin/busybox mknod {loop} b 7 {os.minor(os.stat(loop).st_rdev)}"
+    try:
+        with Sandbox(folder, files=box_files) as box:
+            box.start(f"{node}\n(sh /tk/answer.sh | {command}) 2>&1\necho EXIT $?\nsleep 60\n")
+            box.wait_for("Type 'yes'")
+            assert leftovers.detach(loop), "the first disk is in use"
+            subprocess.run(["losetup", loop, second], check=True)
+            box.wait_for(r"EXIT \d")
+            text = box.console()
+            assert "EXIT 3" in text and "it is another disk than before the question" in text, text
+        for disk in (first, second):
+            assert not any(disk.read_bytes()), f"{disk.name} was written"
+    finally:
+        leftovers.let_go(loop)
+
+
 def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
     image = make_image(folder, label="other-boot")
     # Nor does it get the keys of a balenaOS that it replaces.
@@ -995,6 +1024,21 @@ def test_a_run_directory_without_a_limit_is_large_enough(folder):
         views = re.findall(r"MOUNTS\n(.*?)END\n", text, re.S)
         assert len(views) == 2 and views[0] == views[1], text
         assert "did not execute itself again" in text and "larger for systemd" not in text, text
+
+
+def test_the_log_of_a_failure_is_where_the_old_os_has_its_logs(folder):
+    """In a directory that is mounted there; in memory it would lie below, so then it is at the top."""
+    for mount, kept in [("mkdir -p /kept/logs\nmount --bind /kept/logs /var/log", "/kept/logs/takeover.log"),
+                        ("mount -t tmpfs x /var/log", "/takeover.log")]:
+        place = folder / kept.replace("/", "-")
+        place.mkdir()
+        with Sandbox(place, files=files(pack(make_image(place)))) as box:
+            box.start(job("--pretend", before=mount))
+            box.wait_exit()
+            shown = "/var/log/takeover.log" if "kept" in kept else kept
+            assert f"given up before writing: {shown} of the old OS" in box.console(), box.console()
+            log = box.read_ext4(ROOT_START, kept).decode()
+            assert check_result_line(log.splitlines()[-1], "pretended"), log
 
 
 def test_the_log_on_the_old_root_follows_no_link(folder):
@@ -1836,7 +1880,7 @@ def test_a_kernel_that_cannot_mount_the_log_device_is_refused_with_swap_still_on
         box.start(f"{SWAP}; /bin/busybox swapon /swap\n{attach}{LOOK}\n{COMMAND} --log-to /dev/loop$n\necho EXIT $?\n"
                   f"{LOOK}\n/bin/busybox losetup -d /dev/loop$n\ncat /proc/swaps\necho OVER\nsleep 60\n")
         with swap_off_at_last(box):
-            box.wait_for("rehearsed: vfat can be mounted" if has_vfat else "OVER")
+            box.wait_for("rehearsed: the log device, vfat, can be mounted" if has_vfat else "OVER")
         if has_vfat:
             return
         text = box.console()

@@ -71,6 +71,7 @@ use decide::{release, reporting};
 use look::cloud::Download;
 use look::facts::{self, Facts};
 use look::identity::Identity;
+use look::logs::OldLog;
 use look::{cgroup, identity, live, logs, watchdogs};
 #[cfg(feature = "backup")]
 use prepare::backup;
@@ -160,7 +161,7 @@ fn decide<'a>(
     let area =
         boot_blob::area(options, &identity, &wish, &facts.target, &mut |text| report.warn(text))?;
     let (old_log, log_device) = places_for_log(options, &facts, &mut report)?;
-    checks::mountable(is_data_used(options), log_device.as_ref())?;
+    checks::mountable(false, is_data_used(options), log_device.as_ref())?;
     fits::known_length_fits(file.as_ref().and_then(ImageFile::length), &facts.target)?;
     let mut new_files = carry::files(options, config, Some(&identity), buffer, &mut report)?;
     let reach = reachable(options, config, &mut new_files, buffer, &mut report)?;
@@ -193,7 +194,7 @@ struct Looked<'b> {
     facts: Facts,
     /// What a boot blob goes to.
     area: Option<Area>,
-    old_log: Option<FilePlan>,
+    old_log: Option<OldLog>,
     log_device: Option<FilePlan>,
     new_files: NewFiles,
     reach: Reach,
@@ -221,8 +222,10 @@ impl Looked<'_> {
         fits::check(&image.scan, &image.table, &facts.target)?;
         let one = OneImage::of(&image, patches, buffer)?;
         let plan = planning::plan(options, &facts.target, &image, &one, &new_files)?;
-        let plan = Plan { old_log: self.old_log, log_device: self.log_device, ..plan };
-        checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
+        let old_log = self.old_log.as_ref();
+        let file = old_log.map(|log| log.file.clone());
+        let plan = Plan { old_log: file, log_device: self.log_device, ..plan };
+        checks::mountable(plan.boot.is_some(), plan.data.is_some(), None)?;
         let blob = boot_blob::find(self.area, &image, wish, buffer, &mut |text| report.warn(text))?;
         let boot_entry = boot_entry::decide(
             options,
@@ -254,7 +257,7 @@ impl Looked<'_> {
             stage_seconds,
             budget: &budget,
             available,
-            has_old_log: plan.old_log.is_some(),
+            old_log: old_log.map(|log| &*log.shown),
             seconds_alone,
             report: &report,
         }
@@ -434,9 +437,9 @@ fn places_for_log(
     options: &Options,
     facts: &Facts,
     report: &mut Report,
-) -> Result<(Option<FilePlan>, Option<FilePlan>), Error> {
+) -> Result<(Option<OldLog>, Option<FilePlan>), Error> {
     let log_device = logs::device(options, facts.target.number)?;
-    let old_log = logs::of_old_os(&facts.root)?;
+    let old_log = logs::of_old_os()?;
     if old_log.is_none() && log_device.is_none() {
         report.warn("should it give up before the first write, stage 2 has no place for its log: / is no plain partition, and no other is mounted (--log-to DEV)");
     }
@@ -504,9 +507,7 @@ impl Decision<'_> {
     fn look_again(&self, options: &Options) -> Result<Facts, Error> {
         let root = facts::root_mount()?;
         let now = Facts::gather(&root, target::choose(options, &root)?)?;
-        if now.target.number != self.facts.target.number
-            || now.target.size != self.facts.target.size
-        {
+        if !planning::is_same(&self.plan.target, &now.target) {
             let why = "it is another disk than before the question";
             return Err(Error::refused("looking again at the target", &now.target.name, why)
                 .advice("name the disk with -f DEV"));
@@ -550,7 +551,9 @@ impl Decision<'_> {
         self.one = OneImage::of(&self.image, patches, buffer)?;
         let plan = planning::plan(options, &self.facts.target, &self.image, &self.one, &now)?;
         let (old_log, log_device) = (self.plan.old_log.take(), self.plan.log_device.take());
-        self.plan = Plan { old_log, log_device, ..plan };
+        // The disk that was asked about, not the one that is there by now: stage 2 knows it by this.
+        let target = self.plan.target.clone();
+        self.plan = Plan { old_log, log_device, target, ..plan };
         self.new_files = now;
         Ok(())
     }
@@ -691,8 +694,9 @@ impl Decision<'_> {
 
     /// What a dry run cannot show: the mounts that a takeover makes once beforehand.
     fn log_rehearsal(&self) {
-        for need in rehearsals(&self.plan, &self.image) {
-            let name = need.file_system.name();
+        let of_new_os = rehearsals(&self.plan, &self.image).map(|_| "ext4");
+        let log_device = self.plan.log_device.as_ref().map(|log| log.file_system.as_str());
+        for name in of_new_os.chain(log_device) {
             crate::info!("mounting {}: rehearsed before a takeover, not now", name);
         }
         if let Some(blob) = self.blob.as_ref().filter(|_| !cfg!(target_arch = "arm")) {
@@ -739,7 +743,7 @@ fn flash_with(options: &Options, write: Flashing, place: &images::Place) -> Resu
     fits::check(&image.scan, &image.table, &target)?;
     let one = OneImage::of(&image, patches, buffer)?;
     let plan = planning::plan(options, &target, &image, &one, &new_files)?;
-    checks::mountable(plan.boot.is_some() || plan.data.is_some(), None)?;
+    checks::mountable(plan.boot.is_some(), plan.data.is_some(), None)?;
     let is_json = options.has(Flag::Json);
     let is_dry = options.has(Flag::DryRun);
     let name = place.get().map_or("", ImageSource::name);
@@ -956,7 +960,11 @@ fn rehearse(
     for need in rehearsals(plan, image) {
         let watch = Stopwatch::start();
         rehearsal::rehearse(ramfs, need, buffer)?;
-        crate::info!("rehearsed: {} can be mounted ({} s)", need.file_system.name(), watch.shown());
+        crate::info!("rehearsed: ext4 can be mounted ({} s)", watch.shown());
+    }
+    if let Some(log) = &plan.log_device {
+        rehearsal::log_device(ramfs, log)?;
+        crate::info!("rehearsed: the log device, {}, can be mounted", log.file_system.as_str());
     }
     Ok(())
 }

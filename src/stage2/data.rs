@@ -173,11 +173,16 @@ impl Volume<'_> {
         self.plan.new_files.iter().filter(|file| file.place == self.place)
     }
 
-    /// Leaves the log there, as far as it goes by now.
+    /// Leaves the log there, as far as it goes by now, and reads it back.
     fn keep_log(&self, path: &str) -> Result<(), Error> {
+        let mut length = 0;
         self.mounted(MountFlags::NOATIME, &mut |point| {
             make_parents(point, path)?;
-            keep_log::append(self.base, point, path)
+            length = keep_log::append(self.base, point, path)?;
+            Ok(())
+        })?;
+        self.mounted(MountFlags::RDONLY, &mut |point| {
+            keep_log::compare(self.base, point, path, length)
         })
     }
 

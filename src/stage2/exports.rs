@@ -1,6 +1,6 @@
 //! What the kernel itself lends of the disk to other machines: NFS and SMB shares, USB gadgets, NVMe targets; and the
-//! programs that it is to set probes in. Its threads are none that a signal reaches, and what it holds keeps its file
-//! system mounted and the disk busy.
+//! programs that it is to set probes in, or runs others with. Its threads are none that a signal reaches, and what it
+//! holds keeps its file system mounted and the disk busy.
 //!
 //! Each is told by its own files to let go; what the kernel does not have is passed over. Nothing is loaded. (LIO's
 //! targets are refused in stage 1.)
@@ -18,10 +18,11 @@ use rustix::mount::MountFlags;
 const PATIENCE: u64 = 15_000;
 
 /// The file systems by which the kernel is told, what shows that one is mounted, and where it belongs.
-const CONTROLS: [(&str, &str, &str); 4] = [
+const CONTROLS: [(&str, &str, &str); 5] = [
     ("nfsd", "/proc/fs/nfsd/threads", "/proc/fs/nfsd"),
     ("configfs", "/sys/kernel/config/usb_gadget", "/sys/kernel/config"),
     ("tracefs", "/sys/kernel/tracing/events", "/sys/kernel/tracing"),
+    ("binfmt_misc", "/proc/sys/fs/binfmt_misc/status", "/proc/sys/fs/binfmt_misc"),
     // It may be empty: it is mounted again, should a worker before this one have done so.
     ("fusectl", "", "/sys/fs/fuse/connections"),
 ];
@@ -35,8 +36,10 @@ pub type Order = (&'static str, &'static str);
 /// Documentation/ABI/testing/configfs-usb-gadget and configfs-usb-gadget-mass-storage: a line without a name unbinds a
 /// gadget, and takes the file from a unit, which the other side may have locked; sysfs has the units of the gadget that
 /// is a module of its own; Documentation/filesystems/smb/ksmbd.rst; drivers/nvme/target/configfs.c;
-/// Documentation/trace/uprobetracer.rst: to empty the list of probes ends them all, when none is on.
-const ORDERS: [Order; 12] = [
+/// Documentation/trace/uprobetracer.rst: to empty the list of probes ends them all, when none is on;
+/// Documentation/admin-guide/binfmt-misc.rst: -1 removes all entries, and with them the interpreters that those with
+/// the flag F hold open.
+const ORDERS: [Order; 13] = [
     ("proc/fs/nfsd/threads", "0\n"),
     ("proc/net/rpc/nfsd.export/flush", "2147483647\n"),
     ("proc/net/rpc/nfsd.fh/flush", "2147483647\n"),
@@ -49,6 +52,7 @@ const ORDERS: [Order; 12] = [
     ("sys/kernel/tracing/instances/*/events/enable", "0\n"),
     ("sys/kernel/tracing/events/enable", "0\n"),
     ("sys/kernel/tracing/uprobe_events", "\n"),
+    ("proc/sys/fs/binfmt_misc/status", "-1\n"),
 ];
 
 /// Makes the kernel let go of what it lends. In a child, which may be left behind in the kernel; not in a PID
@@ -136,9 +140,11 @@ mod tests {
             ("sys/kernel/tracing/instances/x/events/enable", "0\n"),
             ("sys/kernel/tracing/events/enable", "0\n"),
             ("sys/kernel/tracing/uprobe_events", "\n"),
+            ("proc/sys/fs/binfmt_misc/status", "-1\n"),
         ];
         let others = [
             "proc/fs/nfsd/versions",
+            "proc/sys/fs/binfmt_misc/register",
             &format!("{gadget}functions/ffs.0/lun.0/file"),
             &format!("{gadget}functions/mass_storage.0/lun.0/ro"),
             "sys/class/udc/dwc2/device/driver/lun0/file",

@@ -5,12 +5,12 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::{FilePlan, names};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, SeekFrom};
 use rustix::mount::MountFlags;
 
 /// Appends the log, and the result as its last line, to a file on a partition.
 pub fn keep(log: &FilePlan, result: &str) -> Result<(), Error> {
-    with_mounted(log, &|point| append_with("", point, &log.path, result))
+    with_mounted(log, &|point| append_with("", point, &log.path, result).map(drop))
 }
 
 /// Removes a file of the old OS that stage 1 has made, when that lives on.
@@ -42,12 +42,38 @@ fn with_mounted(file: &FilePlan, work: &dyn Fn(&str) -> Result<(), Error>) -> Re
     done.and(unmounted.doing("unmounting", &point))
 }
 
-/// Appends the log of stage 2, in the RAMFS at `base`, to a file on the file system that is mounted at `point`.
-pub fn append(base: &str, point: &str, path: &str) -> Result<(), Error> {
+/// Appends the log of stage 2, in the RAMFS at `base`, to a file on the file system that is mounted at `point`. Gives
+/// how much that was, in bytes.
+pub fn append(base: &str, point: &str, path: &str) -> Result<u64, Error> {
     append_with(base, point, path, "")
 }
 
-fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Error> {
+/// The file ends in the first `length` bytes of the log.
+pub fn compare(base: &str, point: &str, path: &str, length: u64) -> Result<(), Error> {
+    let (from, to) = (files::below(base, names::LOG)?, files::below(point, path)?);
+    let (log, kept) = (files::opened(&from, OFlags::RDONLY)?, files::opened(&to, OFlags::RDONLY)?);
+    let whole = rustix::fs::fstat(&kept).doing("looking at", &to)?.st_size as u64;
+    let why = "it does not end in what was written";
+    let differs = || Error::failed("reading back", &to, why);
+    let start = whole.checked_sub(length).ok_or_else(differs)?;
+    rustix::fs::seek(&kept, SeekFrom::Start(start)).doing("looking at", &to)?;
+    let (mut wanted, mut found) = ([0; 4096], [0; 4096]);
+    let mut left = length;
+    while left > 0 {
+        let count = left.min(wanted.len() as u64) as usize;
+        let wanted = wanted.get_mut(..count).unwrap_or_default();
+        let found = found.get_mut(..count).unwrap_or_default();
+        let has_all = files::read_to_end(&log, wanted).doing("reading", &from)? == count
+            && files::read_to_end(&kept, found).doing("reading back", &to)? == count;
+        if !has_all || wanted != found {
+            return Err(differs());
+        }
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<u64, Error> {
     let from = files::below(base, names::LOG)?;
     let source = files::opened(&from, OFlags::RDONLY)?;
     let to = files::below(point, path)?;
@@ -55,13 +81,47 @@ fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<(), Err
     // What is there may be anybody's: a link could lead to any file of that system, and of the RAMFS.
     let file = files::open_plain(point, path, flags).doing("making the plain file", &to)?;
     let mut buffer = [0; 4096];
+    let mut length = 0;
     loop {
         let count = files::read_to_end(&source, &mut buffer).doing("reading", &from)?;
         if count == 0 {
             break;
         }
         files::write_all(&file, buffer.get(..count).unwrap_or_default()).doing("writing", &to)?;
+        length += count as u64;
     }
     files::write_all(&file, end.as_bytes()).doing("writing", &to)?;
-    rustix::fs::fsync(&file).doing("syncing", &to)
+    rustix::fs::fsync(&file).doing("syncing", &to)?;
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_read_back() {
+        let folder = std::env::temp_dir().join(format!("takeover-keep-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("point")).unwrap();
+        let (base, point) = (folder.to_str().unwrap(), folder.join("point"));
+        let (log, kept) = (folder.join(names::LOG), point.join("kept.log"));
+        let text = "a line of the log\n".repeat(400);
+        std::fs::write(&log, &text).unwrap();
+        std::fs::write(&kept, "of a takeover before\n").unwrap();
+        let point = point.to_str().unwrap();
+        let length = append(base, point, "kept.log").unwrap();
+        assert_eq!(length, text.len() as u64);
+        // The log has grown meanwhile.
+        std::fs::write(&log, format!("{text}and more\n")).unwrap();
+        let result = || compare(base, point, "kept.log", length);
+        result().unwrap();
+        let good = std::fs::read(&kept).unwrap();
+        let mut flipped = good.clone();
+        flipped[5000] ^= 1;
+        for wrong in [&good[..good.len() - 1], &good[..100], b"", &flipped] {
+            std::fs::write(&kept, wrong).unwrap();
+            assert!(result().is_err(), "{} bytes", wrong.len());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -244,6 +244,8 @@ impl Target {
             return Err(Error::failed("reading", HEAD, why)
                 .advice("nothing was changed; the medium or its connection is going bad"));
         }
+        let has_gaps = known.as_ref().is_some_and(|unread| !unread.is_empty());
+        shared.head_has_gaps.store(has_gaps, SeqCst);
         shared.head_only.store(!was_destroyed, SeqCst);
         // Written, not asked for: drives that promise zeros and do nothing do take writes.
         let length = old.len() as u64;
@@ -295,7 +297,9 @@ impl Target {
         }
         shared.destroyed.store(false, SeqCst);
         let why = "the try before this one did not come to its end";
-        Err(Error::failed("clearing", HEAD, why).advice(UNCHANGED))
+        let has_gaps = shared.head_has_gaps.load(SeqCst);
+        let advice = if has_gaps { CHANGED_GAPS } else { UNCHANGED };
+        Err(Error::failed("clearing", HEAD, why).advice(advice))
     }
 
     /// Reads the first bytes of the disk, and those block by block that cannot be read together; gives the places of
@@ -440,6 +444,8 @@ impl Target {
 const HEAD: &str = "the first MiB of the disk";
 const NO_WRITES: &str = "it takes no writes";
 const UNCHANGED: &str = "nothing was changed; the medium is worn out, protected, or going bad";
+const CHANGED_GAPS: &str = "what of it could not be read before is zeros now, and nothing else was changed; the \
+                            medium is going bad";
 
 /// The error of a disk that is as it was, but for blocks that could not be read. What made it fail is in the log.
 fn zeroed(unread: &[u64]) -> Error {
@@ -571,6 +577,23 @@ mod tests {
         let file = files::open(&path, flags).unwrap();
         files::remove(&path).unwrap();
         file
+    }
+
+    #[test]
+    fn a_head_that_is_put_back_by_the_next_worker_is_as_it_was_or_has_gaps_and_that_is_said() {
+        let target = Target::new(file("head", OFlags::RDWR), 16 * 1024, 512);
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let (old, mut now) = ([7; 8192], [0; 8192]);
+        for (has_gaps, wanted) in
+            [(false, "nothing was changed"), (true, "could not be read before is zeros now")]
+        {
+            shared.destroyed.store(true, SeqCst);
+            shared.head_has_gaps.store(has_gaps, SeqCst);
+            let error = target.restore_head(&old, &mut now, shared).unwrap_err();
+            let text: Text<300> = crate::text!("{}", error);
+            assert!(text.contains(wanted), "{text:?}");
+            assert!(!shared.destroyed.load(SeqCst), "the old OS is whole");
+        }
     }
 
     #[test]

@@ -256,19 +256,25 @@ pub fn no_selinux() -> Result<(), Error> {
     }
 }
 
-/// What stage 2 will mount: ext4 through a loop device for the files of the new OS, and the log device.
-pub fn mountable(needs_ext4: bool, log_device: Option<&FilePlan>) -> Result<(), Error> {
+/// What stage 2 will mount: the new boot partition and data partition where those are ext4, through a loop device, and
+/// the log device.
+pub fn mountable(boot: bool, data: bool, log_device: Option<&FilePlan>) -> Result<(), Error> {
     let cannot = |what: &str, advice| {
         Error::refused("looking for the module of the kernel for", what, "there is none")
             .advice(advice)
     };
-    let on_ext4 = "files are placed on an ext4 partition of the new OS: install the kernel's modules, or leave out \
-                   --backup-cfg and --fallback-log";
-    if needs_ext4 && !modules::can_mount("ext4")? {
-        return Err(cannot("ext4", on_ext4));
+    let advice = if boot {
+        "config.json is placed on the new boot partition, which is ext4: install the kernel's modules, or use an image \
+         whose boot partition is a FAT"
+    } else {
+        "files are placed on the new data partition, which is ext4: install the kernel's modules, or leave out \
+         --backup-cfg and --fallback-log"
+    };
+    if (boot || data) && !modules::can_mount("ext4")? {
+        return Err(cannot("ext4", advice));
     }
-    if needs_ext4 && !modules::can_loop()? {
-        return Err(cannot("loop devices", on_ext4));
+    if (boot || data) && !modules::can_loop()? {
+        return Err(cannot("loop devices", advice));
     }
     match log_device {
         Some(log) if !modules::can_mount(&log.file_system)? => Err(cannot(

@@ -59,6 +59,15 @@ pub fn disk(disk: &Disk) -> Result<DiskPlan, Error> {
     Ok(DiskPlan { identity: plan::bounded("use another disk", told)?, ..DiskPlan::of(disk)? })
 }
 
+/// True when a disk is the one of a plan, and has not been plugged in again since: one in the place of another may have
+/// its name, its number and its size.
+pub fn is_same(planned: &DiskPlan, now: &Disk) -> bool {
+    let told = identity::of_number(identity::SYSFS, now.number);
+    planned.number == now.number
+        && planned.size == now.size
+        && identity::is_same(&planned.identity, &told, false)
+}
+
 /// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those
 /// on a FAT are part of the image.
 fn boot_partition(image: &Examined, new_files: &NewFiles) -> Result<Option<PartitionPlan>, Error> {

@@ -54,8 +54,8 @@ pub struct Preview<'a> {
     pub budget: &'a Budget,
     /// The memory that is there, in bytes.
     pub available: u64,
-    /// The old OS keeps the log when nothing was written.
-    pub has_old_log: bool,
+    /// Where the old OS finds the log when nothing was written.
+    pub old_log: Option<&'a str>,
     /// How long the device will be on its own, in seconds.
     pub seconds_alone: u64,
     /// What to think about.
@@ -218,8 +218,9 @@ impl Preview<'_> {
                 crate::text!("afterwards: {}/{} on the new data partition", folder, name);
             page.entry(&text);
         }
-        if self.has_old_log {
-            page.entry("given up before writing: /var/log/takeover.log of the old OS");
+        if let Some(path) = self.old_log {
+            let text: Text<300> = crate::text!("given up before writing: {} of the old OS", path);
+            page.entry(&text);
         }
     }
 }

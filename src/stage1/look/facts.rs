@@ -101,8 +101,6 @@ fn file_name(path: &str) -> &str {
 
 /// The file system that `/` is.
 pub struct Root {
-    /// Its device, as the mount table has it; major 0 for file systems without one of their own.
-    pub number: Number,
     /// What it lies on, if that is a device.
     pub device: Option<Number>,
     /// Its type.
@@ -128,11 +126,7 @@ pub struct Facts {
 impl Facts {
     /// Looks at everything; `root` is the mount of `/`, and `target` the disk that is written.
     pub fn gather(root: &Found, target: Disk) -> Result<Self, Error> {
-        let root = Root {
-            number: root.device,
-            device: root.lies_on(),
-            file_system: root.file_system.clone(),
-        };
+        let root = Root { device: root.lies_on(), file_system: root.file_system.clone() };
         let init = init()?;
         let swaps = swaps_to_turn_off(Some(target.number))?;
         let (available, total) = memory()?;

@@ -3,20 +3,28 @@
 //!
 //! Reads only.
 
-use super::facts::Root;
 use super::reader::DeviceReader;
 use crate::cli::Options;
 use crate::disk::device::{self, Number};
 use crate::disk::mounts;
 use crate::disk::{ext4, fat, stack};
 use crate::error::Error;
+use crate::files;
 use crate::plan::{self, FilePlan};
-use crate::text::{PathText, Text};
+use crate::text::PathText;
 
-/// The log that stage 2 leaves on the old root when it gives up before the first write.
-const ON_OLD_ROOT: &str = "var/log/takeover.log";
-/// The log on any other partition.
-const ELSEWHERE: &str = "takeover.log";
+/// Where the old OS has its logs, as a rule.
+const LOGS: &str = "/var/log";
+/// What the log is called.
+const NAME: &str = "takeover.log";
+
+/// Where the log is when nothing was written.
+pub struct OldLog {
+    /// The file, as stage 2 finds it.
+    pub file: FilePlan,
+    /// The file, as the old OS finds it.
+    pub shown: PathText,
+}
 
 /// Where stage 2 is to keep its log (`--log-to`): a file system that can be mounted, on another disk.
 // Not in the large frame of its caller (size-report/README.md).
@@ -37,35 +45,64 @@ pub fn device(options: &Options, target: Number) -> Result<Option<FilePlan>, Err
         None if ext4::label(&mut disk, 0)?.is_some() => "ext4",
         None => return Err(refuse("it has no vfat, ext3 or ext4 file system")),
     };
-    plan_for(number, file_system, ELSEWHERE).map(Some)
+    plan_for(number, file_system, NAME).map(Some)
 }
 
-/// Where the log goes when nothing was written. The old root, when it is a plain partition; LVM and dm-crypt are taken
-/// down before that can be known, so then another plain partition that is mounted: /boot, as a rule.
+/// Where the log goes when nothing was written: to the logs of the old OS, when a plain partition has them. Those in
+/// memory would lie over it, so then it goes to the root; LVM and dm-crypt are taken down before it can be known that
+/// nothing was written, so then to another plain partition that is mounted: /boot, as a rule.
 // Not in the large frame of its caller (size-report/README.md).
 #[inline(never)]
-pub fn of_old_os(root: &Root) -> Result<Option<FilePlan>, Error> {
-    if root.number.major != 0 && device::is_partition(root.number)? {
-        return plan_for(root.number, &root.file_system, ON_OLD_ROOT).map(Some);
+pub fn of_old_os() -> Result<Option<OldLog>, Error> {
+    for folder in [LOGS, "/"] {
+        if let Some(log) = below(folder)? {
+            return Ok(Some(log));
+        }
     }
-    let mut chosen: Option<(Number, Text<16>, PathText)> = None;
+    let mut chosen: Option<PathText> = None;
     mounts::find(mounts::OWN, &mut |mount| {
         let is_whole = mount.root == "/" && !mount.options.starts_with("ro");
         let is_fit = matches!(mount.file_system, "vfat" | "ext2" | "ext3" | "ext4" | "xfs");
         if is_whole && is_fit && device::is_partition(mount.device).unwrap_or(false) {
             let point = mount.point().unwrap_or_default();
-            let is_better = chosen.as_ref().is_none_or(|(_, _, other)| point.len() < other.len());
-            if is_better {
-                chosen = Some((mount.device, Text::from(mount.file_system), point));
+            if chosen.as_ref().is_none_or(|other| point.len() < other.len()) {
+                chosen = Some(point);
             }
         }
         false
     })?;
-    let Some((number, file_system, point)) = chosen else {
+    chosen.map_or(Ok(None), |point| below(&point))
+}
+
+/// The log in a folder of the old OS, if that lies on a plain partition.
+fn below(folder: &str) -> Result<Option<OldLog>, Error> {
+    let Some(found) = mounts::above(folder)? else {
         return Ok(None);
     };
-    crate::debug!("the log of a failure is kept at {}", point);
-    plan_for(number, &file_system, ELSEWHERE).map(Some)
+    // (Btrfs and others have numbers that are no device's.)
+    if found.device.major == 0 || !device::is_partition(found.device)? {
+        return Ok(None);
+    }
+    let shown = files::below(folder.strip_suffix('/').unwrap_or(folder), NAME)?;
+    let mut path = None;
+    mounts::find(mounts::OWN, &mut |mount| {
+        if mount.id == found.id {
+            path = on_device(mount.root, &found.point, &shown);
+        }
+        false
+    })?;
+    // One that is too long for the plan is none.
+    let file = path.and_then(|path| plan_for(found.device, &found.file_system, &path).ok());
+    Ok(file.map(|file| OldLog { file, shown }))
+}
+
+/// The path on its file system of what is at `path`; `root` is what of the file system is mounted at `point`, escaped
+/// as in the mount table.
+fn on_device(root: &str, point: &str, path: &str) -> Option<PathText> {
+    let rest = path.strip_prefix(point.strip_suffix('/').unwrap_or(point))?;
+    let root = mounts::unescape(root).ok()?;
+    let all = crate::path!("{}{}", root.strip_suffix('/').unwrap_or(&root), rest).ok()?;
+    Some(PathText::from(all.strip_prefix('/')?))
 }
 
 fn plan_for(number: Number, file_system: &str, path: &str) -> Result<FilePlan, Error> {
@@ -74,4 +111,27 @@ fn plan_for(number: Number, file_system: &str, path: &str) -> Result<FilePlan, E
         file_system: plan::bounded("", file_system)?,
         path: plan::bounded("", path)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_file_on_its_own_file_system() {
+        let at = |root, point| {
+            on_device(root, point, "/var/log/takeover.log").map(|path| path.to_string())
+        };
+        for (root, point, wanted) in [
+            ("/", "/", "var/log/takeover.log"),
+            ("/", "/var", "log/takeover.log"),
+            ("/", "/var/log", "takeover.log"),
+            // A directory that is mounted elsewhere, and a root that is one.
+            ("/kept/my\\040logs", "/var/log", "kept/my logs/takeover.log"),
+            ("/rootfs", "/", "rootfs/var/log/takeover.log"),
+        ] {
+            assert_eq!(at(root, point).as_deref(), Some(wanted));
+        }
+        assert_eq!(at("/", "/boot"), None);
+    }
 }

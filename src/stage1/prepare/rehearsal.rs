@@ -1,17 +1,19 @@
 //! The rehearsal: stage 2's mounts and PID 1's execution of our copy, made once while the old OS can still help.
 //!
-//! A tiny file system in memory is mounted through a loop device. The kernel itself loads what that takes (loop, the
-//! file system, its character sets) while modprobe is still there; whether it can is known before anything changes.
+//! A tiny ext4 in memory is mounted through a loop device, and the log device as it is. The kernel itself loads what
+//! that takes (loop, the file system, its character sets) while modprobe is still there; whether it can is known before
+//! anything changes.
 
 use super::ramfs::Ramfs;
 use crate::boot_blob::{Area, Device};
+use crate::disk::device;
 use crate::disk::ext4::Features;
 use crate::disk::loops;
 use crate::disk::mounts::{self, FileSystem};
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::log::Stopwatch;
-use crate::plan::{PartitionPlan, Plan, names};
+use crate::plan::{FilePlan, Plan, names};
 use crate::stage1::look::boot_area;
 use crate::sys::process;
 use core::time::Duration;
@@ -20,70 +22,78 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::process::{Signal, WaitOptions};
 
+/// What ext4 is called by mount(2).
+const EXT4: &str = FileSystem::Ext4.name();
+
 /// The length of the tiny file systems.
 const LENGTH: usize = 64 * 1024;
 
-/// A file system that stage 2 will mount.
+/// An ext4 file system of the new OS that stage 2 will mount.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Need {
-    /// Its kind.
-    pub file_system: FileSystem,
-    /// The features that an ext file system has.
+    /// The features that it has.
     pub features: Features,
     /// What it takes, and what to do without: for the error when the kernel cannot mount it.
     advice: &'static str,
 }
 
-/// The file systems that stage 2 will mount: those of the boot partition, the data partition and the log device, each
-/// once, in the order of their weight. `boot` and `data` are the features that the image's own have.
-pub fn needs(plan: &Plan, boot: Features, data: Features) -> heapless::Vec<Need, 3> {
+/// What stage 2 will mount of the new OS: the boot partition and the data partition, once where their features are the
+/// same. `boot` and `data` are the features that the image's own have.
+pub fn needs(plan: &Plan, boot: Features, data: Features) -> heapless::Vec<Need, 2> {
     const BOOT: &str =
         "the kernel must be able to mount the new boot partition: is the module there?";
     const DATA: &str = "the kernel must be able to mount the new data partition: is the module there? \
                         --backup-cfg and --fallback-log need it";
-    const LOG: &str =
-        "the kernel must be able to mount the log device: is the module there? --log-to needs it";
-    let log = plan.log_device.as_ref().map(|log| match log.file_system.as_str() {
-        "vfat" => FileSystem::Vfat,
-        // ext3, too.
-        _ => FileSystem::Ext4,
-    });
-    let of = |partition: &Option<PartitionPlan>| partition.map(|_| FileSystem::Ext4);
-    let mut needs = heapless::Vec::new();
-    for (file_system, features, advice) in
-        [(of(&plan.boot), boot, BOOT), (of(&plan.data), data, DATA), (log, USUAL, LOG)]
-    {
-        let is_same = |need: &Need| {
-            Some(need.file_system) == file_system
-                && (need.features == features || file_system == Some(FileSystem::Vfat))
-        };
-        if let Some(file_system) = file_system
-            && !needs.iter().any(is_same)
-        {
+    let mut needs: heapless::Vec<Need, 2> = heapless::Vec::new();
+    for (partition, features, advice) in [(plan.boot, boot, BOOT), (plan.data, data, DATA)] {
+        if partition.is_some() && !needs.iter().any(|need| need.features == features) {
             // As many places as there are partitions.
-            let _ = needs.push(Need { file_system, features, advice });
+            let _ = needs.push(Need { features, advice });
         }
     }
     needs
 }
 
-/// Mounts and unmounts a tiny file system of this kind.
+/// Mounts and unmounts a tiny file system with these features.
 pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Error> {
-    let kind = need.file_system;
     let image = buffer
         .get_mut(..LENGTH)
-        .ok_or_else(|| Error::failed("rehearsing", kind.name(), "the buffer is too small"))?;
+        .ok_or_else(|| Error::failed("rehearsing", EXT4, "the buffer is too small"))?;
     image.fill(0);
-    match kind {
-        FileSystem::Vfat => format_fat(image),
-        FileSystem::Ext4 => format_ext(image, need.features),
-    }
+    format_ext(image, need.features);
     let path = ramfs.inside("rehearsal")?;
     drop(files::create(&path, image)?);
     let result = mount_once(ramfs, &path, need);
     files::remove(&path).doing("removing", &path)?;
     result.map_err(Error::as_refusal)
 }
+
+/// Mounts the log device as stage 2 will, and unmounts it. One that is mounted already needs no proof.
+pub fn log_device(ramfs: &Ramfs, log: &FilePlan) -> Result<(), Error> {
+    if mounts::find(mounts::OWN, &mut |mount| mount.device == log.number)?.is_some() {
+        return Ok(());
+    }
+    let (node, point) = (ramfs.inside("log-partition")?, ramfs.inside(names::MOUNT)?);
+    device::make_node(&node, log.number)?;
+    let kind = log.file_system.as_str();
+    let safe = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+    let mount = |flags| mounts::mount_at(&node, &point, kind, flags | safe, "");
+    let mounted = match mount(MountFlags::empty()) {
+        // Another mount namespace has it for reading only: stage 2 takes it when that has ended.
+        Err(Errno::BUSY) => mount(MountFlags::RDONLY),
+        result => result,
+    };
+    files::remove(&node).doing("removing", &node)?;
+    mounted.map_err(|errno| {
+        let error = Error::os("mounting the log device, a file system of the type", kind, errno);
+        error.advice(remedy(errno, LOG)).as_refusal()
+    })?;
+    mounts::unmount_patiently(&point).doing("unmounting", &point)
+}
+
+/// What to do about a kernel that does not know the log device's file system.
+const LOG: &str =
+    "the kernel must be able to mount the log device: is the module there? --log-to needs it";
 
 /// The device of the loaders is still as it was found, and lets itself be made writable: that is done, and taken back.
 pub fn boot_area(wanted: Area) -> Result<(), Error> {
@@ -156,19 +166,15 @@ fn mount_once(ramfs: &Ramfs, path: &str, need: Need) -> Result<(), Error> {
     let backing = files::open(path, OFlags::RDWR).doing("opening", path)?;
     let device = loops::attach(&ramfs.inside(names::DEV)?, &backing, 0, 0)?;
     let point = ramfs.inside(names::MOUNT)?;
-    let name = need.file_system.name();
-    // A kernel that knows FAT writes to it, too.
-    let is_for_writing = need.file_system == FileSystem::Ext4;
-    let flags = if is_for_writing { MountFlags::NOATIME } else { MountFlags::RDONLY };
-    mounts::mount_at(&device.path, &point, name, flags, "").map_err(|errno| {
-        Error::os("mounting a small file system of the type", name, errno)
+    mounts::mount_at(&device.path, &point, EXT4, MountFlags::NOATIME, "").map_err(|errno| {
+        Error::os("mounting a small file system of the type", EXT4, errno)
             .advice(remedy(errno, need.advice))
     })?;
     let space = files::space(&point).doing("looking at the file system", &point);
     mounts::unmount_patiently(&point).doing("unmounting", &point)?;
-    if is_for_writing && space?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if space?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         let why = "the kernel mounts one with its features for reading only";
-        return Err(Error::failed("mounting a small file system of the type", name, why)
+        return Err(Error::failed("mounting a small file system of the type", EXT4, why)
             .advice("use a newer kernel, or an image whose file system has no such feature"));
     }
     Ok(())
@@ -191,20 +197,6 @@ fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
         place.copy_from_slice(bytes);
     }
 }
-
-/// A FAT12 volume: 128 sectors of 512 bytes, one sector a cluster, one table, 16 root entries.
-fn format_fat(image: &mut [u8]) {
-    put(image, 0, b"\xeb\x3c\x90takeover");
-    put(image, 11, &[0, 2, 1, 1, 0, 1, 16, 0, 128, 0, 0xf8, 1, 0, 32, 0, 2, 0]);
-    put(image, 38, b"\x29\0\0\0\0REHEARSAL  FAT12   ");
-    put(image, 510, &[0x55, 0xaa]);
-    put(image, 512, &[0xf8, 0xff, 0xff]);
-}
-
-/// What a volume of these years has that takes more of the kernel than ext4 itself: checksums of its metadata, by
-/// crc32c, which may be a module of its own.
-const USUAL: Features =
-    Features { compat: 0, incompat: 0, ro_compat: METADATA_CSUM, block_size: 1024 };
 
 /// Those that a tiny volume can have. Left out is what takes structures of its own: a journal, with what is to be
 /// recovered from it and its fast commits; a file for orphans; room to grow into; the block of the multiple mount
@@ -352,36 +344,24 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
+    /// What a volume of these years has.
+    const USUAL: Features =
+        Features { compat: 0, incompat: 0, ro_compat: METADATA_CSUM, block_size: 1024 };
+
     #[test]
     fn the_file_system_of_every_partition_is_rehearsed_once() {
-        let kinds = |plan: &Plan| -> Vec<_> {
-            needs(plan, USUAL, USUAL).iter().map(|need| (need.file_system, need.advice)).collect()
+        let advice = |plan: &Plan, data| -> Vec<_> {
+            needs(plan, USUAL, data).iter().map(|need| need.advice).collect()
         };
-        let about = |advice: &str, word| assert!(advice.contains(word), "{advice}");
         let plan = crate::plan::tests::sample();
-        let [(FileSystem::Ext4, boot), (FileSystem::Vfat, log)] = kinds(&plan)[..] else {
-            panic!("boot and data are ext4, the log is vfat: {:?}", kinds(&plan));
-        };
-        about(boot, "boot partition");
-        about(log, "log device");
-
+        let [boot] = advice(&plan, USUAL)[..] else { panic!("one is like the other") };
+        assert!(boot.contains("boot partition"), "{boot}");
+        let other = Features { block_size: 4096, ..USUAL };
+        let [_, data] = advice(&plan, other)[..] else { panic!("each has its own features") };
+        assert!(data.contains("data partition"), "{data}");
         let plan = Plan { boot: None, ..plan };
-        let [(FileSystem::Ext4, data), (FileSystem::Vfat, _)] = kinds(&plan)[..] else {
-            panic!("{:?}", kinds(&plan));
-        };
-        about(data, "data partition");
-        let mut plan = Plan { data: None, ..plan };
-        let [(FileSystem::Vfat, log)] = kinds(&plan)[..] else {
-            panic!("{:?}", kinds(&plan));
-        };
-        about(log, "log device");
-        for name in ["ext4", "ext3"] {
-            let kept = plan.log_device.as_mut().unwrap();
-            kept.file_system = heapless::String::try_from(name).unwrap();
-            assert_eq!(kinds(&plan), [(FileSystem::Ext4, log)]);
-        }
-        plan.log_device = None;
-        assert!(needs(&plan, USUAL, USUAL).is_empty());
+        assert_eq!(advice(&plan, USUAL), [data]);
+        assert!(needs(&Plan { data: None, ..plan }, USUAL, USUAL).is_empty());
     }
 
     #[test]
@@ -415,16 +395,6 @@ mod tests {
         let short = Duration::from_millis(100);
         told(result(b"#!/bin/sh\nsleep 5\n", 0o700, short), "does not come to an end");
         std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn our_own_reader_knows_the_tiny_fat() {
-        let mut image = vec![0; LENGTH];
-        format_fat(&mut image);
-        let fat = crate::disk::fat::open(&mut image, 0).unwrap().unwrap();
-        let mut found = [None];
-        fat.find_all(&mut image, &["x"], &mut found).unwrap();
-        assert_eq!(found, [None]);
     }
 
     #[test]
