@@ -1,7 +1,7 @@
 //! The memory of flashing, mapped and faulted in before the first write: there is none to be had afterwards.
 
 use crate::error::{Doing, Error};
-use crate::image::decode::BUFFER;
+use crate::image::decode::{BUFFER, WINDOW};
 use crate::sys;
 
 /// Buffers in the ring of the two threads: one is decoded into, or checked, while the other is on its way to the disk
@@ -10,8 +10,10 @@ pub const SLOTS: usize = 2;
 
 /// All the memory that flashing needs: mapped once, faulted in.
 pub struct Buffers {
+    /// The second one, which the workers share, has the old head of the disk until that is cleared.
     pub(super) slots: [&'static mut [u8]; SLOTS],
-    /// The old head of the disk until that is cleared, the new one from then on.
+    /// The first chunk of the image, which is written last, without the zeros at its end: most have nothing but zeros
+    /// behind the partition table.
     pub(super) head: &'static mut [u8],
     /// Zeros, for disks that the kernel cannot make zero otherwise. Never written to.
     pub(super) zeros: &'static [u8],
@@ -25,12 +27,25 @@ const STACK: usize = 64 * 1024;
 const ZEROS: usize = 64 * 1024;
 
 impl Buffers {
-    /// Maps the buffers: twice 1 MiB and 32 KiB; `head` is another one, which the workers share.
-    pub fn map(head: &'static mut [u8]) -> Result<Self, Error> {
-        let map = || sys::map::buffer(BUFFER).doing("reserving", "the flash buffers");
+    /// Maps the buffers: 1 MiB and 32 KiB; `shared` is another one, which the workers share.
+    pub fn map(shared: &'static mut [u8]) -> Result<Self, Error> {
+        let first = sys::map::buffer(BUFFER).doing("reserving", "the flash buffers")?;
         let zeros = sys::map::buffer(ZEROS).doing("reserving", "a buffer of zeros")?;
         let stack = sys::map::stack(STACK).doing("reserving", "a stack")?;
-        Ok(Self { slots: [map()?, map()?], head, zeros, stack })
+        Ok(Self { slots: [first, shared], head: &mut [], zeros, stack })
+    }
+
+    /// Keeps the first chunk of the image, of `length` bytes, which is in the first slot behind the window.
+    pub fn keep_head(&mut self, length: usize) -> Result<(), Error> {
+        let [first, ..] = &self.slots;
+        let chunk = first.get(WINDOW..WINDOW + length).unwrap_or_default();
+        let used = chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        // There is no mapping of nothing.
+        self.head = sys::map::buffer(used.max(1)).doing("reserving", "memory for the head")?;
+        if let (Some(to), Some(from)) = (self.head.get_mut(..used), chunk.get(..used)) {
+            to.copy_from_slice(from);
+        }
+        Ok(())
     }
 
     /// A buffer for whoever works alone: [`BUFFER`] bytes, page-aligned.

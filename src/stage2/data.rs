@@ -68,7 +68,7 @@ pub fn place(
         spare(&shared.backup, "its backup", &|| data.place_patiently(shared));
     }
     if let Some(path) = &plan.fallback_log {
-        spare(&shared.log, "this log", &|| data.keep_log(path));
+        spare(&shared.log, "this log", &|| data.keep_log(path, shared));
     }
     Ok(())
 }
@@ -174,7 +174,7 @@ impl Volume<'_> {
     }
 
     /// Leaves the log there, as far as it goes by now, and reads it back.
-    fn keep_log(&self, path: &str) -> Result<(), Error> {
+    fn keep_log(&self, path: &str, shared: &Shared) -> Result<(), Error> {
         let mut length = 0;
         self.mounted(MountFlags::NOATIME, &mut |point| {
             make_parents(point, path)?;
@@ -182,7 +182,7 @@ impl Volume<'_> {
             Ok(())
         })?;
         self.mounted(MountFlags::RDONLY, &mut |point| {
-            keep_log::compare(self.base, point, path, length)
+            keep_log::compare(self.base, point, path, length, shared)
         })
     }
 
@@ -249,19 +249,7 @@ impl Volume<'_> {
         let source = self.source(&new.from)?;
         let path = files::below(point, &new.to)?;
         let file = files::opened(&path, OFlags::RDONLY)?;
-        let (mut wanted, mut found) = ([0; PIECE], [0; PIECE]);
-        loop {
-            shared.beat();
-            let length = files::read_to_end(&source, &mut wanted).doing("reading for", &path)?;
-            let count = files::read_to_end(&file, &mut found).doing("reading back", &path)?;
-            if wanted.get(..length) != found.get(..count) {
-                let why = "it differs from what was written";
-                return Err(Error::failed("reading back", &path, why));
-            }
-            if length == 0 {
-                return Ok(());
-            }
-        }
+        keep_log::compare_with(&source, &file, &path, u64::MAX, shared)
     }
 
     fn source(&self, from: &str) -> Result<OwnedFd, Error> {

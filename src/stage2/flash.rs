@@ -10,7 +10,7 @@ use super::job::Job;
 use super::ring::{Ring, Stopped, Work, lock};
 use crate::error::{Doing, Error};
 use crate::image::CHUNK;
-use crate::image::decode::{Decoder, WINDOW};
+use crate::image::decode::Decoder;
 use crate::progress::Rate;
 use crate::sys;
 use core::ops::Range;
@@ -41,17 +41,22 @@ impl From<Error> for Ended {
 impl Job<'_> {
     /// Writes the image to the target, all but its first chunk.
     pub fn flash(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
-        let Buffers { slots: [a, b], head, zeros, stack } = buffers;
-        let ring = Ring::new([a, b]);
+        // First of all: the buffers that it is to wait in last are needed meanwhile.
         decoder.restart();
+        let filled = decoder.fill(buffers.scratch())?;
+        self.compare(0, filled)?;
+        buffers.keep_head(filled.length)?;
+        let Buffers { slots: [a, b], zeros, stack, .. } = buffers;
+        let ring = Ring::new([a, b]);
         let helper = || self.write(&ring, zeros);
         let work = || {
             // Before the first write: what a thread needs to begin with must be had.
             let started = ring.wait_for_start();
             lock_memory();
             let result = started.map_err(Ended::from).and_then(|()| {
-                self.clear_head(head, &mut lock(&ring.slots[0]), zeros)?;
-                self.decode(decoder, &ring, head)
+                let [now, old] = &ring.slots;
+                self.clear_head(&mut lock(old), &mut lock(now), zeros)?;
+                self.decode(decoder, &ring)
             });
             match result {
                 Ok(()) => ring.close(),
@@ -76,21 +81,18 @@ impl Job<'_> {
         self.target.clear_head(old, now, zeros, self.shared)
     }
 
-    /// Decodes the whole image, and hands what must be written to the other thread; the first chunk into `head`.
-    fn decode(&self, decoder: &mut Decoder, ring: &Ring, head: &mut [u8]) -> Result<(), Ended> {
+    /// Decodes the image behind its first chunk, and hands what must be written to the other thread.
+    fn decode(&self, decoder: &mut Decoder, ring: &Ring) -> Result<(), Ended> {
         let mut rate = Rate::start("flash", self.plan.image.length);
         let mut zeros = 0..0u64;
-        for index in 0..self.plan.image.chunks {
+        for index in 1..self.plan.image.chunks {
             let slot = ring.take_free()?;
             let mut buffer = lock(&ring.slots[slot]);
             let filled = decoder.fill(&mut buffer)?;
             self.compare(index, filled)?;
             let offset = u64::from(index) * CHUNK as u64;
             let length = self.in_blocks(filled.length);
-            if index == 0 {
-                copy_head(&mut buffer, filled.length, head);
-                ring.give_back(slot);
-            } else if filled.zero {
+            if filled.zero {
                 ring.give_back(slot);
                 zeros = if zeros.is_empty() {
                     offset..offset + length as u64
@@ -153,13 +155,5 @@ fn flush_zeros(ring: &Ring, zeros: &mut Range<u64>) -> Result<(), Stopped> {
     match core::mem::replace(zeros, 0..0) {
         none if none.is_empty() => Ok(()),
         run => ring.queue(Work::Zero(run)),
-    }
-}
-
-fn copy_head(buffer: &mut [u8], length: usize, head: &mut [u8]) {
-    let from = buffer.get(WINDOW..WINDOW + length).unwrap_or_default();
-    head.fill(0);
-    if let Some(to) = head.get_mut(WINDOW..WINDOW + length) {
-        to.copy_from_slice(from);
     }
 }

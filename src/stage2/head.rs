@@ -9,12 +9,17 @@ use crate::error::Error;
 use crate::image::decode::Decoder;
 
 impl Job<'_> {
-    /// Writes the first chunk, which is in `buffers`, and reads it back: from here on the disk boots. After an error it
-    /// has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
+    /// Writes the first chunk, which `buffers` have kept, and reads it back: from here on the disk boots. After an error
+    /// it has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
     pub fn write_head(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
-        let Buffers { slots: [_, now], head, zeros, .. } = buffers;
-        let (head, zeros) = (self.padded(head, self.chunk_length(0)), *zeros);
-        let written = self.write_first_chunk(head, now, zeros);
+        let Buffers { slots: [chunk, now], head, zeros, .. } = buffers;
+        let length = self.in_blocks(self.chunk_length(0));
+        let (chunk, zeros) = (chunk.get_mut(..length).unwrap_or_default(), *zeros);
+        chunk.fill(0);
+        if let Some(start) = chunk.get_mut(..head.len()) {
+            start.copy_from_slice(head);
+        }
+        let written = self.write_first_chunk(chunk, now, zeros);
         written.and_then(|()| self.verify(decoder, 0..1, buffers)).inspect_err(|_| {
             self.target.clear_first_block(zeros, self.shared);
         })

@@ -5,6 +5,8 @@ use crate::disk::mounts;
 use crate::error::{Doing, Error};
 use crate::files;
 use crate::plan::{FilePlan, names};
+use crate::progress::Shared;
+use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::mount::MountFlags;
 
@@ -49,28 +51,48 @@ pub fn append(base: &str, point: &str, path: &str) -> Result<u64, Error> {
 }
 
 /// The file ends in the first `length` bytes of the log.
-pub fn compare(base: &str, point: &str, path: &str, length: u64) -> Result<(), Error> {
+pub fn compare(
+    base: &str,
+    point: &str,
+    path: &str,
+    length: u64,
+    shared: &Shared,
+) -> Result<(), Error> {
     let (from, to) = (files::below(base, names::LOG)?, files::below(point, path)?);
     let (log, kept) = (files::opened(&from, OFlags::RDONLY)?, files::opened(&to, OFlags::RDONLY)?);
     let whole = rustix::fs::fstat(&kept).doing("looking at", &to)?.st_size as u64;
-    let why = "it does not end in what was written";
-    let differs = || Error::failed("reading back", &to, why);
-    let start = whole.checked_sub(length).ok_or_else(differs)?;
+    // One that is too short is read from its end: nothing is there.
+    let start = whole.saturating_sub(length);
     rustix::fs::seek(&kept, SeekFrom::Start(start)).doing("looking at", &to)?;
+    compare_with(&log, &kept, &to, length, shared)
+}
+
+/// What comes next in a file is what comes next in its source, up to the end of both or for `length` bytes.
+pub fn compare_with(
+    source: &OwnedFd,
+    file: &OwnedFd,
+    path: &str,
+    length: u64,
+    shared: &Shared,
+) -> Result<(), Error> {
     let (mut wanted, mut found) = ([0; 4096], [0; 4096]);
     let mut left = length;
-    while left > 0 {
-        let count = left.min(wanted.len() as u64) as usize;
-        let wanted = wanted.get_mut(..count).unwrap_or_default();
-        let found = found.get_mut(..count).unwrap_or_default();
-        let has_all = files::read_to_end(&log, wanted).doing("reading", &from)? == count
-            && files::read_to_end(&kept, found).doing("reading back", &to)? == count;
-        if !has_all || wanted != found {
-            return Err(differs());
+    loop {
+        shared.beat();
+        let most = left.min(wanted.len() as u64) as usize;
+        let wanted = wanted.get_mut(..most).unwrap_or_default();
+        let found = found.get_mut(..most).unwrap_or_default();
+        let count = files::read_to_end(source, wanted).doing("reading for", path)?;
+        let there = files::read_to_end(file, found).doing("reading back", path)?;
+        if wanted.get(..count) != found.get(..there) {
+            let why = "it differs from what was written";
+            return Err(Error::failed("reading back", path, why));
+        }
+        if count == 0 {
+            return Ok(());
         }
         left -= count as u64;
     }
-    Ok(())
 }
 
 fn append_with(base: &str, point: &str, path: &str, end: &str) -> Result<u64, Error> {
@@ -113,7 +135,8 @@ mod tests {
         assert_eq!(length, text.len() as u64);
         // The log has grown meanwhile.
         std::fs::write(&log, format!("{text}and more\n")).unwrap();
-        let result = || compare(base, point, "kept.log", length);
+        let shared: &Shared = crate::sys::map::shared().unwrap();
+        let result = || compare(base, point, "kept.log", length, shared);
         result().unwrap();
         let good = std::fs::read(&kept).unwrap();
         let mut flipped = good.clone();

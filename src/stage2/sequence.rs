@@ -182,9 +182,9 @@ pub fn restore_head(
     buffers: &mut Buffers,
     shared: &Shared,
 ) -> Result<(), Error> {
-    let Buffers { slots: [now, ..], head, .. } = buffers;
+    let Buffers { slots: [now, old], .. } = buffers;
     let length = chunk_length(0, plan.image.length).next_multiple_of(target.block);
-    let [old, now] = [head, now].map(|buffer| buffer.get_mut(..length).unwrap_or_default());
+    let [old, now] = [old, now].map(|buffer| buffer.get_mut(..length).unwrap_or_default());
     target.restore_head(old, now, shared)
 }
 
