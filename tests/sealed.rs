@@ -45,8 +45,9 @@ const NOT_SUPPORTED: i32 = 95;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 33] = [
+const TESTS: [Test; 34] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
+    ("a_head_with_zeros_at_its_end_and_a_short_image_are_written_whole", zeros_in_the_head),
     ("bad_chunks_and_zeros_that_are_none_are_repaired", bad_chunks_and_zeros),
     ("a_stale_backup_gpt_is_cleared", stale_backup_gpt),
     ("the_end_of_an_image_is_kept_where_a_backup_gpt_would_be", long_image),
@@ -103,6 +104,20 @@ fn flash_and_read_back(directory: &Path) {
     let disk = flash(directory, image, &|_| {});
     assert!(disk[..IMAGE] == *image, "the disk differs from the image");
     assert!(disk[IMAGE..].iter().all(|byte| *byte == 0xee), "written behind the image");
+}
+
+/// The first chunk waits without the zeros at its end.
+fn zeros_in_the_head(directory: &Path) {
+    for start in [0, 1, CHUNK / 2, CHUNK - 4096] {
+        let image = image();
+        image[start..CHUNK].fill(0);
+        let disk = flash(directory, image, &|_| {});
+        assert!(disk[..IMAGE] == *image, "zeros from {start} on: the disk differs");
+    }
+    let image = &image()[..1536];
+    let disk = flash(directory, image, &|_| {});
+    assert!(disk[..1536] == *image, "an image shorter than a chunk: the disk differs");
+    assert!(disk[4096..].iter().all(|byte| *byte == 0xee), "written behind the image");
 }
 
 /// Chunks that went bad and zeros that are none, in one run.

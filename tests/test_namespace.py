@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import termios
 import time
 
@@ -36,6 +37,8 @@ from result import check_result_line, check_steps  # noqa: E402
 from servers import unpacked  # noqa: E402
 
 TAKEOVER = runner.program()
+# <linux/loop.h>
+LOOP_CTL_REMOVE = 0x4C81
 CONFIG = b'{"apiEndpoint":"https://api.example.com","applicationId":"1","deviceType":"genericx86-64-ext",' \
          b'"apiKey":"sEcReT-1","keep":  [1.0, "as it is"]}\n'
 # What the new OS gets: the name of the old one added, every other byte as it was.
@@ -376,32 +379,32 @@ def test_what_changed_while_the_question_waited_is_carried_over_as_it_is_now(fol
 
 
 def test_a_disk_that_another_has_taken_the_place_of_while_the_question_waited_is_not_written(folder):
-    """It has the name, the number and the size; and a file that changed meanwhile has the plan made anew."""
-    first, second = folder / "first.img", folder / "second.img"
-    for disk in (first, second):
+    """It has the name, the number and the size. A number that nobody else is given: others look for the lowest."""
+    disks = first, second = folder / "first.img", folder / "second.img"
+    for disk in disks:
         rootfs.make_file(disk, 64 * MIB)
-    loop = subprocess.run(["losetup", "--show", "--find", first], check=True, capture_output=True, text=True).stdout.strip()
-    keyfile = "[connection]\nid=%s\ntype=ethernet\n"
-    answer = f"""while ! grep -q second.img /sys/block/{os.path.basename(loop)}/loop/backing_file; do sleep 0.05; done
-/bin/busybox sed -i s/=one/=two/ /tk/first
-echo yes
-"""
-    box_files = {**files(pack(make_image(folder))), "/tk/first": (keyfile % "one").encode(), "/tk/answer.sh": answer.encode()}
-    command = COMMAND.replace("--no-ack", f"--nwmgr-cfg /tk/first -f {loop}")
+    number = 300 + os.getpid() % 1000
+    loop, block = f"/dev/loop{number}", pathlib.Path(f"/sys/block/loop{number}/loop/backing_file")
+    subprocess.run(["losetup", loop, first], check=True)
+    answer = f"while ! grep -q second.img {block}; do sleep 0.05; done\necho yes\n"
+    box_files = {**files(pack(make_image(folder))), "/tk/answer.sh": answer.encode()}
+    command = COMMAND.replace("--no-ack", f"-f {loop}")
     node = f"[ -e {loop} ] || /bin/busybox mknod {loop} b 7 {os.minor(os.stat(loop).st_rdev)}"
     try:
         with Sandbox(folder, files=box_files) as box:
             box.start(f"{node}\n(sh /tk/answer.sh | {command}) 2>&1\necho EXIT $?\nsleep 60\n")
             box.wait_for("Type 'yes'")
-            assert leftovers.detach(loop), "the first disk is in use"
+            leftovers.let_go(loop)
             subprocess.run(["losetup", loop, second], check=True)
             box.wait_for(r"EXIT \d")
             text = box.console()
             assert "EXIT 3" in text and "it is another disk than before the question" in text, text
-        for disk in (first, second):
+        for disk in disks:
             assert not any(disk.read_bytes()), f"{disk.name} was written"
     finally:
         leftovers.let_go(loop)
+        with open("/dev/loop-control", "rb") as control:
+            fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
 
 
 def test_an_image_that_is_no_balena_os_is_written_as_it_is(folder):
@@ -1028,14 +1031,16 @@ def test_a_run_directory_without_a_limit_is_large_enough(folder):
 
 def test_the_log_of_a_failure_is_where_the_old_os_has_its_logs(folder):
     """In a directory that is mounted there; in memory it would lie below, so then it is at the top."""
-    for mount, kept in [("mkdir -p /kept/logs\nmount --bind /kept/logs /var/log", "/kept/logs/takeover.log"),
-                        ("mount -t tmpfs x /var/log", "/takeover.log")]:
-        place = folder / kept.replace("/", "-")
-        place.mkdir()
+    busybox = "/bin/busybox"
+    for mount, shown, kept in [
+            ("mkdir -p /kept/logs\nmount --bind /kept/logs /var/log", "/var/log/takeover.log", "/kept/logs/takeover.log"),
+            (f"{busybox} rm -r /var/log\nmkdir -p /var/real\n{busybox} ln -s real /var/log", *["/var/real/takeover.log"] * 2),
+            (f"{busybox} rm -r /var/log", *["/takeover.log"] * 2),
+            ("mount -t tmpfs x /var/log", *["/takeover.log"] * 2)]:
+        place = pathlib.Path(tempfile.mkdtemp(dir=folder))
         with Sandbox(place, files=files(pack(make_image(place)))) as box:
             box.start(job("--pretend", before=mount))
             box.wait_exit()
-            shown = "/var/log/takeover.log" if "kept" in kept else kept
             assert f"given up before writing: {shown} of the old OS" in box.console(), box.console()
             log = box.read_ext4(ROOT_START, kept).decode()
             assert check_result_line(log.splitlines()[-1], "pretended"), log

@@ -177,8 +177,10 @@ def test_a_worker_that_is_always_killed_ends_as_on_failure_says(folder):
     with Sandbox(folder, size_mib=512, timeout=90, files=files(pack(image))) as box:
         wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
         box.start(job("--on-failure reboot"))
+        box.wait_for("takeover is PID 1")
         end = time.monotonic() + 50
-        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+        while box.disk_bytes(60 * MIB, 512) != wanted:
+            assert time.monotonic() < end, box.console()
             time.sleep(0.002)
         began = time.monotonic()
         box.kill_worker()
@@ -203,8 +205,10 @@ def test_a_worker_killed_while_flashing_is_run_again(folder):
     with Sandbox(folder, size_mib=512, files=files(pack(image))) as box:
         wanted = image.read_bytes()[60 * MIB:60 * MIB + 512]
         box.start(job())
+        box.wait_for("takeover is PID 1")
         end = time.monotonic() + 50
-        while box.disk_bytes(60 * MIB, 512) != wanted and time.monotonic() < end:
+        while box.disk_bytes(60 * MIB, 512) != wanted:
+            assert time.monotonic() < end, box.console()
             time.sleep(0.002)
         box.kill_worker()
         assert box.disk_bytes(0, 512) == bytes(512), "a half-written disk has a partition table"

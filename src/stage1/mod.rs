@@ -510,7 +510,7 @@ impl Decision<'_> {
         if !planning::is_same(&self.plan.target, &now.target) {
             let why = "it is another disk than before the question";
             return Err(Error::refused("looking again at the target", &now.target.name, why)
-                .advice("name the disk with -f DEV"));
+                .advice("start it again: all of it is looked at anew"));
         }
         let swapped = now.swaps.iter().map(|swap| swap.used).sum();
         Budget { swapped, ..self.budget }.check(now.available, cgroup::left())?;
@@ -550,10 +550,7 @@ impl Decision<'_> {
         })?;
         self.one = OneImage::of(&self.image, patches, buffer)?;
         let plan = planning::plan(options, &self.facts.target, &self.image, &self.one, &now)?;
-        let (old_log, log_device) = (self.plan.old_log.take(), self.plan.log_device.take());
-        // The disk that was asked about, not the one that is there by now: stage 2 knows it by this.
-        let target = self.plan.target.clone();
-        self.plan = Plan { old_log, log_device, target, ..plan };
+        self.plan = planning::anew(&mut self.plan, plan);
         self.new_files = now;
         Ok(())
     }

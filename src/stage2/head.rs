@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::image::decode::Decoder;
 
 impl Job<'_> {
-    /// Writes the first chunk, which `buffers` have kept, and reads it back: from here on the disk boots. After an error
-    /// it has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
+    /// Writes the first chunk, which `buffers` have kept, and reads it back: from here on the disk boots. After an
+    /// error it has no partition table, as far as it still takes writes: whatever restarts the device then finds none.
     pub fn write_head(&self, decoder: &mut Decoder, buffers: &mut Buffers) -> Result<(), Error> {
         let Buffers { slots: [chunk, now], head, zeros, .. } = buffers;
         let length = self.in_blocks(self.chunk_length(0));

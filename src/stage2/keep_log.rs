@@ -37,7 +37,13 @@ fn with_mounted(file: &FilePlan, work: &dyn Fn(&str) -> Result<(), Error>) -> Re
     let safe = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     let mount = |flags| mounts::mount_at(&node, &point, kind, flags | safe, "");
     // Still there read-only, as unmounting leaves it as a last resort: joined as it is, then made writable.
-    let joined = || mount(MountFlags::RDONLY).and_then(|()| mounts::remount(&point, safe, ""));
+    let write = || {
+        mounts::remount(&point, safe, "").inspect_err(|_| {
+            // Nothing of it stays: it was for this alone.
+            let _ = mounts::unmount(&point);
+        })
+    };
+    let joined = || mount(MountFlags::RDONLY).and_then(|()| write());
     mount(MountFlags::empty()).or_else(|_| joined()).doing("mounting a partition,", kind)?;
     let done = work(&point);
     let unmounted = mounts::unmount(&point);

@@ -45,6 +45,8 @@ pub fn source<'a>(
 /// Opens its disk, wherever that is now. One that is not the target is ours alone, so that nothing else comes by it;
 /// where swap or a stack of devices that stage 2 leaves alone is on it, too, the CRCs have to do.
 pub fn open(plan: &Plan, packed: &PackedPlan, shared: &Shared) -> Result<OwnedFd, Error> {
+    // Also between the tries of one piece: a disk that is going bad takes minutes for each.
+    shared.beat();
     let path = crate::path!("/{}/{}", names::DEV, packed.disk.name.as_str())?;
     target::put_in_place(&path, &packed.disk, shared)?;
     let flags = OFlags::RDONLY | OFlags::DIRECT;

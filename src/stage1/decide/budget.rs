@@ -125,8 +125,9 @@ impl Budget {
             Size(RESERVE),
             Size(available)
         );
-        Err(Error::refused("comparing with the memory of", "this device", &why)
-            .advice("stop services, or use a better packed image"))
+        Err(Error::refused("comparing with the memory of", "this device", &why).advice(
+            "stop services, or put the image where it can wait: on ext4 or xfs, with room for it",
+        ))
     }
 }
 

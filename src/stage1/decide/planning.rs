@@ -68,6 +68,13 @@ pub fn is_same(planned: &DiskPlan, now: &Disk) -> bool {
         && identity::is_same(&planned.identity, &told, false)
 }
 
+/// A plan that was made again for files that have changed: the disk stays the one that was asked about, by which stage 2
+/// knows it, whatever is in its place by now, and so do the places of the log.
+pub fn anew(was: &mut Plan, plan: Plan) -> Plan {
+    let (old_log, log_device) = (was.old_log.take(), was.log_device.take());
+    Plan { old_log, log_device, target: was.target.clone(), ..plan }
+}
+
 /// The new boot partition, when files are to be placed on it by a mount: it is ext4, and there is room for them. Those
 /// on a FAT are part of the image.
 fn boot_partition(image: &Examined, new_files: &NewFiles) -> Result<Option<PartitionPlan>, Error> {
@@ -166,6 +173,19 @@ mod tests {
         assert_eq!(read("-i a --fallback-log").unwrap(), "fallback_log/fallback.log");
         let path = read("-i a --fallback-log --fallback-log-dir b --fallback-log-filename c.txt");
         assert_eq!(path.unwrap(), "b/c.txt");
+    }
+
+    #[test]
+    fn a_plan_that_is_made_anew_keeps_the_disk_that_was_asked_about_and_the_places_of_the_log() {
+        let mut was = crate::plan::tests::sample();
+        let mut plan = was.clone();
+        plan.target.identity = heapless::String::try_from("diskseq=99 serial=ANOTHER").unwrap();
+        (plan.old_log, plan.log_device, plan.watchdog) = (None, None, was.watchdog + 1);
+        let (asked, watchdog) = (was.target.identity.clone(), plan.watchdog);
+        let anew = anew(&mut was, plan);
+        assert_eq!(anew.target.identity, asked);
+        assert!(anew.old_log.is_some() && anew.log_device.is_some());
+        assert_eq!(anew.watchdog, watchdog, "all else is as it was made anew");
     }
 
     static NOTHING: Vec<u8> = Vec::new();

@@ -6,12 +6,13 @@
 use super::reader::DeviceReader;
 use crate::cli::Options;
 use crate::disk::device::{self, Number};
-use crate::disk::mounts;
+use crate::disk::mounts::{self, Mount};
 use crate::disk::{ext4, fat, stack};
 use crate::error::Error;
 use crate::files;
 use crate::plan::{self, FilePlan};
 use crate::text::PathText;
+use rustix::fs::OFlags;
 
 /// Where the old OS has its logs, as a rule.
 const LOGS: &str = "/var/log";
@@ -61,9 +62,7 @@ pub fn of_old_os() -> Result<Option<OldLog>, Error> {
     }
     let mut chosen: Option<PathText> = None;
     mounts::find(mounts::OWN, &mut |mount| {
-        let is_whole = mount.root == "/" && !mount.options.starts_with("ro");
-        let is_fit = matches!(mount.file_system, "vfat" | "ext2" | "ext3" | "ext4" | "xfs");
-        if is_whole && is_fit && device::is_partition(mount.device).unwrap_or(false) {
+        if is_fit(mount) && mount.root == "/" && !mount.options.starts_with("ro") {
             let point = mount.point().unwrap_or_default();
             if chosen.as_ref().is_none_or(|other| point.len() < other.len()) {
                 chosen = Some(point);
@@ -74,26 +73,36 @@ pub fn of_old_os() -> Result<Option<OldLog>, Error> {
     chosen.map_or(Ok(None), |point| below(&point))
 }
 
-/// The log in a folder of the old OS, if that lies on a plain partition.
+/// A plain partition, of a type that can be written to.
+fn is_fit(mount: &Mount) -> bool {
+    matches!(mount.file_system, "vfat" | "ext2" | "ext3" | "ext4" | "xfs" | "f2fs")
+        && device::is_partition(mount.device).unwrap_or(false)
+}
+
+/// The log in a folder of the old OS, if that lies on a plain partition: the folder that is seen there, whatever links
+/// lead to it, since stage 2 follows none. One without a place, or whose path is too long, has none.
 fn below(folder: &str) -> Result<Option<OldLog>, Error> {
-    let Some(found) = mounts::above(folder)? else {
+    let Some(shown) = seen_at(folder).and_then(|folder| files::below(&folder, NAME).ok()) else {
         return Ok(None);
     };
-    // (Btrfs and others have numbers that are no device's.)
-    if found.device.major == 0 || !device::is_partition(found.device)? {
-        return Ok(None);
-    }
-    let shown = files::below(folder.strip_suffix('/').unwrap_or(folder), NAME)?;
-    let mut path = None;
+    let id = mounts::id_at(folder);
+    let mut file = None;
     mounts::find(mounts::OWN, &mut |mount| {
-        if mount.id == found.id {
-            path = on_device(mount.root, &found.point, &shown);
+        if Some(mount.id) == id && is_fit(mount) {
+            let point = mount.point().unwrap_or_default();
+            let path = on_device(mount.root, &point, &shown);
+            file = path.and_then(|path| plan_for(mount.device, mount.file_system, &path).ok());
         }
         false
     })?;
-    // One that is too long for the plan is none.
-    let file = path.and_then(|path| plan_for(found.device, &found.file_system, &path).ok());
     Ok(file.map(|file| OldLog { file, shown }))
+}
+
+/// Where a folder really is, without a slash at its end.
+fn seen_at(folder: &str) -> Option<PathText> {
+    let folder = files::open(folder, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    let path = files::path_of(&folder).ok()?;
+    Some(PathText::from(path.strip_suffix('/').unwrap_or(&path)))
 }
 
 /// The path on its file system of what is at `path`; `root` is what of the file system is mounted at `point`, escaped

@@ -68,7 +68,8 @@ pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Erro
     result.map_err(Error::as_refusal)
 }
 
-/// Mounts the log device as stage 2 will, and unmounts it. One that is mounted already needs no proof.
+/// Mounts the log device as stage 2 will, and unmounts it. One that is in use needs no proof here: it can be mounted, or
+/// will be free when those who use it have ended.
 pub fn log_device(ramfs: &Ramfs, log: &FilePlan) -> Result<(), Error> {
     if mounts::find(mounts::OWN, &mut |mount| mount.device == log.number)?.is_some() {
         return Ok(());
@@ -77,18 +78,15 @@ pub fn log_device(ramfs: &Ramfs, log: &FilePlan) -> Result<(), Error> {
     device::make_node(&node, log.number)?;
     let kind = log.file_system.as_str();
     let safe = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-    let mount = |flags| mounts::mount_at(&node, &point, kind, flags | safe, "");
-    let mounted = match mount(MountFlags::empty()) {
-        // Another mount namespace has it for reading only: stage 2 takes it when that has ended.
-        Err(Errno::BUSY) => mount(MountFlags::RDONLY),
-        result => result,
-    };
-    files::remove(&node).doing("removing", &node)?;
-    mounted.map_err(|errno| {
-        let error = Error::os("mounting the log device, a file system of the type", kind, errno);
-        error.advice(remedy(errno, LOG)).as_refusal()
-    })?;
-    mounts::unmount_patiently(&point).doing("unmounting", &point)
+    match mounts::mount_at(&node, &point, kind, safe, "") {
+        Ok(()) => mounts::unmount_patiently(&point).doing("unmounting", &point),
+        Err(Errno::BUSY) => Ok(()),
+        Err(errno) => {
+            let error =
+                Error::os("mounting the log device, a file system of the type", kind, errno);
+            Err(error.advice(remedy(errno, LOG)).as_refusal())
+        }
+    }
 }
 
 /// What to do about a kernel that does not know the log device's file system.
