@@ -45,7 +45,7 @@ const NOT_SUPPORTED: i32 = 95;
 /// A test by its name.
 type Test = (&'static str, fn(&Path));
 
-const TESTS: [Test; 34] = [
+const TESTS: [Test; 35] = [
     ("flash_and_read_back_do_not_allocate", flash_and_read_back),
     ("a_head_with_zeros_at_its_end_and_a_short_image_are_written_whole", zeros_in_the_head),
     ("bad_chunks_and_zeros_that_are_none_are_repaired", bad_chunks_and_zeros),
@@ -71,6 +71,7 @@ const TESTS: [Test; 34] = [
     ("a_head_that_is_not_whole_has_no_table", head_in_part),
     ("a_head_that_does_not_read_back_as_zeros_is_not_cleared", half_cleared),
     ("the_old_head_is_put_back_by_the_next_worker", old_head_of_another),
+    ("of_a_head_with_a_gap_that_the_next_worker_puts_back_that_is_said", old_head_with_a_gap),
     ("files_are_placed_while_the_disk_does_not_boot_yet", files_before_the_head),
     ("the_image_is_written_and_read_back_with_its_patches", patched),
     ("zeros_are_repaired_without_the_image_and_not_asked_for_again", repaired_zeros),
@@ -679,6 +680,33 @@ fn old_head_of_another(directory: &Path) {
         // From the moment that anything else is written the old head is of no use.
         assert!(run(5).is_err() && run(u32::MAX).is_ok());
     }
+}
+
+/// The first worker cannot read one sector, and can put nothing back.
+fn old_head_with_a_gap(directory: &Path) {
+    let bench = Bench::new(directory, image());
+    let mut writes = 0;
+    let mut run = |fails_from: u32, can_read: bool| {
+        bench.run(&mut |call| {
+            writes += u32::from(call.name() == Name::Write);
+            match call.name() {
+                Name::Read if !can_read && bench.is_of_disk(call) && touches_bad(call) => {
+                    Answer::Fails(IO_ERROR)
+                }
+                Name::Write if writes >= fails_from => Answer::Fails(IO_ERROR),
+                _ => Answer::Real,
+            }
+        })
+    };
+    assert!(run(5, false).is_err() && bench.shared.destroyed.load(SeqCst));
+    // A write has healed it since.
+    let error = run(u32::MAX, true).unwrap_err();
+    assert!(error.contains("what of it could not be read before is zeros now"), "{error}");
+    assert!(!bench.shared.destroyed.load(SeqCst));
+    let disk = bench.contents();
+    let bad = BAD as usize..BAD as usize + 512;
+    assert!(disk[..bad.start].iter().chain(&disk[bad.end..]).all(|byte| *byte == 0xee));
+    assert!(disk[bad].iter().all(|byte| *byte == 0));
 }
 
 fn files_before_the_head(directory: &Path) {

@@ -9,8 +9,8 @@ use crate::error::Error;
 /// What is left alone at the end of a disk, in bytes: the record of a failed flash is written there, and an old backup
 /// GPT cleared.
 pub const TAIL: u64 = 1 << 20;
-/// Up to the next multiple of this, in bytes, what ends in it is taken to be overwritten: a medium may take more than it
-/// was told to discard, up to a unit of its own, of 4 MiB at most, and what lies there could not be had again.
+/// Up to the next multiple of this, in bytes, what ends in it is taken to be overwritten. A medium may take more than
+/// it was told to discard, up to a unit of its own, of 4 MiB at most; what that costs the packed image, nobody has.
 const STEP: u64 = 4 << 20;
 
 /// The ranges of a disk that are written: its front and its tail; in bytes.

@@ -68,8 +68,8 @@ pub fn is_same(planned: &DiskPlan, now: &Disk) -> bool {
         && identity::is_same(&planned.identity, &told, false)
 }
 
-/// A plan that was made again for files that have changed: the disk stays the one that was asked about, by which stage 2
-/// knows it, whatever is in its place by now, and so do the places of the log.
+/// A plan that was made again for files that have changed: the disk stays the one that was asked about, by which stage
+/// 2 knows it, whatever is in its place by now, and so do the places of the log.
 pub fn anew(was: &mut Plan, plan: Plan) -> Plan {
     let (old_log, log_device) = (was.old_log.take(), was.log_device.take());
     Plan { old_log, log_device, target: was.target.clone(), ..plan }

@@ -68,8 +68,8 @@ pub fn rehearse(ramfs: &Ramfs, need: Need, buffer: &mut [u8]) -> Result<(), Erro
     result.map_err(Error::as_refusal)
 }
 
-/// Mounts the log device as stage 2 will, and unmounts it. One that is in use needs no proof here: it can be mounted, or
-/// will be free when those who use it have ended.
+/// Mounts the log device as stage 2 will, and unmounts it. One that is in use needs no proof here: it can be mounted,
+/// or will be free when those who use it have ended.
 pub fn log_device(ramfs: &Ramfs, log: &FilePlan) -> Result<(), Error> {
     if mounts::find(mounts::OWN, &mut |mount| mount.device == log.number)?.is_some() {
         return Ok(());
