@@ -301,14 +301,19 @@ pub(crate) mod tests {
         (pieces, spaces)
     }
 
+    /// Of a disk of `size` bytes the last MiB, and of the first 2 MiB as many.
+    pub fn overwritten(random: &mut Random, size: u64) -> Overwritten {
+        let front = random.below(2 * MIB).next_multiple_of(MIB);
+        Overwritten { front, tail: size - TAIL }
+    }
+
     #[test]
     fn whatever_the_layout_every_byte_ends_up_where_it_outlives() {
         let mut moved = 0;
         for seed in 0..300 {
             let mut random = Random(seed);
             let size = 4 * MIB;
-            let front = random.below(2 * MIB).next_multiple_of(MIB);
-            let over = Overwritten { front, tail: size - TAIL };
+            let over = overwritten(&mut random, size);
             let (pieces, spaces) = layout(&mut random, size);
             let need = count(&mut Given::of(&pieces), over).unwrap().overwritten;
             let has = usable(&mut Given::of(&spaces), over).unwrap();

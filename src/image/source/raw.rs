@@ -363,13 +363,13 @@ mod tests {
     #[test]
     fn whatever_the_layout_the_file_is_read_whole_when_the_rest_of_the_disk_is_overwritten() {
         use crate::disk::extents::Place;
-        use crate::disk::room::tests::{Given, Random, layout};
-        use crate::disk::room::{Overwritten, Step, arrange};
+        use crate::disk::room::tests::{Given, Random, layout, overwritten};
+        use crate::disk::room::{Step, arrange};
         let mut whole = 0;
         for seed in 1000..1012 {
             let mut random = Random(seed);
             let size = 4 << 20;
-            let over = Overwritten::of(size, random.below(2 << 20));
+            let over = overwritten(&mut random, size);
             let (pieces, spaces) = layout(&mut random, size);
             let mut disk: Vec<u8> = (0..size).map(|at| (at ^ at >> 9 ^ seed) as u8).collect();
             let file = bytes_of(&pieces, &disk);
