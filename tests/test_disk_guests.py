@@ -120,6 +120,36 @@ def test_an_image_in_a_volume_of_lvm_stays_there(folder):
         assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
 
 
+# As cameras and people leave it: two files that have grown side by side.
+ON_A_STICK = f"""
+modprobe vfat; mkdir -p /stick && mount /dev/nvme0n2p1 /stick || exit 1
+for piece in $(seq 0 $(($(stat -c %s /job/packed) >> 19))); do
+    dd if=/job/packed bs=512K skip=$piece count=1 status=none >>/stick/image
+    head -c 70000 /job/takeover >>/stick/other
+done
+cmp /job/packed /stick/image || exit 1
+{COMMAND.replace("-i /image", "-i /stick/image")} --stage disk; echo EXIT $?
+"""
+
+
+def test_an_image_on_a_stick_with_fat_stays_there(folder):
+    """FAT tells where single blocks are."""
+    raw, packed = image("small", 448, 64)
+    stick = folder / "stick.img"
+    guests.rootfs.make_file(stick, 256 * MIB)
+    guests.rootfs.partition(stick, "label: dos\nstart=2048, type=c\n")
+    run("mkfs.vfat", "-n", "STICK", "-s", "8", "--offset", "2048", stick, str(255 * 1024))
+    files = job("small", ON_A_STICK) | {"packed": packed}
+    with Guest("systemd", [new_disk("systemd", folder), stick], files=files, timeout=600, fail_on=REFUSED) as guest:
+        guest.wait_for(r"the image waits: disk \(", 300)
+        pieces = guest.wait_for(r"the image stays on /dev/nvme0n2, in (\d+) pieces", 60)
+        assert int(pieces[1]) > 100, guest.tail()
+        result = check_new_os(guest, folder, "small", raw)
+        assert result["attempts"] == 1 and result["repaired_chunks"] == 0, result
+    run("mcopy", "-i", f"{stick}@@{2048 * 512}", "::image", folder / "image.back")
+    assert (folder / "image.back").read_bytes() == packed.read_bytes(), "the stick was written"
+
+
 # The empty disk beside, by its size: where namespaces of NVMe are counted from differs.
 TO_THE_OTHER = f"""
 for disk in /sys/block/nvme*; do [ "$(cat $disk/size)" = 1048576 ] && other=/dev/${{disk##*/}}; done

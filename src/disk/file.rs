@@ -14,8 +14,11 @@ use rustix::fs::IFlags;
 use rustix::io::Errno;
 
 /// The file systems of which it is known that what they tell of a file is where its bytes stay: others move them about
-/// (f2fs), count in places of their own (btrfs), or tell nothing (FAT, those on servers).
-const KNOWN: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+/// (f2fs), count in places of their own (btrfs), or tell nothing (those on servers).
+const KNOWN: [&str; 6] = ["ext2", "ext3", "ext4", "xfs", "vfat", "exfat"];
+
+/// Those of them that set no room aside: where nothing need be moved, as on a stick, that is no matter.
+const WITHOUT_ROOM: [&str; 2] = ["vfat", "exfat"];
 
 /// FS_ENCRYPT_FL of <linux/fs.h>: fscrypt, whose FIEMAP does not tell of it.
 const ENCRYPTED: u32 = 0x800;
@@ -110,6 +113,11 @@ impl FileOnDisk {
     /// The pieces of another file of its file system, of `length` bytes, whose blocks were set aside.
     pub fn set_aside<'a>(&'a self, file: &'a OwnedFd, length: u64) -> Pieces<'a> {
         Pieces::set_aside(file, &self.segments, length)
+    }
+
+    /// True when its file system can set room aside, for a copy.
+    pub fn sets_room_aside(&self) -> bool {
+        !WITHOUT_ROOM.contains(&&*self.file_system)
     }
 
     /// True when another open file is on the same file system.

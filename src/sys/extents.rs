@@ -46,8 +46,55 @@ struct FileMap {
 }
 
 /// The extents of a file from `start` on, as many as there are up to [`BATCH`], once all of it is on the disk:
-/// FS_IOC_FIEMAP with FIEMAP_FLAG_SYNC (Documentation/filesystems/fiemap.rst).
+/// FS_IOC_FIEMAP with FIEMAP_FLAG_SYNC (Documentation/filesystems/fiemap.rst). Of a file system that tells of single
+/// blocks only, as FAT does, those of its clusters.
 pub fn of_file(
+    file: impl AsFd,
+    start: u64,
+    extents: &mut [FileExtent; BATCH],
+) -> Result<usize, Errno> {
+    match of_mapped_file(&file, start, extents) {
+        Err(Errno::OPNOTSUPP) => of_clusters(&file, start, extents),
+        result => result,
+    }
+}
+
+/// By FIBMAP, which numbers blocks of the length that FIGETBSZ gives, and calls 0 what has no place. A cluster is what
+/// statfs(2) calls a block.
+fn of_clusters(
+    file: impl AsFd,
+    start: u64,
+    extents: &mut [FileExtent; BATCH],
+) -> Result<usize, Errno> {
+    let mut block = 0i32;
+    ioctl(&file, request::FIGETBSZ, &raw mut block as usize)?;
+    let block = u64::try_from(block).ok().filter(|block| *block > 0).ok_or(Errno::INVAL)?;
+    let cluster = (rustix::fs::fstatfs(&file)?.f_bsize as u64).max(block);
+    let end = rustix::fs::fstat(&file)?.st_size as u64;
+    let (mut at, mut count) = (start / cluster * cluster, 0usize);
+    while at < end {
+        let mut number = i32::try_from(at / block).map_err(|_| Errno::OVERFLOW)?;
+        ioctl(&file, request::FIBMAP, &raw mut number as usize)?;
+        let physical = u64::from(number.cast_unsigned()) * block;
+        let length = cluster.min(end - at);
+        let last = count.checked_sub(1).and_then(|last| extents.get_mut(last));
+        match last.filter(|last| last.physical + last.length == physical) {
+            _ if number == 0 => return Err(Errno::INVAL),
+            Some(last) => last.length += length,
+            None => {
+                let Some(place) = extents.get_mut(count) else {
+                    break;
+                };
+                *place = FileExtent { logical: at, physical, length, ..FileExtent::default() };
+                count += 1;
+            }
+        }
+        at += cluster;
+    }
+    Ok(count)
+}
+
+fn of_mapped_file(
     file: impl AsFd,
     start: u64,
     extents: &mut [FileExtent; BATCH],

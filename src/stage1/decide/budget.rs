@@ -126,7 +126,7 @@ impl Budget {
             Size(available)
         );
         Err(Error::refused("comparing with the memory of", "this device", &why).advice(
-            "stop services, or put the image where it can wait: on ext4 or xfs, with room for it",
+            "stop services, or put the image where it can wait: on a stick, or on ext4 or xfs with room for it",
         ))
     }
 }

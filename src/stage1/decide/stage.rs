@@ -201,6 +201,9 @@ fn overwritten(disk: &Disk, target: &Disk, written: u64) -> Result<Overwritten, 
 /// There is room for `needed` bytes of copies at `path`, on the file system of an image file or a work directory.
 fn check_room(file: &FileOnDisk, path: &str, over: Overwritten, needed: u64) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::refused("making room on the disk for", "the image", why));
+    if !file.sets_room_aside() {
+        return refuse("a part of it lies where the new OS will be, and FAT sets no room aside");
+    }
     if !file.is_writable() {
         return refuse(
             "a part of it lies where the new OS will be, and its file system is read-only",
