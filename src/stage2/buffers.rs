@@ -39,9 +39,11 @@ impl Buffers {
     pub fn keep_head(&mut self, length: usize) -> Result<(), Error> {
         let [first, ..] = &self.slots;
         let chunk = first.get(WINDOW..WINDOW + length).unwrap_or_default();
-        let used = chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let end = || chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        // The set rescue has no bytes for it, and keeps all of it.
+        let used = if crate::IS_WHOLE { end() } else { length };
         // There is no mapping of nothing.
-        self.head = sys::map::buffer(used.max(1)).doing("reserving", "memory for the head")?;
+        self.head = sys::map::buffer(used.max(1)).doing("reserving", "the flash buffers")?;
         if let (Some(to), Some(from)) = (self.head.get_mut(..used), chunk.get(..used)) {
             to.copy_from_slice(from);
         }
