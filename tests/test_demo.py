@@ -88,7 +88,7 @@ def test_a_suite_that_dies_is_a_failure(folder):
 
 def test_ended_from_outside_it_counts_and_leaves_no_suite(folder):
     # One that runs beside others, and one that is waited for.
-    for suite, words in ("net", ["fast"]), ("patience", []):
+    for suite, words in ("net", ["fast"]), ("size", []):
         (folder / suite).mkdir()
         check_ended_within(project(folder / suite), suite, words)
 
@@ -101,6 +101,8 @@ def check_ended_within(folder, suite, words):
     while not (folder / "pid").exists():
         time.sleep(0.05)
         assert process.poll() is None, process.stdout.read()
+    # When all are started: bash was seen to stumble over a signal within the start of a child ("no record of process").
+    time.sleep(1)
     process.terminate()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143 and re.search(r"\d+ passed, [1-9] failed\n$", said), (process.returncode, said)
