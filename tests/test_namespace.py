@@ -275,7 +275,8 @@ def test_the_backup_and_the_log_are_on_the_data_partition_before_the_disk_boots(
         with tarfile.open(fileobj=io.BytesIO(data_file(box, "/backup.tgz"))) as archive:
             assert archive.extractfile("kept/a").read() == b"sEcReT-1", archive.getnames()
         check_log(data_file(box, "/fallback_log/fallback.log").decode(), text)
-        assert text.index("placed and read back /backup.tgz") < text.index("the head is written"), text
+        for name in ("backup.tgz", "fallback_log/fallback.log"):
+            assert text.index(f"placed and read back /{name}") < text.index("the head is written"), text
         check_secrets(box)
 
 

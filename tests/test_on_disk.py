@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -28,7 +27,7 @@ PUNCH = 3
 # _IOWR('f', 15, struct move_extent): fs/ext4/ext4.h in Linux.
 EXT4_IOC_MOVE_EXT = 0xC028660F
 # <linux/magic.h>
-XFS = 0x58465342
+EXT4 = 0xEF53
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 COMMAND = whole.COMMAND.replace("/tk/image", "/img")
@@ -46,11 +45,24 @@ def kind_of(root):
     return int(subprocess.run(["stat", "-f", "-c", "%t", root], check=True, capture_output=True, text=True).stdout, 16)
 
 
+def exchange(file, donor, at, at_donor, length):
+    """The blocks of two files of ext4 change places; what is in the first stays as it is."""
+    block = os.fstatvfs(file.fileno()).f_bsize
+    done, length = 0, length // block
+    while done < length:
+        words = struct.pack("<IIQQQQ", 0, donor.fileno(), at // block + done, at_donor // block + done, length - done, 0)
+        moved = struct.unpack("<IIQQQQ", fcntl.ioctl(file, EXT4_IOC_MOVE_EXT, words))[5]
+        assert moved > 0
+        done += moved
+    os.fsync(file.fileno())
+
+
 def scatter(root, data, disk, piece=4096):
-    """Writes /img below `root`, in pieces all over the file system of this disk: of xfs one across the end of what will be
-    written, of ext4 some in the last MiB of the disk, which is written, too. Gives how many there are, and how many bytes
-    lie in front of that end."""
+    """Writes /img below `root`, in pieces all over the file system of this disk: one across the end of what will be written,
+    and of ext4 some in the last MiB of the disk, which is written, too. Gives how many there are, and how many bytes lie in
+    front of that end."""
     start, end, size_of_disk = whole.ROOT_START, IMAGE_MIB * MIB, disk.stat().st_size
+    is_ext4 = kind_of(root) == EXT4
     filler = root / "filler"
     with open(filler, "wb") as file:
         # XFS_IOC_SET_RESBLKS: what xfs keeps for itself would take the whole image in one piece.
@@ -61,9 +73,9 @@ def scatter(root, data, disk, piece=4096):
             while LIBC.fallocate64(file.fileno(), 0, size, step) == 0:
                 size += step
         os.fsync(file.fileno())
-        # Across the end of the image, and in the last MiB of the disk.
-        last_mib = size_of_disk - MIB - start
-        edges = [(end - start - 128 * 1024, end - start + 128 * 1024), (last_mib, last_mib + MIB)]
+        # Across the end of the image, which xfs takes in one piece, and in the last MiB of the disk.
+        across, last_mib = end - start - 128 * 1024, size_of_disk - MIB - start
+        edges = [(across, across + 256 * 1024), (last_mib, last_mib + MIB)][is_ext4:]
         holes = ([], [])
         for at, place, length in extents(filler):
             for first, last in edges:
@@ -71,7 +83,8 @@ def scatter(root, data, disk, piece=4096):
                 if first < last:
                     assert LIBC.fallocate64(file.fileno(), PUNCH, at + first - place, last - first) == 0
             for offset in range(-place % piece, length - piece, 2 * piece):
-                holes[place + offset > end - start].append(at + offset)
+                if not (is_ext4 and across - piece < place + offset < across + 256 * 1024):
+                    holes[place + offset > end - start].append(at + offset)
         wanted = (len(data) + len(data) // 4) // piece
         inside = holes[0][:wanted // 2]
         for at in inside + holes[1][:wanted - len(inside)]:
@@ -80,16 +93,22 @@ def scatter(root, data, disk, piece=4096):
     with open(root / "img", "wb") as file:
         file.write(data)
         os.fsync(file.fileno())
+    if is_ext4:
+        # It divides room at such places: blocks of the filler that lie across it become the image's.
+        at, place, length = next(piece for piece in extents(filler) if piece[1] < end - start < piece[1] + piece[2])
+        first, last = max(place, across), min(place + length, across + 256 * 1024)
+        with open(root / "img", "r+b") as image, open(filler, "r+b") as donor:
+            # In whole pages of both.
+            at += first - place
+            exchange(image, donor, at % 4096, at, last - first)
     filler.unlink()
     fd = os.open(root, os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
     found = extents(root / "img")
     inside = sum(min(length, max(0, end - start - place)) for _, place, length in found)
-    is_xfs = kind_of(root) == XFS
-    # ext4 puts nothing across: there the unit tests of src/disk/room.rs have to do.
-    assert not is_xfs or any(place < end - start < place + length for _, place, length in found), found
-    assert is_xfs or any(place + length > last_mib for _, place, length in found), found
+    assert any(place < end - start < place + length for _, place, length in found), found
+    assert not is_ext4 or any(place + length > last_mib for _, place, length in found), found
     assert piece > 1024 or sum(place % 4096 > 0 for _, place, _ in found) > 1000, found
     return len(found), inside
 
@@ -256,15 +275,10 @@ def test_a_file_that_was_defragmented_and_whose_old_blocks_others_have_is_notice
     """As e4defrag does it: the blocks of another file, which had none in use, and those of the image change places."""
     def defragment(_, root):
         with open(root / "img", "r+b") as file, open(root / "donor", "w+b") as donor:
-            length = os.fstat(file.fileno()).st_size // 4096
-            assert LIBC.fallocate64(donor.fileno(), 0, 0, length * 4096) == 0
+            length = os.fstat(file.fileno()).st_size // 4096 * 4096
+            assert LIBC.fallocate64(donor.fileno(), 0, 0, length) == 0
             os.fsync(donor.fileno())
-            done = 0
-            while done < length:
-                words = struct.pack("<IIQQQQ", 0, donor.fileno(), done, done, length - done, 0)
-                moved = struct.unpack("<IIQQQQ", fcntl.ioctl(file, EXT4_IOC_MOVE_EXT, words))[5]
-                assert moved > 0
-                done += moved
+            exchange(file, donor, 0, 0, length)
             (root / "donor").unlink()
         os.sync()
         fill(root)

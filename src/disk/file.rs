@@ -15,10 +15,9 @@ use rustix::io::Errno;
 
 /// The file systems of which it is known that what they tell of a file is where its bytes stay: others move them about
 /// (f2fs), count in places of their own (btrfs), or tell nothing (those on servers).
-const KNOWN: [&str; 6] = ["ext2", "ext3", "ext4", "xfs", "vfat", "exfat"];
-
-/// Those of them that set no room aside: where nothing need be moved, as on a stick, that is no matter.
-const WITHOUT_ROOM: [&str; 2] = ["vfat", "exfat"];
+const KNOWN: [&str; 5] = ["ext2", "ext3", "ext4", "xfs", FAT];
+/// It sets no room aside: where nothing need be moved, as on a stick, that is no matter.
+const FAT: &str = "vfat";
 
 /// FS_ENCRYPT_FL of <linux/fs.h>: fscrypt, whose FIEMAP does not tell of it.
 const ENCRYPTED: u32 = 0x800;
@@ -117,7 +116,7 @@ impl FileOnDisk {
 
     /// True when its file system can set room aside, for a copy.
     pub fn sets_room_aside(&self) -> bool {
-        !WITHOUT_ROOM.contains(&&*self.file_system)
+        &*self.file_system != FAT
     }
 
     /// True when another open file is on the same file system.

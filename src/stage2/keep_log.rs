@@ -70,7 +70,9 @@ pub fn compare(
     // One that is too short is read from its end: nothing is there.
     let start = whole.saturating_sub(length);
     rustix::fs::seek(&kept, SeekFrom::Start(start)).doing("looking at", &to)?;
-    compare_with(&log, &kept, &to, length, shared)
+    compare_with(&log, &kept, &to, length, shared)?;
+    crate::info!("placed and read back /{}", path);
+    Ok(())
 }
 
 /// What comes next in a file is what comes next in its source, up to the end of both or for `length` bytes.
